@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+# `make demo` and `make test` need only Python, a C++ compiler, make and git; see README.md.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# uv from the PATH where there is one, else one installed into the virtual environment.
+UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
+NATIVE := $(wildcard compressai/cpp_exts/*.cpp compressai/cpp_exts/*.hpp compressai/cpp_exts/CMakeLists.txt)
+PYTEST_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format docs bench lock sanitize install clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+install: $(VENV)/.installed ## create .venv, install the pinned dependencies, build the extension
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.locked: requirements.lock | $(BIN)/python
+	@command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet --require-hashes requirements.lock
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml compressai/version.py $(NATIVE)
+	VIRTUAL_ENV=$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install ## compress a photo, decode it, print what came out
+	$(BIN)/python examples/demo.py
+
+lint: install ## style and import order
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install ## apply the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint ## lint, then the whole test suite
+	$(BIN)/python -m pytest -n auto $(PYTEST_FLAGS)
+
+docs: install ## HTML documentation in docs/_build/html, warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+bench: install ## coder and autoregressive benchmarks, as ratios measured in one run
+	$(BIN)/python benchmarks/coder.py
+	$(BIN)/python benchmarks/autoregressive.py
+
+lock: | $(BIN)/python ## resolve the dependencies anew into uv.lock and requirements.lock
+	@command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) lock
+	$(UV) export --quiet --frozen --all-extras --no-emit-project --no-header --no-annotate \
+		--format requirements-txt --output-file requirements.lock
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build docs/_build
