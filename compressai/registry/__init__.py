@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Names to classes: the tables that configuration files and command lines look things up in.
+
+Each table is a plain dictionary and has a decorator that fills it. ``TRANSFORMS`` is built when
+first asked for, because it lists torchvision, which is slow to import.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .torch import (
+    CRITERIONS,
+    DATASETS,
+    MODELS,
+    MODULES,
+    OPTIMIZERS,
+    SCHEDULERS,
+    register_criterion,
+    register_dataset,
+    register_model,
+    register_module,
+    register_optimizer,
+    register_scheduler,
+)
+from .transforms import register_transform
+
+__all__ = [
+    "CRITERIONS",
+    "DATASETS",
+    "MODELS",
+    "MODULES",
+    "OPTIMIZERS",
+    "SCHEDULERS",
+    "TRANSFORMS",
+    "register_criterion",
+    "register_dataset",
+    "register_model",
+    "register_module",
+    "register_optimizer",
+    "register_scheduler",
+    "register_transform",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TRANSFORMS":
+        from .transforms import TRANSFORMS
+
+        return TRANSFORMS
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

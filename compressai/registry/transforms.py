@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Registry of data transforms: torchvision's, then those registered here.
+
+torchvision is imported when ``TRANSFORMS`` is first read, not when this module is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ._table import registrar
+
+__all__ = ["TRANSFORMS", "register_transform"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TRANSFORMS: dict[str, Callable[..., Any]]  # made by __getattr__
+_table: dict[str, Callable[..., Any]] = {}
+
+
+def register_transform(name: str) -> Callable[[F], F]:
+    """Decorator: list a transform in ``TRANSFORMS`` under ``name``."""
+    return registrar(_table, "transform", name)
+
+
+def __getattr__(name: str) -> Any:
+    if name != "TRANSFORMS":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from torchvision import transforms
+
+    for key, item in vars(transforms).items():
+        if key[0].isupper() and isinstance(item, type):
+            _table.setdefault(key, item)
+    globals()["TRANSFORMS"] = _table
+    return _table
