@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Training objectives: what a model pays in bits and in distortion."""
+
+from __future__ import annotations
+
+from .rate_distortion import RateDistortionLoss
+
+__all__ = ["RateDistortionLoss"]
