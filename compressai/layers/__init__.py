@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Network blocks: normalisation, masked and spectral convolutions, residual blocks, containers.
+
+Nothing here knows of entropy coding or of whole models. Window attention lives in
+:mod:`compressai.layers.attn`, which this package does not import.
+"""
+
+from __future__ import annotations
+
+from .basic import Gain, Interleave, Lambda, NamedLayer, Reshape, Transpose
+from .channel_ramp import sequential_channel_ramp
+from .gdn import GDN, GDN1
+from .masked import CheckerboardMaskedConv2d, MaskedConv2d
+from .qrelu import QReLU
+from .residual import (
+    AttentionBlock,
+    ResidualBlock,
+    ResidualBlockUpsample,
+    ResidualBlockWithStride,
+    ResidualBottleneckBlock,
+    ResidualUnit,
+    conv1x1,
+    conv3x3,
+    subpel_conv3x3,
+)
+from .spectral import SpectralConv2d, SpectralConvTranspose2d
+
+__all__ = [
+    "Lambda",
+    "NamedLayer",
+    "Reshape",
+    "Transpose",
+    "Interleave",
+    "Gain",
+    "GDN",
+    "GDN1",
+    "AttentionBlock",
+    "MaskedConv2d",
+    "CheckerboardMaskedConv2d",
+    "ResidualBlock",
+    "ResidualBlockUpsample",
+    "ResidualBlockWithStride",
+    "ResidualBottleneckBlock",
+    "ResidualUnit",
+    "conv1x1",
+    "conv3x3",
+    "subpel_conv3x3",
+    "SpectralConv2d",
+    "SpectralConvTranspose2d",
+    "QReLU",
+    "sequential_channel_ramp",
+]

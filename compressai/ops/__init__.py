@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Small differentiable operations that every other package builds on.
+
+Bounds and parametrisations whose gradients stay useful at the edge, rounding with a straight
+through gradient, and the arithmetic of padding. No module here holds trainable parameters.
+"""
+
+from __future__ import annotations
+
+from .bound_ops import LowerBound
+from .ops import quantize_ste
+from .padding import compute_padding
+from .parametrizers import NonNegativeParametrizer
+
+__all__ = [
+    "LowerBound",
+    "NonNegativeParametrizer",
+    "compute_padding",
+    "quantize_ste",
+]
