@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The learned density of the factorized prior, shared by the fixed- and variable-rate bottleneck.
+
+One small monotone network a channel models the cumulative distribution (Ballé et al. 2018,
+appendix 6.1). How its parameters are named is left to the classes that inherit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["FactorizedDensity"]
+
+
+class FactorizedDensity(nn.Module):
+    """Mixin for an entropy model whose channels have one learned density each.
+
+    Args:
+        channels: number of channels ``C``.
+        tail_mass: mass outside of the outer quantiles.
+        init_scale: the density of a fresh model is spread over about ``[-init_scale, init_scale]``.
+        filters: widths of the hidden layers of the cumulative's network.
+        args, kwargs: handed to :class:`~compressai.entropy_models.EntropyModel`.
+
+    Source: Ballé et al. 2018, "Variational image compression with a scale hyperprior",
+    appendix 6.1.
+    """
+
+    quantiles: Tensor
+    target: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        *args: Any,
+        tail_mass: float = 1e-9,
+        init_scale: float = 10,
+        filters: tuple[int, ...] = (3, 3, 3, 3),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.channels = int(channels)
+        self.filters = tuple(int(width) for width in filters)
+        self.init_scale = float(init_scale)
+        self.tail_mass = float(tail_mass)
+        self._build_density()
+        self.quantiles = nn.Parameter(
+            torch.tensor([-self.init_scale, 0.0, self.init_scale]).repeat(self.channels, 1, 1)
+        )
+        target = math.log(2 / self.tail_mass - 1)
+        self.register_buffer("target", torch.tensor([-target, 0.0, target]))
+
+    def _build_density(self) -> None:
+        widths = (1, *self.filters, 1)
+        scale = self.init_scale ** (1 / (len(self.filters) + 1))
+        for i, (fan_in, fan_out) in enumerate(pairwise(widths)):
+            weight = math.log(math.expm1(1 / scale / fan_out))
+            matrix = torch.full((self.channels, fan_out, fan_in), weight)
+            bias = torch.empty(self.channels, fan_out, 1).uniform_(-0.5, 0.5)
+            last = i == len(self.filters)
+            factor = None if last else torch.zeros(self.channels, fan_out, 1)
+            self._add_layer(i, matrix, bias, factor)
+
+    def _add_layer(self, index: int, matrix: Tensor, bias: Tensor, factor: Tensor | None) -> None:
+        raise NotImplementedError
+
+    def _layer(self, index: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        raise NotImplementedError
+
+    # -- probabilities --------------------------------------------------------------------------
+
+    def _logits_cumulative(self, inputs: Tensor, stop_gradient: bool) -> Tensor:
+        """Logits of the cumulative distribution.
+
+        Args:
+            inputs: ``(C, 1, n)``.
+            stop_gradient: keep the gradient from the density's parameters.
+
+        Returns:
+            ``(C, 1, n)``.
+        """
+        logits = inputs
+        for i in range(len(self.filters) + 1):
+            matrix, bias, factor = self._layer(i)
+            if stop_gradient:
+                matrix, bias = matrix.detach(), bias.detach()
+                factor = None if factor is None else factor.detach()
+            logits = torch.matmul(F.softplus(matrix), logits) + bias
+            if factor is not None:
+                logits = logits + torch.tanh(factor) * torch.tanh(logits)
+        return logits
+
+    def _likelihood(
+        self, inputs: Tensor, stop_gradient: bool = False, step: float | Tensor = 1.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mass of the bins of width ``step`` around ``inputs``.
+
+        Args:
+            inputs: ``(C, 1, n)``.
+            stop_gradient: keep the gradient from the density's parameters.
+            step: width of a bin.
+
+        Returns:
+            ``(likelihood, lower, upper)``, each ``(C, 1, n)``; the last two are the logits of the
+            cumulative at the edges of the bins.
+        """
+        half = 0.5 * step
+        lower = self._logits_cumulative(inputs - half, stop_gradient)
+        upper = self._logits_cumulative(inputs + half, stop_gradient)
+        return torch.sigmoid(upper) - torch.sigmoid(lower), lower, upper
+
+    def _get_medians(self) -> Tensor:
+        return self.quantiles[:, :, 1:2]
+
+    def loss(self) -> Tensor:
+        """Distance of the quantiles from their targets; its gradient reaches only the quantiles.
+
+        Returns:
+            Scalar, to be minimised by an optimizer of its own (the auxiliary loss).
+        """
+        logits = self._logits_cumulative(self.quantiles, stop_gradient=True)
+        return torch.abs(logits - self.target).sum()
+
+    def _forward(
+        self,
+        x: Tensor,
+        quantize: Callable[[Tensor, Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Quantise ``(N, C, ...)`` with ``quantize(values, medians)`` and give the likelihoods."""
+        channels_first = x.transpose(0, 1).contiguous()
+        values = channels_first.reshape(channels_first.size(0), 1, -1)
+        outputs = quantize(values, self._get_medians())
+        likelihood, _, _ = self._likelihood(outputs)
+        if self.use_likelihood_bound:
+            likelihood = self.likelihood_lower_bound(likelihood)
+
+        def restore(t: Tensor) -> Tensor:
+            return t.reshape(channels_first.shape).transpose(0, 1).contiguous()
+
+        return restore(outputs), restore(likelihood)
+
+    # -- tables ---------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _build_tables(self, step: float | Tensor = 1.0) -> None:
+        """Fill the tables for values quantised with ``step`` around the medians.
+
+        The upper tail is taken at the last sample of the *longest* channel. That underestimates
+        it for all others, but the strings of every published model were made with such tables.
+        """
+        low, median, high = self.quantiles[:, 0, :].unbind(-1)
+        minima = torch.ceil((median - low) / step).int().clamp(min=0)
+        maxima = torch.ceil((high - median) / step).int().clamp(min=0)
+        length = minima + maxima + 1
+        max_length = int(length.max())
+        start = median - minima * step
+        samples = torch.arange(max_length, device=start.device) * step
+        pmf, lower, upper = self._likelihood(
+            (samples[None, :] + start[:, None])[:, None, :], stop_gradient=True, step=step
+        )
+        tail = torch.sigmoid(lower[:, 0, :1]) + torch.sigmoid(-upper[:, 0, -1:])
+        cdf = self._pmf_to_cdf(pmf[:, 0, :], tail, length, max_length)
+        self._set_tables(cdf, length + 2, -minima)
+
+    @torch.no_grad()
+    def _update_quantiles(
+        self, search_radius: float = 1e5, rtol: float = 1e-4, atol: float = 1e-3
+    ) -> None:
+        """Solve for the quantiles by bisection, instead of training them.
+
+        Args:
+            search_radius: quantiles are looked for in ``[-search_radius, search_radius]``.
+            rtol, atol: the search ends when each interval is at most ``atol + rtol * |bound|``.
+        """
+        for i, target in enumerate(self.target.tolist()):
+            self.quantiles[:, :, i] = self._bisect(target, search_radius, rtol, atol)[:, :, 0]
+
+    def _bisect(self, target: float, radius: float, rtol: float, atol: float) -> Tensor:
+        def logits(t: Tensor) -> Tensor:
+            return self._logits_cumulative(t, stop_gradient=True)
+
+        low = self.quantiles.new_full((self.channels, 1, 1), -radius)
+        high = self.quantiles.new_full((self.channels, 1, 1), radius)
+        low = torch.where(target <= logits(high), low, high)
+        high = torch.where(logits(low) <= target, high, low)
+        while bool(((low - high).abs() > atol + rtol * high.abs()).any()):
+            middle = (low + high) / 2
+            value = logits(middle)
+            low, high = (
+                torch.where(value <= target, middle, low),
+                torch.where(value >= target, middle, high),
+            )
+        return (low + high) / 2
+
+    # -- coding ---------------------------------------------------------------------------------
+
+    def _build_indexes(self, size: Iterable[int]) -> Tensor:
+        """int32 tensor of shape ``size`` ``(N, C, ...)`` that holds each element's channel."""
+        size = tuple(size)
+        channels = torch.arange(size[1], dtype=torch.int32, device=self._offset.device)
+        return channels.view(1, -1, *([1] * (len(size) - 2))).expand(size).contiguous()
+
+    @staticmethod
+    def _extend_ndims(tensor: Tensor, n: int) -> Tensor:
+        """``tensor`` as ``(C, 1, ..., 1)`` with ``n`` trailing axes."""
+        return tensor.reshape(-1, *([1] * n)) if n > 0 else tensor.reshape(-1)
+
+    def _expanded_medians(self, batch: int, spatial_dims: int) -> Tensor:
+        medians = self._extend_ndims(self._get_medians().detach(), spatial_dims)
+        return medians.expand(batch, *medians.shape)
+
+    def _output_size(self, strings: Iterable[bytes], size: Iterable[int]) -> tuple[int, ...]:
+        return (len(list(strings)), self._quantized_cdf.size(0), *size)

@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""What every entropy model shares: quantisation, CDF tables, and coding of whole tensors.
+
+The probability models themselves are in the sibling modules; this one knows how values become
+symbols and how a batch of symbols becomes one string per item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from compressai.entropy_models._coder import EntropyCoder
+from compressai.ops import LowerBound
+
+__all__ = ["EntropyModel", "pmf_to_quantized_cdf"]
+
+_TABLES = ("_offset", "_quantized_cdf", "_cdf_length")
+
+
+def pmf_to_quantized_cdf(pmf: Tensor, precision: int = 16) -> Tensor:
+    """Quantise a probability mass function to a cumulative table that a coder can use.
+
+    Args:
+        pmf: probabilities ``(n,)``, not negative and finite; they need not sum to one.
+        precision: the table ends at ``2 ** precision``.
+
+    Returns:
+        int32 tensor ``(n + 1,)``: starts with 0, strictly increasing, ends with ``2 ** precision``.
+
+    Raises:
+        ValueError: a negative, infinite or NaN probability, no mass at all, or more symbols than
+            ``2 ** precision``.
+    """
+    from compressai import _CXX
+
+    cdf = _CXX.pmf_to_quantized_cdf(pmf.detach().float().cpu().numpy(), precision)
+    return torch.tensor(cdf, dtype=torch.int32)
+
+
+def quantize_rows(
+    pmf: np.ndarray, tail_mass: np.ndarray, length: np.ndarray, precision: int
+) -> np.ndarray:
+    """Cumulative tables of many rows at once; see :meth:`EntropyModel._pmf_to_cdf`."""
+    from compressai import _CXX
+
+    return _CXX.pmfs_to_quantized_cdfs(
+        np.ascontiguousarray(pmf, dtype=np.float32),
+        np.ascontiguousarray(tail_mass.reshape(-1), dtype=np.float32),
+        np.ascontiguousarray(length, dtype=np.int32),
+        precision,
+    )
+
+
+# Outside of compiled graphs, so that compiled and eager training draw the same random numbers.
+@torch.compiler.disable
+def uniform_noise(like: Tensor) -> Tensor:
+    """Noise drawn uniformly from [-0.5, 0.5), of the shape, type and layout of ``like``."""
+    return torch.empty_like(like).uniform_(-0.5, 0.5)
+
+
+class EntropyModel(nn.Module):
+    """Base class of the entropy models.
+
+    Holds the integer tables of a quantised probability model: one row of a cumulative
+    distribution for each index. The tables are buffers, empty until a subclass fills them in its
+    ``update()``, and are saved with the weights. Loading a state dict adapts their size, whatever
+    it was; a state dict without tables empties them.
+
+    Args:
+        likelihood_bound: likelihoods are clamped from below at this value; 0 turns that off.
+        entropy_coder: name of the entropy coder; ``None`` selects the default of the package
+            (:func:`compressai.get_entropy_coder`).
+        entropy_coder_precision: bits of a probability in the tables. The coders use 16.
+
+    Raises:
+        ValueError: unknown ``entropy_coder``.
+    """
+
+    _quantized_cdf: Tensor
+    _offset: Tensor
+    _cdf_length: Tensor
+
+    def __init__(
+        self,
+        likelihood_bound: float = 1e-9,
+        entropy_coder: str | None = None,
+        entropy_coder_precision: int = 16,
+    ) -> None:
+        super().__init__()
+        self.entropy_coder = EntropyCoder(entropy_coder)
+        self.entropy_coder_precision = int(entropy_coder_precision)
+        self.use_likelihood_bound = likelihood_bound > 0
+        if self.use_likelihood_bound:
+            self.likelihood_lower_bound = LowerBound(likelihood_bound)
+        for name in _TABLES:
+            self.register_buffer(name, torch.empty(0, dtype=torch.int32))
+        self._native_tables: tuple[Any, ...] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_native_tables"] = None
+        return state
+
+    # `nn.Module.__prepare_scriptable__` is the hook that torch.jit.script calls first.
+    def __prepare_scriptable__(self) -> EntropyModel:
+        raise NotImplementedError(f"{type(self).__name__} cannot be scripted; use torch.compile")
+
+    @property
+    def offset(self) -> Tensor:
+        """int32 ``(K,)``: the value that slot 0 of each row of the tables stands for."""
+        return self._offset
+
+    @property
+    def quantized_cdf(self) -> Tensor:
+        """int32 ``(K, L + 2)``: one cumulative distribution a row, padded with zeros."""
+        return self._quantized_cdf
+
+    @property
+    def cdf_length(self) -> Tensor:
+        """int32 ``(K,)``: the number of valid entries of each row of :attr:`quantized_cdf`."""
+        return self._cdf_length
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether the tables needed for coding have been built or loaded."""
+        return self._offset.numel() > 0
+
+    def forward(self, *args: Any) -> Any:
+        """Likelihoods and quantised values; defined by the subclasses."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    # -- quantisation ---------------------------------------------------------------------------
+
+    def quantize(self, inputs: Tensor, mode: str, means: Tensor | None = None) -> Tensor:
+        """Quantise to integers around ``means``, or simulate that with noise.
+
+        Args:
+            inputs: any shape.
+            mode: ``"noise"`` adds noise uniform in [-0.5, 0.5) (and ignores ``means``),
+                ``"dequantize"`` gives ``round(inputs - means) + means``, ``"symbols"`` the
+                integers ``round(inputs - means)`` as int32.
+            means: broadcastable to ``inputs``; ``None`` stands for 0.
+
+        Returns:
+            Tensor of the shape of ``inputs``, which is never modified.
+
+        Raises:
+            ValueError: any other ``mode``.
+        """
+        if mode not in ("noise", "dequantize", "symbols"):
+            raise ValueError(f"mode must be 'noise', 'dequantize' or 'symbols', got {mode!r}")
+        if mode == "noise":
+            return inputs + uniform_noise(inputs)
+        rounded = torch.round(inputs if means is None else inputs - means)
+        if mode == "symbols":
+            return rounded.to(torch.int32)
+        return rounded if means is None else rounded + means
+
+    @staticmethod
+    def dequantize(
+        inputs: Tensor, means: Tensor | None = None, dtype: torch.dtype = torch.float
+    ) -> Tensor:
+        """Values of symbols: ``inputs + means``.
+
+        Args:
+            inputs: integers of any shape; never modified.
+            means: broadcastable to ``inputs``; the result takes its type and device.
+            dtype: type of the result where there are no means.
+
+        Returns:
+            New tensor of the shape of ``inputs``.
+        """
+        if means is None:
+            return inputs.to(dtype, copy=True)
+        return inputs.to(device=means.device, dtype=means.dtype) + means
+
+    def _quantize(self, inputs: Tensor, mode: str, means: Tensor | None = None) -> Tensor:
+        _warn_renamed("_quantize", "quantize")
+        return self.quantize(inputs, mode, means)
+
+    @classmethod
+    def _dequantize(cls, inputs: Tensor, means: Tensor | None = None) -> Tensor:
+        _warn_renamed("_dequantize", "dequantize")
+        return cls.dequantize(inputs, means)
+
+    # -- tables ---------------------------------------------------------------------------------
+
+    def _set_tables(self, cdf: Tensor, length: Tensor, offset: Tensor) -> None:
+        # Tensors made in inference mode could not be replaced in a later load or moved in place.
+        with torch.inference_mode(False):
+            device = self._offset.device
+            for name, value in zip(_TABLES, (offset, cdf, length)):
+                setattr(self, name, value.detach().to(device, torch.int32).clone())
+
+    def _pmf_to_cdf(
+        self, pmf: Tensor, tail_mass: Tensor, pmf_length: Tensor, max_length: int
+    ) -> Tensor:
+        """Quantise rows of probabilities, each followed by the mass of its tails.
+
+        Args:
+            pmf: float ``(K, max_length)``; row ``i`` holds ``pmf_length[i]`` probabilities.
+            tail_mass: float ``(K, 1)``, the probability of the escape symbol of each row.
+            pmf_length: int ``(K,)``.
+            max_length: widest row.
+
+        Returns:
+            int32 ``(K, max_length + 2)``, padded with zeros on the right.
+        """
+        if pmf.size(1) != max_length:
+            raise ValueError(f"pmf must be {max_length} wide, got {tuple(pmf.shape)}")
+        rows = (t.detach().float().cpu().numpy() for t in (pmf, tail_mass))
+        length = pmf_length.detach().cpu().numpy()
+        return torch.from_numpy(quantize_rows(*rows, length, self.entropy_coder_precision))
+
+    def _check_tables(self) -> None:
+        for name, ndim in (("_quantized_cdf", 2), ("_cdf_length", 1), ("_offset", 1)):
+            table = getattr(self, name)
+            if table.numel() == 0:
+                raise ValueError(f"{name} is empty: run update() first, or load a checkpoint")
+            if table.dim() != ndim:
+                raise ValueError(f"{name} must have {ndim} dimensions, got {tuple(table.shape)}")
+
+    def _coder_tables(self) -> tuple[Any, ...]:
+        """The tables as the entropy coder takes them, prepared once for the present buffers."""
+        self._check_tables()
+        buffers = (self._quantized_cdf, self._cdf_length, self._offset)
+        if self.entropy_coder.name != "ans":
+            return tuple(table.tolist() for table in buffers)
+        if any(table.is_inference() for table in buffers):
+            return (_native_tables(buffers),)  # such tensors do not tell when they change
+        versions = tuple(table._version for table in buffers)
+        cached = self._native_tables
+        if cached is not None:
+            known, known_versions, native = cached
+            if known_versions == versions and all(a is b for a, b in zip(known, buffers)):
+                return (native,)
+        native = _native_tables(buffers)
+        self._native_tables = (buffers, versions, native)
+        return (native,)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        for name in self._resizable_buffers():
+            value = state_dict.get(prefix + name)
+            buffer = getattr(self, name)
+            if value is None:
+                # Tables of other weights would decode to garbage: better none than those.
+                value = state_dict[prefix + name] = buffer.new_empty(0)
+            if value.shape != buffer.shape:
+                setattr(self, name, buffer.new_empty(value.shape))
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def _resizable_buffers(self) -> tuple[str, ...]:
+        return _TABLES
+
+    # -- coding ---------------------------------------------------------------------------------
+
+    def compress(self, inputs: Tensor, indexes: Tensor, means: Tensor | None = None) -> list[bytes]:
+        """Code a batch of tensors, one string per item.
+
+        Args:
+            inputs: float ``(N, C, ...)``.
+            indexes: int, shape of ``inputs``: the row of the tables for each element.
+            means: broadcastable to ``inputs``.
+
+        Returns:
+            ``N`` strings.
+
+        Raises:
+            ValueError: shapes do not fit, there are no tables, or ``inputs`` holds NaN or values
+                outside of int32.
+        """
+        return self.compress_and_quantize(inputs, indexes, means)[0]
+
+    def compress_and_quantize(
+        self, inputs: Tensor, indexes: Tensor, means: Tensor | None = None
+    ) -> tuple[list[bytes], Tensor]:
+        """As :meth:`compress`, and the values that the decoder will see.
+
+        Returns:
+            ``(strings, quantized)``: ``quantized`` equals, bit for bit, what :meth:`decompress`
+            makes of the strings.
+        """
+        residual = inputs if means is None else inputs - means
+        _check_codable(residual, type(self).__name__)
+        symbols = torch.round(residual).to(torch.int32)
+        strings = self._encode(symbols, indexes)
+        return strings, self.dequantize(symbols, means, inputs.dtype)
+
+    def _encode(self, symbols: Tensor, indexes: Tensor) -> list[bytes]:
+        if symbols.dim() < 2:
+            raise ValueError(f"inputs must have 2 or more dimensions, got {tuple(symbols.shape)}")
+        if symbols.shape != indexes.shape:
+            raise ValueError(
+                "inputs and indexes must have the same shape, got "
+                f"{tuple(symbols.shape)} and {tuple(indexes.shape)}"
+            )
+        tables = self._coder_tables()
+        rows, index_rows = _int_rows(symbols), _int_rows(indexes)
+        if self.entropy_coder.name != "ans":
+            return [
+                self.entropy_coder.encode_with_indexes(row.tolist(), index.tolist(), *tables)
+                for row, index in zip(rows, index_rows)
+            ]
+        from compressai import ans
+
+        return ans.encode_batch(rows, index_rows, *tables, torch.get_num_threads())
+
+    def decompress(
+        self,
+        strings: Sequence[bytes],
+        indexes: Tensor,
+        dtype: torch.dtype = torch.float,
+        means: Tensor | None = None,
+    ) -> Tensor:
+        """Decode a batch of strings.
+
+        Args:
+            strings: list or tuple of ``N`` strings.
+            indexes: int ``(N, C, ...)``: the row of the tables for each element.
+            dtype: type of the result where there are no means.
+            means: of the shape of ``indexes``, or ``(N, C, 1, ...)``.
+
+        Returns:
+            Tensor of the shape of ``indexes``, on the device of ``means``, else of ``indexes``.
+
+        Raises:
+            ValueError: arguments do not fit each other, there are no tables, or a string is
+                damaged.
+        """
+        symbols = self._decode(strings, indexes, means)
+        return self.dequantize(symbols, means, dtype)
+
+    def _decode(
+        self, strings: Sequence[bytes], indexes: Tensor, means: Tensor | None = None
+    ) -> Tensor:
+        if not isinstance(strings, (tuple, list)):
+            raise ValueError(f"strings must be a list or tuple, got {type(strings).__name__}")
+        if len(strings) != indexes.size(0):
+            raise ValueError(
+                f"strings and indexes must have the same batch size, got {len(strings)} "
+                f"and {indexes.size(0)}"
+            )
+        if indexes.dim() < 2:
+            raise ValueError(f"indexes must have 2 or more dimensions, got {tuple(indexes.shape)}")
+        tables = self._coder_tables()
+        if means is not None and (
+            means.shape[:2] != indexes.shape[:2]
+            or (means.shape != indexes.shape and any(size != 1 for size in means.shape[2:]))
+        ):
+            raise ValueError(
+                f"means must have the shape of indexes {tuple(indexes.shape)} or one value a "
+                f"channel, got {tuple(means.shape)}"
+            )
+        rows = _int_rows(indexes)
+        if self.entropy_coder.name == "ans":
+            from compressai import ans
+
+            values = ans.decode_batch(list(strings), rows, *tables, torch.get_num_threads())
+        else:
+            values = np.array(
+                [
+                    self.entropy_coder.decode_with_indexes(string, row.tolist(), *tables)
+                    for string, row in zip(strings, rows)
+                ],
+                dtype=np.int32,
+            )
+        return torch.from_numpy(values).reshape(indexes.shape).to(indexes.device)
+
+
+def _native_tables(buffers: Sequence[Tensor]) -> Any:
+    from compressai import ans
+
+    return ans.CdfTables(*(np.ascontiguousarray(table.cpu().numpy()) for table in buffers))
+
+
+def _int_rows(values: Tensor) -> np.ndarray:
+    """``(N, ...)`` integers as a contiguous int32 array ``(N, elements of an item)``."""
+    rows = values.detach().to(device="cpu", dtype=torch.int32).contiguous()
+    return rows.numpy().reshape(len(rows), int(np.prod(rows.shape[1:])))
+
+
+def _check_codable(residual: Tensor, name: str) -> None:
+    if residual.numel() == 0:
+        return
+    limit = residual.detach().abs().amax()
+    if not bool(limit < 2.0**31 - 1):  # NaN fails this comparison too
+        raise ValueError(
+            f"{name} got values that are no int32 after rounding (largest magnitude "
+            f"{float(limit):g}): the network has diverged or the input is not finite"
+        )
+
+
+def _warn_renamed(old: str, new: str) -> None:
+    import warnings
+
+    warnings.warn(f"{old} is deprecated, use {new}", UserWarning, stacklevel=3)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The conditional Gaussian: an entropy model whose scales (and means) are predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compressai.entropy_models.base import EntropyModel, quantize_rows
+from compressai.ops import LowerBound
+
+__all__ = ["GaussianConditional"]
+
+
+class GaussianConditional(EntropyModel):
+    """Entropy model of values that are normally distributed around predicted means.
+
+    For coding, scales are sorted into the bins of a table, each with a precomputed distribution.
+
+    Args:
+        scale_table: ascending positive scales as a list or tuple, or ``None`` to set it later
+            with :meth:`update_scale_table`.
+        args: handed to :class:`EntropyModel`.
+        scale_bound: scales are clamped from below at this value. ``None`` takes the lowest entry
+            of ``scale_table``.
+        tail_mass: mass outside of the range that a table row covers; symbols there are escaped.
+        kwargs: handed to :class:`EntropyModel`.
+
+    Shape: inputs, scales and means ``(N, C, ...)``, all alike.
+
+    Raises:
+        ValueError: ``scale_table`` is no list or tuple, empty, not ascending or not positive;
+            ``scale_bound`` is not positive, or ``None`` without a table.
+
+    Source: Ballé et al. 2018, "Variational image compression with a scale hyperprior", section 3;
+    with means: Minnen et al. 2018.
+    """
+
+    scale_table: Tensor
+    scale_bound: Tensor
+
+    def __init__(
+        self,
+        scale_table: list[float] | tuple[float, ...] | None,
+        *args: Any,
+        scale_bound: float | None = 0.11,
+        tail_mass: float = 1e-9,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if scale_table is not None:
+            _check_scale_table(scale_table)
+        if scale_bound is None:
+            if scale_table is None:
+                raise ValueError("scale_bound=None needs a scale_table to take the bound from")
+            scale_bound = scale_table[0]
+        if scale_bound <= 0:
+            raise ValueError(f"scale_bound must be positive, got {scale_bound}")
+        self.tail_mass = float(tail_mass)
+        self.lower_bound_scale = LowerBound(scale_bound)
+        self.register_buffer("scale_table", self._prepare_scale_table(scale_table or ()))
+        self.register_buffer("scale_bound", torch.tensor([float(scale_bound)]))
+
+    @staticmethod
+    def _prepare_scale_table(scale_table: Iterable[float]) -> Tensor:
+        return torch.tensor([float(scale) for scale in scale_table], dtype=torch.float32)
+
+    def _standardized_cumulative(self, inputs: Tensor) -> Tensor:
+        """Cumulative distribution of the standard normal."""
+        # erfc rather than erf: precise in the lower tail.
+        return 0.5 * torch.erfc(-(2**-0.5) * inputs)
+
+    @staticmethod
+    def _standardized_quantile(quantile: float) -> float:
+        """Inverse of the standard normal's cumulative distribution, in double precision."""
+        from scipy.special import ndtri
+
+        return float(ndtri(quantile))
+
+    def _likelihood(self, inputs: Tensor, scales: Tensor, means: Tensor | None = None) -> Tensor:
+        """Mass of the unit bins around ``inputs``, all three broadcastable."""
+        values = torch.abs(inputs if means is None else inputs - means)
+        scales = self.lower_bound_scale(scales)
+        # By symmetry both edges lie in the lower half, where the difference keeps its digits.
+        upper = self._standardized_cumulative((0.5 - values) / scales)
+        lower = self._standardized_cumulative((-0.5 - values) / scales)
+        return upper - lower
+
+    def forward(
+        self,
+        inputs: Tensor,
+        scales: Tensor,
+        means: Tensor | None = None,
+        training: bool | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Quantised values and their likelihoods.
+
+        Args:
+            inputs: float ``(N, C, ...)``.
+            scales: standard deviations, clamped from below at the bound.
+            means: centres of the distributions; ``None`` stands for 0.
+            training: noise if true, rounding around the means if false; ``None`` follows the
+                module's mode.
+
+        Returns:
+            ``(outputs, likelihoods)``, both of the shape of ``inputs``.
+        """
+        mode = "noise" if (self.training if training is None else training) else "dequantize"
+        outputs = self.quantize(inputs, mode, means)
+        likelihood = self._likelihood(outputs, scales, means)
+        if self.use_likelihood_bound:
+            likelihood = self.likelihood_lower_bound(likelihood)
+        return outputs, likelihood
+
+    def build_indexes(self, scales: Tensor) -> Tensor:
+        """Table row of each scale: the first whose scale is not smaller, else the last.
+
+        Args:
+            scales: standard deviations, any shape.
+
+        Returns:
+            int32 tensor of the shape of ``scales``.
+        """
+        # bucketize would put -inf and NaN elsewhere than the comparison chain it replaces;
+        # the lower bound lifts -inf, and NaN compares as larger than all in both.
+        scales = torch.maximum(scales.detach(), self.lower_bound_scale.bound.to(scales.dtype))
+        edges = self.scale_table[:-1].to(scales.dtype)
+        return torch.bucketize(scales, edges, out_int32=True)
+
+    def update_scale_table(self, scale_table: Iterable[float], force: bool = False) -> bool:
+        """Set the scales and build the tables that coding needs.
+
+        Args:
+            scale_table: ascending positive scales; a tensor will do.
+            force: build the tables even if there are some.
+
+        Returns:
+            Whether the tables were built.
+        """
+        if self.has_tables and not force:
+            return False
+        with torch.inference_mode(False):
+            device = self.scale_table.device
+            self.scale_table = self._prepare_scale_table(scale_table).to(device)
+        self.update()
+        return True
+
+    def update(self) -> None:
+        """Build the tables for the present scale table.
+
+        The same integers come out on every machine: ``erfc`` is evaluated in double precision and
+        rounded, everything after it is exact or a single correctly rounded operation.
+
+        Raises:
+            RuntimeError: the scale table is empty.
+        """
+        scales = self.scale_table.detach().cpu().float().numpy()
+        if scales.size == 0:
+            raise RuntimeError("scale_table is empty: set it with update_scale_table()")
+        multiplier = -self._standardized_quantile(self.tail_mass / 2)
+        tables = _gaussian_tables(scales.tobytes(), multiplier, self.entropy_coder_precision)
+        self._set_tables(*map(torch.from_numpy, tables))
+
+    def _resizable_buffers(self) -> tuple[str, ...]:
+        return (*super()._resizable_buffers(), "scale_table")
+
+
+# Models with many slices have one conditional a slice, all with the same table.
+@lru_cache(maxsize=16)
+def _gaussian_tables(
+    scale_table: bytes, multiplier: float, precision: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cumulative tables, their lengths and offsets, for the float32 scales in ``scale_table``."""
+    from scipy.special import erfc
+
+    def cumulative(x: np.ndarray) -> np.ndarray:
+        scaled = (x * np.float32(-(2**-0.5))).astype(np.float64)
+        return np.float32(0.5) * erfc(scaled).astype(np.float32)
+
+    scales = np.frombuffer(scale_table, dtype=np.float32)
+    center = np.ceil(scales * np.float32(multiplier)).astype(np.int32)
+    length = 2 * center + 1
+    distance = np.abs(np.arange(length.max()) - center[:, None]).astype(np.float32)
+    upper = cumulative((np.float32(0.5) - distance) / scales[:, None])
+    lower = cumulative((np.float32(-0.5) - distance) / scales[:, None])
+    cdf = quantize_rows(upper - lower, 2 * lower[:, 0], length, precision)
+    return cdf, length + 2, -center
+
+
+def _check_scale_table(scale_table: object) -> None:
+    if not isinstance(scale_table, (list, tuple)):
+        raise ValueError(
+            f"scale_table must be a list, a tuple or None, got {type(scale_table).__name__}"
+        )
+    if len(scale_table) == 0:
+        raise ValueError("scale_table must not be empty; None leaves it to update_scale_table()")
+    if list(scale_table) != sorted(scale_table) or any(scale <= 0 for scale in scale_table):
+        raise ValueError(f"scale_table must ascend and be positive, got {scale_table}")

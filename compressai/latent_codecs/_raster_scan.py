@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The scan of the autoregressive coders: position by position, with little work at each.
+
+Encoder and decoder run the same operations in the same order on one item at a time, always on the
+CPU in single precision, so their parameters agree to the bit whatever the batch size. What does
+not depend on the current row is computed for the whole row (context of the rows above) or the
+whole picture (the side information's part of the first layer); a position costs a handful of
+matrix-vector products and one call to the native coder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from compressai.entropy_models import GaussianConditional
+
+__all__ = ["RasterScan", "concatenate"]
+
+Merge = Callable[..., Tensor]
+_ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.Identity)
+
+
+def concatenate(*args: Tensor) -> Tensor:
+    """Join side information and context along the channels."""
+    return torch.cat(args, dim=1)
+
+
+class RasterScan:
+    """Sequential coding of one latent, in rows from the top, positions from the left.
+
+    Args:
+        gaussian_conditional: entropy model with tables.
+        entropy_parameters: pointwise network from ``merge(side, context)`` to scales and means.
+        context_prediction: convolution with an odd square kernel whose weights from the centre on
+            are masked out, such as :class:`~compressai.layers.MaskedConv2d` of type A.
+        merge: joins side information and context.
+
+    Raises:
+        ValueError: the kernel is not odd and square, or sees positions that are not decoded yet.
+    """
+
+    def __init__(
+        self,
+        gaussian_conditional: GaussianConditional,
+        entropy_parameters: nn.Module,
+        context_prediction: nn.Conv2d,
+        merge: Merge = concatenate,
+    ) -> None:
+        weight, bias = _causal_weight(context_prediction)
+        size = weight.size(-1)
+        self.padding = size // 2
+        self._conditional = gaussian_conditional
+        channels = weight.size(1)
+        # Taps of the rows above and of the current row, in the order (row, column, channel).
+        above = weight[:, :, : self.padding, :].permute(0, 2, 3, 1)
+        left = weight[:, :, self.padding, : self.padding].permute(0, 2, 1)
+        self._above = above.reshape(len(weight), -1).t().contiguous()
+        self._left = left.reshape(len(weight), -1).contiguous()
+        self._bias = weight.new_zeros(len(weight)) if bias is None else bias
+        self._channels = channels
+        if merge is concatenate and _is_pointwise_chain(entropy_parameters):
+            self._predictor: _Predictor = _ChainPredictor(entropy_parameters, len(weight))
+        else:
+            self._predictor = _ModulePredictor(entropy_parameters, merge)
+        self._edges = gaussian_conditional.scale_table[:-1].cpu().float()
+        self._bound = gaussian_conditional.lower_bound_scale.bound.cpu().float()
+        self._tables = gaussian_conditional._coder_tables()
+
+    def compress(self, y: Tensor, params: Tensor, encoder: Any | None = None) -> tuple[Any, Tensor]:
+        """Code one item.
+
+        Args:
+            y: ``(C, H, W)``.
+            params: side information ``(D, H, W)``.
+            encoder: a buffered encoder to append to; ``None`` makes a string of its own.
+
+        Returns:
+            ``(string, y_hat)``; ``string`` is ``None`` with an ``encoder``, ``y_hat`` is
+            ``(C, H, W)`` on the CPU.
+
+        Raises:
+            ValueError: ``y`` is not finite.
+        """
+        from compressai import ans
+
+        y = y.detach().cpu().float()
+        columns = y.permute(1, 2, 0).contiguous()
+        symbols = torch.empty_like(columns)
+        indexes = torch.empty(columns.shape, dtype=torch.int32)
+
+        def code(h: int, w: int, index: Tensor, means: Tensor) -> Tensor:
+            indexes[h, w] = index
+            return torch.round(columns[h, w] - means, out=symbols[h, w])
+
+        y_hat = self._scan(y.shape[1:], params, code)
+        if not bool(symbols.abs().amax() < 2**24):
+            raise ValueError(
+                "the latent or its means are not finite or beyond 2**24: the network has diverged"
+            )
+        arrays = (symbols.to(torch.int32).reshape(-1).numpy(), indexes.reshape(-1).numpy())
+        if encoder is not None:
+            return encoder.encode_with_indexes(*arrays, *self._tables), y_hat
+        return ans.RansEncoder().encode_with_indexes(*arrays, *self._tables), y_hat
+
+    def decompress(self, decoder: Any, params: Tensor) -> Tensor:
+        """Decode one item.
+
+        Args:
+            decoder: a ``compressai.ans.RansDecoder`` whose stream is set.
+            params: side information ``(D, H, W)``.
+
+        Returns:
+            ``(C, H, W)`` on the CPU.
+
+        Raises:
+            ValueError: the string is damaged.
+        """
+
+        def code(h: int, w: int, index: Tensor, means: Tensor) -> Tensor:
+            return torch.from_numpy(decoder.decode_stream(index.numpy(), *self._tables)).float()
+
+        return self._scan(params.shape[1:], params, code)
+
+    def _scan(
+        self,
+        size: tuple[int, ...],
+        params: Tensor,
+        code: Callable[[int, int, Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        height, width = size
+        pad, channels = self.padding, self._channels
+        padded = torch.zeros((height + pad, width + 2 * pad, channels))
+        prepared = self._predictor.prepare(params.detach().cpu().float())
+        for h in range(height):
+            # All windows of the rows above, one a position: (width, rows * columns * channels).
+            rows = padded[h : h + pad].unfold(1, 2 * pad + 1, 1)[:, :width]
+            windows = rows.permute(1, 0, 3, 2).reshape(width, -1)
+            contexts = torch.addmm(self._bias, windows, self._above)
+            current = padded[h + pad]
+            for w in range(width):
+                left = current[w : w + pad].view(-1)
+                context = torch.addmv(contexts[w], self._left, left)
+                scales, means = self._predictor.predict(prepared, h, w, context).chunk(2)
+                index = torch.bucketize(
+                    torch.maximum(scales, self._bound), self._edges, out_int32=True
+                )
+                torch.add(code(h, w, index, means), means, out=current[w + pad])
+        return padded[pad:, pad : pad + width].permute(2, 0, 1).contiguous()
+
+
+class _Predictor:
+    """From side information and context of a position to its scales and means."""
+
+    def prepare(self, params: Tensor) -> Any:
+        raise NotImplementedError
+
+    def predict(self, prepared: Any, h: int, w: int, context: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class _ModulePredictor(_Predictor):
+    """Any network: called once a position."""
+
+    def __init__(self, network: nn.Module, merge: Merge) -> None:
+        parameter = next(network.parameters(), None)
+        self._device = "cpu" if parameter is None else parameter.device
+        self._network, self._merge = network, merge
+
+    def prepare(self, params: Tensor) -> Tensor:
+        return params[None].to(self._device)
+
+    def predict(self, prepared: Tensor, h: int, w: int, context: Tensor) -> Tensor:
+        here = prepared[:, :, h : h + 1, w : w + 1]
+        context = context.to(self._device)[None, :, None, None]
+        return self._network(self._merge(here, context)).reshape(-1).cpu().float()
+
+
+class _ChainPredictor(_Predictor):
+    """A chain of 1x1 convolutions: the side information's part is done for the whole picture."""
+
+    def __init__(self, chain: nn.Sequential, context_channels: int) -> None:
+        layers = [layer for layer in chain if not isinstance(layer, nn.Identity)]
+        first = layers[0]
+        weight, bias = _pointwise_weight(first)
+        side_channels = weight.size(1) - context_channels
+        self._side = weight[:, :side_channels].t().contiguous()
+        self._context = weight[:, side_channels:].contiguous()
+        self._bias = bias
+        self._rest = [
+            _pointwise_weight(layer) if isinstance(layer, nn.Conv2d) else _in_place(layer)
+            for layer in layers[1:]
+        ]
+
+    def prepare(self, params: Tensor) -> Tensor:
+        _, height, width = params.shape
+        pixels = params.flatten(1).t().contiguous()
+        return torch.addmm(self._bias, pixels, self._side).view(height, width, -1)
+
+    def predict(self, prepared: Tensor, h: int, w: int, context: Tensor) -> Tensor:
+        values = torch.addmv(prepared[h, w], self._context, context)
+        for layer in self._rest:
+            if isinstance(layer, tuple):
+                values = torch.addmv(layer[1], layer[0], values)
+            else:
+                values = layer(values)
+        return values
+
+
+def _in_place(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    if isinstance(layer, nn.LeakyReLU):
+        slope = layer.negative_slope
+        return lambda values: F.leaky_relu_(values, slope)
+    if isinstance(layer, nn.ReLU):
+        return torch.relu_
+    return layer
+
+
+def _pointwise_weight(layer: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    weight = layer.weight.detach().cpu().float().flatten(1).contiguous()
+    bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias
+    return weight, bias.detach().cpu().float()
+
+
+def _is_pointwise_chain(network: nn.Module) -> bool:
+    if not isinstance(network, nn.Sequential) or len(network) == 0:
+        return False
+    first = network[0]
+    return isinstance(first, nn.Conv2d) and all(
+        isinstance(layer, _ACTIVATIONS)
+        or (type(layer) is nn.Conv2d and layer.kernel_size == (1, 1) and layer.groups == 1)
+        for layer in network
+    )
+
+
+def _causal_weight(context_prediction: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
+    height, width = context_prediction.kernel_size
+    if height != width or width % 2 == 0:
+        raise ValueError(
+            f"context_prediction must have an odd square kernel, got {(height, width)}"
+        )
+    weight = context_prediction.weight.detach()
+    mask = getattr(context_prediction, "mask", None)
+    if mask is not None:
+        weight = weight * mask
+    weight = weight.cpu().float()
+    if bool(weight.flatten(2)[:, :, height * width // 2 :].any()):
+        raise ValueError("context_prediction sees positions that are not decoded yet (mask type A)")
+    bias = context_prediction.bias
+    return weight, None if bias is None else bias.detach().cpu().float()

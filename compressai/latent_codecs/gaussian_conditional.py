@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Latent codecs of the conditional Gaussian, the leaves of most entropy stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from compressai.entropy_models import GaussianConditional
+from compressai.latent_codecs.base import LatentCodec, only_strings
+from compressai.latent_codecs.entropy_bottleneck import check_quantizer
+from compressai.ops import quantize_ste
+from compressai.registry import register_module
+
+__all__ = ["GaussianConditionalLatentCodec", "LRPGaussianLatentCodec"]
+
+_CHUNKS = (("scales", "means"), ("means", "scales"), ("scales",))
+
+
+@register_module("GaussianConditionalLatentCodec")
+class GaussianConditionalLatentCodec(LatentCodec):
+    """Codes a latent around predicted means, with predicted scales.
+
+    Args:
+        scale_table: as in :class:`~compressai.entropy_models.GaussianConditional`.
+        gaussian_conditional: the entropy model; ``None`` builds one.
+        entropy_parameters: network from side information to scales and means; ``None`` leaves
+            them as they come.
+        quantizer: ``"noise"``, or ``"ste"`` for values that are rounded around the means with the
+            gradient of the identity. The likelihoods are those of the noisy values in both.
+        chunks: what the channels of the predicted parameters are, in order:
+            ``("scales", "means")``, ``("means", "scales")`` or ``("scales",)``.
+        kwargs: arguments of the ``GaussianConditional`` that is built.
+
+    Raises:
+        ValueError: unknown ``quantizer`` or ``chunks``, or ``"ste"`` without means.
+        TypeError: both an entropy model and arguments for one.
+    """
+
+    def __init__(
+        self,
+        scale_table: list[float] | tuple[float, ...] | None = None,
+        gaussian_conditional: GaussianConditional | None = None,
+        entropy_parameters: nn.Module | None = None,
+        quantizer: str = "noise",
+        chunks: tuple[str, ...] = ("scales", "means"),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        if gaussian_conditional is not None and (kwargs or scale_table is not None):
+            raise TypeError(
+                "a gaussian_conditional is given, scale_table and "
+                f"{sorted(kwargs)} would have no use"
+            )
+        self.quantizer = check_quantizer(quantizer)
+        self.chunks = tuple(chunks)
+        if self.chunks not in _CHUNKS:
+            raise ValueError(f"chunks must be one of {_CHUNKS}, got {chunks!r}")
+        if self.quantizer == "ste" and "means" not in self.chunks:
+            raise ValueError("quantizer='ste' rounds around means, but chunks has no 'means'")
+        self.gaussian_conditional = gaussian_conditional or GaussianConditional(
+            scale_table, **kwargs
+        )
+        self.entropy_parameters = (
+            nn.Identity() if entropy_parameters is None else entropy_parameters
+        )
+
+    def forward(self, y: Tensor, ctx_params: Tensor) -> dict[str, Any]:
+        """Likelihoods and reconstruction.
+
+        Args:
+            y: ``(N, C, H, W)``.
+            ctx_params: side information ``(N, D, H, W)``.
+
+        Returns:
+            ``{"likelihoods": {"y"}, "y_hat"}``.
+        """
+        scales, means = self._chunk(self.entropy_parameters(ctx_params))
+        y_hat, likelihoods = self.gaussian_conditional(y, scales, means)
+        if self.quantizer == "ste":
+            y_hat = quantize_ste(y - means) + means
+        return {"likelihoods": {"y": likelihoods}, "y_hat": y_hat}
+
+    def compress(self, y: Tensor, ctx_params: Tensor) -> dict[str, Any]:
+        """``{"strings": [y], "shape": (H, W), "y_hat"}``; arguments as in :meth:`forward`."""
+        scales, means = self._chunk(self.entropy_parameters(ctx_params))
+        indexes = self.gaussian_conditional.build_indexes(scales)
+        strings, y_hat = self.gaussian_conditional.compress_and_quantize(y, indexes, means)
+        return {"strings": [strings], "shape": y.shape[2:4], "y_hat": y_hat}
+
+    def decompress(
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: Sequence[int],
+        ctx_params: Tensor,
+    ) -> dict[str, Any]:
+        """``{"y_hat"}``.
+
+        Args:
+            strings: one list of strings.
+            shape: ``(H, W)`` or ``(C, H, W)``.
+            ctx_params: side information ``(N, D, H, W)``.
+
+        Raises:
+            ValueError: ``shape`` is not that of the side information.
+        """
+        y_strings = only_strings(strings, type(self).__name__)
+        scales, means = self._chunk(self.entropy_parameters(ctx_params))
+        if tuple(scales.shape[2:4]) != tuple(shape)[-2:]:
+            raise ValueError(
+                f"shape {tuple(shape)} does not fit side information of size "
+                f"{tuple(scales.shape[2:4])}"
+            )
+        indexes = self.gaussian_conditional.build_indexes(scales)
+        y_hat = self.gaussian_conditional.decompress(y_strings, indexes, means=means)
+        return {"y_hat": y_hat}
+
+    def _chunk(self, params: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``(scales, means)`` of predicted parameters; no means where there are none."""
+        if self.chunks == ("scales",):
+            return params, None
+        first, second = params.chunk(2, 1)
+        return (first, second) if self.chunks[0] == "scales" else (second, first)
+
+
+@register_module("LRPGaussianLatentCodec")
+class LRPGaussianLatentCodec(GaussianConditionalLatentCodec):
+    """Conditional Gaussian followed by latent residual prediction.
+
+    After quantisation, a network predicts the rounding error from the support and the quantised
+    values, and the prediction is added: ``y_hat + lrp_scale * tanh(lrp_transform([s | y_hat]))``.
+    Likelihoods and strings are those of the values before.
+
+    Args:
+        lrp_transform: network from support and slice to slice.
+        lrp_scale: largest correction; may be reassigned.
+        mean_support_trail_channels: that many last channels of the side information are the
+            support ``s``, and are kept from ``entropy_parameters``; 0 takes all of the side
+            information for both.
+        gc_kwargs: arguments of :class:`GaussianConditionalLatentCodec`.
+
+    Raises:
+        ValueError: at call time, ``mean_support_trail_channels`` leaves no side information.
+
+    Source: Minnen and Singh 2020, "Channel-wise autoregressive entropy models for learned image
+    compression", section 3.2.
+    """
+
+    def __init__(
+        self,
+        lrp_transform: nn.Module,
+        *,
+        lrp_scale: float = 0.5,
+        mean_support_trail_channels: int = 0,
+        **gc_kwargs: Any,
+    ) -> None:
+        super().__init__(**gc_kwargs)
+        self.lrp_transform = lrp_transform
+        self.lrp_scale = float(lrp_scale)
+        self.mean_support_trail_channels = int(mean_support_trail_channels)
+
+    def forward(self, y: Tensor, ctx_params: Tensor) -> dict[str, Any]:
+        """As the base class, ``y_hat`` after the correction."""
+        params, support = self._split(ctx_params)
+        return self._correct(super().forward(y, params), support)
+
+    def compress(self, y: Tensor, ctx_params: Tensor) -> dict[str, Any]:
+        """As the base class, ``y_hat`` after the correction."""
+        params, support = self._split(ctx_params)
+        return self._correct(super().compress(y, params), support)
+
+    def decompress(
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: Sequence[int],
+        ctx_params: Tensor,
+    ) -> dict[str, Any]:
+        """As the base class, ``y_hat`` after the correction."""
+        params, support = self._split(ctx_params)
+        return self._correct(super().decompress(strings, shape, params), support)
+
+    def _split(self, ctx_params: Tensor) -> tuple[Tensor, Tensor]:
+        trail = self.mean_support_trail_channels
+        if trail <= 0:
+            return ctx_params, ctx_params
+        if trail >= ctx_params.size(1):
+            raise ValueError(
+                f"mean_support_trail_channels={trail} leaves nothing of the "
+                f"{ctx_params.size(1)} channels of side information"
+            )
+        return ctx_params[:, :-trail], ctx_params[:, -trail:]
+
+    def _correct(self, out: dict[str, Any], support: Tensor) -> dict[str, Any]:
+        y_hat = out["y_hat"]
+        residual = self.lrp_transform(torch.cat((support, y_hat), dim=1))
+        return {**out, "y_hat": y_hat + self.lrp_scale * torch.tanh(residual)}

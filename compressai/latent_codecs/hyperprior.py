@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Latent codec that joins the codec of side information with the codec of what it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch.nn as nn
+from torch import Tensor
+
+from compressai.latent_codecs.base import LatentCodec, check_batch
+from compressai.registry import register_module
+
+__all__ = ["HyperpriorLatentCodec"]
+
+
+@register_module("HyperpriorLatentCodec")
+class HyperpriorLatentCodec(LatentCodec):
+    """Codes a latent ``y`` given side information ``z`` that is computed from it.
+
+    Two layouts. With ``"hyper"``, a :class:`~compressai.latent_codecs.HyperLatentCodec` holds the
+    hyper transforms. With ``"z"``, any latent codec codes ``h_a(y)`` and this class holds the
+    transforms::
+
+        HyperpriorLatentCodec({"y": ..., "hyper": HyperLatentCodec(...)})
+        HyperpriorLatentCodec({"y": ..., "z": ...}, h_a=..., h_s=...)
+
+    Args:
+        latent_codec: the codecs, ``"y"`` and one of ``"hyper"`` and ``"z"``.
+        h_a: hyper analysis, from ``y`` to ``z``; ``None`` is the identity. With ``h_a`` or
+            ``h_s`` given, the key ``"hyper"`` means ``"z"``.
+        h_s: hyper synthesis, from ``z_hat`` to the side information of ``"y"``; as ``h_a``.
+
+    Raises:
+        ValueError: the keys of ``latent_codec`` are others.
+
+    Source: Ballé et al. 2018, "Variational image compression with a scale hyperprior".
+    """
+
+    def __init__(
+        self,
+        latent_codec: Mapping[str, nn.Module],
+        h_a: nn.Module | None = None,
+        h_s: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if set(latent_codec) not in ({"y", "hyper"}, {"y", "z"}):
+            raise ValueError(
+                f"latent_codec must have the keys 'y' and 'hyper', or 'y' and 'z', got "
+                f"{sorted(latent_codec)}"
+            )
+        outer_transforms = h_a is not None or h_s is not None
+        self._side = "z" if "z" in latent_codec or outer_transforms else "hyper"
+        if self._side == "z":
+            self.h_a = nn.Identity() if h_a is None else h_a
+            self.h_s = nn.Identity() if h_s is None else h_s
+        self.add_module("y", latent_codec["y"])
+        self.add_module(self._side, latent_codec.get("z", latent_codec.get("hyper")))
+
+    @property
+    def latent_codec(self) -> dict[str, nn.Module]:
+        """The codecs by name."""
+        return {name: getattr(self, name) for name in ("y", self._side)}
+
+    def __getitem__(self, key: str) -> nn.Module:
+        return self.latent_codec[key]
+
+    def forward(self, y: Tensor) -> dict[str, Any]:
+        """``{"likelihoods": {"y", "z"}, "y_hat"}`` for ``y`` ``(N, C, H, W)``."""
+        if self._side == "hyper":
+            side = self.hyper(y)
+            params, z_likelihoods = side["params"], side["likelihoods"]["z"]
+        else:
+            side = self.z(self.h_a(y))
+            params, z_likelihoods = self.h_s(side["y_hat"]), side["likelihoods"]["y"]
+        out = self.y(y, params)
+        return {
+            "likelihoods": {"y": out["likelihoods"]["y"], "z": z_likelihoods},
+            "y_hat": out["y_hat"],
+        }
+
+    def compress(self, y: Tensor) -> dict[str, Any]:
+        """``{"strings": [*y, z], "shape": {"y", "hyper" or "z"}, "y_hat"}``."""
+        if self._side == "hyper":
+            side = self.hyper.compress(y)
+            params = side["params"]
+        else:
+            side = self.z.compress(self.h_a(y))
+            params = self.h_s(side["y_hat"])
+        if len(side["strings"]) != 1:
+            raise ValueError(f"codec {self._side!r} must code in one step")
+        out = self.y.compress(y, params)
+        return {
+            "strings": [*out["strings"], *side["strings"]],
+            "shape": {"y": out["shape"], self._side: side["shape"]},
+            "y_hat": out["y_hat"],
+        }
+
+    def decompress(
+        self, strings: Sequence[Sequence[bytes]], shape: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """``{"y_hat"}``.
+
+        Raises:
+            ValueError: fewer than two lists of strings, or of different lengths.
+        """
+        if len(strings) < 2:
+            raise ValueError(f"strings must hold those of y and z, got {len(strings)} list(s)")
+        check_batch(strings, type(self).__name__)
+        *y_strings, z_strings = strings
+        if self._side == "hyper":
+            params = self.hyper.decompress([z_strings], shape["hyper"])["params"]
+        else:
+            params = self.h_s(self.z.decompress([z_strings], shape["z"])["y_hat"])
+        return self.y.decompress(y_strings, shape["y"], params)

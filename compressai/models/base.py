@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""What all image models share: tables, loading, and the rules of compress and decompress."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from compressai.entropy_models import EntropyBottleneck, EntropyModel, GaussianConditional
+from compressai.latent_codecs import LatentCodec
+from compressai.models._state_dict import clean_state_dict
+
+__all__ = [
+    "SCALES_LEVELS",
+    "SCALES_MAX",
+    "SCALES_MIN",
+    "CompressionModel",
+    "SimpleVAECompressionModel",
+    "check_latent_size",
+    "coding",
+    "get_scale_table",
+]
+
+SCALES_MIN = 0.11
+SCALES_MAX = 256
+SCALES_LEVELS = 64
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def get_scale_table(
+    min: float = SCALES_MIN, max: float = SCALES_MAX, levels: int = SCALES_LEVELS
+) -> Tensor:
+    """Scales in geometric progression, the table of the Gaussian conditionals.
+
+    The same bits come out on every machine: the logarithms are rounded to single precision, as
+    they were when the format was made, and all else is computed in double.
+
+    Args:
+        min: first scale.
+        max: last scale.
+        levels: number of scales.
+
+    Returns:
+        float32 ``(levels,)``.
+    """
+    first, last = np.float32(math.log(min)), np.float32(math.log(max))
+    step = float((last - first) / np.float32(levels - 1)) if levels > 1 else 0.0
+    index = np.arange(levels)
+    # Counted from the nearer end, as torch.linspace does.
+    logs = np.where(
+        index < levels // 2, float(first) + step * index, float(last) - step * (levels - 1 - index)
+    )
+    if levels == 1:
+        logs[:] = first
+    return torch.from_numpy(np.exp(logs.astype(np.float32).astype(np.float64)).astype(np.float32))
+
+
+def coding(method: Method) -> Method:
+    """Decorate a model's ``compress`` or ``decompress``.
+
+    Inside, there are no gradients, the model is in evaluation mode, and tables that were never
+    built or loaded are built first.
+    """
+
+    @functools.wraps(method)
+    def wrapped(self: CompressionModel, *args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad(), _evaluation_mode(self):
+            if not self.has_tables:
+                self.update()
+            return method(self, *args, **kwargs)
+
+    return wrapped
+
+
+@contextmanager
+def _evaluation_mode(net: nn.Module) -> Iterator[None]:
+    training = [module for module in net.modules() if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def check_latent_size(x: Tensor, y: Tensor, multiple: int, factor: int = 16) -> None:
+    """Refuse pictures whose latent the hyper transforms cannot halve and double again.
+
+    Args:
+        x: picture ``(N, 3, H, W)``.
+        y: its latent.
+        multiple: what the sides of ``y`` must be multiples of.
+        factor: pixels of ``x`` per position of ``y``, along a side.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if y.size(-2) % multiple or y.size(-1) % multiple:
+        raise ValueError(
+            f"height and width must be multiples of {multiple * factor}, got "
+            f"{x.size(-2)} x {x.size(-1)}: pad with torch.nn.functional.pad and "
+            f"compressai.ops.compute_padding(..., min_div={multiple * factor})"
+        )
+
+
+class CompressionModel(nn.Module):
+    """Base class of the models: keeps track of entropy models, whatever their depth.
+
+    Args:
+        entropy_bottleneck_channels: deprecated; builds an ``entropy_bottleneck`` of that width.
+        init_weights: deprecated, without effect.
+    """
+
+    def __init__(
+        self, entropy_bottleneck_channels: int | None = None, init_weights: bool | None = None
+    ) -> None:
+        super().__init__()
+        if entropy_bottleneck_channels is not None:
+            warnings.warn(
+                "entropy_bottleneck_channels is deprecated: set self.entropy_bottleneck",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            self.entropy_bottleneck = EntropyBottleneck(entropy_bottleneck_channels)
+        if init_weights is not None:
+            warnings.warn(
+                "init_weights is deprecated and has no effect", DeprecationWarning, stacklevel=2
+            )
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether all entropy models have the tables that coding needs."""
+        return all(m.has_tables for m in self.modules() if isinstance(m, EntropyModel))
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights, whatever shape they come in.
+
+        Understood are whole training checkpoints, names with ``module.`` from wrappers, parameter
+        names of earlier releases, and entropy models with tables of any size or without tables
+        (which are then built again by :meth:`update` or the first ``compress``).
+
+        Args:
+            state_dict: weights or checkpoint; not modified.
+            strict: as in :meth:`torch.nn.Module.load_state_dict`.
+            assign: as there.
+
+        Returns:
+            The missing and unexpected keys, as there.
+        """
+        return super().load_state_dict(
+            clean_state_dict(state_dict, known=self.state_dict().keys()), strict, assign
+        )
+
+    def update(
+        self,
+        scale_table: Sequence[float] | Tensor | None = None,
+        force: bool = False,
+        update_quantiles: bool = False,
+        solve_quantiles: bool = False,
+    ) -> bool:
+        """Build the tables of all entropy models.
+
+        Args:
+            scale_table: scales of the Gaussian conditionals; ``None`` takes
+                :func:`get_scale_table`.
+            force: build tables that exist, too.
+            update_quantiles: solve for the quantiles of the bottlenecks by bisection first, which
+                makes models usable that were trained without the auxiliary loss.
+            solve_quantiles: the same under a clearer name.
+
+        Returns:
+            Whether any table was built.
+        """
+        scale_table = get_scale_table() if scale_table is None else scale_table
+        solve = update_quantiles or solve_quantiles
+        updated = False
+        for module in self.modules():
+            if isinstance(module, EntropyBottleneck):
+                updated |= module.update(force=force, update_quantiles=solve)
+            if isinstance(module, GaussianConditional):
+                updated |= module.update_scale_table(scale_table, force=force)
+        return updated
+
+    def aux_loss(self) -> Tensor | int:
+        """Sum of the auxiliary losses of the bottlenecks; 0 if there are none."""
+        return sum(m.loss() for m in self.modules() if isinstance(m, EntropyBottleneck))
+
+
+class SimpleVAECompressionModel(CompressionModel):
+    """An analysis transform, a synthesis transform, and a latent codec that does all the rest.
+
+    A subclass sets ``g_a``, ``g_s`` and ``latent_codec``.
+    """
+
+    g_a: nn.Module
+    g_s: nn.Module
+    latent_codec: LatentCodec
+
+    def __getitem__(self, key: str) -> nn.Module:
+        return self.latent_codec[key]
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        """Reconstruction and likelihoods.
+
+        Args:
+            x: picture ``(N, 3, H, W)`` in [0, 1].
+
+        Returns:
+            ``{"x_hat": (N, 3, H, W), not clamped, "likelihoods": {name: tensor}}``.
+
+        Raises:
+            ValueError: height or width do not fit the transforms.
+        """
+        y = self.g_a(x)
+        self._check_size(x, y)
+        out = self.latent_codec(y)
+        return {"x_hat": self.g_s(out["y_hat"]), "likelihoods": out["likelihoods"]}
+
+    @coding
+    def compress(self, x: Tensor) -> dict[str, Any]:
+        """Code a batch of pictures.
+
+        Args:
+            x: ``(N, 3, H, W)`` in [0, 1].
+
+        Returns:
+            ``{"strings", "shape", "y_hat"}`` of the latent codec.
+
+        Raises:
+            ValueError: height or width do not fit the transforms, or ``x`` is not finite.
+        """
+        y = self.g_a(x)
+        self._check_size(x, y)
+        return self.latent_codec.compress(y)
+
+    @coding
+    def decompress(self, strings: Sequence[Sequence[bytes]], shape: Any) -> dict[str, Tensor]:
+        """Decode a batch of pictures.
+
+        Args:
+            strings, shape: what :meth:`compress` gave.
+
+        Returns:
+            ``{"x_hat": (N, 3, H, W) in [0, 1]}``.
+
+        Raises:
+            ValueError: strings and shape do not fit, or a string is damaged.
+        """
+        out = self.latent_codec.decompress(strings, shape)
+        return {"x_hat": self.g_s(out["y_hat"]).clamp_(0, 1)}
+
+    def _check_size(self, x: Tensor, y: Tensor) -> None:
+        """Raise ValueError if the latent's size does not suit the codec."""
+        check_latent_size(x, y, 4)

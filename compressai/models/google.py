@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Models by Ballé, Minnen and colleagues: factorized prior, hyperpriors, joint autoregressive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch.nn as nn
+from torch import Tensor
+
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.latent_codecs._raster_scan import concatenate
+from compressai.latent_codecs.rasterscan import scan_compress, scan_decompress
+from compressai.layers import GDN, MaskedConv2d
+from compressai.models._state_dict import clean_state_dict, entry_size
+from compressai.models.base import (
+    SCALES_LEVELS,
+    SCALES_MAX,
+    SCALES_MIN,
+    CompressionModel,
+    SimpleVAECompressionModel,
+    check_latent_size,
+    coding,
+    get_scale_table,
+)
+from compressai.models.utils import conv, deconv
+from compressai.registry import register_model
+
+__all__ = [
+    "SCALES_LEVELS",
+    "SCALES_MAX",
+    "SCALES_MIN",
+    "CompressionModel",
+    "FactorizedPrior",
+    "FactorizedPriorReLU",
+    "JointAutoregressiveHierarchicalPriors",
+    "MeanScaleHyperprior",
+    "ScaleHyperprior",
+    "SimpleVAECompressionModel",
+    "get_scale_table",
+]
+
+Strings = Sequence[Sequence[bytes]]
+
+
+def _check_strings(strings: Strings, count: int) -> None:
+    # AssertionError is what code written for CompressAI catches.
+    if not isinstance(strings, list) or len(strings) != count:
+        raise AssertionError(f"strings must be a list of {count} lists of bytes")
+
+
+class _GdnTransforms(CompressionModel):
+    """The analysis and synthesis transforms that all models of this file share."""
+
+    @staticmethod
+    def _analysis(N: int, M: int, activation: Any = GDN) -> nn.Sequential:
+        return nn.Sequential(
+            conv(3, N),
+            activation(N),
+            conv(N, N),
+            activation(N),
+            conv(N, N),
+            activation(N),
+            conv(N, M),
+        )
+
+    @staticmethod
+    def _synthesis(N: int, M: int, activation: Any = GDN) -> nn.Sequential:
+        return nn.Sequential(
+            deconv(M, N),
+            activation(N, inverse=True),
+            deconv(N, N),
+            activation(N, inverse=True),
+            deconv(N, N),
+            activation(N, inverse=True),
+            deconv(N, 3),
+        )
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Any:
+        """Build a model of the size that a state dict has, and load it.
+
+        Args:
+            state_dict: weights, or a checkpoint that holds them.
+
+        Returns:
+            The model.
+
+        Raises:
+            ValueError: the weights are of another model.
+        """
+        state_dict = clean_state_dict(state_dict)
+        N = entry_size(state_dict, "g_a.0.weight", 0, cls)
+        M = entry_size(state_dict, "g_a.6.weight", 0, cls)
+        net = cls(N, M)
+        net.load_state_dict(state_dict)
+        return net
+
+
+@register_model("bmshj2018-factorized")
+class FactorizedPrior(_GdnTransforms):
+    """Factorized prior model.
+
+    Args:
+        N: channels of the transforms.
+        M: channels of the latent.
+        kwargs: handed to :class:`CompressionModel`.
+
+    Shape: ``x`` ``(N, 3, H, W)`` in [0, 1]; latent ``(N, M, H / 16, W / 16)``. Sides that are no
+    multiples of 16 give a reconstruction that is larger than ``x``, up to the next multiple.
+
+    Source: Ballé et al. 2018, "Variational image compression with a scale hyperprior", section 3.
+    """
+
+    def __init__(self, N: int, M: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.entropy_bottleneck = EntropyBottleneck(M)
+        self.g_a = self._analysis(N, M)
+        self.g_s = self._synthesis(N, M)
+        self.N = N
+        self.M = M
+
+    @property
+    def downsampling_factor(self) -> int:
+        """Sides of a picture should be multiples of this."""
+        return 2**4
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        """``{"x_hat", "likelihoods": {"y"}}``; ``x_hat`` is not clamped."""
+        y = self.g_a(x)
+        y_hat, y_likelihoods = self.entropy_bottleneck(y)
+        return {"x_hat": self.g_s(y_hat), "likelihoods": {"y": y_likelihoods}}
+
+    @coding
+    def compress(self, x: Tensor) -> dict[str, Any]:
+        """``{"strings": [y], "shape": size of the latent}``."""
+        y = self.g_a(x)
+        return {"strings": [self.entropy_bottleneck.compress(y)], "shape": y.size()[-2:]}
+
+    @coding
+    def decompress(self, strings: Strings, shape: Sequence[int]) -> dict[str, Tensor]:
+        """``{"x_hat": (N, 3, H, W) in [0, 1]}``.
+
+        Raises:
+            AssertionError: ``strings`` is not a list of one list.
+            ValueError: a string is damaged.
+        """
+        _check_strings(strings, 1)
+        y_hat = self.entropy_bottleneck.decompress(strings[0], shape)
+        return {"x_hat": self.g_s(y_hat).clamp_(0, 1)}
+
+
+@register_model("bmshj2018-factorized-relu")
+class FactorizedPriorReLU(FactorizedPrior):
+    """:class:`FactorizedPrior` with ReLU in place of GDN and inverse GDN.
+
+    Args:
+        N: channels of the transforms.
+        M: channels of the latent.
+        kwargs: handed to :class:`CompressionModel`.
+    """
+
+    def __init__(self, N: int, M: int, **kwargs: Any) -> None:
+        super().__init__(N, M, **kwargs)
+
+        def relu(_channels: int, inverse: bool = False) -> nn.Module:
+            return nn.ReLU(inplace=True)
+
+        self.g_a = self._analysis(N, M, relu)
+        self.g_s = self._synthesis(N, M, relu)
+
+
+@register_model("bmshj2018-hyperprior")
+class ScaleHyperprior(_GdnTransforms):
+    """Scale hyperprior model: latents are zero-mean Gaussians with coded scales.
+
+    Args:
+        N: channels of the transforms and of the side information ``z``.
+        M: channels of the latent ``y``.
+        kwargs: handed to :class:`CompressionModel`.
+
+    Shape: ``x`` ``(N, 3, H, W)`` in [0, 1]; ``y`` ``(N, M, H / 16, W / 16)``, ``z``
+    ``(N, N, H / 64, W / 64)``. Sides must be multiples of 64.
+
+    Source: Ballé et al. 2018, "Variational image compression with a scale hyperprior".
+    """
+
+    def __init__(self, N: int, M: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.entropy_bottleneck = EntropyBottleneck(N)
+        self.g_a = self._analysis(N, M)
+        self.g_s = self._synthesis(N, M)
+        self.h_a = nn.Sequential(
+            conv(M, N, stride=1, kernel_size=3),
+            nn.ReLU(inplace=True),
+            conv(N, N),
+            nn.ReLU(inplace=True),
+            conv(N, N),
+        )
+        self.h_s = nn.Sequential(
+            deconv(N, N),
+            nn.ReLU(inplace=True),
+            deconv(N, N),
+            nn.ReLU(inplace=True),
+            conv(N, M, stride=1, kernel_size=3),
+            nn.ReLU(inplace=True),
+        )
+        self.gaussian_conditional = GaussianConditional(None)
+        self.N = N
+        self.M = M
+
+    @property
+    def downsampling_factor(self) -> int:
+        """Sides of a picture must be multiples of this."""
+        return 2 ** (4 + 2)
+
+    def _hyper_analysis(self, y: Tensor) -> Tensor:
+        return self.h_a(y.abs())
+
+    def _scales_means(self, z_hat: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.h_s(z_hat), None
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        """Reconstruction and likelihoods.
+
+        Args:
+            x: ``(N, 3, H, W)`` in [0, 1].
+
+        Returns:
+            ``{"x_hat", "likelihoods": {"y", "z"}}``; ``x_hat`` is not clamped.
+
+        Raises:
+            ValueError: the sides do not fit.
+        """
+        y = self.g_a(x)
+        check_latent_size(x, y, 4)
+        z_hat, z_likelihoods = self.entropy_bottleneck(self._hyper_analysis(y))
+        scales, means = self._scales_means(z_hat)
+        y_hat, y_likelihoods = self.gaussian_conditional(y, scales, means=means)
+        return {
+            "x_hat": self.g_s(y_hat),
+            "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
+        }
+
+    @coding
+    def compress(self, x: Tensor) -> dict[str, Any]:
+        """``{"strings": [y, z], "shape": size of z}``.
+
+        Args:
+            x: ``(N, 3, H, W)`` in [0, 1].
+
+        Raises:
+            ValueError: the sides do not fit, or ``x`` is not finite.
+        """
+        y = self.g_a(x)
+        check_latent_size(x, y, 4)
+        z = self._hyper_analysis(y)
+        z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
+        scales, means = self._scales_means(z_hat)
+        indexes = self.gaussian_conditional.build_indexes(scales)
+        y_strings = self.gaussian_conditional.compress(y, indexes, means=means)
+        return {"strings": [y_strings, z_strings], "shape": z.size()[-2:]}
+
+    @coding
+    def decompress(self, strings: Strings, shape: Sequence[int]) -> dict[str, Tensor]:
+        """``{"x_hat": (N, 3, H, W) in [0, 1]}``.
+
+        Args:
+            strings, shape: what :meth:`compress` gave.
+
+        Raises:
+            AssertionError: ``strings`` is not a list of two lists.
+            ValueError: a string is damaged.
+        """
+        _check_strings(strings, 2)
+        z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
+        scales, means = self._scales_means(z_hat)
+        indexes = self.gaussian_conditional.build_indexes(scales)
+        y_hat = self.gaussian_conditional.decompress(
+            strings[0], indexes, dtype=z_hat.dtype, means=means
+        )
+        return {"x_hat": self.g_s(y_hat).clamp_(0, 1)}
+
+
+@register_model("mbt2018-mean")
+class MeanScaleHyperprior(ScaleHyperprior):
+    """Scale hyperprior with means.
+
+    Args:
+        N: channels of the transforms and of ``z``.
+        M: channels of the latent ``y``.
+        kwargs: handed to :class:`CompressionModel`.
+
+    Shape: as :class:`ScaleHyperprior`.
+
+    Source: Minnen et al. 2018, "Joint autoregressive and hierarchical priors for learned image
+    compression", without the autoregressive part.
+    """
+
+    def __init__(self, N: int, M: int, **kwargs: Any) -> None:
+        super().__init__(N, M, **kwargs)
+        self.h_a = nn.Sequential(
+            conv(M, N, stride=1, kernel_size=3),
+            nn.LeakyReLU(inplace=True),
+            conv(N, N),
+            nn.LeakyReLU(inplace=True),
+            conv(N, N),
+        )
+        self.h_s = nn.Sequential(
+            deconv(N, M),
+            nn.LeakyReLU(inplace=True),
+            deconv(M, M * 3 // 2),
+            nn.LeakyReLU(inplace=True),
+            conv(M * 3 // 2, M * 2, stride=1, kernel_size=3),
+        )
+
+    def _hyper_analysis(self, y: Tensor) -> Tensor:
+        return self.h_a(y)
+
+    def _scales_means(self, z_hat: Tensor) -> tuple[Tensor, Tensor | None]:
+        scales, means = self.h_s(z_hat).chunk(2, 1)
+        return scales, means
+
+
+@register_model("mbt2018")
+class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
+    """Hyperprior joined with a spatially autoregressive context.
+
+    In evaluation, :meth:`forward` takes context and reconstruction from plainly rounded values,
+    the coder from values rounded around the means: their ``x_hat`` differ slightly.
+
+    Args:
+        N: channels of the transforms and of ``z``.
+        M: channels of the latent ``y``.
+        kwargs: handed to :class:`CompressionModel`.
+
+    Shape: as :class:`ScaleHyperprior`.
+
+    Source: Minnen et al. 2018, "Joint autoregressive and hierarchical priors for learned image
+    compression".
+    """
+
+    def __init__(self, N: int = 192, M: int = 192, **kwargs: Any) -> None:
+        super().__init__(N=N, M=M, **kwargs)
+        self.entropy_parameters = nn.Sequential(
+            nn.Conv2d(M * 12 // 3, M * 10 // 3, 1),
+            nn.LeakyReLU(inplace=True),
+            nn.Conv2d(M * 10 // 3, M * 8 // 3, 1),
+            nn.LeakyReLU(inplace=True),
+            nn.Conv2d(M * 8 // 3, M * 6 // 3, 1),
+        )
+        self.context_prediction = MaskedConv2d(
+            M, 2 * M, kernel_size=5, padding=2, stride=1, mask_type="A"
+        )
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        """``{"x_hat", "likelihoods": {"y", "z"}}``; see :meth:`ScaleHyperprior.forward`."""
+        y = self.g_a(x)
+        check_latent_size(x, y, 4)
+        z_hat, z_likelihoods = self.entropy_bottleneck(self.h_a(y))
+        params = self.h_s(z_hat)
+        y_hat = self.gaussian_conditional.quantize(y, "noise" if self.training else "dequantize")
+        merged = concatenate(params, self.context_prediction(y_hat))
+        scales, means = self.entropy_parameters(merged).chunk(2, 1)
+        _, y_likelihoods = self.gaussian_conditional(y, scales, means=means)
+        return {
+            "x_hat": self.g_s(y_hat),
+            "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
+        }
+
+    @coding
+    def compress(self, x: Tensor) -> dict[str, Any]:
+        """``{"strings": [y, z], "shape": size of z}``; see :meth:`ScaleHyperprior.compress`."""
+        y = self.g_a(x)
+        check_latent_size(x, y, 4)
+        z = self.h_a(y)
+        z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
+        y_strings, _ = scan_compress(self, y, self.h_s(z_hat))
+        return {"strings": [y_strings, z_strings], "shape": z.size()[-2:]}
+
+    @coding
+    def decompress(self, strings: Strings, shape: Sequence[int]) -> dict[str, Tensor]:
+        """``{"x_hat"}``; see :meth:`ScaleHyperprior.decompress`."""
+        _check_strings(strings, 2)
+        z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
+        y_hat = scan_decompress(self, strings[0], self.h_s(z_hat))
+        return {"x_hat": self.g_s(y_hat).clamp_(0, 1)}

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Small helpers for model files: strided convolutions, and looking up modules and buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+__all__ = [
+    "conv",
+    "deconv",
+    "find_named_buffer",
+    "find_named_module",
+    "remap_old_keys",
+    "update_registered_buffers",
+]
+
+_LEGACY_LISTS = (("_matrix", "matrices."), ("_bias", "biases."), ("_factor", "factors."))
+
+
+def conv(in_channels: int, out_channels: int, kernel_size: int = 5, stride: int = 2) -> nn.Conv2d:
+    """Convolution that divides the size by ``stride``: padding ``kernel_size // 2``, with bias."""
+    return nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2
+    )
+
+
+def deconv(
+    in_channels: int, out_channels: int, kernel_size: int = 5, stride: int = 2
+) -> nn.ConvTranspose2d:
+    """Transposed convolution that multiplies the size by ``stride``, with bias."""
+    return nn.ConvTranspose2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        output_padding=stride - 1,
+        padding=kernel_size // 2,
+    )
+
+
+def find_named_module(module: nn.Module, query: str) -> nn.Module | None:
+    """The descendant of ``module`` whose name is ``query``, or ``None``."""
+    return dict(module.named_modules()).get(query)
+
+
+def find_named_buffer(module: nn.Module, query: str) -> Tensor | None:
+    """The buffer of ``module`` or a descendant whose name is ``query``, or ``None``."""
+    return dict(module.named_buffers()).get(query)
+
+
+def update_registered_buffers(
+    module: nn.Module,
+    module_name: str,
+    buffer_names: Sequence[str],
+    state_dict: Mapping[str, Tensor],
+    policy: str = "resize_if_empty",
+    dtype: torch.dtype = torch.int,
+) -> None:
+    """Give buffers the sizes that they have in a state dict, before it is loaded.
+
+    Loading into this library's entropy models does so by itself; this is for other modules.
+
+    Args:
+        module: owner of the buffers.
+        module_name: its name in ``state_dict``.
+        buffer_names: names of buffers of ``module``.
+        state_dict: where the sizes are taken from.
+        policy: ``"resize_if_empty"``, ``"resize"``, or ``"register"`` for buffers that do not
+            exist yet.
+        dtype: type of buffers that are registered.
+
+    Raises:
+        ValueError: unknown buffer or policy.
+        RuntimeError: a buffer does not exist, or exists already with ``"register"``.
+    """
+    valid = [name for name, _ in module.named_buffers(recurse=False)]
+    for name in buffer_names:
+        if policy != "register" and name not in valid:
+            raise ValueError(f"{module_name} has no buffer {name!r}, but {valid}")
+    for name in buffer_names:
+        key = f"{module_name}.{name}"
+        _update_registered_buffer(module, name, key, state_dict, policy, dtype)
+
+
+def _update_registered_buffer(
+    module: nn.Module,
+    buffer_name: str,
+    state_dict_key: str,
+    state_dict: Mapping[str, Tensor],
+    policy: str = "resize_if_empty",
+    dtype: torch.dtype = torch.int,
+) -> None:
+    size = state_dict[state_dict_key].size()
+    buffer = dict(module.named_buffers(recurse=False)).get(buffer_name)
+    if policy in ("resize_if_empty", "resize"):
+        if buffer is None:
+            raise RuntimeError(f"buffer {buffer_name!r} is not registered")
+        if policy == "resize" or buffer.numel() == 0:
+            buffer.resize_(size)
+    elif policy == "register":
+        if buffer is not None:
+            raise RuntimeError(f"buffer {buffer_name!r} is registered already")
+        module.register_buffer(buffer_name, torch.empty(size, dtype=dtype).fill_(0))
+    else:
+        raise ValueError(
+            f"policy must be 'resize_if_empty', 'resize' or 'register', got {policy!r}"
+        )
+
+
+def remap_old_keys(module_name: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the parameters of an ``EntropyBottleneck`` as saved by earlier releases.
+
+    Args:
+        module_name: name of the bottleneck in ``state_dict``.
+        state_dict: not modified.
+
+    Returns:
+        New dict with ``matrices.0`` for ``_matrix0``, and ``biases``, ``factors`` alike.
+    """
+    prefix = f"{module_name}."
+
+    def rename(key: str) -> str:
+        rest = key[len(prefix) :]
+        for old, new in _LEGACY_LISTS:
+            if key.startswith(prefix) and rest.startswith(old) and rest[len(old) :].isdigit():
+                return prefix + new + rest[len(old) :]
+        return key
+
+    return {rename(key): value for key, value in state_dict.items()}

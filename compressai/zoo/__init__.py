@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Names of models, with the configurations and weights that were published for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from compressai.zoo.image import (
+    bmshj2018_factorized,
+    bmshj2018_factorized_relu,
+    bmshj2018_hyperprior,
+    cheng2020_anchor,
+    cheng2020_anchor_checkerboard,
+    cheng2020_attn,
+    elic2022_chandelier,
+    elic2022_official,
+    mbt2018,
+    mbt2018_mean,
+)
+from compressai.zoo.pretrained import load_pretrained as load_state_dict
+
+__all__ = [
+    "bmshj2018_factorized",
+    "bmshj2018_factorized_relu",
+    "bmshj2018_hyperprior",
+    "cheng2020_anchor",
+    "cheng2020_anchor_checkerboard",
+    "cheng2020_attn",
+    "elic2022_chandelier",
+    "elic2022_official",
+    "image_models",
+    "load_state_dict",
+    "mbt2018",
+    "mbt2018_mean",
+    "models",
+]
+
+image_models: dict[str, Callable[..., Any]] = {
+    "bmshj2018-factorized": bmshj2018_factorized,
+    "bmshj2018-factorized-relu": bmshj2018_factorized_relu,
+    "bmshj2018-hyperprior": bmshj2018_hyperprior,
+    "mbt2018-mean": mbt2018_mean,
+    "mbt2018": mbt2018,
+    "cheng2020-anchor": cheng2020_anchor,
+    "cheng2020-attn": cheng2020_attn,
+    "cheng2020-anchor-checkerboard": cheng2020_anchor_checkerboard,
+    "elic2022-official": elic2022_official,
+    "elic2022-chandelier": elic2022_chandelier,
+}
+
+models: dict[str, Callable[..., Any]] = dict(image_models)

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Image models by name and quality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn as nn
+
+from compressai.models import (
+    Cheng2020Anchor,
+    Cheng2020AnchorCheckerboard,
+    Cheng2020Attention,
+    Elic2022Chandelier,
+    Elic2022Official,
+    FactorizedPrior,
+    FactorizedPriorReLU,
+    JointAutoregressiveHierarchicalPriors,
+    MeanScaleHyperprior,
+    ScaleHyperprior,
+)
+from compressai.zoo.pretrained import load_pretrained
+from compressai.zoo.weights import load_weights, published_weights
+
+__all__ = [
+    "bmshj2018_factorized",
+    "bmshj2018_factorized_relu",
+    "bmshj2018_hyperprior",
+    "cheng2020_anchor",
+    "cheng2020_anchor_checkerboard",
+    "cheng2020_attn",
+    "elic2022_chandelier",
+    "elic2022_official",
+    "mbt2018",
+    "mbt2018_mean",
+]
+
+METRICS = ("mse", "ms-ssim")
+
+# Lagrangian multipliers of the published weights, by quality.
+LAMBDAS: Mapping[str, tuple[float, ...]] = {
+    "mse": (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483, 0.0932, 0.1800),
+    "ms-ssim": (2.40, 4.58, 8.73, 16.64, 31.73, 60.50, 115.37, 220.00),
+}
+
+model_architectures: dict[str, type[nn.Module]] = {
+    "bmshj2018-factorized": FactorizedPrior,
+    "bmshj2018-factorized-relu": FactorizedPriorReLU,
+    "bmshj2018-hyperprior": ScaleHyperprior,
+    "mbt2018-mean": MeanScaleHyperprior,
+    "mbt2018": JointAutoregressiveHierarchicalPriors,
+    "cheng2020-anchor": Cheng2020Anchor,
+    "cheng2020-attn": Cheng2020Attention,
+    "cheng2020-anchor-checkerboard": Cheng2020AnchorCheckerboard,
+    "elic2022-official": Elic2022Official,
+    "elic2022-chandelier": Elic2022Chandelier,
+}
+
+
+def _steps(*sizes: tuple[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    """Constructor arguments by quality, from (last quality, arguments) in ascending order."""
+    table: dict[int, tuple[int, ...]] = {}
+    for last, arguments in sizes:
+        for quality in range(len(table) + 1, last + 1):
+            table[quality] = arguments
+    return table
+
+
+cfgs: dict[str, dict[int, tuple[int, ...]]] = {
+    "bmshj2018-factorized": _steps((5, (128, 192)), (8, (192, 320))),
+    "bmshj2018-factorized-relu": _steps((5, (128, 192)), (8, (192, 320))),
+    "bmshj2018-hyperprior": _steps((5, (128, 192)), (8, (192, 320))),
+    "mbt2018-mean": _steps((4, (128, 192)), (8, (192, 320))),
+    "mbt2018": _steps((4, (192, 192)), (8, (192, 320))),
+    "cheng2020-anchor": _steps((3, (128,)), (6, (192,))),
+    "cheng2020-attn": _steps((3, (128,)), (6, (192,))),
+    "cheng2020-anchor-checkerboard": _steps((3, (128,)), (6, (192,))),
+    "elic2022-official": _steps((8, (192, 320))),
+    "elic2022-chandelier": _steps((8, (192, 320))),
+}
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """What the zoo tells about an entry; :func:`entries` lists them.
+
+    Attributes:
+        name: name in ``image_models``.
+        paper: authors, year and title.
+        qualities: lowest and highest quality.
+        metrics: what the model can be had for.
+        published: whether weights were published under names that the library knows.
+    """
+
+    name: str
+    paper: str
+    qualities: tuple[int, int]
+    metrics: tuple[str, ...]
+    published: bool
+
+
+_ENTRIES: dict[str, ModelEntry] = {}
+
+
+def entries() -> Mapping[str, ModelEntry]:
+    """The image models with their papers, by name."""
+    return _ENTRIES
+
+
+def _load_model(
+    architecture: str,
+    metric: str,
+    quality: int,
+    pretrained: bool = False,
+    progress: bool = True,
+    **kwargs: Any,
+) -> nn.Module:
+    if architecture not in model_architectures:
+        raise ValueError(
+            f"architecture must be one of {sorted(model_architectures)}, got {architecture!r}"
+        )
+    if quality not in cfgs[architecture]:
+        raise ValueError(
+            f"quality of {architecture} must be one of {list(cfgs[architecture])}, got {quality!r}"
+        )
+    cls = model_architectures[architecture]
+    if not pretrained:
+        sizes = dict(zip(("N", "M"), cfgs[architecture][quality]))
+        return cls(**{**sizes, **kwargs})
+    if kwargs:
+        raise TypeError(f"pretrained weights fix the architecture, {sorted(kwargs)} have no use")
+    files = published_weights().get(architecture, {}).get(metric, {})
+    file_name = files.get(str(int(quality)))
+    if file_name is None:
+        raise RuntimeError(
+            f"no weights were published for {architecture}, metric {metric}, quality {quality}; "
+            "train some with examples/train.py and load them with compressai.load()"
+        )
+    return cls.from_state_dict(load_pretrained(load_weights(file_name, progress)))
+
+
+def _entry(architecture: str, paper: str) -> Callable[..., nn.Module]:
+    """Make the zoo function of an architecture, and note it in :func:`entries`."""
+    highest = max(cfgs[architecture])
+    name = architecture.replace("-", "_")
+
+    def build(
+        quality: int,
+        metric: str = "mse",
+        pretrained: bool = False,
+        progress: bool = True,
+        **kwargs: Any,
+    ) -> nn.Module:
+        if metric not in METRICS:
+            raise ValueError(f"metric must be one of {list(METRICS)}, got {metric!r}")
+        if not 1 <= quality <= highest:
+            raise ValueError(f"quality must be between 1 and {highest}, got {quality!r}")
+        return _load_model(architecture, metric, quality, pretrained, progress, **kwargs)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"""{paper}
+
+    Args:
+        quality: 1 (lowest) to {highest}.
+        metric: distortion that the weights were trained for, ``"mse"`` or ``"ms-ssim"``.
+        pretrained: load published weights, see :mod:`compressai.zoo.weights`.
+        progress: show the progress of a download.
+        kwargs: arguments of the model's class in place of those of the quality, such as ``N``.
+
+    Returns:
+        :class:`~compressai.models.{model_architectures[architecture].__name__}`.
+
+    Raises:
+        ValueError: unknown ``metric`` or ``quality``.
+        RuntimeError: the weights are not available.
+    """
+    _ENTRIES[architecture] = ModelEntry(
+        name=architecture,
+        paper=paper,
+        qualities=(1, highest),
+        metrics=METRICS,
+        published=architecture in published_weights(),
+    )
+    return build
+
+
+bmshj2018_factorized = _entry(
+    "bmshj2018-factorized",
+    "Factorized prior. Ballé et al. 2018, Variational image compression with a scale hyperprior.",
+)
+bmshj2018_factorized_relu = _entry(
+    "bmshj2018-factorized-relu",
+    "Factorized prior with ReLU in place of GDN. Ballé et al. 2018, as above.",
+)
+bmshj2018_hyperprior = _entry(
+    "bmshj2018-hyperprior",
+    "Scale hyperprior. Ballé et al. 2018, Variational image compression with a scale hyperprior.",
+)
+mbt2018_mean = _entry(
+    "mbt2018-mean",
+    "Mean-scale hyperprior. Minnen et al. 2018, Joint autoregressive and hierarchical priors.",
+)
+mbt2018 = _entry(
+    "mbt2018",
+    "Hyperprior with autoregressive context. Minnen et al. 2018, Joint autoregressive and "
+    "hierarchical priors.",
+)
+cheng2020_anchor = _entry(
+    "cheng2020-anchor",
+    "Residual transforms with autoregressive context. Cheng et al. 2020, Learned image compression "
+    "with discretized Gaussian mixture likelihoods and attention modules.",
+)
+cheng2020_attn = _entry(
+    "cheng2020-attn",
+    "Residual and attention transforms with autoregressive context. Cheng et al. 2020, as above.",
+)
+cheng2020_anchor_checkerboard = _entry(
+    "cheng2020-anchor-checkerboard",
+    "Residual transforms with checkerboard context. He et al. 2021, Checkerboard context model.",
+)
+elic2022_official = _entry(
+    "elic2022-official",
+    "Uneven groups of channels with space-channel context. He et al. 2022, ELIC.",
+)
+elic2022_chandelier = _entry(
+    "elic2022-chandelier",
+    "ELIC in the lighter variant by Chandelier. He et al. 2022, ELIC.",
+)
