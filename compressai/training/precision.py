@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Mixed precision that spares the entropy models."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressai.entropy_models import EntropyModel
+
+__all__ = ["keep_entropy_models_in_fp32"]
+
+
+def keep_entropy_models_in_fp32(net: nn.Module, device_type: str) -> None:
+    """Let the entropy models of ``net`` leave any autocast region that they are called in.
+
+    Likelihoods are differences of two close numbers; in bfloat16 the rate would be noise.
+    """
+    regions = threading.local()  # DataParallel runs one thread a device
+
+    def enter(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        region = torch.autocast(device_type, enabled=False)
+        region.__enter__()
+        regions.stack = [*getattr(regions, "stack", ()), region]
+        return tuple(map(_to_fp32, args)), {key: _to_fp32(v) for key, v in kwargs.items()}
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        regions.stack.pop().__exit__(None, None, None)
+
+    for module in net.modules():
+        if isinstance(module, EntropyModel):
+            module.register_forward_pre_hook(enter, with_kwargs=True)
+            module.register_forward_hook(leave, always_call=True)
+
+
+def _to_fp32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""How a run tells about itself: log lines, progress bars, JSON lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["AverageMeter", "Reporter", "format_losses"]
+
+# The labels and decimals are what scripts that read these logs expect.
+_LABELS = {
+    "loss": ("Loss", ".3f"),
+    "mse_loss": ("MSE loss", ".3f"),
+    "ms_ssim_loss": ("MS-SSIM", ".4f"),
+    "bpp_loss": ("Bpp loss", ".2f"),
+    "aux_loss": ("Aux loss", ".2f"),
+}
+
+
+class AverageMeter:
+    """Running mean."""
+
+    def __init__(self) -> None:
+        self.val: Any = 0
+        self.avg: Any = 0
+        self.sum: Any = 0
+        self.count = 0
+
+    def update(self, val: Any, n: int = 1) -> None:
+        """Count ``val`` ``n`` times."""
+        self.val = val
+        self.sum = self.sum + val * n
+        self.count += n
+        self.avg = self.sum / self.count
+
+
+class Reporter:
+    """Tells how training goes: log lines, or a progress bar on a terminal, and JSON lines.
+
+    Args:
+        log_file: file to append one JSON object to per report, or ``None``.
+        terminal: draw progress bars; default: if the standard output is a terminal.
+    """
+
+    def __init__(self, log_file: Path | None = None, terminal: bool | None = None) -> None:
+        self.log_file = log_file
+        self.terminal = sys.stdout.isatty() if terminal is None else terminal
+        self._progress: Any = None
+
+    @contextlib.contextmanager
+    def bar(self, title: str, total: int) -> Iterator[None]:
+        """Draw a progress bar around an epoch; nothing if there is no terminal."""
+        if not self.terminal:
+            yield
+            return
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}"),
+        )
+        with Progress(*columns, console=Console(), transient=True) as self._progress:
+            self._progress.add_task(title, total=total, numbers="")
+            yield
+        self._progress = None
+
+    def advance(self, values: dict[str, float] | None = None) -> None:
+        """Move the bar by one batch."""
+        if self._progress is not None:
+            numbers = {} if values is None else {"numbers": format_losses(values).replace("\t", "")}
+            self._progress.update(self._progress.task_ids[0], advance=1, **numbers)
+
+    def line(self, text: str, *, bar_instead: bool = False) -> None:
+        """Print a line; with ``bar_instead`` only where there is no bar that shows as much."""
+        if self._progress is None or not bar_instead:
+            print(text, flush=True)
+
+    def record(self, event: str, **values: Any) -> None:
+        """Append a line to the log file."""
+        if self.log_file is not None:
+            with open(self.log_file, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
+
+
+def format_losses(values: Mapping[str, float]) -> str:
+    """The part of a log line that lists the losses, in a fixed order."""
+    return " |\t".join(
+        f"{label}: {values[key]:{style}}"
+        for key, (label, style) in _LABELS.items()
+        if key in values
+    )

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The state of a run, written and restored so that a resumed run equals one that never stopped."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compressai._files import atomic_write
+from compressai.checkpoint import read_pickle
+
+__all__ = ["load_training_state", "random_states", "save_checkpoint", "set_random_states"]
+
+
+def save_checkpoint(
+    state: dict[str, Any], is_best: bool, filename: str | Path = "checkpoint.pth.tar"
+) -> None:
+    """Write the state of training, and copy it if it is the best so far; each atomically."""
+    with atomic_write(filename) as unfinished:
+        torch.save(state, unfinished)
+    if is_best:
+        best = Path(filename).with_name("checkpoint_best_loss.pth.tar")
+        with atomic_write(best) as unfinished:
+            shutil.copyfile(filename, unfinished)
+
+
+def random_states() -> dict[str, Any]:
+    """States of all generators that training draws from, as plain data and tensors."""
+    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 (the global one)
+    numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
+    return {
+        "python": random.getstate(),
+        "numpy": numpy_state,
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Continue the generators where :func:`random_states` found them."""
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def load_training_state(
+    path: str | Path,
+    net: nn.Module,
+    stateful: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+) -> tuple[int, float]:
+    """Load a training checkpoint into everything that has a state, random generators last.
+
+    Args:
+        path: file written by :func:`save_checkpoint`. Files of other programs may lack
+            ``random_states``, ``best_loss`` and ``compressai``; resuming is not exact then.
+        net: the model, without wrappers.
+        stateful: optimizers and schedulers, by their key in the checkpoint.
+        metadata: description of ``net``, which that of the file must agree with.
+
+    Returns:
+        The next epoch and the best test loss so far.
+
+    Raises:
+        ValueError: no training checkpoint, or one of another model.
+    """
+    checkpoint = read_pickle(path)
+    missing = {"epoch", "state_dict", "loss", *stateful} - set(checkpoint)
+    if missing:
+        raise ValueError(f"{str(path)!r} is no training checkpoint, it lacks {sorted(missing)}")
+    written = checkpoint.get("compressai", metadata)
+    for key in ("architecture", "arguments"):
+        if written[key] != metadata[key]:
+            raise ValueError(f"{str(path)!r} has {key} {written[key]!r}, not {metadata[key]!r}")
+
+    net.load_state_dict(checkpoint["state_dict"])
+    for name, item in stateful.items():
+        item.load_state_dict(checkpoint[name])
+    if "random_states" in checkpoint:
+        set_random_states(checkpoint["random_states"])
+    best_loss = checkpoint.get("best_loss", checkpoint["loss"])
+    return checkpoint["epoch"] + 1, float(best_loss)
