@@ -148,8 +148,9 @@ def save_checkpoint(
         for key, value in net.state_dict().items()
     }
     with atomic_write(path) as unfinished:
-        safetensors.torch.save_file(
-            tensors, unfinished, metadata={METADATA_KEY: json.dumps(metadata)}
+        # Not save_file: its files are readable by their owner only.
+        unfinished.write_bytes(
+            safetensors.torch.save(tensors, metadata={METADATA_KEY: json.dumps(metadata)})
         )
 
 

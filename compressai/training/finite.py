@@ -52,7 +52,7 @@ def check_finite(loss: Tensor, name: str, epoch: int, batch: int, loader: DataLo
     Raises:
         NonFiniteLoss: it is NaN or infinite.
     """
-    value = float(loss)
+    value = float(loss.detach())
     if not math.isfinite(value):
         step = epoch * len(loader) + batch
         raise NonFiniteLoss(

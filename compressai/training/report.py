@@ -75,7 +75,9 @@ class Reporter:
             TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"),
         )
-        with Progress(*columns, console=Console(), transient=True) as self._progress:
+        with Progress(
+            *columns, console=Console(force_terminal=True), transient=True
+        ) as self._progress:
             self._progress.add_task(title, total=total, numbers="")
             yield
         self._progress = None
