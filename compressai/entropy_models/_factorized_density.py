@@ -98,6 +98,22 @@ class FactorizedDensity(nn.Module):
                 logits = logits + torch.tanh(factor) * torch.tanh(logits)
         return logits
 
+    def _table_logits(self, inputs: Tensor) -> Tensor:
+        """As :meth:`_logits_cumulative` without gradient, with the rounding of the tables' format.
+
+        Tables are integers that encoder and decoder must share, and one unit of rounding in a
+        logit can change one. Matrix products of the framework round differently from processor to
+        processor; published tables were made with chains of fused multiply-adds, or, below the
+        size where no library is called, with plain ones. Both are reproduced here exactly.
+        """
+        logits = inputs
+        for i in range(len(self.filters) + 1):
+            matrix, bias, factor = self._layer(i)
+            logits = _chained_matmul(F.softplus(matrix), logits) + bias
+            if factor is not None:
+                logits = logits + torch.tanh(factor) * torch.tanh(logits)
+        return logits
+
     def _likelihood(
         self, inputs: Tensor, stop_gradient: bool = False, step: float | Tensor = 1.0
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,9 +179,10 @@ class FactorizedDensity(nn.Module):
         max_length = int(length.max())
         start = median - minima * step
         samples = torch.arange(max_length, device=start.device) * step
-        pmf, lower, upper = self._likelihood(
-            (samples[None, :] + start[:, None])[:, None, :], stop_gradient=True, step=step
-        )
+        positions = (samples[None, :] + start[:, None])[:, None, :]
+        lower = self._table_logits(positions - 0.5 * step)
+        upper = self._table_logits(positions + 0.5 * step)
+        pmf = torch.sigmoid(upper) - torch.sigmoid(lower)
         tail = torch.sigmoid(lower[:, 0, :1]) + torch.sigmoid(-upper[:, 0, -1:])
         cdf = self._pmf_to_cdf(pmf[:, 0, :], tail, length, max_length)
         self._set_tables(cdf, length + 2, -minima)
@@ -219,3 +236,25 @@ class FactorizedDensity(nn.Module):
 
     def _output_size(self, strings: Iterable[bytes], size: Iterable[int]) -> tuple[int, ...]:
         return (len(list(strings)), self._quantized_cdf.size(0), *size)
+
+
+# Below this many multiplications a batched matrix product calls no library (ATen).
+_SMALL_PRODUCT = 400
+
+
+def _chained_matmul(matrix: Tensor, inputs: Tensor) -> Tensor:
+    """Batched product ``(C, o, i) x (C, i, n)`` with a defined order and rounding.
+
+    A fused multiply-add of float32 is emulated in double precision: the product is exact there,
+    and a sum of two that is rounded twice differs only where it lies within 2**-29 of a tie.
+    """
+    _, rows, terms = matrix.shape
+    fused = rows * terms * inputs.size(-1) >= _SMALL_PRODUCT
+    total = matrix[:, :, :1] * inputs[:, :1, :]
+    for k in range(1, terms):
+        left, right = matrix[:, :, k : k + 1], inputs[:, k : k + 1, :]
+        if fused:
+            total = (left.double() * right.double() + total.double()).to(total.dtype)
+        else:
+            total = total + left * right
+    return total

@@ -320,7 +320,7 @@ class EntropyModel(nn.Module):
             ]
         from compressai import ans
 
-        return ans.encode_batch(rows, index_rows, *tables, torch.get_num_threads())
+        return ans.encode_batch(rows, index_rows, *tables, threads=torch.get_num_threads())
 
     def decompress(
         self,
@@ -372,7 +372,9 @@ class EntropyModel(nn.Module):
         if self.entropy_coder.name == "ans":
             from compressai import ans
 
-            values = ans.decode_batch(list(strings), rows, *tables, torch.get_num_threads())
+            values = ans.decode_batch(
+                list(strings), rows, *tables, threads=torch.get_num_threads(), check_end=True
+            )
         else:
             values = np.array(
                 [
