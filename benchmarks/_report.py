@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""What benchmarks share: alternating timings, and a line about the machine."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["alternate", "machine", "summary"]
+
+
+def machine() -> dict[str, Any]:
+    """The processor, number of threads and versions that figures depend on."""
+    import numpy
+    import torch
+
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def alternate(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each function, called in turn, so that all see the same state of the machine.
+
+    Args:
+        functions: what to time, by name; each is called once before the timing.
+        repeats: timed calls of each.
+
+    Returns:
+        Seconds, by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for function in functions.values():
+        function()
+    for _ in range(repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Median, lowest and highest of some figures."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
