@@ -70,7 +70,7 @@ class Reporter:
 
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"),
@@ -85,7 +85,9 @@ class Reporter:
     def advance(self, values: dict[str, float] | None = None) -> None:
         """Move the bar by one batch."""
         if self._progress is not None:
-            numbers = {} if values is None else {"numbers": format_losses(values).replace("\t", "")}
+            text = "" if values is None else format_losses(values)
+            # Short labels: all of it has to fit beside the bar.
+            numbers = {"numbers": text.replace("\t", "").replace(" loss:", "")} if text else {}
             self._progress.update(self._progress.task_ids[0], advance=1, **numbers)
 
     def line(self, text: str, *, bar_instead: bool = False) -> None:
