@@ -10,8 +10,8 @@ from torch import Tensor
 
 __all__ = ["QReLU"]
 
-# Gamma(1 + 1 / 100): makes the gradient's integral over the real line equal to the width of the
-# range for beta = 100, the value that QReLU was proposed with. Other betas keep the constant.
+# Gamma(1 + 1 / 100) to eight digits, the constant of existing models: it makes the integral of the
+# gradient over the real line the width of the range for beta = 100. Other betas keep the constant.
 _ALPHA = 0.9943258522851727
 
 

@@ -34,6 +34,11 @@ class _SpectralWeight:
                 return self._parameters["weight"]
             except KeyError:
                 raise AttributeError("weight") from None
+        if not spectrum.is_complex():
+            raise TypeError(
+                f"weight_transformed must be complex, got {spectrum.dtype}: a cast of the module to"
+                " a real dtype dropped its imaginary part; pass dtype= to the constructor instead"
+            )
         return torch.fft.irfftn(spectrum, s=self.kernel_size, dim=(-2, -1), norm="ortho")
 
 
@@ -50,6 +55,9 @@ class SpectralConv2d(_SpectralWeight, nn.Conv2d):
         kwargs: keyword arguments of :class:`torch.nn.Conv2d`.
 
     Shape: as :class:`torch.nn.Conv2d`.
+    Raises:
+        TypeError: (forward) ``Module.to(dtype)`` with a real dtype has destroyed the spectrum, as
+            torch then drops imaginary parts. Choose the precision with ``dtype=`` here.
     Source: Ballé et al. 2018, "Efficient nonlinear transforms for lossy image compression", sec. 2.
     """
 

@@ -33,7 +33,7 @@ def lower_bound_bwd(x: Tensor, bound: Tensor, grad_output: Tensor) -> tuple[Tens
         ``grad_output`` where ``x >= bound`` or ``grad_output < 0`` and 0 elsewhere; None.
     """
     passes = (x >= bound) | (grad_output < 0)
-    return torch.where(passes, grad_output, torch.zeros_like(grad_output)), None
+    return torch.where(passes, grad_output, 0.0), None
 
 
 class LowerBoundFunction(torch.autograd.Function):
@@ -71,7 +71,7 @@ class LowerBound(nn.Module):
     Source: Ballé et al. 2018, "Variational image compression with a scale hyperprior", app. 6.2.
     """
 
-    bound: Tensor
+    # No annotation of the buffer: TorchScript cannot resolve the text of postponed annotations.
 
     def __init__(self, bound: float) -> None:
         super().__init__()
@@ -83,7 +83,3 @@ class LowerBound(nn.Module):
             return torch.maximum(x, self.bound)
         else:  # noqa: RET505
             return LowerBoundFunction.apply(x, self.bound)
-
-    def extra_repr(self) -> str:
-        # Materialised tensors only: a model on the meta device must stay printable.
-        return "" if self.bound.is_meta else f"bound={self.bound.item():g}"

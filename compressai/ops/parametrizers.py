@@ -29,8 +29,6 @@ class NonNegativeParametrizer(nn.Module):
     Source: Ballé et al. 2018, "Efficient nonlinear transforms for lossy image compression", sec. 2.
     """
 
-    pedestal: Tensor
-
     def __init__(self, minimum: float = 0, reparam_offset: float = 2**-18) -> None:
         super().__init__()
         if minimum < 0:
