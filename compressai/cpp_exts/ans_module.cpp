@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "ans_docs.hpp"
 #include "cdf_tables.hpp"
 #include "python_arrays.hpp"
 #include "rans_batch.hpp"
@@ -270,55 +271,92 @@ nb::tuple reduce_tables(nb::handle self) {
 }  // namespace
 
 NB_MODULE(ans, m) {
-  m.doc() = "Range asymmetric numeral systems: lossless coding of integers, native code.";
+  m.doc() = docs::kModule;
 
-  nb::class_<CdfTables>(m, "CdfTables")
-      .def("__init__",
-           [](CdfTables* self, nb::handle cdfs, nb::handle cdfs_sizes, nb::handle offsets) {
-             new (self) CdfTables(make_tables(cdfs, cdfs_sizes, offsets));
-           },
-           "cdfs"_a, "cdfs_sizes"_a, "offsets"_a)
+  nb::class_<CdfTables>(m, "CdfTables", docs::kCdfTables)
+      .def(
+          "__init__",
+          [](CdfTables* self, nb::handle cdfs, nb::handle cdfs_sizes, nb::handle offsets) {
+            new (self) CdfTables(make_tables(cdfs, cdfs_sizes, offsets));
+          },
+          "cdfs"_a, "cdfs_sizes"_a, "offsets"_a,
+          nb::sig("def __init__(self, cdfs: IntRows, cdfs_sizes: Ints, offsets: Ints) -> None"))
       .def("__len__", &CdfTables::rows)
-      .def_prop_ro("nbytes", &CdfTables::memory)
+      .def_prop_ro("nbytes", &CdfTables::memory, docs::kNbytes)
       .def("__repr__",
            [](const CdfTables& tables) {
              return "CdfTables(" + std::to_string(tables.rows()) + " rows, " +
                     std::to_string(tables.memory()) + " bytes)";
            })
-      .def("__copy__", [](nb::handle self) { return nb::borrow(self); })
-      .def("__deepcopy__", [](nb::handle self, nb::handle) { return nb::borrow(self); }, "memo"_a)
-      .def("__reduce__", [](nb::handle self) { return reduce_tables(self); });
+      .def("__copy__", [](nb::handle self) { return nb::borrow(self); },
+           nb::sig("def __copy__(self) -> CdfTables"))
+      .def("__deepcopy__", [](nb::handle self, nb::handle) { return nb::borrow(self); }, "memo"_a,
+           nb::sig("def __deepcopy__(self, memo: object) -> CdfTables"))
+      .def("__reduce__", [](nb::handle self) { return reduce_tables(self); },
+           nb::sig("def __reduce__(self) -> tuple[object, ...]"));
 
-  nb::class_<RansEncoder>(m, "RansEncoder")
+  nb::class_<RansEncoder>(m, "RansEncoder", docs::kRansEncoder)
       .def(nb::init<>())
-      .def("encode_with_indexes", &RansEncoder::encode, "symbols"_a, "indexes"_a, "tables"_a)
+      .def("encode_with_indexes", &RansEncoder::encode, "symbols"_a, "indexes"_a, "tables"_a,
+           nb::sig("def encode_with_indexes(self, symbols: Ints, indexes: Ints, "
+                   "tables: CdfTables) -> bytes"),
+           docs::kEncode)
       .def("encode_with_indexes", &RansEncoder::encode_raw, "symbols"_a, "indexes"_a, "cdfs"_a,
-           "cdfs_sizes"_a, "offsets"_a);
+           "cdfs_sizes"_a, "offsets"_a,
+           nb::sig("def encode_with_indexes(self, symbols: Ints, indexes: Ints, cdfs: IntRows, "
+                   "cdfs_sizes: Ints, offsets: Ints) -> bytes"),
+           docs::kRaw);
 
-  nb::class_<BufferedRansEncoder>(m, "BufferedRansEncoder")
+  nb::class_<BufferedRansEncoder>(m, "BufferedRansEncoder", docs::kBufferedRansEncoder)
       .def(nb::init<>())
       .def("encode_with_indexes", &BufferedRansEncoder::append, "symbols"_a, "indexes"_a,
-           "tables"_a)
+           "tables"_a,
+           nb::sig("def encode_with_indexes(self, symbols: Ints, indexes: Ints, "
+                   "tables: CdfTables) -> None"),
+           docs::kAppend)
       .def("encode_with_indexes", &BufferedRansEncoder::append_raw, "symbols"_a, "indexes"_a,
-           "cdfs"_a, "cdfs_sizes"_a, "offsets"_a)
-      .def("flush", &BufferedRansEncoder::flush);
+           "cdfs"_a, "cdfs_sizes"_a, "offsets"_a,
+           nb::sig("def encode_with_indexes(self, symbols: Ints, indexes: Ints, cdfs: IntRows, "
+                   "cdfs_sizes: Ints, offsets: Ints) -> None"),
+           docs::kRaw)
+      .def("flush", &BufferedRansEncoder::flush, docs::kFlush);
 
-  nb::class_<RansDecoder>(m, "RansDecoder")
+  nb::class_<RansDecoder>(m, "RansDecoder", docs::kRansDecoder)
       .def(nb::init<>())
       .def("decode_with_indexes", &RansDecoder::decode, "encoded"_a, "indexes"_a, "tables"_a,
-           nb::kw_only(), "check_end"_a = false)
+           nb::kw_only(), "check_end"_a = false,
+           nb::sig("def decode_with_indexes(self, encoded: bytes | bytearray, indexes: Ints, "
+                   "tables: CdfTables, *, check_end: bool = False) -> list[int] | NDArray"),
+           docs::kDecode)
       .def("decode_with_indexes", &RansDecoder::decode_raw, "encoded"_a, "indexes"_a, "cdfs"_a,
-           "cdfs_sizes"_a, "offsets"_a, nb::kw_only(), "check_end"_a = false)
-      .def("set_stream", &RansDecoder::set_stream, "encoded"_a)
-      .def("decode_stream", &RansDecoder::decode_stream, "indexes"_a, "tables"_a)
+           "cdfs_sizes"_a, "offsets"_a, nb::kw_only(), "check_end"_a = false,
+           nb::sig("def decode_with_indexes(self, encoded: bytes | bytearray, indexes: Ints, "
+                   "cdfs: IntRows, cdfs_sizes: Ints, offsets: Ints, *, "
+                   "check_end: bool = False) -> list[int] | NDArray"),
+           docs::kRaw)
+      .def("set_stream", &RansDecoder::set_stream, "encoded"_a,
+           nb::sig("def set_stream(self, encoded: bytes | bytearray) -> None"), docs::kSetStream)
+      .def("decode_stream", &RansDecoder::decode_stream, "indexes"_a, "tables"_a,
+           nb::sig("def decode_stream(self, indexes: Ints, tables: CdfTables) -> list[int] | NDArray"),
+           docs::kDecodeStream)
       .def("decode_stream", &RansDecoder::decode_stream_raw, "indexes"_a, "cdfs"_a,
-           "cdfs_sizes"_a, "offsets"_a)
-      .def_prop_ro("finished", &RansDecoder::finished);
+           "cdfs_sizes"_a, "offsets"_a,
+           nb::sig("def decode_stream(self, indexes: Ints, cdfs: IntRows, cdfs_sizes: Ints, "
+                   "offsets: Ints) -> list[int] | NDArray"),
+           docs::kRaw)
+      .def_prop_ro("finished", &RansDecoder::finished, docs::kFinished);
 
   m.def("encode_batch", &encode_many, "symbols"_a, "indexes"_a, "tables"_a, nb::kw_only(),
-        "threads"_a = 0);
+        "threads"_a = 0,
+        nb::sig("def encode_batch(symbols: NDArray | Tensor, indexes: NDArray | Tensor, "
+                "tables: CdfTables, *, threads: int = 0) -> list[bytes]"),
+        docs::kEncodeBatch);
   m.def("decode_batch", &decode_many, "encoded"_a, "indexes"_a, "tables"_a, nb::kw_only(),
-        "threads"_a = 0, "check_end"_a = false);
+        "threads"_a = 0, "check_end"_a = false,
+        nb::sig("def decode_batch(encoded: Sequence[bytes | bytearray], indexes: NDArray | Tensor, "
+                "tables: CdfTables, *, threads: int = 0, check_end: bool = False) "
+                "-> NDArray"),
+        docs::kDecodeBatch);
 }
 
 }  // namespace compressai

@@ -9,9 +9,16 @@
 namespace compressai {
 namespace {
 
-constexpr std::size_t kMinBuckets = 64;
-constexpr std::size_t kMaxBuckets = 4096;
-constexpr std::size_t kBucketsPerSlot = 2;
+// A row has at least as many buckets as slots, in these limits. More buckets mean less crowded
+// ones, but also more memory than the caches hold near: beyond this, both cancel out.
+constexpr int kMinBucketBits = 6;
+constexpr int kMaxBucketBits = 11;
+
+int bucket_bits(std::int32_t slots) {
+  int bits = kMinBucketBits;
+  while (bits < kMaxBucketBits && (std::int32_t{1} << bits) < slots) ++bits;
+  return bits;
+}
 
 [[noreturn]] void refuse(std::size_t row, const std::string& what) {
   throw std::invalid_argument("cdfs row " + std::to_string(row) + " " + what);
@@ -58,10 +65,11 @@ void check_row(std::size_t row, const CdfRow& cdf, std::int32_t size, std::int32
 
 CdfTables::CdfTables(const std::vector<CdfRow>& rows, const std::int32_t* sizes,
                      const std::int32_t* offsets) {
-  std::size_t total = 0;
+  std::size_t total = 0, buckets = 0;
   for (std::size_t r = 0; r < rows.size(); ++r) {
     check_row(r, rows[r], sizes[r], offsets[r]);
     total += static_cast<std::size_t>(sizes[r]) - 1;
+    buckets += std::size_t{1} << bucket_bits(sizes[r] - 1);
   }
   if (total > std::numeric_limits<std::uint32_t>::max() / 64) {
     throw std::invalid_argument("cdfs must have less than 2^26 slots together, got " +
@@ -69,6 +77,8 @@ CdfTables::CdfTables(const std::vector<CdfRow>& rows, const std::int32_t* sizes,
   }
   rows_.reserve(rows.size());
   slots_.reserve(total);
+  buckets_.reserve(buckets);
+  bucket_slots_.reserve(buckets);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     Row row{};
     row.slots = static_cast<std::uint32_t>(slots_.size());
@@ -86,13 +96,9 @@ CdfTables::CdfTables(const std::vector<CdfRow>& rows, const std::int32_t* sizes,
 
 void CdfTables::build_buckets(Row& row) {
   const std::uint32_t* slots = slots_.data() + row.slots;
-  const std::size_t wanted = (std::size_t{row.escape} + 1) * kBucketsPerSlot;
-  std::size_t count = kMinBuckets;
-  row.shift = 10;
-  while (count < wanted && count < kMaxBuckets) {
-    count *= 2;
-    --row.shift;
-  }
+  const int bits = bucket_bits(std::int32_t{row.escape} + 1);
+  const std::size_t count = std::size_t{1} << bits;
+  row.shift = static_cast<std::uint16_t>(kPrecision - bits);
   row.buckets = static_cast<std::uint32_t>(buckets_.size());
   std::uint32_t first = 0;  // the slot that covers the bucket's first position
   for (std::size_t b = 0; b < count; ++b) {

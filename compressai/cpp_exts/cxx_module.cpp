@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cxx_docs.hpp"
 #include "python_arrays.hpp"
 #include "quantize_pmf.hpp"
 
@@ -71,10 +72,15 @@ nb::object quantize_rows(nb::handle pmfs, nb::handle tail_masses, nb::handle len
 }  // namespace
 
 NB_MODULE(_CXX, m) {
-  m.doc() = "Quantisation of probabilities to the integer tables of compressai.ans, native code.";
-  m.def("pmf_to_quantized_cdf", &quantize_one, "pmf"_a, "precision"_a);
+  m.doc() = docs::kModule;
+  m.def("pmf_to_quantized_cdf", &quantize_one, "pmf"_a, "precision"_a,
+        nb::sig("def pmf_to_quantized_cdf(pmf: Floats, precision: int) -> list[int]"),
+        docs::kQuantizeOne);
   m.def("pmfs_to_quantized_cdfs", &quantize_rows, "pmfs"_a, "tail_masses"_a, "lengths"_a,
-        "precision"_a = 16);
+        "precision"_a = 16,
+        nb::sig("def pmfs_to_quantized_cdfs(pmfs: NDArray | Tensor, tail_masses: Floats, "
+                "lengths: Ints, precision: int = 16) -> NDArray"),
+        docs::kQuantizeRows);
 }
 
 }  // namespace compressai

@@ -83,24 +83,26 @@ COMPRESSAI_NOINLINE std::int32_t StreamReader::escape(const CdfTables::Row& row)
 static inline std::uint32_t pop_slot(std::uint64_t& state, const CdfTables::Row& row,
                               const CdfTables& tables) {
   const std::uint32_t position = static_cast<std::uint32_t>(state) & 0xffff;
-  const std::size_t b = row.buckets + (position >> row.shift);
-  const std::uint64_t bucket = tables.buckets()[b];
+  const std::uint64_t* row_buckets = tables.buckets() + row.buckets;
+  const std::uint64_t bucket = row_buckets[position >> row.shift];
+  const std::uint16_t* row_slots = tables.bucket_slots() + row.buckets;
   std::uint32_t slot, frequency, start;
   if (COMPRESSAI_LIKELY((bucket & 0xffff) != 0)) {
-    // Compares `position` with start 1, the top 16 bits, before they are taken apart: this is on
-    // the chain of dependent steps that limits the speed.
+    // Each symbol waits for the state the last one left, so the length of this chain is the speed:
+    // compare `position` with start 1, the top 16 bits, before they are taken apart; keep the sum
+    // of position and start out of the wait for the product.
     const bool second = (state << 48 | 0xffffffffffff) >= bucket;
     const std::uint32_t pair = static_cast<std::uint32_t>(second ? bucket >> 32 : bucket);
     frequency = pair & 0xffff;
     start = pair >> 16;
-    slot = (tables.bucket_slots()[b] + std::uint32_t{second}) & 0xffff;
+    slot = (row_slots[position >> row.shift] + std::uint32_t{second}) & 0xffff;
   } else {
     slot = tables.search(row, position);
     const std::uint32_t packed = tables.slots()[row.slots + slot];
     frequency = CdfTables::frequency(packed);
     start = CdfTables::start(packed);
   }
-  state = std::uint64_t{frequency} * (state >> kPrecision) + position - start;
+  state = std::uint64_t{frequency} * (state >> kPrecision) + (position - start);
   return slot;
 }
 
