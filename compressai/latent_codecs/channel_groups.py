@@ -33,6 +33,8 @@ class ChannelGroupsLatentCodec(LatentCodec):
     ``True``             ``context_0(side)``                        ``context_k([side | P...])``
     ===================  =========================================  ===============================
 
+    The callables should be functions of a module: then models can be pickled.
+
     Args:
         latent_codec: a codec for each group, under ``"y0"``, ``"y1"``, ...
         channel_context: a network for each group, under ``"y1"``, ..., and ``"y0"`` too with
@@ -42,8 +44,8 @@ class ChannelGroupsLatentCodec(LatentCodec):
             all of them.
         support_filter: ``(k, earlier reconstructions) -> support``, in place of
             ``max_support_slices``.
-        support_count_fn: ``k -> number of groups that support_filter gives``; kept for those who
-            size the networks.
+        support_count_fn: ``k -> number of groups that support_filter gives``; the codec itself
+            only keeps it, for those who size the networks of ``channel_context``.
         side_in_context: see above.
 
     Raises:
@@ -151,18 +153,16 @@ class ChannelGroupsLatentCodec(LatentCodec):
                 f"{len(self.groups)} groups cannot have {len(strings)} lists of strings and "
                 f"{len(shape)} shapes"
             )
-        batch = check_batch(strings, type(self).__name__)
-        size = (batch, sum(self.groups), *tuple(shape[0])[-2:])
-        y_hat = torch.zeros(size, dtype=side_params.dtype, device=side_params.device)
-        groups = torch.split(y_hat, self.groups, dim=1)
-        for k, group in enumerate(groups):
+        check_batch(strings, type(self).__name__)
+        y_hat: list[Tensor] = []
+        for k in range(len(self.groups)):
             out = self.latent_codec[f"y{k}"].decompress(
                 strings[steps * k : steps * (k + 1)],
                 shape[k],
-                self._get_ctx_params(k, side_params, groups),
+                self._get_ctx_params(k, side_params, y_hat),
             )
-            group.copy_(out["y_hat"])
-        return {"y_hat": y_hat}
+            y_hat.append(out["y_hat"])
+        return {"y_hat": torch.cat(y_hat, dim=1)}
 
     def _select_support(self, k: int, y_hat_: Sequence[Tensor]) -> list[Tensor]:
         """The earlier groups that group ``k`` sees: the very tensors, in a list."""

@@ -56,7 +56,7 @@ class HyperpriorLatentCodec(LatentCodec):
             self.h_a = nn.Identity() if h_a is None else h_a
             self.h_s = nn.Identity() if h_s is None else h_s
         self.add_module("y", latent_codec["y"])
-        self.add_module(self._side, latent_codec.get("z", latent_codec.get("hyper")))
+        self.add_module(self._side, latent_codec["z" if "z" in latent_codec else "hyper"])
 
     @property
     def latent_codec(self) -> dict[str, nn.Module]:
@@ -67,7 +67,15 @@ class HyperpriorLatentCodec(LatentCodec):
         return self.latent_codec[key]
 
     def forward(self, y: Tensor) -> dict[str, Any]:
-        """``{"likelihoods": {"y", "z"}, "y_hat"}`` for ``y`` ``(N, C, H, W)``."""
+        """Likelihoods and reconstruction.
+
+        Args:
+            y: ``(N, C, H, W)``.
+
+        Returns:
+            ``{"likelihoods": {"y", "z"}, "y_hat", "params"}``; ``params`` is the side information
+            that ``y`` was coded with, for those who predict something else from it.
+        """
         if self._side == "hyper":
             side = self.hyper(y)
             params, z_likelihoods = side["params"], side["likelihoods"]["z"]
@@ -78,6 +86,7 @@ class HyperpriorLatentCodec(LatentCodec):
         return {
             "likelihoods": {"y": out["likelihoods"]["y"], "z": z_likelihoods},
             "y_hat": out["y_hat"],
+            "params": params,
         }
 
     def compress(self, y: Tensor) -> dict[str, Any]:
