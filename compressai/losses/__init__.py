@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from .cca import CCARateDistortionLoss
 from .rate_distortion import RateDistortionLoss
 
-__all__ = ["RateDistortionLoss"]
+__all__ = ["CCARateDistortionLoss", "RateDistortionLoss"]

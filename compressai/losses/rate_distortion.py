@@ -39,6 +39,8 @@ class RateDistortionLoss(nn.Module):
     the model zoo.
     """
 
+    _more_entries: tuple[str, ...] = ()  # what a subclass adds to the result
+
     def __init__(self, lmbda: float = 0.01, metric: str = "mse", return_type: str = "all") -> None:
         super().__init__()
         if metric == "mse":
@@ -50,7 +52,7 @@ class RateDistortionLoss(nn.Module):
         else:
             raise NotImplementedError(f"metric must be 'mse' or 'ms-ssim', got {metric!r}")
 
-        choices = ("all", "loss", "bpp_loss", self._distortion_key)
+        choices = ("all", "loss", "bpp_loss", self._distortion_key, *self._more_entries)
         if return_type not in choices:
             raise ValueError(
                 f"return_type must be one of {choices} for metric {metric!r}, got {return_type!r}"
@@ -74,6 +76,17 @@ class RateDistortionLoss(nn.Module):
         Raises:
             ValueError: shapes differ, or the picture is too small for MS-SSIM.
         """
+        out, distortion = self._rate_and_distortion(output, target)
+        out["loss"] = self.lmbda * distortion + out["bpp_loss"]
+        return self._wanted(out)
+
+    def _wanted(self, out: dict[str, Tensor]) -> dict[str, Tensor] | Tensor:
+        return out if self.return_type == "all" else out[self.return_type]
+
+    def _rate_and_distortion(
+        self, output: Mapping[str, Any], target: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Entries of the result before the sum, and the distortion that ``lmbda`` weights."""
         x_hat = output["x_hat"]
         if x_hat.shape != target.shape:
             raise ValueError(
@@ -98,5 +111,4 @@ class RateDistortionLoss(nn.Module):
                 )
             out["ms_ssim_loss"] = self.metric(x_hat, target, data_range=1)
             distortion = 1 - out["ms_ssim_loss"]
-        out["loss"] = self.lmbda * distortion + rate
-        return out if self.return_type == "all" else out[self.return_type]
+        return out, distortion

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""What all channel-slice models share, and everything that a new one is built from.
+
+A model of this family sets its transforms and its entropy stack (:func:`build_slice_hyperprior`
+and the finer factories, re-exported here), and gets coding, loading of native and of authors'
+weights, and the auxiliary branch of CCA from :class:`ChannelSliceModel`. Needs no optional package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from compressai.latent_codecs import HyperpriorLatentCodec
+from compressai.latent_codecs._slice_helpers import make_entropy_transform
+from compressai.models._helpers.cca_auxiliary import CCAAuxEntropyModel
+from compressai.models._helpers.channel_context import MeanScaleContextHead, build_mean_scale_head
+from compressai.models._helpers.channel_slice import (
+    build_channel_slice_codec,
+    build_lrp_slice_codec,
+    build_slice_hyperprior,
+    equal_slices,
+    proportional_slices,
+)
+from compressai.models._helpers.inference import consecutive
+from compressai.models._state_dict import clean_state_dict
+from compressai.models.base import SimpleVAECompressionModel, check_latent_size, coding
+
+__all__ = [
+    "CCAAuxEntropyModel",
+    "ChannelSliceModel",
+    "MeanScaleContextHead",
+    "build_channel_slice_codec",
+    "build_lrp_slice_codec",
+    "build_mean_scale_head",
+    "build_slice_hyperprior",
+    "equal_slices",
+    "make_entropy_transform",
+    "proportional_slices",
+]
+
+_AUXILIARY = "aux_entropy_model.inner_codec.channel_context.y0"
+
+
+class ChannelSliceModel(SimpleVAECompressionModel):
+    """Base class of models whose latent is coded in slices of channels.
+
+    A subclass sets ``g_a``, ``g_s`` (modules or methods) and ``latent_codec``, and calls
+    :meth:`_add_auxiliary` last. To load weights without being told sizes it overrides
+    :meth:`_infer_arguments`; to load weights in the layout of its authors, :meth:`convert`.
+
+    Args:
+        use_cca: add the auxiliary entropy model of CCA; :meth:`forward` then gives
+            ``"aux_likelihoods"`` too, for
+            :class:`~compressai.losses.cca.CCARateDistortionLoss`.
+        cca_hidden_channels: width of the auxiliary model's support transforms.
+        cca_num_layers: NAF blocks in each of these.
+        kwargs: handed to :class:`~compressai.models.CompressionModel`.
+    """
+
+    latent_codec: HyperpriorLatentCodec
+    aux_entropy_model: CCAAuxEntropyModel | None
+
+    def __init__(
+        self,
+        *,
+        use_cca: bool = False,
+        cca_hidden_channels: int = 224,
+        cca_num_layers: int = 4,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.use_cca = bool(use_cca)
+        self.cca_hidden_channels = cca_hidden_channels
+        self.cca_num_layers = cca_num_layers
+        self.aux_entropy_model = None
+
+    @property
+    def downsampling_factor(self) -> int:
+        """Sides of a picture must be multiples of this."""
+        return 2 ** (4 + 2)
+
+    def _add_auxiliary(self, **options: Any) -> None:
+        """Build the auxiliary model for the slices of ``latent_codec``, if it was asked for."""
+        if self.use_cca:
+            slices = self.latent_codec.y.groups
+            self.aux_entropy_model = CCAAuxEntropyModel(
+                sum(slices), slices, self.cca_hidden_channels, self.cca_num_layers, **options
+            )
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        """Reconstruction and likelihoods.
+
+        Args:
+            x: picture ``(N, 3, H, W)`` in [0, 1].
+
+        Returns:
+            ``{"x_hat": (N, 3, H, W), not clamped, "likelihoods": {"y", "z"}}``, and
+            ``"aux_likelihoods": {"y_aux", "y_cca"}`` with the auxiliary model.
+
+        Raises:
+            ValueError: height or width do not fit the transforms.
+        """
+        self._check_sides(x)
+        return self._forward_latent(self.g_a(x))
+
+    def _forward_latent(self, y: Tensor) -> dict[str, Any]:
+        """What :meth:`forward` gives for a picture whose latent is ``y``."""
+        out = self.latent_codec(y)
+        result = {"x_hat": self.g_s(out["y_hat"]), "likelihoods": out["likelihoods"]}
+        if self.aux_entropy_model is not None:
+            means, scales = out["params"].chunk(2, dim=1)
+            result["aux_likelihoods"] = self.aux_entropy_model(y, means, scales)
+        return result
+
+    @coding
+    def compress(self, x: Tensor) -> dict[str, Any]:
+        """Code a batch of pictures.
+
+        Args:
+            x: ``(N, 3, H, W)`` in [0, 1].
+
+        Returns:
+            ``{"strings": lists of slice 0, slice 1, ..., z, each with one string a picture,
+            "shape": {"y": [size of each slice], "z": size}}``.
+
+        Raises:
+            ValueError: height or width do not fit the transforms, or ``x`` is not finite.
+        """
+        self._check_sides(x)
+        out = self.latent_codec.compress(self.g_a(x))
+        return {"strings": out["strings"], "shape": out["shape"]}
+
+    def _check_sides(self, x: Tensor) -> None:
+        check_latent_size(x, x, self.downsampling_factor, factor=1)
+
+    # -- loading --------------------------------------------------------------------------------
+
+    @staticmethod
+    def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Native weights from those in the layout of the authors' program; native ones pass."""
+        return dict(state_dict)
+
+    @classmethod
+    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Constructor arguments of the model that native weights are of."""
+        raise NotImplementedError(f"{cls.__name__} cannot be built from a state dict alone")
+
+    @staticmethod
+    def _infer_auxiliary(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The arguments of this base class; none if the weights have no auxiliary model."""
+        transform = f"{_AUXILIARY}.mean_support_transform"
+        projection = state_dict.get(f"{transform}.input_projection.weight")
+        if projection is None:
+            return {}
+        return {
+            "use_cca": True,
+            "cca_hidden_channels": projection.size(0),
+            "cca_num_layers": consecutive(state_dict, transform + ".blocks.{}.beta"),
+        }
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Any:
+        """Build a model of the size that a state dict has, and load it.
+
+        Args:
+            state_dict: weights or a checkpoint that holds them, in the layout of this library or
+                of the authors' program.
+
+        Returns:
+            The model.
+
+        Raises:
+            ValueError: the weights are of another model.
+            RuntimeError: some are missing or unexpected; the message lists them.
+        """
+        state_dict = cls.convert(clean_state_dict(state_dict))
+        net = cls(**cls._infer_arguments(state_dict))
+        net.load_state_dict(state_dict)
+        return net
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights in any layout that :meth:`from_state_dict` takes.
+
+        Args and result as in :meth:`CompressionModel.load_state_dict`. Constant index buffers of
+        window attention may be absent.
+        """
+        state_dict = self.convert(clean_state_dict(state_dict))
+        for key, value in self.state_dict().items():
+            if key.endswith(".relative_position_index"):
+                state_dict.setdefault(key, value)
+        return super().load_state_dict(state_dict, strict, assign)
