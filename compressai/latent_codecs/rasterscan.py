@@ -123,6 +123,8 @@ def scan_decompress(modules: Any, strings: Sequence[bytes], params: Tensor) -> T
         decoder = ans.RansDecoder()
         decoder.set_stream(string)
         items.append(scan.decompress(decoder, item))
+        if not decoder.finished:
+            raise ValueError("the string is damaged: it holds more than this latent")
     return torch.stack(items).to(params)
 
 

@@ -52,9 +52,9 @@ def sequential_channel_ramp(
     if num_layers < 1:
         raise ValueError(f"num_layers must be at least 1, got num_layers={num_layers}")
     if interp == "linear":
-        widths = torch.linspace(in_ch, out_ch, num_layers + 1)
+        widths = torch.linspace(in_ch, out_ch, num_layers + 1, device="cpu")
     elif interp == "log":
-        widths = torch.logspace(math.log10(in_ch), math.log10(out_ch), num_layers + 1)
+        widths = torch.logspace(math.log10(in_ch), math.log10(out_ch), num_layers + 1, device="cpu")
     else:
         raise ValueError(f"interp must be 'linear' or 'log', got interp={interp!r}")
     # The ends are what the caller asked for; a power of a logarithm misses them by a rounding error
