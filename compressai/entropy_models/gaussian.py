@@ -126,9 +126,9 @@ class GaussianConditional(EntropyModel):
         Returns:
             int32 tensor of the shape of ``scales``.
         """
-        # bucketize would put -inf and NaN elsewhere than the comparison chain it replaces;
-        # the lower bound lifts -inf, and NaN compares as larger than all in both.
-        scales = torch.maximum(scales.detach(), self.lower_bound_scale.bound.to(scales.dtype))
+        # Half-precision scales are compared in single precision, or neighbours would merge.
+        scales = scales.detach().to(torch.promote_types(scales.dtype, torch.float32))
+        scales = torch.maximum(scales, self.lower_bound_scale.bound.to(scales.dtype))
         edges = self.scale_table[:-1].to(scales.dtype)
         return torch.bucketize(scales, edges, out_int32=True)
 

@@ -165,7 +165,7 @@ class FactorizedPriorReLU(FactorizedPrior):
         super().__init__(N, M, **kwargs)
 
         def relu(_channels: int, inverse: bool = False) -> nn.Module:
-            return nn.ReLU(inplace=True)
+            return nn.ReLU()
 
         self.g_a = self._analysis(N, M, relu)
         self.g_s = self._synthesis(N, M, relu)
@@ -193,18 +193,18 @@ class ScaleHyperprior(_GdnTransforms):
         self.g_s = self._synthesis(N, M)
         self.h_a = nn.Sequential(
             conv(M, N, stride=1, kernel_size=3),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             conv(N, N),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             conv(N, N),
         )
         self.h_s = nn.Sequential(
             deconv(N, N),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             deconv(N, N),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             conv(N, M, stride=1, kernel_size=3),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
         )
         self.gaussian_conditional = GaussianConditional(None)
         self.N = N
@@ -302,16 +302,16 @@ class MeanScaleHyperprior(ScaleHyperprior):
         super().__init__(N, M, **kwargs)
         self.h_a = nn.Sequential(
             conv(M, N, stride=1, kernel_size=3),
-            nn.LeakyReLU(inplace=True),
+            nn.LeakyReLU(),
             conv(N, N),
-            nn.LeakyReLU(inplace=True),
+            nn.LeakyReLU(),
             conv(N, N),
         )
         self.h_s = nn.Sequential(
             deconv(N, M),
-            nn.LeakyReLU(inplace=True),
+            nn.LeakyReLU(),
             deconv(M, M * 3 // 2),
-            nn.LeakyReLU(inplace=True),
+            nn.LeakyReLU(),
             conv(M * 3 // 2, M * 2, stride=1, kernel_size=3),
         )
 
@@ -345,9 +345,9 @@ class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
         super().__init__(N=N, M=M, **kwargs)
         self.entropy_parameters = nn.Sequential(
             nn.Conv2d(M * 12 // 3, M * 10 // 3, 1),
-            nn.LeakyReLU(inplace=True),
+            nn.LeakyReLU(),
             nn.Conv2d(M * 10 // 3, M * 8 // 3, 1),
-            nn.LeakyReLU(inplace=True),
+            nn.LeakyReLU(),
             nn.Conv2d(M * 8 // 3, M * 6 // 3, 1),
         )
         self.context_prediction = MaskedConv2d(

@@ -63,9 +63,9 @@ class Cheng2020AnchorCheckerboard(SimpleVAECompressionModel):
         self.g_s = cheng_synthesis(N)
         entropy_parameters = nn.Sequential(
             nn.Conv2d(N * 12 // 3, N * 10 // 3, 1),
-            nn.LeakyReLU(inplace=True),
+            nn.LeakyReLU(),
             nn.Conv2d(N * 10 // 3, N * 8 // 3, 1),
-            nn.LeakyReLU(inplace=True),
+            nn.LeakyReLU(),
             nn.Conv2d(N * 8 // 3, N * 6 // 3, 1),
         )
         self.latent_codec = HyperpriorLatentCodec(
@@ -144,16 +144,16 @@ class _Elic(SimpleVAECompressionModel):
         )
         h_a = nn.Sequential(
             conv(M, N, kernel_size=3, stride=1),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             conv(N, N),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             conv(N, N),
         )
         h_s = nn.Sequential(
             deconv(N, N),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             deconv(N, N * 3 // 2),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             self._last_hyper_synthesis(N, M),
         )
         groups_codec = ChannelGroupsLatentCodec(
@@ -192,9 +192,9 @@ class _Elic(SimpleVAECompressionModel):
     def _channel_context(self, k: int) -> nn.Sequential:
         return nn.Sequential(
             conv(self._support_channels(k), 224, kernel_size=5, stride=1),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             conv(224, 128, kernel_size=5, stride=1),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             conv(128, 2 * self.groups[k], kernel_size=5, stride=1),
         )
 
@@ -259,7 +259,7 @@ class Elic2022Official(_Elic):
             min_ch=2 * self.N,
             num_layers=3,
             make_layer=nn.Conv2d,
-            make_act=lambda: nn.ReLU(inplace=True),
+            make_act=nn.ReLU,
             kernel_size=1,
             stride=1,
             padding=0,
@@ -301,8 +301,8 @@ class Elic2022Chandelier(_Elic):
     def _entropy_parameters(self, k: int) -> nn.Module:
         return nn.Sequential(
             conv1x1(self._parameter_channels(k, side_channels=2 * self.M), self.M * 2),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             conv1x1(self.M * 2, 512),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             conv1x1(512, self.groups[k] * 2),
         )

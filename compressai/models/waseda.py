@@ -54,13 +54,13 @@ def cheng_hyper_analysis(N: int) -> nn.Sequential:
     """Hyper analysis, ``N`` to ``N`` channels at a quarter of the size."""
     return nn.Sequential(
         conv3x3(N, N),
-        nn.LeakyReLU(inplace=True),
+        nn.LeakyReLU(),
         conv3x3(N, N),
-        nn.LeakyReLU(inplace=True),
+        nn.LeakyReLU(),
         conv3x3(N, N, stride=2),
-        nn.LeakyReLU(inplace=True),
+        nn.LeakyReLU(),
         conv3x3(N, N),
-        nn.LeakyReLU(inplace=True),
+        nn.LeakyReLU(),
         conv3x3(N, N, stride=2),
     )
 
@@ -69,13 +69,13 @@ def cheng_hyper_synthesis(N: int) -> nn.Sequential:
     """Hyper synthesis, ``N`` to ``2 * N`` channels at four times the size."""
     return nn.Sequential(
         conv3x3(N, N),
-        nn.LeakyReLU(inplace=True),
+        nn.LeakyReLU(),
         subpel_conv3x3(N, N, 2),
-        nn.LeakyReLU(inplace=True),
+        nn.LeakyReLU(),
         conv3x3(N, N * 3 // 2),
-        nn.LeakyReLU(inplace=True),
+        nn.LeakyReLU(),
         subpel_conv3x3(N * 3 // 2, N * 3 // 2, 2),
-        nn.LeakyReLU(inplace=True),
+        nn.LeakyReLU(),
         conv3x3(N * 3 // 2, N * 2),
     )
 
