@@ -158,8 +158,9 @@ class RansDecoder:
             indexes: int32 (n,), the row of the tables for each symbol; a first part of them will
                 do.
             tables: the prepared tables.
-            check_end: demand that the message ends with the last index. An undamaged stream that
-                is decoded to its end passes, a damaged one hardly ever.
+            check_end: demand that the message ends with the last index. This finds streams that
+                are cut and most that are damaged, but it is no checksum: other digits in an
+                escaped value, for example, make another message.
 
         Returns:
             int32 (n,), the symbols: a numpy array if ``indexes`` is an array or a tensor, else a
@@ -244,7 +245,7 @@ class RansDecoder:
         """Whether the stream is decoded to its end: all words used, the state back at 2^31.
 
         False after the last symbol means that the stream is damaged, or that it was encoded with
-        other indexes or tables.
+        other indexes or tables. True is no proof of the contrary.
 
         Raises:
             ValueError: there is no stream.
