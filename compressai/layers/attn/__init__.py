@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Window attention and the blocks around it, for transformer-based transforms and contexts.
+
+``compressai.layers`` does not import this package. Blocks with a feed-forward network take it from
+timm (``pip install compressai[attn]``), which is imported when the first such block is built.
+"""
+
+from __future__ import annotations
+
+from .swin import (
+    WMSA,
+    Block,
+    ConvTransBlock,
+    PatchEmbed,
+    PatchMerging,
+    PatchSplit,
+    SWAtten,
+    SwinBlock,
+    SwinTransformerBlock,
+    WindowAttention,
+    WinNoShiftAttention,
+    WinResidualUnit,
+    __getattr__,  # noqa: F401 (serves deprecated names here too)
+    build_window_attention_mask,
+    pad_to_window_multiple,
+    window_partition,
+    window_reverse,
+)
+
+__all__ = [
+    "Block",
+    "ConvTransBlock",
+    "PatchEmbed",
+    "PatchMerging",
+    "PatchSplit",
+    "SWAtten",
+    "SwinBlock",
+    "SwinTransformerBlock",
+    "WMSA",
+    "WinNoShiftAttention",
+    "WinResidualUnit",
+    "WindowAttention",
+    "build_window_attention_mask",
+    "pad_to_window_multiple",
+    "window_partition",
+    "window_reverse",
+]

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""All of window attention under the one module path that existing code imports it from."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from .attention import WMSA, WindowAttention
+from .blocks import Block, ConvTransBlock, SWAtten, SwinBlock, SwinTransformerBlock
+from .patches import PatchEmbed, PatchMerging, PatchSplit
+from .window_gate import WinNoShiftAttention, WinResidualUnit
+from .windows import (
+    build_window_attention_mask,
+    pad_to_window_multiple,
+    window_partition,
+    window_reverse,
+)
+
+__all__ = [
+    "Block",
+    "ConvTransBlock",
+    "PatchEmbed",
+    "PatchMerging",
+    "PatchSplit",
+    "SWAtten",
+    "SwinBlock",
+    "SwinTransformerBlock",
+    "WMSA",
+    "WinNoShiftAttention",
+    "WinResidualUnit",
+    "WindowAttention",
+    "build_window_attention_mask",
+    "pad_to_window_multiple",
+    "window_partition",
+    "window_reverse",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Win_noShift_Attention":
+        warnings.warn(
+            "Win_noShift_Attention is now called WinNoShiftAttention",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return WinNoShiftAttention
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
