@@ -10,7 +10,7 @@ NATIVE := $(wildcard compressai/cpp_exts/*.cpp compressai/cpp_exts/*.hpp compres
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench lock sanitize install clean
+.PHONY: help demo test lint format docs bench lock sanitize fuzz install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -49,6 +49,31 @@ docs: install ## HTML documentation in docs/_build/html, warnings are errors
 bench: install ## coder and autoregressive benchmarks, as ratios measured in one run
 	$(BIN)/python benchmarks/coder.py
 	$(BIN)/python benchmarks/autoregressive.py
+
+# The fuzz driver needs no Python; then the tests of the coder run on a build of the extension, for
+# which the runtime of the sanitiser has to be loaded before Python.
+SANITIZE_CMAKE = $(BIN)/cmake -G Ninja -S compressai/cpp_exts -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	-DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
+CODER_TESTS := tests/test_ans.py tests/test_ans_errors.py tests/test_ans_threads.py tests/test_pmf.py
+FUZZ_INPUTS ?= 20000
+FUZZ_SEED ?= 1
+
+build/sanitize/built: $(VENV)/.installed $(NATIVE) $(wildcard tests/native/*.cpp)
+	$(SANITIZE_CMAKE) -B build/sanitize -DCOMPRESSAI_SANITIZE=address,undefined
+	$(BIN)/cmake --build build/sanitize
+	$(SANITIZE_CMAKE) -B build/sanitize-thread -DCOMPRESSAI_SANITIZE=thread
+	$(BIN)/cmake --build build/sanitize-thread --target fuzz_coder
+	@touch $@
+
+sanitize: build/sanitize/built ## coder tests with address, undefined-behaviour and thread sanitisers
+	build/sanitize/fuzz_coder 5000
+	build/sanitize-thread/fuzz_coder 1000
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(BIN)/python tests/native/run_with_build.py build/sanitize -q -n 0 -p no:cacheprovider $(CODER_TESTS)
+
+fuzz: build/sanitize/built ## more random inputs for the coder: FUZZ_INPUTS, FUZZ_SEED
+	build/sanitize/fuzz_coder $(FUZZ_INPUTS) $(FUZZ_SEED)
 
 lock: | $(BIN)/python ## resolve the dependencies anew into uv.lock and requirements.lock
 	@command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv

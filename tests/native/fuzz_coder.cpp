@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: BSD-3-Clause-Clear
+// Fuzzes the coder without Python. The input bytes choose tables, messages and the calls that are
+// made with them. Bad arguments must end in std::invalid_argument, good ones must come back.
+//
+//   fuzz_coder ITERATIONS [SEED]    inputs by a generator: the same on every run
+//   fuzz_coder FILE...              inputs from files
+// The entry point is that of libFuzzer, whose `main` takes the place of ours with
+// -DCOMPRESSAI_LIBFUZZER -fsanitize=fuzzer.
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cdf_tables.hpp"
+#include "quantize_pmf.hpp"
+#include "rans_batch.hpp"
+#include "rans_decoder.hpp"
+#include "rans_encoder.hpp"
+
+namespace {
+
+using compressai::CdfRow;
+using compressai::CdfTables;
+using Bytes = std::vector<std::uint8_t>;
+using Ints = std::vector<std::int32_t>;
+
+#define REQUIRE(condition)                                                       \
+  do {                                                                           \
+    if (!(condition)) {                                                          \
+      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);       \
+      std::abort();                                                              \
+    }                                                                            \
+  } while (false)
+
+// Takes values from the input; zeros when it is used up.
+class Input {
+ public:
+  Input(const std::uint8_t* data, std::size_t size) : data_(data), end_(data + size) {}
+
+  std::uint32_t byte() { return data_ == end_ ? 0 : *data_++; }
+  std::uint32_t word() { return byte() | byte() << 8 | byte() << 16 | byte() << 24; }
+  std::uint32_t below(std::uint32_t bound) { return word() % bound; }
+  bool one_in(std::uint32_t n) { return byte() % n == n - 1; }
+
+ private:
+  const std::uint8_t* data_;
+  const std::uint8_t* end_;
+};
+
+struct Model {
+  std::vector<Ints> cdfs;
+  Ints sizes, offsets;
+
+  CdfTables build() const {
+    std::vector<CdfRow> rows;
+    for (const Ints& cdf : cdfs) rows.push_back({cdf.data(), cdf.size()});
+    return CdfTables(rows, sizes.data(), offsets.data());
+  }
+};
+
+std::int32_t any_int(Input& input) {
+  const std::uint32_t kind = input.byte();
+  if (kind < 200) return static_cast<std::int32_t>(input.byte()) - 128;
+  if (kind < 220) return std::numeric_limits<std::int32_t>::min() + static_cast<int>(kind % 4);
+  if (kind < 240) return std::numeric_limits<std::int32_t>::max() - static_cast<int>(kind % 4);
+  return static_cast<std::int32_t>(input.word());
+}
+
+Model make_model(Input& input) {
+  Model model;
+  const std::size_t rows = input.byte() % 5;
+  for (std::size_t r = 0; r < rows; ++r) {
+    Ints cdf;
+    if (input.one_in(4)) {
+      const std::uint32_t slots = input.below(5000) + 1;
+      for (std::uint32_t i = 0; i < slots; ++i) {
+        cdf.push_back(static_cast<std::int32_t>(65536 * i / slots));
+      }
+    } else {
+      const std::size_t slots = input.byte() % 40;
+      cdf.push_back(0);
+      for (std::size_t i = 0; i < slots; ++i) {
+        cdf.push_back(static_cast<std::int32_t>(input.below(65535) + 1));
+      }
+      std::sort(cdf.begin(), cdf.end());
+      if (!input.one_in(8)) cdf.erase(std::unique(cdf.begin(), cdf.end()), cdf.end());
+    }
+    cdf.push_back(65536);
+    model.sizes.push_back(static_cast<std::int32_t>(cdf.size()));
+    model.offsets.push_back(any_int(input));
+    if (input.one_in(32)) cdf[input.below(static_cast<std::uint32_t>(cdf.size()))] = any_int(input);
+    if (input.one_in(32)) model.sizes.back() = any_int(input);
+    model.cdfs.push_back(cdf);
+  }
+  return model;
+}
+
+Bytes bytes_of(const compressai::EncodedStream& stream) {
+  Bytes bytes(stream.bytes());
+  stream.write(bytes.data());
+  return bytes;
+}
+
+Bytes encode(const Ints& symbols, const Ints& indexes, const CdfTables& tables) {
+  return bytes_of(compressai::encode(symbols.data(), indexes.data(), symbols.size(), tables));
+}
+
+// Decodes anything. What passes as a whole message must be encoded as just that.
+bool decode_any(const Bytes& bytes, const Ints& indexes, const CdfTables& tables) {
+  // On the heap without slack, so that the address sanitiser sees every read behind the end.
+  const Bytes exact(bytes);
+  Ints symbols(indexes.size());
+  try {
+    compressai::StreamReader reader(exact.data(), exact.size());
+    reader.decode(indexes.data(), indexes.size(), tables, symbols.data());
+    if (!reader.finished()) return false;
+  } catch (const std::invalid_argument&) {
+    return false;
+  }
+  REQUIRE(encode(symbols, indexes, tables) == bytes);
+  return true;
+}
+
+void check_parts(Input& input, const Ints& symbols, const Ints& indexes, const Bytes& bytes,
+                 const CdfTables& tables) {
+  compressai::OperationQueue queue;
+  compressai::StreamReader reader(bytes.data(), bytes.size());
+  Ints decoded(symbols.size());
+  for (std::size_t i = 0; i < symbols.size();) {
+    const std::size_t count = std::min<std::size_t>(symbols.size() - i, input.byte() + 1);
+    queue.append(symbols.data() + i, indexes.data() + i, count, tables);
+    reader.decode(indexes.data() + i, count, tables, decoded.data() + i);
+    i += count;
+  }
+  REQUIRE(bytes_of(queue.flush()) == bytes);
+  REQUIRE(queue.size() == 0);
+  REQUIRE(decoded == symbols);
+  REQUIRE(reader.finished());
+}
+
+void check_batch(Input& input, const Ints& symbols, const Ints& indexes, const CdfTables& tables) {
+  const std::size_t batch = input.byte() % 4 + 1;
+  const std::size_t count = symbols.size() / batch;
+  const auto streams = compressai::encode_batch(symbols.data(), indexes.data(), batch, count,
+                                                tables, input.byte() % 4);
+  std::vector<Bytes> strings;
+  std::vector<compressai::StreamBytes> views;
+  for (std::size_t b = 0; b < batch; ++b) {
+    const auto row = [&](const Ints& values) {
+      return Ints(values.begin() + static_cast<std::ptrdiff_t>(b * count),
+                  values.begin() + static_cast<std::ptrdiff_t>((b + 1) * count));
+    };
+    strings.push_back(bytes_of(streams[b]));
+    REQUIRE(strings.back() == encode(row(symbols), row(indexes), tables));
+  }
+  for (const Bytes& string : strings) views.push_back({string.data(), string.size()});
+  Ints decoded(batch * count);
+  compressai::decode_batch(views, indexes.data(), count, tables, true, input.byte() % 4,
+                           decoded.data());
+  REQUIRE(std::equal(decoded.begin(), decoded.end(), symbols.begin()));
+}
+
+void fuzz_coder(Input& input) {
+  const Model model = make_model(input);
+  const CdfTables tables = model.build();  // refused tables end the run here
+  const std::size_t count = input.one_in(16) ? input.below(20000) : input.byte() % 64;
+  const std::uint32_t bad_index = input.one_in(8) ? input.below(64) : ~0u;
+  Ints symbols, indexes;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto row = tables.rows() == 0 ? 0 : input.byte() % tables.rows();
+    indexes.push_back(i == bad_index ? any_int(input) : static_cast<std::int32_t>(row));
+    const std::int64_t near = std::int64_t{model.offsets.empty() ? 0 : model.offsets[row]} +
+                              static_cast<int>(input.byte() % 64) - 8;
+    const bool fits = near >= std::numeric_limits<std::int32_t>::min() &&
+                      near <= std::numeric_limits<std::int32_t>::max();
+    symbols.push_back(fits && !input.one_in(16) ? static_cast<std::int32_t>(near)
+                                                : any_int(input));
+  }
+  const Bytes bytes = encode(symbols, indexes, tables);  // a bad index ends the run here
+  REQUIRE(decode_any(bytes, indexes, tables));
+  check_parts(input, symbols, indexes, bytes, tables);
+  check_batch(input, symbols, indexes, tables);
+
+  for (int i = 0; i < 8; ++i) {
+    Bytes damaged = bytes;
+    for (std::uint32_t flips = input.byte() % 4; flips-- > 0;) {
+      damaged[input.below(static_cast<std::uint32_t>(damaged.size()))] ^= 1u << input.byte() % 8;
+    }
+    if (input.one_in(2)) damaged.resize(input.below(static_cast<std::uint32_t>(bytes.size()) + 9));
+    decode_any(damaged, indexes, tables);
+  }
+  Bytes random(input.byte() % 64);
+  for (std::uint8_t& byte : random) byte = static_cast<std::uint8_t>(input.byte());
+  decode_any(random, indexes, tables);
+}
+
+void fuzz_pmf(Input& input) {
+  const int precision = input.one_in(8) ? any_int(input) : static_cast<int>(input.byte() % 25);
+  const std::size_t count = input.one_in(8) ? input.below(70000) : input.byte();
+  std::vector<float> pmf(count);
+  for (float& p : pmf) {
+    const std::uint32_t kind = input.byte();
+    p = static_cast<float>(kind < 100 ? 0.0 : kind / (kind < 200 ? 1e7 : 255.0));
+    if (kind == 255 && input.one_in(8)) p = std::numeric_limits<float>::quiet_NaN();
+    if (kind == 254 && input.one_in(8)) p = -p * std::numeric_limits<float>::max() * 2;
+  }
+  std::vector<std::uint32_t> cdf(count + 1);
+  compressai::quantize_pmf(pmf.data(), count, precision, cdf.data());
+  REQUIRE(cdf.front() == 0 && cdf.back() == std::uint32_t{1} << precision);
+  for (std::size_t i = 0; i < count; ++i) REQUIRE(cdf[i] < cdf[i + 1]);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  Input input(data, size);
+  try {
+    input.one_in(8) ? fuzz_pmf(input) : fuzz_coder(input);
+  } catch (const std::invalid_argument&) {
+    return 0;
+  }
+  return 0;
+}
+
+#ifndef COMPRESSAI_LIBFUZZER
+int main(int argc, char** argv) {
+  char* end = nullptr;
+  const unsigned long iterations = argc > 1 ? std::strtoul(argv[1], &end, 10) : 2000;
+  if (end != nullptr && *end != '\0') {
+    for (int i = 1; i < argc; ++i) {
+      std::ifstream file(argv[i], std::ios::binary);
+      const std::string text{std::istreambuf_iterator<char>(file), {}};
+      LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+    }
+    return 0;
+  }
+  std::uint64_t state = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 1;
+  const auto next = [&state] {  // splitmix64
+    std::uint64_t z = state += 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+  };
+  for (unsigned long i = 0; i < iterations; ++i) {
+    Bytes bytes(next() % (i % 16 == 0 ? 65536 : 1024));
+    for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(next());
+    LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+  }
+  std::printf("%lu inputs\n", iterations);
+  return 0;
+}
+#endif
