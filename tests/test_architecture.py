@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The house has floors, and imports go down: read off the source, not off what happens to load."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import compressai
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "compressai"
+
+# docs/design.md shows the same table to readers; test_design_page_shows_these_floors compares.
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"_CXX", "_build_info", "ans", "version"}),
+    frozenset({"_entropy_coder", "_files", "ops", "registry", "typing"}),
+    frozenset({"entropy_models", "layers"}),
+    frozenset({"latent_codecs"}),
+    frozenset({"datasets", "losses", "models", "optimizers", "transforms"}),
+    frozenset({"zoo"}),
+    frozenset({"bitstream", "checkpoint", "training"}),
+    frozenset({"cli"}),
+)
+# The package itself gathers all up to the zoo, and `load` of the checkpoints when asked for.
+FACADE = "compressai"
+FACADE_FLOOR = 6
+
+SUFFIXES = (".py", ".cpp", ".hpp", ".txt", ".toml")
+SOURCES = sorted(
+    path
+    for folder in ("compressai", "examples", "benchmarks", "tests", "docs", "tools")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in SUFFIXES and "_build" not in path.parts and "generated" not in path.parts
+)
+
+
+def floor_of(part: str) -> int:
+    if part == FACADE:
+        return FACADE_FLOOR
+    for floor, parts in enumerate(FLOORS):
+        if part in parts:
+            return floor
+    raise AssertionError(
+        f"compressai.{part} stands on no floor: add it to FLOORS and docs/design.md"
+    )
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module: str) -> str:
+    """The package on the first level: ``compressai.models.google`` -> ``models``."""
+    return module.split(".")[1] if "." in module else FACADE
+
+
+def is_part(name: str) -> bool:
+    return any(name in parts for parts in FLOORS)
+
+
+def imported_parts(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:
+    """Line and part for each import of the library, wherever in the file it is."""
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            # `from compressai import ans` names a part, `from compressai.ops import x` does not.
+            parts = [alias.name for alias in node.names if is_part(alias.name)]
+            if origin == FACADE:
+                targets = [f"{FACADE}.{name}" for name in parts]
+                targets += [FACADE] if len(parts) < len(node.names) else []
+            else:
+                targets = [origin]
+        else:
+            continue
+        for target in targets:
+            if target.split(".")[0] == FACADE:
+                yield node.lineno, part_of(target)
+
+
+@cache
+def imports() -> tuple[tuple[str, str, str], ...]:
+    """``(importing part, imported part, where)`` for the whole library."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        for line, part in imported_parts(tree, path):
+            where = f"{path.relative_to(ROOT)}:{line}"
+            found.append((part_of(module_name(path)), part, where))
+    return tuple(found)
+
+
+def test_every_part_of_the_library_stands_on_a_floor() -> None:
+    parts = {
+        path.stem
+        for path in PACKAGE.iterdir()
+        if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").exists()
+    }
+    assert parts <= set().union(*FLOORS)
+
+
+def test_imports_go_down_never_up() -> None:
+    upward = [
+        f"{where}: {importer} (floor {floor_of(importer)}) imports {part} (floor {floor_of(part)})"
+        for importer, part, where in imports()
+        if floor_of(part) > floor_of(importer)
+    ]
+    assert not upward, "\n".join(upward)
+
+
+def test_parts_do_not_import_each_other_in_circles() -> None:
+    below: dict[str, set[str]] = {}
+    for importer, part, _ in imports():
+        if part != importer:
+            below.setdefault(importer, set()).add(part)
+    done: set[str] = set()
+
+    def visit(part: str, path: tuple[str, ...]) -> None:
+        assert part not in path, " -> ".join((*path, part))
+        if part not in done:
+            for lower in sorted(below.get(part, ())):
+                visit(lower, (*path, part))
+            done.add(part)
+
+    for part in sorted(below):
+        visit(part, ())
+
+
+def test_models_and_codecs_know_no_files_and_no_command_lines() -> None:
+    strangers = {"argparse", "os", "pathlib", "PIL", "safetensors", "typer", "rich"}
+    for package in ("models", "latent_codecs", "entropy_models", "layers", "ops"):
+        for path in (PACKAGE / package).rglob("*.py"):
+            names = {name.split(".")[0] for name in imported_names(path)}
+            assert not names & strangers, path
+
+
+def imported_names(path: Path) -> set[str]:
+    """Everything that a file imports by an absolute name, wherever in the file it does."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module or "")
+    return names
+
+
+def test_typer_is_imported_by_the_command_line_only() -> None:
+    users = {part_of(module_name(p)) for p in PACKAGE.rglob("*.py") if "typer" in imported_names(p)}
+    assert users <= {"cli"}
+
+
+def test_native_coder_knows_neither_python_nor_torch() -> None:
+    bindings = {"ans_module", "cxx_module", "python_arrays"}
+    include = re.compile(r"#\s*include\s*[<\"](Python\.h|nanobind|pybind11|torch|ATen|c10)")
+    core = [path for path in (PACKAGE / "cpp_exts").rglob("*.[ch]pp") if path.stem not in bindings]
+    assert core
+    for path in core:
+        assert not include.search(path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_source_file_begins_with_its_licence(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    first = lines[1] if lines and lines[0].startswith("#!") else lines[0] if lines else ""
+    assert re.fullmatch(r"(#|//) SPDX-License-Identifier: BSD-3-Clause-Clear", first), path
+
+
+def test_import_is_silent_and_leaves_optional_packages_alone() -> None:
+    program = (
+        "import sys, compressai, compressai.zoo\n"
+        "heavy = {'timm', 'matplotlib', 'typer', 'rich', 'pandas', 'plotly', 'torch_geometric'}\n"
+        "print(*sorted(heavy & set(sys.modules)))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout.strip(), run.stderr) == (0, "", "")
+
+
+def test_public_names_are_those_of_compressai_and_ours() -> None:
+    theirs = {
+        *("datasets", "entropy_models", "latent_codecs", "layers", "losses", "models", "ops"),
+        *("optimizers", "registry", "transforms", "typing", "zoo"),
+        *("available_entropy_coders", "get_entropy_coder", "set_entropy_coder"),
+    }
+    assert set(compressai.__all__) == theirs | {"load", "__version__"}
+    assert len(compressai.__all__) == len(set(compressai.__all__))
+    for name in compressai.__all__:
+        assert hasattr(compressai, name), name
+
+
+def test_unknown_attribute_of_the_package_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        compressai.nonsense  # noqa: B018
+
+
+def test_version_is_three_numbers_and_known_to_the_installer() -> None:
+    from importlib.metadata import version
+
+    assert re.match(r"\d+\.\d+\.\d+([a-z0-9.]*)$", compressai.__version__)
+    assert version("compressai") == compressai.__version__
+
+
+def test_every_package_says_what_it_exports() -> None:
+    for path in PACKAGE.rglob("__init__.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree), path
+        names = {
+            t.id
+            for n in tree.body
+            if isinstance(n, ast.Assign)
+            for t in n.targets
+            if isinstance(t, ast.Name)
+        }
+        assert "__all__" in names, path
+
+
+def test_design_page_shows_these_floors() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| ([^|]+) \|", page, flags=re.MULTILINE)
+    shown = {int(floor): set(re.findall(r"`compressai\.(\w+)`", cell)) for floor, cell in rows}
+    built = {floor: set(parts) - {"_build_info"} for floor, parts in enumerate(FLOORS)}
+    assert shown == built
