@@ -33,14 +33,6 @@ FLOORS: tuple[frozenset[str], ...] = (
 FACADE = "compressai"
 FACADE_FLOOR = 6
 
-SUFFIXES = (".py", ".cpp", ".hpp", ".txt", ".toml")
-SOURCES = sorted(
-    path
-    for folder in ("compressai", "examples", "benchmarks", "tests", "docs", "tools")
-    for path in (ROOT / folder).rglob("*")
-    if path.suffix in SUFFIXES and "_build" not in path.parts and "generated" not in path.parts
-)
-
 
 def floor_of(part: str) -> int:
     if part == FACADE:
@@ -173,11 +165,22 @@ def test_native_coder_knows_neither_python_nor_torch() -> None:
         assert not include.search(path.read_text(encoding="utf-8")), path
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_source_file_begins_with_its_licence(path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    first = lines[1] if lines and lines[0].startswith("#!") else lines[0] if lines else ""
-    assert re.fullmatch(r"(#|//) SPDX-License-Identifier: BSD-3-Clause-Clear", first), path
+def test_every_source_file_begins_with_its_licence() -> None:
+    suffixes = {".py", ".pyi", ".cpp", ".hpp", ".sh"}
+    sources = [
+        path
+        for folder in ("compressai", "examples", "benchmarks", "tests", "docs", "tools", ".ci")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in suffixes or path.name in ("CMakeLists.txt", "run")
+    ]
+    bare = []
+    for path in [*sources, ROOT / "Makefile", ROOT / "pyproject.toml"]:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        first = "".join(lines[:2][-1:] if lines and lines[0].startswith("#!") else lines[:1])
+        if not re.fullmatch(r"(#|//) SPDX-License-Identifier: BSD-3-Clause-Clear", first):
+            bare.append(str(path.relative_to(ROOT)))
+    assert len(sources) > 100
+    assert not bare
 
 
 def test_import_is_silent_and_leaves_optional_packages_alone() -> None:
