@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from compressai.bitstream.codec import decode_picture, encode_picture, fingerprint
+from compressai.bitstream.codec import MAX_PIXELS, decode_picture, encode_picture, fingerprint
 from compressai.bitstream.container import CodedPicture
 from compressai.bitstream.errors import (
     BitstreamError,
@@ -11,17 +11,30 @@ from compressai.bitstream.errors import (
     UnsupportedFileError,
     WrongWeightsError,
 )
-from compressai.bitstream.picture import Picture, read_picture
+from compressai.bitstream.legacy import LegacyPicture
+from compressai.bitstream.picture import (
+    Picture,
+    check_picture_file,
+    read_picture,
+    save_picture,
+)
+from compressai.bitstream.reading import parse_coded, read_coded
 
 __all__ = [
+    "MAX_PIXELS",
     "BitstreamError",
     "CodedPicture",
     "DamagedFileError",
+    "LegacyPicture",
     "Picture",
     "UnsupportedFileError",
     "WrongWeightsError",
+    "check_picture_file",
     "decode_picture",
     "encode_picture",
     "fingerprint",
+    "parse_coded",
+    "read_coded",
     "read_picture",
+    "save_picture",
 ]

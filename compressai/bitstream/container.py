@@ -1,43 +1,52 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """The ``.cai`` file: a coded picture and all that is needed to know about it.
 
-Layout, version 1, little-endian. ``text`` is one byte of length and UTF-8; ``varint`` is LEB128,
-seven bits a byte, lowest first.
+Layout, version 1, little-endian. ``text`` is one byte of length and printable UTF-8; ``varint`` is
+LEB128, seven bits a byte, lowest first, below 2**40.
 
 ===========  ==========================================================================
 bytes        field
 ===========  ==========================================================================
 4            magic ``93 43 41 49`` (``\\x93CAI``)
 1            version, 1
-1            flags: bit 0 = random weights (no trained ones were at hand)
-2            length of the rest of the header, H; readers skip what they do not know
-text         model, a name of ``compressai.zoo.image_models``
+1            flags: bit 0 = random weights (no trained ones were at hand); the others are
+             0, and a reader refuses a file with a flag that it does not know
+2            length of the rest of the header, H
+text         model: a name of ``compressai.zoo``, of the registry, or ``module.Class``
 1            quality, 0 = not one of the zoo's (weights from a checkpoint)
 1            metric: 0 = mse, 1 = ms-ssim, 255 = unknown
-8            fingerprint: start of the SHA-256 of the weights that the decoder uses
+8            fingerprint of the weights, see :func:`compressai.bitstream.fingerprint`
 varint       width of the picture
 varint       height of the picture
 text         colour mode of the picture, one of ``L``, ``LA``, ``RGB``, ``RGBA``
 tree         ``shape`` as the model's ``compress`` gave it, see below
-(to H)       reserved
+(to H)       for later use: writers leave it out, readers skip it
 varint       number of coding steps, then for each step a varint of length and the bytes
-varint       length of the alpha plane, then the plane as a PNG; 0 = there is none
+varint       length of the alpha plane, then the plane as an 8-bit greyscale PNG; the
+             length is 0 if, and only if, the colour mode has no ``A``
 4            CRC-32 (zlib) of all bytes before
 ===========  ==========================================================================
 
 A tree is a byte of kind, a varint of count, and its items: kind 0, sizes (varints); kind 1, a list
-of trees; kind 2, a dict of texts and trees. This module knows bytes only; colours and models are
-next door.
+of trees; kind 2, a dict of texts and trees. Trees are at most five deep.
+
+The network got the picture in the upper left corner of one whose sides are the next multiples of
+what the model asks for (``downsampling_factor``, else 64).
+
+This module knows bytes only; colours and models are next door. Whatever a file holds, reading it
+takes time and memory in proportion to its length, and ends in a :class:`CodedPicture` or a
+:class:`BitstreamError`.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compressai.bitstream.errors import BitstreamError, DamagedFileError, UnsupportedFileError
+from compressai.bitstream.errors import DamagedFileError, UnsupportedFileError
 
 __all__ = ["COLOUR_MODES", "MAGIC", "VERSION", "CodedPicture"]
 
@@ -59,7 +68,7 @@ class CodedPicture:
     """A coded picture, as it lies in a file.
 
     Attributes:
-        model: name in ``compressai.zoo.image_models``.
+        model: name in ``compressai.zoo.image_models``, or as in a checkpoint's metadata.
         quality: quality in the zoo, or ``None`` for weights from elsewhere.
         metric: what the weights were trained for: ``"mse"``, ``"ms-ssim"``, or ``None`` if unknown.
         random_weights: the weights are those of a fresh model, not trained.
@@ -89,12 +98,7 @@ class CodedPicture:
         Raises:
             ValueError: a field does not fit the format.
         """
-        if self.metric not in _METRICS:
-            raise ValueError(f"metric must be one of {list(_METRICS)}, got {self.metric!r}")
-        if self.mode not in COLOUR_MODES:
-            raise ValueError(f"mode must be one of {COLOUR_MODES}, got {self.mode!r}")
-        if len(self.fingerprint) != 8:
-            raise ValueError(f"fingerprint must be 8 bytes, got {len(self.fingerprint)}")
+        _check_fields(self)
         header = b"".join(
             (
                 _text(self.model),
@@ -106,6 +110,8 @@ class CodedPicture:
                 _tree(self.shape),
             )
         )
+        if len(header) >= 2**16:
+            raise ValueError(f"shape must fit into 65535 bytes of header, got {len(header)}")
         flags = _RANDOM_WEIGHTS if self.random_weights else 0
         parts = [_FIXED.pack(MAGIC, VERSION, flags, len(header)), header]
         parts.append(_varint(len(self.strings)))
@@ -122,7 +128,9 @@ class CodedPicture:
             UnsupportedFileError: no ``.cai`` file, or of a later version.
             DamagedFileError: truncated or changed.
         """
-        if content[:4] != MAGIC[: len(content)] or not content:
+        if not content:
+            raise DamagedFileError("the file is empty")
+        if content[:4] != MAGIC[: len(content)]:
             raise UnsupportedFileError(
                 f"this is no .cai file: it starts with {bytes(content[:4])!r}, not {MAGIC!r}"
             )
@@ -137,17 +145,17 @@ class CodedPicture:
             raise DamagedFileError(
                 "the file is truncated or was changed: its checksum does not match; get it again"
             )
-        try:
-            return cls._parse(memoryview(content)[: -_CRC.size], flags, header_length)
-        except BitstreamError:
-            raise
-        except (ValueError, IndexError, struct.error) as error:
-            raise DamagedFileError(f"the file contradicts itself: {error}") from error
+        if flags & ~_RANDOM_WEIGHTS:
+            raise UnsupportedFileError(
+                f"the file uses features (flags {flags:#04x}) that this program does not know: "
+                "update it"
+            )
+        return cls._parse(memoryview(content)[: -_CRC.size], flags, header_length)
 
     @classmethod
     def _parse(cls, content: memoryview, flags: int, header_length: int) -> CodedPicture:
-        end = _FIXED.size + header_length
-        header = _Reader(content[_FIXED.size : end])
+        body = _Reader(content[_FIXED.size :])
+        header = _Reader(body.take(header_length))
         model = header.text()
         quality, metric = header.take(2)
         fingerprint = bytes(header.take(8))
@@ -159,11 +167,12 @@ class CodedPicture:
             raise DamagedFileError(
                 f"impossible header: metric {metric}, mode {mode!r}, size {width} x {height}"
             )
-        body = _Reader(content[end:])
         strings = tuple(bytes(body.section()) for _ in range(body.varint()))
         alpha = bytes(body.section())
         if body.left:
             raise DamagedFileError(f"{body.left} bytes too many at the end of the file")
+        if bool(alpha) != mode.endswith("A"):
+            raise DamagedFileError(f"mode {mode} and {len(alpha)} bytes of alpha plane contradict")
         return cls(
             model=model,
             quality=quality or None,
@@ -179,6 +188,21 @@ class CodedPicture:
         )
 
 
+def _check_fields(coded: CodedPicture) -> None:
+    if coded.metric not in _METRICS:
+        raise ValueError(f"metric must be one of {list(_METRICS)}, got {coded.metric!r}")
+    if coded.quality is not None and not 1 <= coded.quality <= 255:
+        raise ValueError(f"quality must be None or in 1 ... 255, got {coded.quality}")
+    if coded.mode not in COLOUR_MODES:
+        raise ValueError(f"mode must be one of {COLOUR_MODES}, got {coded.mode!r}")
+    if bool(coded.alpha) != coded.mode.endswith("A"):
+        raise ValueError(f"mode {coded.mode} does not fit {len(coded.alpha)} bytes of alpha plane")
+    if coded.width < 1 or coded.height < 1:
+        raise ValueError(f"a picture must have pixels, got {coded.width} x {coded.height}")
+    if len(coded.fingerprint) != 8:
+        raise ValueError(f"fingerprint must be 8 bytes, got {len(coded.fingerprint)}")
+
+
 def _varint(value: int) -> bytes:
     if not 0 <= value < _MAX_VARINT:
         raise ValueError(f"a size or length must be in 0 ... 2**40 - 1, got {value}")
@@ -191,19 +215,24 @@ def _varint(value: int) -> bytes:
 
 
 def _text(text: str) -> bytes:
+    # Names are shown to people: no control codes for their terminal.
+    if not text.isprintable():
+        raise ValueError(f"a name must be printable, got {text!r}")
     encoded = text.encode()
     if len(encoded) > 255:
         raise ValueError(f"a name must have at most 255 bytes, got {text!r}")
     return bytes((len(encoded),)) + encoded
 
 
-def _tree(value: Any) -> bytes:
-    if isinstance(value, dict):
-        items = b"".join(_text(key) + _tree(item) for key, item in value.items())
+def _tree(value: Any, depth: int = 0) -> bytes:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"shape must be at most {_MAX_DEPTH + 1} levels deep")
+    if isinstance(value, Mapping):
+        items = b"".join(_text(key) + _tree(item, depth + 1) for key, item in value.items())
         return b"\x02" + _varint(len(value)) + items
     if all(isinstance(item, int) for item in value):
         return b"\x00" + _varint(len(value)) + b"".join(_varint(int(item)) for item in value)
-    return b"\x01" + _varint(len(value)) + b"".join(map(_tree, value))
+    return b"\x01" + _varint(len(value)) + b"".join(_tree(item, depth + 1) for item in value)
 
 
 class _Reader:
@@ -234,7 +263,14 @@ class _Reader:
                 return value
 
     def text(self) -> str:
-        return bytes(self.take(self.take(1)[0])).decode()
+        encoded = bytes(self.take(self.take(1)[0]))
+        try:
+            text = encoded.decode()
+        except UnicodeDecodeError as error:
+            raise DamagedFileError(f"a name is no UTF-8: {encoded!r}") from error
+        if not text.isprintable():
+            raise DamagedFileError(f"a name is not printable: {text!r}")
+        return text
 
     def section(self) -> memoryview:
         return self.take(self.varint())
@@ -248,5 +284,8 @@ class _Reader:
         if kind == 1:
             return [self.tree(depth + 1) for _ in range(count)]
         if kind == 2:
-            return {self.text(): self.tree(depth + 1) for _ in range(count)}
+            tree = {self.text(): self.tree(depth + 1) for _ in range(count)}
+            if len(tree) < count:
+                raise DamagedFileError("the table of latent sizes names a part twice")
+            return tree
         raise DamagedFileError(f"the table of latent sizes has an unknown part of kind {kind}")

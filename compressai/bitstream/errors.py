@@ -11,7 +11,7 @@ class BitstreamError(ValueError):
 
 
 class UnsupportedFileError(BitstreamError):
-    """The file is of another kind, of a later version, or for a model that is not known."""
+    """The file is of another kind, of a later version, for an unknown model, or too large."""
 
 
 class DamagedFileError(BitstreamError):

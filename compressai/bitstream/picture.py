@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Pictures of all kinds to tensors that a model takes, and back."""
+"""A picture as a model sees it, and its way from the files that people have and back to them."""
 
 from __future__ import annotations
 
 import io
+import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from compressai._files import atomic_write
+from compressai.bitstream.colours import to_rgb
 from compressai.bitstream.errors import DamagedFileError
 
-__all__ = ["Picture", "read_picture"]
+__all__ = ["Picture", "check_picture_file", "read_alpha", "read_picture", "save_picture"]
+
+# What is lost with EXIF: description, maker, model, software, date, artist, copyright, and the
+# tables of camera settings and position. Other entries tell how the pixels are laid out.
+_EXIF_CONTENT = frozenset({0x10E, 0x10F, 0x110, 0x131, 0x132, 0x13B, 0x8298, 0x8769, 0x8825})
 
 
 @dataclass
@@ -45,7 +52,7 @@ class Picture:
         return self.pixels.shape[2], self.pixels.shape[1]
 
     def alpha_png(self) -> bytes:
-        """The alpha plane as a PNG file; empty if there is none."""
+        """The alpha plane as a PNG file; empty if there is none. :func:`read_alpha` reads it."""
         if self.alpha is None:
             return b""
         buffer = io.BytesIO()
@@ -53,7 +60,7 @@ class Picture:
         return buffer.getvalue()
 
     def to_image(self) -> Image.Image:
-        """An 8-bit picture of Pillow, in the colour mode :attr:`mode`."""
+        """An 8-bit picture of Pillow, in the colour mode :attr:`mode`; values are rounded."""
         values = self.pixels.mul(255).round().clamp(0, 255).to(torch.uint8)
         image = Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())
         if self.grey:
@@ -62,23 +69,35 @@ class Picture:
             image.putalpha(self.alpha)
         return image
 
-    @classmethod
-    def from_decoded(cls, pixels: Tensor, mode: str, alpha_png: bytes) -> Picture:
-        """Put a decoded picture together; see the attributes.
 
-        Raises:
-            DamagedFileError: the alpha plane cannot be read, or has another size.
-        """
-        alpha = None
-        if alpha_png:
-            try:
-                with Image.open(io.BytesIO(alpha_png), formats=("PNG",)) as image:
-                    if image.size != (pixels.shape[2], pixels.shape[1]):
-                        raise DamagedFileError("the alpha plane has another size than the picture")
-                    alpha = image.convert("L")
-            except (OSError, SyntaxError) as error:
-                raise DamagedFileError(f"the alpha plane is damaged: {error}") from error
-        return cls(pixels, alpha, grey=mode.startswith("L"))
+def read_alpha(png: bytes, size: tuple[int, int]) -> Image.Image | None:
+    """The alpha plane in a coded picture.
+
+    Args:
+        png: the plane as a PNG file; empty if there is none.
+        size: width and height of the picture.
+
+    Returns:
+        A picture of mode ``L``, or ``None``.
+
+    Raises:
+        DamagedFileError: it cannot be read, or is not of that size.
+    """
+    if not png:
+        return None
+    try:
+        with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+            if image.size != size or image.mode != "L":
+                raise DamagedFileError(
+                    f"the alpha plane is {image.mode} of size {image.size}, not L of size {size}"
+                )
+            image.load()
+            return image.copy()
+    except DamagedFileError:
+        raise
+    # Pillow fails in as many ways as a damaged or hostile file can be written.
+    except Exception as error:
+        raise DamagedFileError(f"the alpha plane is damaged: {error}") from error
 
 
 def read_picture(source: str | Path | BinaryIO | Image.Image) -> Picture:
@@ -86,7 +105,8 @@ def read_picture(source: str | Path | BinaryIO | Image.Image) -> Picture:
 
     EXIF orientation is applied; embedded colour profiles and CMYK are converted to sRGB; palettes
     become colours; 16-bit greyscale keeps its precision up to the network's input; transparency
-    is kept as an alpha plane. What is lost is told in :attr:`Picture.notes`.
+    is kept as an alpha plane. What is lost is told in :attr:`Picture.notes`. 8-bit samples become
+    exactly ``sample / 255`` in single precision.
 
     Args:
         source: a file, or a picture of Pillow.
@@ -95,77 +115,129 @@ def read_picture(source: str | Path | BinaryIO | Image.Image) -> Picture:
         The picture.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no picture, or damaged.
+        FileNotFoundError, IsADirectoryError, PermissionError: there is no such file, or it may
+            not be read.
+        ValueError: it is no picture, damaged, or has more pixels than Pillow's safety limit.
     """
     if isinstance(source, Image.Image):
-        return _convert(source)
+        image, notes = _upright(source)
+    else:
+        image, notes = _load(source)
+    pixels, alpha, grey = to_rgb(image, notes)
+    return Picture(pixels, alpha, grey, notes)
+
+
+def _load(source: str | Path | BinaryIO) -> tuple[Image.Image, list[str]]:
+    is_path = isinstance(source, (str, os.PathLike))
+    name = str(source) if is_path else getattr(source, "name", "the picture")
     try:
-        with Image.open(source) as image:
-            return _convert(image)
+        with warnings.catch_warnings():
+            # Pillow warns at half of the size that it refuses.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(source) as image:
+                return _upright(image)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{source} is no picture that can be read: {error}") from error
-    except (SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{source} cannot be read: {error}") from error
-    except OSError as error:
-        if isinstance(error, (FileNotFoundError, IsADirectoryError, PermissionError)):
-            raise
-        raise ValueError(f"{source} is damaged: {error}") from error
+        raise ValueError(f"{name} is no picture, or of a kind that Pillow cannot read") from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name} is too large: {error}") from error
+    # Pillow fails in as many ways as a damaged or hostile file can be written.
+    except Exception as error:
+        raise ValueError(f"{name} is damaged: {error}") from error
 
 
-def _convert(image: Image.Image) -> Picture:
+def _upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """The first frame with all pixels in memory and its orientation applied, and notes."""
     notes = []
-    if getattr(image, "n_frames", 1) > 1:
+    if getattr(image, "is_animated", False):
         notes.append(f"only the first of {image.n_frames} frames is kept")
     if _has_wide_colours(image):
         notes.append("16-bit colours are reduced to 8 bits")
-    profile = image.info.get("icc_profile")
-    if len(image.getexif()) > 0 or "xmp" in image.info:
-        notes.append("metadata (EXIF, XMP) is not kept; the orientation is applied")
+    grey = "LA;16" in _raw_modes(image)
+    image.load()
+    if _EXIF_CONTENT & set(image.getexif()) or "xmp" in image.info:
+        notes.append("metadata (EXIF, XMP) is not kept")
     image = ImageOps.exif_transpose(image)
+    # Pillow has no mode for 16-bit grey with alpha and gives RGBA.
+    return (image.convert("LA") if grey else image), notes
 
-    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        notes.append("greyscale of more than 8 bits is decoded to 8 bits")
-        grey = torch.from_numpy(_wide_grey(image))
-        return Picture(grey.expand(3, *grey.shape).contiguous(), grey=True, notes=notes)
-    alpha = None
-    if image.has_transparency_data:
-        image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
-        alpha = image.getchannel("A")
-        if alpha.getextrema() == (255, 255):
-            alpha = None
-    if image.mode == "CMYK":
-        notes.append("CMYK is converted to sRGB")
-    grey = image.mode in ("1", "L", "LA", "La")
-    if profile and not grey:
-        image = _to_srgb(image, profile, notes)
-    rgb = np.asarray(image.convert("RGB"), dtype=np.float32)
-    pixels = torch.from_numpy(rgb / np.float32(255)).permute(2, 0, 1).contiguous()
-    return Picture(pixels, alpha, grey, notes)
+
+def _raw_modes(image: Image.Image) -> str:
+    """How the samples lie in the file, in Pillow's words; empty for pictures in memory."""
+    return " ".join(str(tile[3]) for tile in getattr(image, "tile", None) or ())
 
 
 def _has_wide_colours(image: Image.Image) -> bool:
     """Whether Pillow drops the lower half of 16-bit colours while it decodes."""
-    tiles = getattr(image, "tile", None) or ()
-    return image.mode in ("RGB", "RGBA") and any(";16" in str(tile[3]) for tile in tiles)
+    return image.mode in ("RGB", "RGBA") and ";16" in _raw_modes(image)
 
 
-def _wide_grey(image: Image.Image) -> np.ndarray:
-    values = np.asarray(image).astype(np.float32)
-    if image.mode == "F" and values.size and values.max() <= 1:
-        return values.clip(0, 1)
-    return (values / np.float32(65535)).clip(0, 1)
+@dataclass(frozen=True)
+class _FileKind:
+    """What a kind of picture file can hold; ``options`` make it hold as much as it can."""
+
+    format: str
+    exact: bool = True
+    alpha: bool = True
+    options: dict[str, object] = field(default_factory=dict)
 
 
-def _to_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        colours = image.convert("RGB") if image.mode not in ("RGB", "CMYK") else image
-        converted = ImageCms.profileToProfile(
-            colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, OSError) as error:
-        notes.append(f"the embedded colour profile cannot be used ({error}) and is dropped")
-        return image
-    notes.append("colours are converted from the embedded profile to sRGB")
-    return image if converted is None else converted
+_JPEG = _FileKind("JPEG", exact=False, alpha=False, options={"quality": 95, "subsampling": 0})
+_KINDS = {
+    ".png": _FileKind("PNG"),
+    ".tif": _FileKind("TIFF"),
+    ".tiff": _FileKind("TIFF"),
+    ".webp": _FileKind("WEBP", options={"lossless": True, "exact": True}),
+    ".bmp": _FileKind("BMP", alpha=False),
+    ".pgm": _FileKind("PPM", alpha=False),
+    ".ppm": _FileKind("PPM", alpha=False),
+    ".pnm": _FileKind("PPM", alpha=False),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+}
+
+
+def check_picture_file(path: str | Path, mode: str) -> str | None:
+    """Find out before decoding whether :func:`save_picture` can write a file.
+
+    Args:
+        path: the file.
+        mode: colour mode of the picture.
+
+    Returns:
+        A sentence on what the file will not keep, or ``None``.
+
+    Raises:
+        ValueError: unknown suffix, or the kind of file cannot hold the mode.
+    """
+    kind = _kind_of(path)
+    if mode.endswith("A") and not kind.alpha:
+        raise ValueError(f"{path}: {kind.format} files cannot keep transparency; use .png")
+    if not kind.exact:
+        return f"{kind.format} files are lossy: {path} does not hold the decoded values exactly"
+    return None
+
+
+def save_picture(picture: Picture, path: str | Path) -> None:
+    """Write a picture as a file of the kind that its suffix names, without loss where it can.
+
+    Args:
+        picture: the picture.
+        path: the file; replaced if it exists, at once or not at all.
+
+    Raises:
+        ValueError: as :func:`check_picture_file`.
+        OSError: the file cannot be written.
+    """
+    check_picture_file(path, picture.mode)
+    kind = _kind_of(path)
+    with atomic_write(path) as unfinished:
+        picture.to_image().save(unfinished, format=kind.format, **kind.options)
+
+
+def _kind_of(path: str | Path) -> _FileKind:
+    suffix = Path(path).suffix.lower()
+    if suffix not in _KINDS:
+        raise ValueError(f"{path}: the suffix must be one of {' '.join(_KINDS)}, got {suffix!r}")
+    return _KINDS[suffix]

@@ -3,36 +3,54 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typer.core import TyperGroup
 
+from compressai.cli.messages import print_error, print_note, print_report
 from compressai.version import __version__
 
 __all__ = ["app", "main"]
 
+
+class _Program(TyperGroup):
+    """Ends with one line on stderr and status 1 where the library raises an error."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except (OSError, ValueError, RuntimeError, MemoryError) as error:
+            if ctx.params["debug"]:
+                raise
+            print_error(error)
+            raise typer.Exit(1) from None
+
+
 app = typer.Typer(
     name="compressai",
+    cls=_Program,
     help="Learned image compression.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-_out = Console()
-_messages = Console(stderr=True)
 
 Checkpoint = Annotated[
     Path | None, typer.Option(help="File with weights, such as one of examples/train.py.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option("--max-pixels", min=1, help="Refuse larger pictures.  [default: 134217728]"),
+]
+CodedFile = Annotated[Path, typer.Argument(help="A .cai file, or a .bin file of CompressAI 1.2.")]
 
 
 def _print_version(value: bool) -> None:
@@ -43,13 +61,15 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _program(
-    ctx: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks of errors; before the command.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    ctx.obj = debug
+    # _Program and _print_version use these.
+    del debug, version
 
 
 @app.command()
@@ -58,31 +78,42 @@ def encode(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Default: PICTURE with suffix .cai.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Name in the model zoo.")] = None,
-    quality: Annotated[int, typer.Option("-q", "--quality", help="Quality in the zoo.")] = 3,
-    metric: Annotated[str, typer.Option(help="What the weights were trained for.")] = "mse",
+    model: Annotated[
+        str | None, typer.Option(help="Name in the model zoo.  [default: mbt2018-mean]")
+    ] = None,
+    quality: Annotated[
+        int | None, typer.Option("-q", "--quality", help="Quality in the zoo.  [default: 3]")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What the zoo's weights were trained for.  [default: mse]")
+    ] = None,
     checkpoint: Checkpoint = None,
+    max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Compress a picture into a .cai file."""
-    from compressai.bitstream import encode_picture, read_picture
-    from compressai.cli.weights import choose_model
+    if checkpoint is not None and (quality, metric) != (None, None):
+        raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
+    from compressai._files import atomic_write
+    from compressai.bitstream import MAX_PIXELS, encode_picture, read_picture
+    from compressai.cli import weights
 
     target = output or picture.with_suffix(".cai")
-    _refuse_existing(target, overwrite)
+    _check_target(target, picture, overwrite)
     source = read_picture(picture)
     for note in source.notes:
-        _note(f"{picture}: {note}")
+        print_note(f"{picture}: {note}")
     if model is None and checkpoint is None:
-        model = "mbt2018-mean"
-    chosen = choose_model(model, quality, metric, checkpoint)
+        model = weights.DEFAULT_MODEL
+    chosen = weights.choose_model(
+        model,
+        weights.DEFAULT_QUALITY if quality is None else quality,
+        weights.DEFAULT_METRIC if metric is None else metric,
+        checkpoint,
+    )
     if chosen.random_weights:
-        _note(
-            f"no trained weights of {chosen.model} (quality {quality}, {metric}) are at hand: "
-            "coding with RANDOM ones, the picture will not be recognisable. Give --checkpoint, or "
-            "put published weights into the weights folder (see the documentation)"
-        )
+        print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
     start = time.perf_counter()
     coded = encode_picture(
         chosen.net,
@@ -91,77 +122,15 @@ def encode(
         quality=chosen.quality,
         metric=chosen.metric,
         random_weights=chosen.random_weights,
+        max_pixels=max_pixels or MAX_PIXELS,
     )
     seconds = time.perf_counter() - start
     content = coded.to_bytes()
-    _write(target, content)
-    width, height = source.size
-    _report(
+    with atomic_write(target) as unfinished:
+        unfinished.write_bytes(content)
+    print_report(
         {
             "file": str(target),
-            "bytes": len(content),
-            "bpp": 8 * len(content) / (width * height),
-            "width": width,
-            "height": height,
-            "model": coded.model,
-            "quality": coded.quality,
-            "random_weights": coded.random_weights,
-            "seconds": seconds,
-        },
-        as_json,
-    )
-
-
-@app.command()
-def decode(
-    file: Annotated[Path, typer.Argument(help="A .cai file.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Default: FILE with suffix .png.")
-    ] = None,
-    checkpoint: Checkpoint = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-) -> None:
-    """Decompress a .cai file into a picture."""
-    from compressai.bitstream import CodedPicture, decode_picture
-    from compressai.cli.weights import model_of
-
-    target = output or file.with_suffix(".png")
-    _refuse_existing(target, overwrite)
-    coded = CodedPicture.from_bytes(file.read_bytes())
-    net = model_of(coded, checkpoint)
-    start = time.perf_counter()
-    picture = decode_picture(net, coded)
-    seconds = time.perf_counter() - start
-    _save_image(picture.to_image(), target)
-    _report(
-        {
-            "file": str(target),
-            "width": coded.width,
-            "height": coded.height,
-            "mode": coded.mode,
-            "model": coded.model,
-            "quality": coded.quality,
-            "random_weights": coded.random_weights,
-            "seconds": seconds,
-        },
-        as_json,
-    )
-
-
-@app.command()
-def info(
-    file: Annotated[Path, typer.Argument(help="A .cai file.")],
-    as_json: AsJson = False,
-) -> None:
-    """Show what a .cai file says about itself."""
-    from compressai.bitstream import CodedPicture
-
-    content = file.read_bytes()
-    coded = CodedPicture.from_bytes(content)
-    _report(
-        {
-            "file": str(file),
             "bytes": len(content),
             "bpp": 8 * len(content) / (coded.width * coded.height),
             "width": coded.width,
@@ -171,7 +140,83 @@ def info(
             "quality": coded.quality,
             "metric": coded.metric,
             "random_weights": coded.random_weights,
-            "fingerprint": coded.fingerprint.hex(),
+            "seconds": seconds,
+        },
+        as_json,
+    )
+
+
+@app.command()
+def decode(
+    file: CodedFile,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Default: FILE with suffix .png.")
+    ] = None,
+    checkpoint: Checkpoint = None,
+    max_pixels: MaxPixels = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Decompress a coded picture."""
+    from compressai.bitstream import (
+        MAX_PIXELS,
+        check_picture_file,
+        decode_picture,
+        read_coded,
+        save_picture,
+    )
+    from compressai.cli.weights import model_of
+
+    target = output or file.with_suffix(".png")
+    _check_target(target, file, overwrite)
+    coded = read_coded(file)
+    note = check_picture_file(target, coded.mode)
+    if note:
+        print_note(note)
+    if coded.random_weights:
+        print_note(f"{file} was coded with RANDOM weights: the picture will not be recognisable")
+    net = model_of(coded, checkpoint)
+    start = time.perf_counter()
+    picture = decode_picture(net, coded, max_pixels=max_pixels or MAX_PIXELS)
+    seconds = time.perf_counter() - start
+    save_picture(picture, target)
+    print_report(
+        {
+            "file": str(target),
+            "width": coded.width,
+            "height": coded.height,
+            "mode": coded.mode,
+            "model": coded.model,
+            "quality": coded.quality,
+            "metric": coded.metric,
+            "random_weights": coded.random_weights,
+            "seconds": seconds,
+        },
+        as_json,
+    )
+
+
+@app.command()
+def info(file: CodedFile, as_json: AsJson = False) -> None:
+    """Show what a coded picture says about itself."""
+    from compressai.bitstream import CodedPicture, read_coded
+
+    coded = read_coded(file)
+    size = file.stat().st_size
+    print_report(
+        {
+            "file": str(file),
+            "format": "cai 1" if isinstance(coded, CodedPicture) else "CompressAI 1.2",
+            "bytes": size,
+            "bpp": 8 * size / (coded.width * coded.height),
+            "width": coded.width,
+            "height": coded.height,
+            "mode": coded.mode,
+            "model": coded.model,
+            "quality": coded.quality,
+            "metric": coded.metric,
+            "random_weights": coded.random_weights,
+            "fingerprint": coded.fingerprint.hex() or None,
             "shape": coded.shape,
             "string_bytes": [len(string) for string in coded.strings],
             "alpha_bytes": len(coded.alpha),
@@ -180,46 +225,16 @@ def info(
     )
 
 
-def _refuse_existing(target: Path, overwrite: bool) -> None:
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} exists; give --overwrite to replace it")
+def _check_target(target: Path, source: Path, overwrite: bool) -> None:
+    """Refuse before the work what could not be written after it."""
+    from compressai._files import check_writable
 
-
-def _write(target: Path, content: bytes) -> None:
-    from compressai._files import atomic_write
-
-    with atomic_write(target) as unfinished:
-        unfinished.write_bytes(content)
-
-
-def _save_image(image, target: Path) -> None:
-    from PIL import Image
-
-    from compressai._files import atomic_write
-
-    Image.init()
-    kind = Image.EXTENSION.get(target.suffix.lower())
-    if kind is None or kind not in Image.SAVE:
-        raise ValueError(
-            f"{target}: cannot write pictures with suffix {target.suffix!r}; use .png, .webp, ..."
-        )
-    with atomic_write(target) as unfinished:
-        image.save(unfinished, format=kind)
-
-
-def _note(text: str) -> None:
-    _messages.print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
-
-
-def _report(values: dict, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(values))
-        return
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in values.items():
-        text = f"{value:.3f}" if isinstance(value, float) else str(value)
-        table.add_row(name.replace("_", " "), escape(text), style=None)
-    _out.print(table)
+    check_writable(target)
+    if target.exists():
+        if source.exists() and target.samefile(source):
+            raise ValueError(f"{target} is the input: name another output with -o")
+        if not overwrite:
+            raise FileExistsError(f"{target} exists; give --overwrite to replace it")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -230,11 +245,4 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: command line without the program's name; ``None`` takes that of the process.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        app(arguments, standalone_mode=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        if "--debug" in arguments:
-            raise
-        _messages.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        raise SystemExit(1) from None
+    app(sys.argv[1:] if arguments is None else list(arguments))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,36 @@ import torch
 import torch.nn as nn
 
 import compressai
-from compressai.bitstream import CodedPicture, UnsupportedFileError, WrongWeightsError
+from compressai.bitstream import (
+    CodedPicture,
+    LegacyPicture,
+    UnsupportedFileError,
+    WrongWeightsError,
+)
 from compressai.checkpoint import read_metadata
+from compressai.registry import MODELS
 from compressai.zoo import image_models
+from compressai.zoo.weights import published_weights, weights_folder
 
-__all__ = ["ChosenModel", "choose_model", "model_of"]
+__all__ = [
+    "DEFAULT_METRIC",
+    "DEFAULT_MODEL",
+    "DEFAULT_QUALITY",
+    "RANDOM_WEIGHTS_NOTE",
+    "ChosenModel",
+    "choose_model",
+    "model_of",
+]
+
+DEFAULT_MODEL = "mbt2018-mean"
+DEFAULT_QUALITY = 3
+DEFAULT_METRIC = "mse"
+
+RANDOM_WEIGHTS_NOTE = (
+    "no trained weights of {model} (quality {quality}, {metric}) are at hand: coding with RANDOM "
+    "ones, the picture will not be recognisable. Give --checkpoint, or put published weights into "
+    "the weights folder (see the documentation)"
+)
 
 # Random weights are those of this seed, so that a decoder can make them again.
 _SEED = 0
@@ -36,9 +62,12 @@ def choose_model(
 ) -> ChosenModel:
     """The model for encoding: a checkpoint, else published weights, else random ones.
 
+    Random weights are chosen only where published ones were never put: files that are damaged or
+    of the wrong kind are errors.
+
     Args:
         model: name in the zoo; may be ``None`` if ``checkpoint`` tells.
-        quality, metric: which weights of the zoo.
+        quality, metric: which weights of the zoo; a checkpoint has its own.
         checkpoint: file with weights, in place of the zoo's.
 
     Returns:
@@ -46,26 +75,38 @@ def choose_model(
 
     Raises:
         ValueError: unknown model, quality or metric, or a checkpoint that does not fit.
+        RuntimeError: the published weights are damaged.
+        OSError: the checkpoint cannot be read, or weights cannot be fetched.
     """
     if checkpoint is not None:
-        metadata = read_metadata(checkpoint)
-        described = metadata is not None
-        name = model or (metadata["architecture"] if described else None)
-        net = compressai.load(checkpoint, architecture=None if described else model)
-        return ChosenModel(net, name or type(net).__name__, None, (metadata or {}).get("metric"))
+        return _from_checkpoint(model, checkpoint)
     if model not in image_models:
         raise ValueError(f"model must be one of {', '.join(image_models)}, got {model!r}")
-    try:
-        net = image_models[model](quality, metric, pretrained=True)
-        random_weights = False
-    except RuntimeError:
-        net = _random(model, quality, metric)
-        random_weights = True
+    random_weights = not _are_at_hand(model, quality, metric)
+    net = _random(model, quality, metric) if random_weights else _published(model, quality, metric)
     net.eval().update()
     return ChosenModel(net, model, quality, metric, random_weights)
 
 
-def model_of(coded: CodedPicture, checkpoint: Path | None) -> nn.Module:
+def _from_checkpoint(model: str | None, checkpoint: Path) -> ChosenModel:
+    metadata = read_metadata(checkpoint)
+    if metadata is None:
+        if model is None:
+            raise ValueError(f"{checkpoint} does not say which model it is of: give --model")
+        return ChosenModel(compressai.load(checkpoint, architecture=model), model, None, None)
+    architecture = metadata["architecture"]
+    if model not in (None, architecture):
+        raise ValueError(f"model must be {architecture!r}, as {checkpoint} says, got {model!r}")
+    metric = metadata.get("metric")
+    return ChosenModel(
+        compressai.load(checkpoint),
+        architecture,
+        None,
+        metric if metric in ("mse", "ms-ssim") else None,
+    )
+
+
+def model_of(coded: CodedPicture | LegacyPicture, checkpoint: Path | None) -> nn.Module:
     """The model that a coded picture needs.
 
     Args:
@@ -78,10 +119,19 @@ def model_of(coded: CodedPicture, checkpoint: Path | None) -> nn.Module:
     Raises:
         WrongWeightsError: the weights are not at hand.
         UnsupportedFileError: the zoo has no such model.
+        ValueError: the checkpoint does not fit the model.
+        OSError: the checkpoint cannot be read, or weights cannot be fetched.
     """
     if checkpoint is not None:
-        described = read_metadata(checkpoint) is not None
-        return compressai.load(checkpoint, architecture=None if described else coded.model)
+        if read_metadata(checkpoint) is not None:
+            return compressai.load(checkpoint)
+        # The name comes from a file that anybody may have made: nothing is imported for it.
+        if coded.model not in image_models and coded.model not in MODELS:
+            raise UnsupportedFileError(
+                f"the picture was coded with {coded.model}, which this version does not know, and "
+                f"{checkpoint} does not say how to build it"
+            )
+        return compressai.load(checkpoint, architecture=coded.model)
     if coded.quality is None:
         raise WrongWeightsError(
             f"the picture was coded with a checkpoint of {coded.model}: name that file with "
@@ -91,18 +141,26 @@ def model_of(coded: CodedPicture, checkpoint: Path | None) -> nn.Module:
         raise UnsupportedFileError(
             f"the picture was coded with {coded.model}, which this version does not know: update it"
         )
-    metric = coded.metric or "mse"
+    make = _random if coded.random_weights else _published
     try:
-        if coded.random_weights:
-            net = _random(coded.model, coded.quality, metric)
-        else:
-            net = image_models[coded.model](coded.quality, metric, pretrained=True)
+        net = make(coded.model, coded.quality, coded.metric or DEFAULT_METRIC)
     except RuntimeError as error:
         raise WrongWeightsError(str(error)) from error
     except ValueError as error:
         raise UnsupportedFileError(f"the file names weights that do not exist: {error}") from error
     net.eval().update()
     return net
+
+
+def _are_at_hand(model: str, quality: int, metric: str) -> bool:
+    name = published_weights().get(model, {}).get(metric, {}).get(str(quality))
+    if name is None:
+        return False
+    return bool(os.environ.get("COMPRESSAI_WEIGHTS_URL")) or (weights_folder() / name).exists()
+
+
+def _published(model: str, quality: int, metric: str) -> nn.Module:
+    return image_models[model](quality, metric, pretrained=True)
 
 
 def _random(model: str, quality: int, metric: str) -> nn.Module:
