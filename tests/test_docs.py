@@ -117,6 +117,13 @@ def test_readme_lists_every_model_with_its_qualities_and_class() -> None:
     assert {MODELS[name] for name in listed} == set(MODELS.values())
 
 
+def test_install_page_has_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):.*## ", makefile, flags=re.MULTILINE)) - {"help"}
+    assert set(re.findall(r"^\| `make ([a-z]+)` \|", page, flags=re.MULTILINE)) == targets
+
+
 def test_reference_has_every_package() -> None:
     reference = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs/api").glob("*.md"))
     parts = {path.parent.name for path in (ROOT / "compressai").glob("*/__init__.py")} - {"cli"}
