@@ -31,9 +31,9 @@ checker = _load_checker()
 options = argparse.Namespace(golden=GOLDEN, project=GOLDEN.parent.parent)
 
 
-# The reference ran on a processor on which the framework's tanh (of MKL) rounds like this. Elsewhere
-# one evaluation in 150 differs in the last bit. Tables of bottlenecks are made of thousands of them,
-# and in these cases one lands so close to an edge that an integer of a table changes.
+# The reference ran on a processor on which tanh of the framework (of MKL) rounds like this.
+# Elsewhere one value in 150 differs in its last bit. Tables of bottlenecks are made of thousands
+# of them, and in these cases one lies so close to an edge that an integer of a table changes.
 REFERENCE_TANH = {
     1.2890996932983398: 0.8588905334472656,
     0.43036291003227234: 0.4056245684623718,
