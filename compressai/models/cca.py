@@ -283,11 +283,7 @@ def convert_upstream_cca_state_dict(state_dict: Mapping[str, Tensor]) -> dict[st
         if key.startswith(_OLD_AUXILIARY)
     }
     main = {key: v for key, v in state_dict.items() if not key.startswith(_OLD_AUXILIARY)}
-    rules = (
-        *HYPER_RULES,
-        (r"^z_entropy_bottleneck\.", "latent_codec.z.entropy_bottleneck."),
-        *slice_rules(_HEADS),
-    )
+    rules = (*HYPER_RULES, *slice_rules(_HEADS))
     converted = rename(replicate(main, "mean_cc_transforms"), rules)
 
     stack = f"{_AUXILIARY}inner_codec"

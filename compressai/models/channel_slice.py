@@ -14,7 +14,11 @@ from typing import Any
 from torch import Tensor
 
 from compressai.latent_codecs import HyperpriorLatentCodec
-from compressai.latent_codecs._slice_helpers import make_entropy_transform
+from compressai.latent_codecs._slice_helpers import (
+    infer_max_support_slices,
+    infer_num_slices,
+    make_entropy_transform,
+)
 from compressai.models._helpers.cca_auxiliary import CCAAuxEntropyModel
 from compressai.models._helpers.channel_context import MeanScaleContextHead, build_mean_scale_head
 from compressai.models._helpers.channel_slice import (
@@ -85,9 +89,14 @@ class ChannelSliceModel(SimpleVAECompressionModel):
     def _add_auxiliary(self, **options: Any) -> None:
         """Build the auxiliary model for the slices of ``latent_codec``, if it was asked for."""
         if self.use_cca:
-            slices = self.latent_codec.y.groups
+            slices = self.latent_codec.y
             self.aux_entropy_model = CCAAuxEntropyModel(
-                sum(slices), slices, self.cca_hidden_channels, self.cca_num_layers, **options
+                sum(slices.groups),
+                slices.groups,
+                self.cca_hidden_channels,
+                self.cca_num_layers,
+                side_channels=slices.channel_context["y0"].side_split,
+                **options,
             )
 
     def forward(self, x: Tensor) -> dict[str, Any]:
@@ -159,6 +168,18 @@ class ChannelSliceModel(SimpleVAECompressionModel):
             "use_cca": True,
             "cca_hidden_channels": projection.size(0),
             "cca_num_layers": consecutive(state_dict, transform + ".blocks.{}.beta"),
+        }
+
+    @classmethod
+    def _infer_slices(cls, state_dict: Mapping[str, Tensor], M: int) -> dict[str, Any]:
+        """Arguments about equal slices of a latent of ``M`` channels, and the auxiliary model's."""
+        num_slices = infer_num_slices(state_dict)
+        if num_slices == 0:
+            raise ValueError(f"this state dict is not of {cls.__name__}: it has no slices")
+        return {
+            "num_slices": num_slices,
+            "max_support_slices": infer_max_support_slices(state_dict, M, num_slices),
+            **cls._infer_auxiliary(state_dict),
         }
 
     @classmethod

@@ -44,8 +44,10 @@ class CCAAuxEntropyModel(nn.Module):
         num_layers: NAF blocks in each support transform.
         context_widths: hidden widths of the predictors; ``None`` takes
             ``(hidden_channels, 128)``.
+        side_channels: width ``D`` of the means' (or scales') half of the side information;
+            ``None`` takes ``latent_channels``.
 
-    Shape: ``y`` and both hyperparameters ``(N, M, H, W)``.
+    Shape: ``y`` ``(N, M, H, W)``; both halves of the side information ``(N, D, H, W)``.
 
     Source: Han et al. 2024, "Causal context adjustment loss for learned image compression".
     """
@@ -57,12 +59,13 @@ class CCAAuxEntropyModel(nn.Module):
         hidden_channels: int = 224,
         num_layers: int = 4,
         context_widths: Sequence[int] | None = None,
+        side_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.y_entropy_bottleneck = EntropyBottleneck(latent_channels)
         self.inner_codec = build_lrp_slice_codec(
             groups=slice_sizes,
-            side_channels=latent_channels,
+            side_channels=latent_channels if side_channels is None else side_channels,
             widths=context_widths or (hidden_channels, 128),
             emit_mean_support="post",
             support_transform_factory=partial(

@@ -14,7 +14,15 @@ from torch import Tensor
 
 from compressai.models._helpers.inference import numbers_after
 
-__all__ = ["HYPER_RULES", "has_root", "rename", "replicate", "slice_rules", "strip_wrapper"]
+__all__ = [
+    "COMMON_ROOTS",
+    "HYPER_RULES",
+    "has_root",
+    "rename",
+    "replicate",
+    "slice_rules",
+    "strip_wrapper",
+]
 
 Rules = Sequence[tuple[str, str]]
 
@@ -22,6 +30,20 @@ STACK = "latent_codec.y"
 HYPER_RULES: Rules = (
     (r"^h_a\.", "latent_codec.h_a."),
     (r"^(h_mean_s|h_scale_s)\.", r"latent_codec.h_s.\1."),
+    (r"^(?:z_)?entropy_bottleneck\.", "latent_codec.z.entropy_bottleneck."),
+)
+
+
+# First components that no name of this library has.
+COMMON_ROOTS = frozenset(
+    {
+        "entropy_bottleneck",
+        "gaussian_conditional",
+        "h_a",
+        "h_mean_s",
+        "h_scale_s",
+        "lrp_transforms",
+    }
 )
 
 

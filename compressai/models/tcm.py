@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""TCM: transforms that mix convolutions with window attention, and slices with attended support."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from compressai.layers import (
+    ResidualBlockUpsample,
+    ResidualBlockWithStride,
+    conv3x3,
+    subpel_conv3x3,
+)
+from compressai.layers.attn import ConvTransBlock, SWAtten
+from compressai.models._helpers.inference import numbers_after, window_size
+from compressai.models._helpers.stochastic_depth import drop_path_rates
+from compressai.models._helpers.upstream import (
+    COMMON_ROOTS,
+    HYPER_RULES,
+    has_root,
+    rename,
+    replicate,
+    slice_rules,
+    strip_wrapper,
+)
+from compressai.models._state_dict import entry_size
+from compressai.models.channel_slice import (
+    ChannelSliceModel,
+    build_slice_hyperprior,
+    equal_slices,
+)
+from compressai.registry import register_model
+
+__all__ = ["TCM", "convert_upstream_tcm_state_dict"]
+
+_CONFIG = (2, 2, 2, 2, 2, 2)
+_HEAD_DIM = (8, 16, 32, 32, 16, 8)
+_TABLE = "trans_block.msa.attn.relative_position_bias_table"
+
+
+@register_model("lic-tcm")
+@register_model("tcm")
+class TCM(ChannelSliceModel):
+    """Mixed transformer and convolution transforms, and window attention in the entropy model.
+
+    Args:
+        config: blocks in each stage, three of the analysis and three of the synthesis; the hyper
+            transforms have as many as the first stage of either.
+        head_dim: channels of an attention head in each stage.
+        drop_path_rate: stochastic depth of the last block of the transforms, ascending from 0.
+        N: channels of each branch; feature maps have ``2 N``.
+        M: channels of the latent.
+        hyper_channels: channels of ``z``.
+        num_slices: number of (equal) slices.
+        max_support_slices: how many earlier slices a slice sees, the first ones; negative for all.
+        window_size: side of the attention windows.
+        hyper_window_size: the same in the hyper transforms.
+        hyper_head_dim: channels of an attention head in the hyper transforms.
+        kwargs: handed to :class:`~compressai.models.channel_slice.ChannelSliceModel`, such as
+            ``use_cca``.
+
+    Shape: ``x`` ``(N, 3, H, W)`` in [0, 1]; sides must be multiples of 64.
+
+    The correction of a slice sees the mean's support behind its attention, as in the authors'
+    program, so that published weights give the authors' results.
+
+    Raises:
+        ValueError: ``config`` or ``head_dim`` is not of six entries, a negative number of blocks,
+            a ``head_dim`` that does not divide ``N``, or ``num_slices`` that does not divide ``M``.
+
+    Source: Liu et al. 2023, "Learned image compression with mixed transformer-CNN architectures".
+    """
+
+    def __init__(
+        self,
+        config: Sequence[int] | None = None,
+        head_dim: Sequence[int] | None = None,
+        drop_path_rate: float = 0.0,
+        N: int = 128,
+        M: int = 320,
+        hyper_channels: int = 192,
+        num_slices: int = 5,
+        max_support_slices: int = 5,
+        window_size: int = 8,
+        hyper_window_size: int = 4,
+        hyper_head_dim: int = 32,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config = tuple(_CONFIG if config is None else config)
+        self.head_dim = tuple(_HEAD_DIM if head_dim is None else head_dim)
+        _check_stages(self.config, self.head_dim, N, hyper_head_dim)
+        self.N = N
+        self.M = M
+        self.hyper_channels = hyper_channels
+        self.num_slices = num_slices
+        self.max_support_slices = max_support_slices
+        self.window_size = window_size
+        self.hyper_window_size = hyper_window_size
+        self.hyper_head_dim = hyper_head_dim
+
+        rates = drop_path_rates(drop_path_rate, self.config)
+
+        def stage(i: int) -> list[nn.Module]:
+            return _blocks(N, self.head_dim[i], window_size, rates[i])
+
+        def hyper_stage(i: int) -> list[nn.Module]:
+            return _blocks(N, hyper_head_dim, hyper_window_size, [0.0] * self.config[i])
+
+        def hyper_synthesis() -> nn.Sequential:
+            return nn.Sequential(
+                ResidualBlockUpsample(hyper_channels, 2 * N, 2),
+                *hyper_stage(3),
+                subpel_conv3x3(2 * N, M, 2),
+            )
+
+        self.g_a = nn.Sequential(
+            ResidualBlockWithStride(3, 2 * N, 2),
+            *stage(0),
+            ResidualBlockWithStride(2 * N, 2 * N, 2),
+            *stage(1),
+            ResidualBlockWithStride(2 * N, 2 * N, 2),
+            *stage(2),
+            conv3x3(2 * N, M, stride=2),
+        )
+        self.g_s = nn.Sequential(
+            ResidualBlockUpsample(M, 2 * N, 2),
+            *stage(3),
+            ResidualBlockUpsample(2 * N, 2 * N, 2),
+            *stage(4),
+            ResidualBlockUpsample(2 * N, 2 * N, 2),
+            *stage(5),
+            subpel_conv3x3(2 * N, 3, 2),
+        )
+        self.latent_codec = build_slice_hyperprior(
+            z_channels=hyper_channels,
+            h_a=nn.Sequential(
+                ResidualBlockWithStride(M, 2 * N, 2),
+                *hyper_stage(0),
+                conv3x3(2 * N, hyper_channels, stride=2),
+            ),
+            h_mean_s=hyper_synthesis(),
+            h_scale_s=hyper_synthesis(),
+            groups=equal_slices(M, num_slices),
+            side_channels=M,
+            widths=(224, 128),
+            support_transform_factory=partial(
+                SWAtten, head_dim=16, window_size=window_size, drop_path=0.0, inter_dim=128
+            ),
+            emit_mean_support="post",
+            max_support_slices=max_support_slices,
+        )
+        self._add_auxiliary()
+
+    @staticmethod
+    def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See :func:`convert_upstream_tcm_state_dict`."""
+        return convert_upstream_tcm_state_dict(state_dict)
+
+    @classmethod
+    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        N = entry_size(state_dict, "g_a.0.conv1.weight", 0, cls) // 2
+        M = entry_size(state_dict, "latent_codec.h_a.0.conv1.weight", 1, cls)
+        stages = [
+            *_stages(state_dict, "g_a", ".conv2.weight"),
+            *_stages(state_dict, "g_s", ".subpel_conv.0.weight"),
+        ]
+        tables = [state_dict.get(f"{start}.{_TABLE}") for start, _ in stages]
+        sizes = {"N": N, "M": M, "config": [count for _, count in stages]}
+        if any(table is not None for table in tables):
+            sizes["window_size"] = next(window_size(t) for t in tables if t is not None)
+        sizes["head_dim"] = [N if t is None else N // t.size(1) for t in tables]
+        for first in ("h_a.1", "h_s.h_mean_s.1"):
+            table = state_dict.get(f"latent_codec.{first}.{_TABLE}")
+            if table is not None:
+                sizes["hyper_window_size"] = window_size(table)
+                sizes["hyper_head_dim"] = N // table.size(1)
+        quantiles = "latent_codec.z.entropy_bottleneck.quantiles"
+        return {
+            **sizes,
+            "hyper_channels": entry_size(state_dict, quantiles, 0, cls),
+            **cls._infer_slices(state_dict, M),
+        }
+
+
+def _blocks(
+    N: int, head_dim: int, window: int, drop_path_rates: Sequence[float]
+) -> list[nn.Module]:
+    """A stage: blocks whose windows stay and shift in turn."""
+    return [
+        ConvTransBlock(N, N, head_dim, window, rate, type="SW" if i % 2 else "W")
+        for i, rate in enumerate(drop_path_rates)
+    ]
+
+
+def _check_stages(
+    config: Sequence[int], head_dim: Sequence[int], N: int, hyper_head_dim: int
+) -> None:
+    if len(config) != 6 or min(config) < 0:
+        raise ValueError(f"config must have six entries, none negative, got {config}")
+    if len(head_dim) != 6:
+        raise ValueError(f"head_dim must have six entries, got {head_dim}")
+    for name, dim in (*(("head_dim", d) for d in head_dim), ("hyper_head_dim", hyper_head_dim)):
+        if dim < 1 or N % dim:
+            raise ValueError(f"{name} must divide N, got N={N}, {name}={dim}")
+
+
+def _stages(
+    state_dict: Mapping[str, Tensor], transform: str, resampler: str
+) -> list[tuple[str, int]]:
+    """Name of the first block and number of blocks of each stage of a transform.
+
+    Stages lie between the resampling modules, whose names end with ``resampler``.
+    """
+    places = numbers_after(state_dict, f"{transform}.")
+    limits = [i for i in places if f"{transform}.{i}{resampler}" in state_dict]
+    if not limits or len(limits) != 3:
+        raise ValueError(
+            f"this state dict is not of TCM: {transform} has {len(limits)} stages in place of 3"
+        )
+    return [(f"{transform}.{a + 1}", b - a - 1) for a, b in pairwise((*limits, places[-1]))]
+
+
+# -- weights of the authors' program ------------------------------------------------------------
+
+_HEADS = {
+    "cc_mean_transforms": "mean_cc",
+    "cc_scale_transforms": "scale_cc",
+    "atten_mean": "mean_support_transform",
+    "atten_scale": "scale_support_transform",
+    "mean_support_transforms": "mean_support_transform",
+    "scale_support_transforms": "scale_support_transform",
+}
+_ROOTS = frozenset({*_HEADS, *COMMON_ROOTS})
+_BIAS_TABLE = ".msa.relative_position_params"
+_BLOCK_RULES = (
+    (r"\.msa\.relative_position_params$", ".msa.attn.relative_position_bias_table"),
+    (r"\.msa\.embedding_layer\.", ".msa.attn.qkv."),
+    (r"\.msa\.linear\.", ".msa.output_proj."),
+    (r"\.ln([12])\.", r".norm\1."),
+    (r"\.mlp\.0\.", ".mlp.fc1."),
+    (r"\.mlp\.2\.", ".mlp.fc2."),
+)
+_RULES = (
+    # The authors wrap each attention in a Sequential of one.
+    (r"^((?:atten_(?:mean|scale)|(?:mean|scale)_support_transforms)\.\d+)\.0\.", r"\1."),
+    *_BLOCK_RULES,
+    *HYPER_RULES,
+    *slice_rules(_HEADS),
+)
+
+
+def _is_upstream_tcm_state_dict(state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether names are those of the authors' program."""
+    names = (_BIAS_TABLE, ".msa.embedding_layer.", ".msa.linear.")
+    return has_root(strip_wrapper(state_dict), _ROOTS) or any(
+        name in key for key in state_dict for name in names
+    )
+
+
+def convert_upstream_tcm_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the TCM authors' program under the names of :class:`TCM`.
+
+    The authors' attention has one linear layer behind it, ours has two: the first becomes the
+    identity.
+
+    Args:
+        state_dict: names to tensors; parts of a model will do. Names of this library pass.
+
+    Returns:
+        New dict.
+    """
+    state_dict = strip_wrapper(state_dict)
+    tables = {
+        # (heads, 2 w - 1, 2 w - 1) becomes ((2 w - 1) ** 2, heads).
+        key: value.permute(1, 2, 0).flatten(0, 1).contiguous()
+        for key, value in state_dict.items()
+        if key.endswith(_BIAS_TABLE)
+    }
+    converted = rename(replicate({**state_dict, **tables}, "cc_mean_transforms"), _RULES)
+    for key, value in list(converted.items()):
+        if key.endswith(".msa.output_proj.weight"):
+            identity = torch.eye(value.size(-1), dtype=value.dtype, device=value.device)
+            converted.setdefault(key.replace(".output_proj.", ".attn.proj."), identity)
+        elif key.endswith(".msa.output_proj.bias"):
+            converted.setdefault(
+                key.replace(".output_proj.", ".attn.proj."), torch.zeros_like(value)
+            )
+    return converted
