@@ -146,13 +146,12 @@ def build_window_attention_mask(
     if shift_size == 0:
         return None
 
-    def piece(size: int, window: int) -> Tensor:
-        """Number the pieces of one axis: untouched, cut by the last window, wrapped around."""
+    def wrapped(size: int, window: int) -> Tensor:
+        """Tell which positions of one axis came around the edge of the padded map."""
         padded = size + -size % window
-        at = torch.arange(padded, device=device)
-        return (at >= padded - window).long() + (at >= padded - shift_size).long()
+        return torch.arange(padded, device=device) >= padded - shift_size
 
-    labels = 3 * piece(height, h)[:, None] + piece(width, w)[None, :]
+    labels = 2 * wrapped(height, h).long()[:, None] + wrapped(width, w).long()[None, :]
     windows = window_partition(labels[None, :, :, None], (h, w)).flatten(1)
     same = windows[:, :, None] == windows[:, None, :]
     return torch.zeros(same.shape, device=device).masked_fill_(~same, _MASKED)
