@@ -45,8 +45,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path / "weights"))
     monkeypatch.delenv("COMPRESSAI_WEIGHTS_URL", raising=False)
-    known, state = dict(MODELS), torch.get_rng_state()
+    known, state, threads = dict(MODELS), torch.get_rng_state(), torch.get_num_threads()
     yield tmp_path
+    torch.set_num_threads(threads)
     MODELS.clear()
     MODELS.update(known)
     torch.set_rng_state(state)
@@ -163,12 +164,12 @@ def test_command_line_page_has_every_command_and_option() -> None:
 def test_pages_build_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("furo")
     pytest.importorskip("myst_parser")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    # Resolves everything, but neither writes pages nor highlights the source.
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "dummy"]
     build = subprocess.run(
-        [*command, "-d", str(tmp_path / "cache"), str(ROOT / "docs"), str(tmp_path / "html")],
+        [*command, str(ROOT / "docs"), str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert build.returncode == 0, build.stderr
-    assert (tmp_path / "html" / "index.html").is_file()
