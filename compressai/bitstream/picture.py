@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
@@ -56,7 +57,8 @@ class Picture:
         if self.alpha is None:
             return b""
         buffer = io.BytesIO()
-        self.alpha.save(buffer, format="PNG", optimize=True)
+        # A new picture: the plane may still carry profile and texts of its source.
+        Image.fromarray(np.asarray(self.alpha)).save(buffer, format="PNG", optimize=True)
         return buffer.getvalue()
 
     def to_image(self) -> Image.Image:
@@ -131,11 +133,13 @@ def _load(source: str | Path | BinaryIO) -> tuple[Image.Image, list[str]]:
     is_path = isinstance(source, (str, os.PathLike))
     name = str(source) if is_path else getattr(source, "name", "the picture")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns at half of the size that it refuses.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Pillow warns of damaged metadata, and at half of the size that it refuses.
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             with Image.open(source) as image:
-                return _upright(image)
+                upright, notes = _upright(image)
+        notes += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+        return upright, notes
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is no picture, or of a kind that Pillow cannot read") from error
     except (FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
