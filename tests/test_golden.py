@@ -49,8 +49,8 @@ def _tanh_rounds_like_the_reference() -> bool:
     return torch.equal(torch.tanh(x), want)
 
 
-# One entry of one row of this table of z hangs on the last bit of one tanh (channel 177, sample 228:
-# 1656.5 of 65536, a tie), which MKL rounds differently on processors of other makers.
+# One row of this table of z hangs on the last bit of one tanh (channel 177, sample 228: 1656.5 of
+# 65536, a tie), which MKL rounds differently on processors of other makers.
 _PROCESSOR_DEPENDENT = pytest.mark.xfail(
     reason="a tie in a table of the reference, decided by the processor's tanh", strict=False
 )
