@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The library's own small model, which it ships trained: plain convolutions, four slices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch.nn as nn
+from torch import Tensor
+
+from compressai.layers import ResidualBottleneckBlock, conv1x1, conv3x3
+from compressai.models._helpers.inference import hidden_widths, numbers_after
+from compressai.models._state_dict import entry_size
+from compressai.models.channel_slice import (
+    ChannelSliceModel,
+    build_slice_hyperprior,
+    proportional_slices,
+)
+from compressai.models.utils import conv, deconv
+from compressai.registry import register_model
+
+__all__ = ["Lite"]
+
+# Pixels per side that become channels before the first convolution: what a convolution costs
+# falls with its square, and at full size they find little that is worth it.
+_STEM = 4
+
+
+def _blocks(channels: int, depth: int) -> list[nn.Module]:
+    return [ResidualBottleneckBlock(channels, channels) for _ in range(depth)]
+
+
+def _analysis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
+    fine, coarse = widths
+    return nn.Sequential(
+        nn.PixelUnshuffle(_STEM),
+        conv3x3(3 * _STEM**2, fine),
+        *_blocks(fine, depths[0]),
+        conv3x3(fine, coarse, stride=2),
+        *_blocks(coarse, depths[1]),
+        conv3x3(coarse, M, stride=2),
+    )
+
+
+def _enlarge(in_channels: int, out_channels: int) -> list[nn.Module]:
+    """Sub-pixel convolution 1x1: the blocks behind it see the neighbours."""
+    return [conv1x1(in_channels, 4 * out_channels), nn.PixelShuffle(2)]
+
+
+def _synthesis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
+    fine, coarse = widths
+    return nn.Sequential(
+        *_enlarge(M, coarse),
+        *_blocks(coarse, depths[1]),
+        *_enlarge(coarse, fine),
+        *_blocks(fine, depths[0]),
+        conv3x3(fine, 3 * _STEM**2),
+        nn.PixelShuffle(_STEM),
+    )
+
+
+def _hyper_analysis(M: int, N: int) -> nn.Sequential:
+    return nn.Sequential(
+        conv3x3(M, N),
+        nn.LeakyReLU(),
+        conv(N, N, kernel_size=3),
+        nn.LeakyReLU(),
+        conv(N, N, kernel_size=3),
+    )
+
+
+def _hyper_synthesis(N: int) -> nn.Sequential:
+    return nn.Sequential(
+        deconv(N, N, kernel_size=3),
+        nn.LeakyReLU(),
+        deconv(N, N, kernel_size=3),
+        nn.LeakyReLU(),
+        conv3x3(N, N),
+    )
+
+
+@register_model("lite")
+class Lite(ChannelSliceModel):
+    """Small channel-slice model, made for processors without accelerator.
+
+    The transforms work at a quarter of the size and below, on bottleneck blocks; a dual hyper
+    synthesis and uneven slices with latent residual prediction model the latent.
+
+    Args:
+        N: width of ``z`` and of each half of the side information.
+        M: width of the latent.
+        widths: widths of the transforms at a quarter and at an eighth of the size.
+        depths: residual blocks there.
+        slice_proportions: widths of the slices in relation to each other.
+        context_widths: hidden widths of the predictors of a slice.
+        kwargs: handed to :class:`ChannelSliceModel`.
+
+    Shape: ``x`` ``(N, 3, H, W)`` in [0, 1]; sides must be multiples of 64.
+
+    Raises:
+        ValueError: ``widths`` or ``depths`` are not two, or a slice would be empty.
+
+    Source: slices and residual prediction, Minnen and Singh 2020, "Channel-wise autoregressive
+    entropy models for learned image compression"; uneven slices and blocks, He et al. 2022,
+    "ELIC".
+    """
+
+    def __init__(
+        self,
+        N: int = 48,
+        M: int = 128,
+        widths: Sequence[int] = (64, 128),
+        depths: Sequence[int] = (2, 3),
+        slice_proportions: Sequence[float] = (2, 3, 4, 7),
+        context_widths: Sequence[int] = (32,),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if len(widths) != 2 or len(depths) != 2:
+            raise ValueError(
+                "widths and depths must have two entries each, got "
+                f"widths={tuple(widths)}, depths={tuple(depths)}"
+            )
+        self.N, self.M = N, M
+        self.g_a = _analysis(widths, depths, M)
+        self.g_s = _synthesis(widths, depths, M)
+        self.latent_codec = build_slice_hyperprior(
+            z_channels=N,
+            h_a=_hyper_analysis(M, N),
+            h_mean_s=_hyper_synthesis(N),
+            h_scale_s=_hyper_synthesis(N),
+            groups=proportional_slices(M, slice_proportions),
+            side_channels=N,
+            widths=tuple(context_widths),
+            emit_mean_support=True,
+        )
+        self._add_auxiliary()
+
+    @classmethod
+    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        context = "latent_codec.y.channel_context.y"
+        hidden = hidden_widths(state_dict, f"{context}0.mean_cc")
+        last = f".mean_cc.{2 * len(hidden)}.weight"
+        convolutions = sorted(
+            place
+            for place in numbers_after(state_dict, "g_a.")
+            if f"g_a.{place}.weight" in state_dict
+        )
+        if len(convolutions) != 3:
+            raise ValueError(f"this state dict is not of {cls.__name__}")
+        first, second, third = convolutions
+        return {
+            "N": entry_size(state_dict, "latent_codec.h_a.4.weight", 0, cls),
+            "M": entry_size(state_dict, f"g_a.{third}.weight", 0, cls),
+            "widths": [state_dict[f"g_a.{place}.weight"].size(0) for place in (first, second)],
+            "depths": [second - first - 1, third - second - 1],
+            "slice_proportions": [
+                entry_size(state_dict, f"{context}{k}{last}", 0, cls)
+                for k in numbers_after(state_dict, context)
+            ],
+            "context_widths": hidden,
+            **cls._infer_auxiliary(state_dict),
+        }

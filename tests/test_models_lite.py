@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Promises of the small model that is shipped trained, and of the program that trains it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from compressai.checkpoint import load_checkpoint
+from compressai.models.lite import Lite
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+TINY: dict[str, Any] = {
+    "N": 4,
+    "M": 12,
+    "widths": [8, 12],
+    "depths": [2, 1],
+    "slice_proportions": [2, 4, 2, 4],
+    "context_widths": [6, 5],
+}
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def training() -> ModuleType:
+    return example("train_lite")
+
+
+@pytest.fixture(scope="module")
+def preparation() -> ModuleType:
+    return example("prepare_photos")
+
+
+@pytest.fixture
+def net() -> Lite:
+    torch.manual_seed(0)
+    net = Lite(**TINY).eval()
+    # Fresh networks give latents near zero; spread them, so that symbols are worth coding.
+    with torch.no_grad():
+        net.g_a[-1].weight.mul_(60)
+        net.latent_codec.h_a[-1].weight.mul_(20)
+    return net
+
+
+@pytest.fixture(scope="module")
+def photos(preparation: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data as ``prepare_photos.py`` writes them, of three invented pictures."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    rows = []
+    for file in ("a.png", "LadyBird.jpg", "b.png"):
+        (folder / "pack").mkdir(exist_ok=True)
+        noise = generator.integers(0, 256, (300, 640, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((1120, 600)).save(folder / "pack" / file)
+        rows.append(preparation.Photo("pack", file, "nobody", "CC0"))
+    preparation.write(rows, folder, folder / "photos")
+    return folder / "photos"
+
+
+# -- the model ------------------------------------------------------------------------------------
+
+
+def test_decoder_repeats_the_forward_pass(net: Lite) -> None:
+    x = torch.rand(2, 3, 64, 128)
+    out = net.compress(x)
+    decoded = net.decompress(**out)["x_hat"]
+    with torch.no_grad():
+        expected = net(x)["x_hat"].clamp(0, 1)
+    assert torch.allclose(decoded, expected, atol=1e-5)
+    assert len(out["strings"]) == len(TINY["slice_proportions"]) + 1
+    assert sum(len(string) for strings in out["strings"] for string in strings) > 100
+
+
+def test_every_parameter_learns(net: Lite) -> None:
+    out = net.train()(torch.rand(1, 3, 64, 64))
+    rate = sum(-p.log().sum() for p in out["likelihoods"].values())
+    (rate + out["x_hat"].square().sum() + net.aux_loss()).backward()
+    idle = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+
+
+def test_sizes_are_read_off_the_weights(net: Lite) -> None:
+    copy = Lite.from_state_dict(net.state_dict()).eval()
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(copy(x)["x_hat"], net(x)["x_hat"])
+
+
+def test_weights_of_another_model_are_refused() -> None:
+    with pytest.raises(ValueError, match="not of Lite"):
+        Lite.from_state_dict({"g_a.0.weight": torch.zeros(4, 3, 5, 5)})
+
+
+def test_four_qualities_of_the_default_fit_into_twelve_megabytes() -> None:
+    with torch.device("meta"):
+        count = sum(p.numel() for p in Lite().parameters())
+    assert 4 * 2 * count <= 12e6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"widths": [8]}, r"widths and depths must have two entries each, got widths=\(8,\)"),
+        ({"depths": [1, 1, 1]}, r"depths=\(1, 1, 1\)"),
+        ({"slice_proportions": [1, 100]}, "every slice needs at least one"),
+    ],
+)
+def test_unfit_sizes_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Lite(**{**TINY, **arguments})
+
+
+def test_odd_pictures_are_refused_with_the_remedy(net: Lite) -> None:
+    with pytest.raises(ValueError, match="multiples of 64, got 64 x 72"):
+        net(torch.rand(1, 3, 64, 72))
+
+
+# -- data -----------------------------------------------------------------------------------------
+
+
+def test_every_photograph_has_a_credit_and_each_held_out_one_exists(
+    preparation: ModuleType,
+) -> None:
+    assert all(photo.author and photo.licence for photo in preparation.PHOTOS)
+    assert len({photo.file for photo in preparation.PHOTOS}) == len(preparation.PHOTOS)
+    for name in preparation.VALIDATION:
+        assert sum(name in photo.file for photo in preparation.PHOTOS) == 1
+
+
+def test_photographs_are_at_least_halved(preparation: ModuleType) -> None:
+    shapes = [v.shape for v in preparation.scaled_versions(Image.new("RGB", (1400, 1000)))]
+    assert shapes == [(500, 700, 3), (354, 495, 3)]
+
+
+def test_held_out_photographs_are_never_trained_on(training: ModuleType, photos: Path) -> None:
+    data = training.Photos(photos)
+    assert all("LadyBird" in entry["photo"] for entry in data.splits["validation"])
+    assert all("LadyBird" not in entry["photo"] for entry in data.splits["train"])
+    assert len(data.splits["train"]) == 2
+    assert [x.shape for x in data.validation()] == [(1, 3, 256, 512)]
+
+
+# -- training -------------------------------------------------------------------------------------
+
+
+def run(training: ModuleType, folder: Path, photos: Path, *more: str) -> dict[str, torch.Tensor]:
+    """Train a tiny model and give the state that is left."""
+    fixed = ["--data", photos, "--run", folder, "--model-args", json.dumps(TINY), "--crop", 64]
+    rest = ["--batch-size", 4, "--warm-up", 2, "--log-every", 1, *more]
+    rest += ["--threads", torch.get_num_threads()]
+    training.main([str(word) for word in (*fixed, *rest)])
+    return training.safetensors.torch.load_file(folder / training.STATE)
+
+
+def test_interrupted_run_ends_like_one_that_never_stopped(
+    training: ModuleType, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(training, tmp_path / "whole", photos, "--steps", "5")
+
+    update, taken = training.Training.update, []
+
+    def stop_after_two(self: Any, *args: Any) -> Any:
+        taken.append(self.step)
+        if len(taken) == 2:
+            training.signal.raise_signal(training.signal.SIGTERM)
+        return update(self, *args)
+
+    monkeypatch.setattr(training.Training, "update", stop_after_two)
+    run(training, tmp_path / "parts", photos, "--steps", "5")
+    assert len(taken) == 2
+    parts = run(training, tmp_path / "parts", photos, "--steps", "5")
+    assert taken == [0, 1, 2, 3, 4]
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_exported_models_do_what_the_trunk_does(
+    training: ModuleType, photos: Path, tmp_path: Path
+) -> None:
+    run(training, tmp_path, photos, "--steps", "2")
+    words = ["--run", tmp_path, "--model-args", json.dumps(TINY), "--export", tmp_path / "out"]
+    training.main([str(word) for word in words])
+    args = training.parse_args([str(word) for word in words])
+    trunk = training.Training(args).average
+    x = torch.rand(1, 3, 64, 64)
+    for quality in (1, 4):
+        net = load_checkpoint(tmp_path / "out" / f"lite-mse-{quality}.safetensors")
+        with torch.no_grad():
+            out = net(x)
+            bpp, mse = trunk(x, torch.tensor([quality - 1]))
+        bits = sum(-p.log2().sum() for p in out["likelihoods"].values())
+        assert torch.allclose(bits / (64 * 64), bpp[0], rtol=1e-3)
+        found = 255**2 * (out["x_hat"].clamp(0, 1) - x).square().mean()
+        assert torch.allclose(found, mse[0], rtol=1e-3)
+
+
+def test_compact_state_continues_at_the_same_step(
+    training: ModuleType, photos: Path, tmp_path: Path
+) -> None:
+    run(training, tmp_path / "a", photos, "--steps", "3")
+    (tmp_path / "b").mkdir()
+    words = ["--run", tmp_path / "a", "--model-args", json.dumps(TINY)]
+    compact = tmp_path / "b" / training.STATE
+    training.main([str(word) for word in (*words, "--compact", compact)])
+    full = (tmp_path / "a" / training.STATE).stat().st_size
+    assert compact.stat().st_size < 0.75 * full
+    run(training, tmp_path / "b", photos, "--steps", "4")
+    log = [json.loads(line) for line in (tmp_path / "b" / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log if entry["event"] == "train"] == [4]
+
+
+def test_training_stops_before_a_bad_gradient_reaches_the_weights(
+    training: ModuleType, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any) -> torch.Tensor:
+        return torch.full((4, 3, 64, 64), float("nan"))
+
+    monkeypatch.setattr(training.Photos, "batch", broken)
+    with pytest.raises(FloatingPointError, match="norm of the gradient is nan in step 0"):
+        run(training, tmp_path, photos, "--steps", "1")
+
+
+def test_learning_rate_rises_then_falls_to_a_hundredth(training: ModuleType) -> None:
+    words = ["--run", "x", "--data", "x", "--steps", "1000", "--warm-up", "10"]
+    args = training.parse_args(words)
+    rates = [training.learning_rate(step, args) for step in range(1001)]
+    assert rates[0] == pytest.approx(1e-4, rel=1e-3)
+    assert max(rates) == rates[9]
+    assert rates[-1] == pytest.approx(1e-5)
+    assert all(a > b for a, b in pairwise(rates[9:]))
