@@ -11,6 +11,7 @@ matrix-vector products and one call to the native coder.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from compressai.entropy_models import GaussianConditional
 
-__all__ = ["RasterScan", "concatenate"]
+__all__ = ["RasterScan", "ScanRate", "concatenate"]
 
 Merge = Callable[..., Tensor]
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.Identity)
@@ -29,6 +30,29 @@ _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.GELU, nn.Identity)
 def concatenate(*args: Tensor) -> Tensor:
     """Join side information and context along the channels."""
     return torch.cat(args, dim=1)
+
+
+@dataclass(frozen=True)
+class ScanRate:
+    """What a variable-rate model changes about the scan; the default changes nothing.
+
+    A residual is coded as ``q = round((y - mean) * gain)`` with the table row of the scale
+    ``s = max(scale * index_scale, bound)``, and decoded as
+    ``(q + sign(q) * reconstruction_offset(s)) / gain + mean``.
+
+    Attributes:
+        index_scale: positive factor of the scales; ``None`` stands for 1.
+        gain: positive factor of the residuals; ``None`` stands for 1.
+        context_offset: added to the context of each position, float32 ``(context channels,)`` on
+            the CPU.
+        reconstruction_offset: from scales ``(C,)`` to what is added to the magnitudes of symbols
+            that are not 0, float32 on the CPU.
+    """
+
+    index_scale: float | None = None
+    gain: float | None = None
+    context_offset: Tensor | None = None
+    reconstruction_offset: Callable[[Tensor], Tensor] | None = None
 
 
 class RasterScan:
@@ -40,6 +64,7 @@ class RasterScan:
         context_prediction: convolution with an odd square kernel whose weights from the centre on
             are masked out, such as :class:`~compressai.layers.MaskedConv2d` of type A.
         merge: joins side information and context.
+        rate: changes for a variable rate.
 
     Raises:
         ValueError: the kernel is not odd and square, or sees positions that are not decoded yet.
@@ -51,6 +76,7 @@ class RasterScan:
         entropy_parameters: nn.Module,
         context_prediction: nn.Conv2d,
         merge: Merge = concatenate,
+        rate: ScanRate | None = None,
     ) -> None:
         weight, bias = _causal_weight(context_prediction)
         size = weight.size(-1)
@@ -62,7 +88,10 @@ class RasterScan:
         left = weight[:, :, self.padding, : self.padding].permute(0, 2, 1)
         self._above = above.reshape(len(weight), -1).t().contiguous()
         self._left = left.reshape(len(weight), -1).contiguous()
+        self._rate = ScanRate() if rate is None else rate
         self._bias = weight.new_zeros(len(weight)) if bias is None else bias
+        if self._rate.context_offset is not None:
+            self._bias = self._bias + self._rate.context_offset
         self._channels = channels
         if merge is concatenate and _is_pointwise_chain(entropy_parameters):
             self._predictor: _Predictor = _ChainPredictor(entropy_parameters, len(weight))
@@ -92,13 +121,16 @@ class RasterScan:
         y = y.detach().cpu().float()
         columns = y.permute(1, 2, 0).contiguous()
         symbols = torch.empty_like(columns)
-        indexes = torch.empty(columns.shape, dtype=torch.int32)
+        all_scales = torch.empty_like(columns)
+        gain = self._rate.gain
 
-        def code(h: int, w: int, index: Tensor, means: Tensor) -> Tensor:
-            indexes[h, w] = index
-            return torch.round(columns[h, w] - means, out=symbols[h, w])
+        def code(h: int, w: int, scales: Tensor, means: Tensor) -> Tensor:
+            all_scales[h, w] = scales
+            residual = columns[h, w] - means
+            return torch.round(residual if gain is None else residual * gain, out=symbols[h, w])
 
         y_hat = self._scan(y.shape[1:], params, code)
+        indexes = self._table_rows(all_scales)
         if not bool(symbols.abs().amax() < 2**24):
             raise ValueError(
                 "the latent or its means are not finite or beyond 2**24: the network has diverged"
@@ -122,8 +154,9 @@ class RasterScan:
             ValueError: the string is damaged.
         """
 
-        def code(h: int, w: int, index: Tensor, means: Tensor) -> Tensor:
-            return torch.from_numpy(decoder.decode_stream(index.numpy(), *self._tables)).float()
+        def code(h: int, w: int, scales: Tensor, means: Tensor) -> Tensor:
+            rows = self._table_rows(scales).numpy()
+            return torch.from_numpy(decoder.decode_stream(rows, *self._tables)).float()
 
         return self._scan(params.shape[1:], params, code)
 
@@ -137,6 +170,7 @@ class RasterScan:
         pad, channels = self.padding, self._channels
         padded = torch.zeros((height + pad, width + 2 * pad, channels))
         prepared = self._predictor.prepare(params.detach().cpu().float())
+        index_scale = self._rate.index_scale
         for h in range(height):
             # All windows of the rows above, one a position: (width, rows * columns * channels).
             rows = padded[h : h + pad].unfold(1, 2 * pad + 1, 1)[:, :width]
@@ -147,11 +181,21 @@ class RasterScan:
                 left = current[w : w + pad].view(-1)
                 context = torch.addmv(contexts[w], self._left, left)
                 scales, means = self._predictor.predict(prepared, h, w, context).chunk(2)
-                index = torch.bucketize(
-                    torch.maximum(scales, self._bound), self._edges, out_int32=True
-                )
-                torch.add(code(h, w, index, means), means, out=current[w + pad])
+                if index_scale is not None:
+                    scales = scales * index_scale
+                scales = torch.maximum(scales, self._bound)
+                residual = self._residual(code(h, w, scales, means), scales)
+                torch.add(residual, means, out=current[w + pad])
         return padded[pad:, pad : pad + width].permute(2, 0, 1).contiguous()
+
+    def _table_rows(self, scales: Tensor) -> Tensor:
+        return torch.bucketize(scales, self._edges, out_int32=True)
+
+    def _residual(self, symbols: Tensor, scales: Tensor) -> Tensor:
+        if self._rate.reconstruction_offset is not None:
+            offset = self._rate.reconstruction_offset(scales)
+            symbols = torch.addcmul(symbols, torch.sign(symbols), offset)
+        return symbols if self._rate.gain is None else symbols / self._rate.gain
 
 
 class _Predictor:

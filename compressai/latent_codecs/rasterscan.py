@@ -11,7 +11,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import GaussianConditional
-from compressai.latent_codecs._raster_scan import Merge, RasterScan, concatenate
+from compressai.latent_codecs._raster_scan import Merge, RasterScan, ScanRate, concatenate
 from compressai.latent_codecs.base import LatentCodec, only_strings
 from compressai.registry import register_module
 
@@ -96,28 +96,33 @@ class RasterScanLatentCodec(LatentCodec):
         return {"y_hat": scan_decompress(self, y_strings, ctx_params)}
 
 
-def scan_compress(modules: Any, y: Tensor, params: Tensor) -> tuple[list[bytes], Tensor]:
+def scan_compress(
+    modules: Any, y: Tensor, params: Tensor, rate: ScanRate | None = None
+) -> tuple[list[bytes], Tensor]:
     """Code each item of a batch with the networks of ``modules``.
 
     Args:
         modules: has ``gaussian_conditional``, ``entropy_parameters`` and ``context_prediction``.
         y: ``(N, C, H, W)``.
         params: side information ``(N, D, H, W)``.
+        rate: changes for a variable rate.
 
     Returns:
         ``(strings, y_hat)``.
     """
-    scan = _scan_of(modules)
+    scan = _scan_of(modules, rate)
     coded = [scan.compress(*item) for item in zip(y, params)]
     y_hat = torch.stack([item[1] for item in coded]).to(y)
     return [item[0] for item in coded], y_hat
 
 
-def scan_decompress(modules: Any, strings: Sequence[bytes], params: Tensor) -> Tensor:
+def scan_decompress(
+    modules: Any, strings: Sequence[bytes], params: Tensor, rate: ScanRate | None = None
+) -> Tensor:
     """Inverse of :func:`scan_compress`: ``(N, C, H, W)`` like ``params`` in type and device."""
     from compressai import ans
 
-    scan = _scan_of(modules)
+    scan = _scan_of(modules, rate)
     items = []
     for string, item in zip(strings, params):
         decoder = ans.RansDecoder()
@@ -128,9 +133,12 @@ def scan_decompress(modules: Any, strings: Sequence[bytes], params: Tensor) -> T
     return torch.stack(items).to(params)
 
 
-def _scan_of(modules: Any) -> RasterScan:
+def _scan_of(modules: Any, rate: ScanRate | None) -> RasterScan:
     return RasterScan(
-        modules.gaussian_conditional, modules.entropy_parameters, modules.context_prediction
+        modules.gaussian_conditional,
+        modules.entropy_parameters,
+        modules.context_prediction,
+        rate=rate,
     )
 
 
