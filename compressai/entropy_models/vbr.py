@@ -82,11 +82,22 @@ class EntropyModelVbr(EntropyModel):
         qs: Tensor | None = None,
     ) -> list[bytes]:
         """As :meth:`EntropyModel.compress`, with the values quantised by step ``qs``."""
+        return self.compress_and_quantize(inputs, indexes, means, qs)[0]
+
+    def compress_and_quantize(
+        self,
+        inputs: Tensor,
+        indexes: Tensor,
+        means: Tensor | None = None,
+        qs: Tensor | None = None,
+    ) -> tuple[list[bytes], Tensor]:
+        """As :meth:`EntropyModel.compress_and_quantize`, with the step ``qs``."""
         if qs is None:
-            return super().compress(inputs, indexes, means)
+            return super().compress_and_quantize(inputs, indexes, means)
         _check_step(qs)
         residual = inputs if means is None else inputs - means
-        return super().compress(residual / qs, indexes)
+        strings, symbols = super().compress_and_quantize(residual / qs, indexes)
+        return strings, self.dequantize_variable(symbols, means, inputs.dtype, qs)
 
     def decompress(
         self,
@@ -168,29 +179,44 @@ class EntropyBottleneckVbr(FactorizedDensity, EntropyModelVbr):
             x, lambda values, medians: self.quantize_variable(values, mode, medians, qs)
         )
 
-    def update(self, force: bool = False) -> bool:
-        """Build the tables for step 1; returns whether they were built."""
-        return self.update_variable(force, 1.0)
+    def update(self, force: bool = False, update_quantiles: bool = False) -> bool:
+        """Build the tables for step 1; see :meth:`update_variable`."""
+        return self.update_variable(force, 1.0, update_quantiles)
 
-    def update_variable(self, force: bool = False, qs: float | Tensor = 1.0) -> bool:
+    def update_variable(
+        self,
+        force: bool = False,
+        qs: float | Tensor = 1.0,
+        update_quantiles: bool = False,
+    ) -> bool:
         """Build the tables for one quantisation step.
 
         Args:
             force: build them even if there are some.
             qs: the step, a number or a tensor with one element.
+            update_quantiles: first solve for the quantiles by bisection, as in
+                :meth:`EntropyBottleneck.update`.
 
         Returns:
             Whether the tables were built.
         """
         if self.has_tables and not force:
             return False
+        if update_quantiles:
+            self._update_quantiles()
         self._build_tables(qs.detach().reshape(()) if isinstance(qs, Tensor) else float(qs))
         return True
 
     def compress(self, x: Tensor, qs: Tensor | None = None) -> list[bytes]:
         """Code ``(N, C, ...)`` with step ``qs``; the tables should be built for that step."""
+        return self.compress_and_quantize(x, qs)[0]
+
+    def compress_and_quantize(
+        self, x: Tensor, qs: Tensor | None = None
+    ) -> tuple[list[bytes], Tensor]:
+        """As :meth:`compress`, and what :meth:`decompress` makes of the strings."""
         medians = self._expanded_medians(x.size(0), x.dim() - 2)
-        return super().compress(x, self._build_indexes(x.shape), medians, qs)
+        return super().compress_and_quantize(x, self._build_indexes(x.shape), medians, qs)
 
     def decompress(
         self, strings: Sequence[bytes], size: Iterable[int], qs: Tensor | None = None
