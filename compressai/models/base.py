@@ -25,7 +25,9 @@ __all__ = [
     "SCALES_MIN",
     "CompressionModel",
     "SimpleVAECompressionModel",
+    "Strings",
     "check_latent_size",
+    "check_strings",
     "coding",
     "get_scale_table",
 ]
@@ -35,6 +37,7 @@ SCALES_MAX = 256
 SCALES_LEVELS = 64
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+Strings = Sequence[Sequence[bytes]]
 
 
 def get_scale_table(
@@ -112,6 +115,16 @@ def check_latent_size(x: Tensor, y: Tensor, multiple: int, factor: int = 16) -> 
             f"{x.size(-2)} x {x.size(-1)}: pad with torch.nn.functional.pad and "
             f"compressai.ops.compute_padding(..., min_div={multiple * factor})"
         )
+
+
+def check_strings(strings: Strings, count: int) -> None:
+    """Refuse to decode anything but a list with ``count`` lists of strings.
+
+    Raises:
+        AssertionError: which is what code written for CompressAI catches.
+    """
+    if not isinstance(strings, list) or len(strings) != count:
+        raise AssertionError(f"strings must be a list of {count} lists of bytes")
 
 
 class CompressionModel(nn.Module):

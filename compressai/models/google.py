@@ -20,7 +20,9 @@ from compressai.models.base import (
     SCALES_MIN,
     CompressionModel,
     SimpleVAECompressionModel,
+    Strings,
     check_latent_size,
+    check_strings,
     coding,
     get_scale_table,
 )
@@ -40,14 +42,6 @@ __all__ = [
     "SimpleVAECompressionModel",
     "get_scale_table",
 ]
-
-Strings = Sequence[Sequence[bytes]]
-
-
-def _check_strings(strings: Strings, count: int) -> None:
-    # AssertionError is what code written for CompressAI catches.
-    if not isinstance(strings, list) or len(strings) != count:
-        raise AssertionError(f"strings must be a list of {count} lists of bytes")
 
 
 class _GdnTransforms(CompressionModel):
@@ -146,7 +140,7 @@ class FactorizedPrior(_GdnTransforms):
             AssertionError: ``strings`` is not a list of one list.
             ValueError: a string is damaged.
         """
-        _check_strings(strings, 1)
+        check_strings(strings, 1)
         y_hat = self.entropy_bottleneck.decompress(strings[0], shape)
         return {"x_hat": self.g_s(y_hat).clamp_(0, 1)}
 
@@ -273,7 +267,7 @@ class ScaleHyperprior(_GdnTransforms):
             AssertionError: ``strings`` is not a list of two lists.
             ValueError: a string is damaged.
         """
-        _check_strings(strings, 2)
+        check_strings(strings, 2)
         z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
         scales, means = self._scales_means(z_hat)
         indexes = self.gaussian_conditional.build_indexes(scales)
@@ -382,7 +376,7 @@ class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
     @coding
     def decompress(self, strings: Strings, shape: Sequence[int]) -> dict[str, Tensor]:
         """``{"x_hat"}``; see :meth:`ScaleHyperprior.decompress`."""
-        _check_strings(strings, 2)
+        check_strings(strings, 2)
         z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
         y_hat = scan_decompress(self, strings[0], self.h_s(z_hat))
         return {"x_hat": self.g_s(y_hat).clamp_(0, 1)}
