@@ -70,7 +70,8 @@ sanitize: build/sanitize/built ## coder tests with address, undefined-behaviour 
 	build/sanitize-thread/fuzz_coder 1000
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(BIN)/python tests/native/run_with_build.py build/sanitize -q -n 0 -p no:cacheprovider $(CODER_TESTS)
+		$(BIN)/python tests/native/run_with_build.py build/sanitize -q -n 0 \
+		--capture=sys -p no:cacheprovider $(CODER_TESTS)
 
 fuzz: build/sanitize/built ## more random inputs for the coder: FUZZ_INPUTS, FUZZ_SEED
 	build/sanitize/fuzz_coder $(FUZZ_INPUTS) $(FUZZ_SEED)
