@@ -10,6 +10,7 @@ from compressai.zoo.image import (
     bmshj2018_factorized,
     bmshj2018_factorized_relu,
     bmshj2018_hyperprior,
+    cca,
     cheng2020_anchor,
     cheng2020_anchor_checkerboard,
     cheng2020_attn,
@@ -17,6 +18,9 @@ from compressai.zoo.image import (
     elic2022_official,
     mbt2018,
     mbt2018_mean,
+    stf,
+    stf_wacnn,
+    tcm,
 )
 from compressai.zoo.pretrained import load_pretrained as load_state_dict
 
@@ -24,6 +28,7 @@ __all__ = [
     "bmshj2018_factorized",
     "bmshj2018_factorized_relu",
     "bmshj2018_hyperprior",
+    "cca",
     "cheng2020_anchor",
     "cheng2020_anchor_checkerboard",
     "cheng2020_attn",
@@ -34,6 +39,9 @@ __all__ = [
     "mbt2018",
     "mbt2018_mean",
     "models",
+    "stf",
+    "stf_wacnn",
+    "tcm",
 ]
 
 image_models: dict[str, Callable[..., Any]] = {
@@ -47,6 +55,10 @@ image_models: dict[str, Callable[..., Any]] = {
     "cheng2020-anchor-checkerboard": cheng2020_anchor_checkerboard,
     "elic2022-official": elic2022_official,
     "elic2022-chandelier": elic2022_chandelier,
+    "stf": stf,
+    "stf-wacnn": stf_wacnn,
+    "tcm": tcm,
+    "cca": cca,
 }
 
 models: dict[str, Callable[..., Any]] = dict(image_models)

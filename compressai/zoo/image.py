@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch.nn as nn
+from torch import Tensor
 
 from compressai.models import (
     Cheng2020Anchor,
@@ -21,13 +22,25 @@ from compressai.models import (
     MeanScaleHyperprior,
     ScaleHyperprior,
 )
+from compressai.zoo.channel_slice import (
+    LAZY_MODELS,
+    PUBLISHED_POINTS,
+    LazyModel,
+    converter_command,
+)
 from compressai.zoo.pretrained import load_pretrained
-from compressai.zoo.weights import load_weights, published_weights
+from compressai.zoo.weights import (
+    installed_weights,
+    load_installed,
+    load_weights,
+    published_weights,
+)
 
 __all__ = [
     "bmshj2018_factorized",
     "bmshj2018_factorized_relu",
     "bmshj2018_hyperprior",
+    "cca",
     "cheng2020_anchor",
     "cheng2020_anchor_checkerboard",
     "cheng2020_attn",
@@ -35,6 +48,10 @@ __all__ = [
     "elic2022_official",
     "mbt2018",
     "mbt2018_mean",
+    "stf",
+    "stf_wacnn",
+    "tcm",
+    "training_recipe",
 ]
 
 METRICS = ("mse", "ms-ssim")
@@ -45,7 +62,7 @@ LAMBDAS: Mapping[str, tuple[float, ...]] = {
     "ms-ssim": (2.40, 4.58, 8.73, 16.64, 31.73, 60.50, 115.37, 220.00),
 }
 
-model_architectures: dict[str, type[nn.Module]] = {
+model_architectures: dict[str, type[nn.Module] | LazyModel] = {
     "bmshj2018-factorized": FactorizedPrior,
     "bmshj2018-factorized-relu": FactorizedPriorReLU,
     "bmshj2018-hyperprior": ScaleHyperprior,
@@ -56,6 +73,7 @@ model_architectures: dict[str, type[nn.Module]] = {
     "cheng2020-anchor-checkerboard": Cheng2020AnchorCheckerboard,
     "elic2022-official": Elic2022Official,
     "elic2022-chandelier": Elic2022Chandelier,
+    **LAZY_MODELS,
 }
 
 
@@ -68,7 +86,8 @@ def _steps(*sizes: tuple[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
     return table
 
 
-cfgs: dict[str, dict[int, tuple[int, ...]]] = {
+# Sizes N and M in order, or constructor arguments and weights of the loss by name.
+cfgs: dict[str, Mapping[int, tuple[int, ...] | Mapping[str, Any]]] = {
     "bmshj2018-factorized": _steps((5, (128, 192)), (8, (192, 320))),
     "bmshj2018-factorized-relu": _steps((5, (128, 192)), (8, (192, 320))),
     "bmshj2018-hyperprior": _steps((5, (128, 192)), (8, (192, 320))),
@@ -79,7 +98,56 @@ cfgs: dict[str, dict[int, tuple[int, ...]]] = {
     "cheng2020-anchor-checkerboard": _steps((3, (128,)), (6, (192,))),
     "elic2022-official": _steps((8, (192, 320))),
     "elic2022-chandelier": _steps((8, (192, 320))),
+    **PUBLISHED_POINTS,
 }
+# What of these is for the loss.
+_LOSS_WEIGHTS = frozenset({"lmbda", "beta"})
+
+
+def training_recipe(architecture: str, quality: int, metric: str = "mse") -> dict[str, float]:
+    """Weights of the loss that the published models of a quality were trained with.
+
+    Args:
+        architecture: name in ``image_models``.
+        quality: one of the architecture's.
+        metric: ``"mse"`` or ``"ms-ssim"``.
+
+    Returns:
+        ``{"lmbda"}``, for CCA ``{"lmbda", "beta"}``; empty if nothing was published for the metric.
+
+    Raises:
+        ValueError: unknown ``architecture``, ``quality`` or ``metric``.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {list(METRICS)}, got {metric!r}")
+    configuration = _configuration(architecture, quality)
+    if isinstance(configuration, tuple):
+        return {"lmbda": LAMBDAS[metric][quality - 1]}
+    if metric != "mse":
+        return {}
+    return {name: value for name, value in configuration.items() if name in _LOSS_WEIGHTS}
+
+
+def _configuration(architecture: str, quality: int) -> tuple[int, ...] | Mapping[str, Any]:
+    if architecture not in model_architectures:
+        raise ValueError(
+            f"architecture must be one of {sorted(model_architectures)}, got {architecture!r}"
+        )
+    if quality not in cfgs[architecture]:
+        raise ValueError(
+            f"quality of {architecture} must be one of {list(cfgs[architecture])}, got {quality!r}"
+        )
+    return cfgs[architecture][quality]
+
+
+def _sizes(architecture: str, quality: int | None) -> dict[str, Any]:
+    """Constructor arguments of a quality; ``None`` stands for the defaults of the class."""
+    if quality is None:
+        return {}
+    configuration = _configuration(architecture, quality)
+    if isinstance(configuration, tuple):
+        return dict(zip(("N", "M"), configuration))
+    return {name: value for name, value in configuration.items() if name not in _LOSS_WEIGHTS}
 
 
 @dataclass(frozen=True)
@@ -112,25 +180,25 @@ def entries() -> Mapping[str, ModelEntry]:
 def _load_model(
     architecture: str,
     metric: str,
-    quality: int,
+    quality: int | None,
     pretrained: bool = False,
     progress: bool = True,
     **kwargs: Any,
 ) -> nn.Module:
-    if architecture not in model_architectures:
-        raise ValueError(
-            f"architecture must be one of {sorted(model_architectures)}, got {architecture!r}"
-        )
-    if quality not in cfgs[architecture]:
-        raise ValueError(
-            f"quality of {architecture} must be one of {list(cfgs[architecture])}, got {quality!r}"
-        )
+    sizes = _sizes(architecture, quality)
     cls = model_architectures[architecture]
     if not pretrained:
-        sizes = dict(zip(("N", "M"), cfgs[architecture][quality]))
         return cls(**{**sizes, **kwargs})
     if kwargs:
         raise TypeError(f"pretrained weights fix the architecture, {sorted(kwargs)} have no use")
+    if architecture in LAZY_MODELS:
+        weights = _installed(architecture, metric, quality)
+    else:
+        weights = load_weights(_file_name(architecture, metric, quality), progress)
+    return cls.from_state_dict(load_pretrained(weights))
+
+
+def _file_name(architecture: str, metric: str, quality: int) -> str:
     files = published_weights().get(architecture, {}).get(metric, {})
     file_name = files.get(str(int(quality)))
     if file_name is None:
@@ -138,13 +206,46 @@ def _load_model(
             f"no weights were published for {architecture}, metric {metric}, quality {quality}; "
             "train some with examples/train.py and load them with compressai.load()"
         )
-    return cls.from_state_dict(load_pretrained(load_weights(file_name, progress)))
+    return file_name
+
+
+def _installed(architecture: str, metric: str, quality: int | None) -> Mapping[str, Tensor]:
+    """Weights that the converter put into the weights folder."""
+    missing = "Pre-trained model not yet available"
+    if quality is None:
+        raise RuntimeError(
+            f"{missing} without a quality: name one of {list(cfgs[architecture])}, which "
+            f"{architecture} has weights for"
+        )
+    if installed_weights(architecture, metric, quality) is None:
+        recipe = training_recipe(architecture, quality, metric)
+        trained = ", ".join(f"{name} {value}" for name, value in recipe.items()) or metric
+        raise RuntimeError(
+            f"{missing}: get the checkpoint that the authors of {architecture} published "
+            f"({trained}) and convert it with\n    "
+            + converter_command(architecture, metric, quality)
+        )
+    return load_installed(architecture, metric, quality)
+
+
+def _path(model: type[nn.Module] | LazyModel) -> str:
+    """Where the documentation has a class."""
+    module = model.__module__ if isinstance(model, LazyModel) else "compressai.models"
+    return f"{module}.{model.__name__}"
 
 
 def _entry(architecture: str, paper: str) -> Callable[..., nn.Module]:
     """Make the zoo function of an architecture, and note it in :func:`entries`."""
     highest = max(cfgs[architecture])
+    has_defaults = architecture in LAZY_MODELS
     name = architecture.replace("-", "_")
+
+    def build_checked(quality: int | None, metric: str, *args: Any, **kwargs: Any) -> nn.Module:
+        if metric not in METRICS:
+            raise ValueError(f"metric must be one of {list(METRICS)}, got {metric!r}")
+        if not (has_defaults if quality is None else 1 <= quality <= highest):
+            raise ValueError(f"quality must be between 1 and {highest}, got {quality!r}")
+        return _load_model(architecture, metric, quality, *args, **kwargs)
 
     def build(
         quality: int,
@@ -153,24 +254,31 @@ def _entry(architecture: str, paper: str) -> Callable[..., nn.Module]:
         progress: bool = True,
         **kwargs: Any,
     ) -> nn.Module:
-        if metric not in METRICS:
-            raise ValueError(f"metric must be one of {list(METRICS)}, got {metric!r}")
-        if not 1 <= quality <= highest:
-            raise ValueError(f"quality must be between 1 and {highest}, got {quality!r}")
-        return _load_model(architecture, metric, quality, pretrained, progress, **kwargs)
+        return build_checked(quality, metric, pretrained, progress, **kwargs)
 
+    def build_any(
+        quality: int | None = None,
+        metric: str = "mse",
+        pretrained: bool = False,
+        progress: bool = True,
+        **kwargs: Any,
+    ) -> nn.Module:
+        return build_checked(quality, metric, pretrained, progress, **kwargs)
+
+    if has_defaults:
+        build = build_any
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"""{paper}
 
     Args:
-        quality: 1 (lowest) to {highest}.
+        quality: 1 (lowest) to {highest}{", or None for the defaults of the class" * has_defaults}.
         metric: distortion that the weights were trained for, ``"mse"`` or ``"ms-ssim"``.
         pretrained: load published weights, see :mod:`compressai.zoo.weights`.
         progress: show the progress of a download.
         kwargs: arguments of the model's class in place of those of the quality, such as ``N``.
 
     Returns:
-        :class:`~compressai.models.{model_architectures[architecture].__name__}`.
+        :class:`~{_path(model_architectures[architecture])}`.
 
     Raises:
         ValueError: unknown ``metric`` or ``quality``.
@@ -227,4 +335,23 @@ elic2022_official = _entry(
 elic2022_chandelier = _entry(
     "elic2022-chandelier",
     "ELIC in the lighter variant by Chandelier. He et al. 2022, ELIC.",
+)
+stf = _entry(
+    "stf",
+    "Window transformers as transforms. Zou et al. 2022, The devil is in the "
+    "details: window-based attention for image compression.",
+)
+stf_wacnn = _entry(
+    "stf-wacnn",
+    "Convolutional transforms with window attention. Zou et al. 2022, as above.",
+)
+tcm = _entry(
+    "tcm",
+    "Mixed transformer and convolution transforms, attended support. Liu et al. 2023, Learned "
+    "image compression with mixed transformer-CNN architectures.",
+)
+cca = _entry(
+    "cca",
+    "NAF transforms, uneven slices. Han et al. 2024, Causal context adjustment loss for learned "
+    "image compression.",
 )

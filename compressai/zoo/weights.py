@@ -3,7 +3,8 @@
 
 The library knows the file names of published weights, and with them the start of each file's
 SHA-256, but no server. Files are looked for in the weights folder; ``COMPRESSAI_WEIGHTS_URL`` may
-name a place to fetch missing ones from.
+name a place to fetch missing ones from. Weights that ``compressai convert --install`` made are in
+the same folder, as ``ARCHITECTURE-METRIC-QUALITY-HASH.safetensors``.
 """
 
 from __future__ import annotations
@@ -20,8 +21,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["load_weights", "published_weights", "weights_folder"]
+from compressai._files import atomic_write
 
+__all__ = [
+    "install_weights",
+    "installed_weights",
+    "load_installed",
+    "load_weights",
+    "published_weights",
+    "weights_folder",
+]
+
+_HASH_DIGITS = 8
 _HASH = re.compile(r"-([0-9a-f]{8,})\.")
 
 
@@ -73,6 +84,73 @@ def load_weights(file_name: str, progress: bool = True) -> Mapping[str, Tensor]:
         )
     check_hash(path)
     return load_file(path)
+
+
+def installed_weights(architecture: str, metric: str, quality: int) -> Path | None:
+    """The file that :func:`install_weights` made, or ``None``.
+
+    Raises:
+        RuntimeError: there are several.
+    """
+    found = sorted(weights_folder().glob(f"{architecture}-{metric}-{quality}-*.safetensors"))
+    if len(found) > 1:
+        raise RuntimeError(
+            f"there are several weights of {architecture}, metric {metric}, quality {quality}: "
+            f"{', '.join(map(str, found))}; delete all but one"
+        )
+    return found[0] if found else None
+
+
+def load_installed(architecture: str, metric: str, quality: int) -> Mapping[str, Tensor]:
+    """Load installed weights, after checking them against the hash in the name.
+
+    Returns:
+        The state dict, on the CPU.
+
+    Raises:
+        RuntimeError: there are none or several, or the hash differs.
+    """
+    path = installed_weights(architecture, metric, quality)
+    if path is None:
+        raise RuntimeError(
+            f"no weights of {architecture}, metric {metric}, quality {quality} are in "
+            f"{weights_folder()}"
+        )
+    check_hash(path)
+    return load_file(path)
+
+
+def install_weights(
+    content: bytes, architecture: str, metric: str, quality: int, *, overwrite: bool = False
+) -> Path:
+    """Put weights into the weights folder, for ``pretrained=True`` to find.
+
+    Args:
+        content: a safetensors file.
+        architecture, metric, quality: what they are for.
+        overwrite: replace others that are installed for the same.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        FileExistsError: there are others.
+    """
+    digest = hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]
+    prefix = f"{architecture}-{metric}-{quality}-"
+    path = weights_folder() / f"{prefix}{digest}.safetensors"
+    others = [p for p in weights_folder().glob(f"{prefix}*.safetensors") if p != path]
+    if others and not overwrite:
+        raise FileExistsError(
+            f"other weights of {architecture}, metric {metric}, quality {quality} are installed "
+            f"already ({others[0]}); overwrite replaces them"
+        )
+    weights_folder().mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as unfinished:
+        unfinished.write_bytes(content)
+    for other in others:
+        other.unlink()
+    return path
 
 
 def check_hash(path: Path) -> None:
