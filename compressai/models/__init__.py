@@ -23,6 +23,11 @@ from compressai.models.sensetime import (
     Elic2022Chandelier,
     Elic2022Official,
 )
+from compressai.models.vbr import (
+    JointAutoregressiveHierarchicalPriorsVbr,
+    MeanScaleHyperpriorVbr,
+    ScaleHyperpriorVbr,
+)
 from compressai.models.waseda import Cheng2020Anchor, Cheng2020Attention
 
 __all__ = [
@@ -35,8 +40,11 @@ __all__ = [
     "FactorizedPrior",
     "FactorizedPriorReLU",
     "JointAutoregressiveHierarchicalPriors",
+    "JointAutoregressiveHierarchicalPriorsVbr",
     "MeanScaleHyperprior",
+    "MeanScaleHyperpriorVbr",
     "ScaleHyperprior",
+    "ScaleHyperpriorVbr",
     "SimpleVAECompressionModel",
     "get_scale_table",
 ]

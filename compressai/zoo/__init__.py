@@ -22,12 +22,14 @@ from compressai.zoo.image import (
     stf_wacnn,
     tcm,
 )
+from compressai.zoo.image_vbr import bmshj2018_hyperprior_vbr, mbt2018_mean_vbr, mbt2018_vbr
 from compressai.zoo.pretrained import load_pretrained as load_state_dict
 
 __all__ = [
     "bmshj2018_factorized",
     "bmshj2018_factorized_relu",
     "bmshj2018_hyperprior",
+    "bmshj2018_hyperprior_vbr",
     "cca",
     "cheng2020_anchor",
     "cheng2020_anchor_checkerboard",
@@ -38,6 +40,8 @@ __all__ = [
     "load_state_dict",
     "mbt2018",
     "mbt2018_mean",
+    "mbt2018_mean_vbr",
+    "mbt2018_vbr",
     "models",
     "stf",
     "stf_wacnn",
@@ -52,6 +56,9 @@ image_models: dict[str, Callable[..., Any]] = {
     "mbt2018": mbt2018,
     "cheng2020-anchor": cheng2020_anchor,
     "cheng2020-attn": cheng2020_attn,
+    "bmshj2018-hyperprior-vbr": bmshj2018_hyperprior_vbr,
+    "mbt2018-mean-vbr": mbt2018_mean_vbr,
+    "mbt2018-vbr": mbt2018_vbr,
     "cheng2020-anchor-checkerboard": cheng2020_anchor_checkerboard,
     "elic2022-official": elic2022_official,
     "elic2022-chandelier": elic2022_chandelier,
