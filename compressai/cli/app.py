@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from compressai.cli.convert import convert
 from compressai.cli.messages import print_error, print_note, print_report
 from compressai.version import __version__
 
@@ -223,6 +224,9 @@ def info(file: CodedFile, as_json: AsJson = False) -> None:
         },
         as_json,
     )
+
+
+app.command()(convert)
 
 
 def _check_target(target: Path, source: Path, overwrite: bool) -> None:
