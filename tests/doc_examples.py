@@ -144,8 +144,7 @@ def _call(words: list[str], arguments_only: bool) -> Any:
     if program == "compressai":
         from compressai.cli import main
 
-        assert not arguments_only, "write an example that can be run"
-        call, names = main, [arguments]
+        call, names = (_only_parse_command if arguments_only else main), [arguments]
     elif script is not None and script.parent.name in ("examples", "benchmarks"):
         assert script.is_file(), f"there is no {arguments[0]}"
         if arguments_only:
@@ -175,6 +174,15 @@ def _only_parse(script: Path, arguments: list[str]) -> None:
     if "--cuda" in arguments:
         arguments.remove("--cuda")  # refused where there is no such device
     parse(arguments)
+
+
+def _only_parse_command(arguments: list[str]) -> None:
+    from typer.main import get_command
+
+    from compressai.cli.app import app
+
+    name, *rest = arguments
+    get_command(app).commands[name].make_context(name, rest)
 
 
 def _check_make(words: list[str], where: str) -> None:
