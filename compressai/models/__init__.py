@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Image compression models, one file for each group of authors.
+"""Image and video compression models, one file for each group of authors.
 
 Models know tensors and strings; files, weights and command lines are on higher floors.
 """
@@ -28,6 +28,7 @@ from compressai.models.vbr import (
     MeanScaleHyperpriorVbr,
     ScaleHyperpriorVbr,
 )
+from compressai.models.video import ScaleSpaceFlow
 from compressai.models.waseda import Cheng2020Anchor, Cheng2020Attention
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "MeanScaleHyperpriorVbr",
     "ScaleHyperprior",
     "ScaleHyperpriorVbr",
+    "ScaleSpaceFlow",
     "SimpleVAECompressionModel",
     "get_scale_table",
 ]

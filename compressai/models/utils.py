@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Small helpers for model files: strided convolutions, and looking up modules and buffers."""
+"""Small helpers for model files: strided convolutions, blurring, modules and buffers by name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
@@ -14,6 +15,10 @@ __all__ = [
     "deconv",
     "find_named_buffer",
     "find_named_module",
+    "gaussian_blur",
+    "gaussian_kernel1d",
+    "gaussian_kernel2d",
+    "meshgrid2d",
     "remap_old_keys",
     "update_registered_buffers",
 ]
@@ -131,3 +136,84 @@ def remap_old_keys(module_name: str, state_dict: Mapping[str, Tensor]) -> dict[s
         return key
 
     return {rename(key): value for key, value in state_dict.items()}
+
+
+def gaussian_kernel1d(
+    kernel_size: int, sigma: float, device: torch.device | str, dtype: torch.dtype
+) -> Tensor:
+    """Samples of a Gaussian at unit distances around 0, normalised to sum 1.
+
+    Args:
+        kernel_size: number of samples.
+        sigma: standard deviation in samples.
+        device, dtype: of the result.
+
+    Returns:
+        ``(kernel_size,)``.
+
+    Raises:
+        ValueError: ``kernel_size`` is below 1 or ``sigma`` is not positive.
+    """
+    if kernel_size < 1 or not sigma > 0:
+        raise ValueError(
+            f"kernel_size must be at least 1 and sigma positive, got {kernel_size} and {sigma}"
+        )
+    reach = (kernel_size - 1) / 2
+    x = torch.linspace(-reach, reach, kernel_size, device=device, dtype=dtype)
+    samples = torch.exp(-0.5 * (x / sigma) ** 2)
+    return samples / samples.sum()
+
+
+def gaussian_kernel2d(
+    kernel_size: int, sigma: float, device: torch.device | str, dtype: torch.dtype
+) -> Tensor:
+    """Outer product ``(kernel_size, kernel_size)`` of :func:`gaussian_kernel1d` with itself."""
+    kernel = gaussian_kernel1d(kernel_size, sigma, device, dtype)
+    return torch.outer(kernel, kernel)
+
+
+def gaussian_blur(
+    x: Tensor,
+    kernel: Tensor | None = None,
+    kernel_size: int | None = None,
+    sigma: float | None = None,
+) -> Tensor:
+    """Filter each channel with one kernel; pixels at the border are repeated outwards.
+
+    Args:
+        x: ``(N, C, H, W)``.
+        kernel: ``(k, k)`` with odd ``k``; or else
+        kernel_size, sigma: those of a Gaussian, see :func:`gaussian_kernel2d`.
+
+    Returns:
+        Tensor of the shape of ``x``.
+
+    Raises:
+        RuntimeError: neither a kernel nor both its size and sigma are given.
+        ValueError: the kernel is not square with an odd side.
+    """
+    if kernel is None:
+        if kernel_size is None or sigma is None:
+            raise RuntimeError("gaussian_blur needs a kernel, or kernel_size and sigma")
+        kernel = gaussian_kernel2d(kernel_size, sigma, x.device, x.dtype)
+    size = kernel.size(-1)
+    if kernel.shape != (size, size) or size % 2 == 0:
+        raise ValueError(f"kernel must be square with an odd side, got {tuple(kernel.shape)}")
+    padded = F.pad(x, [size // 2] * 4, mode="replicate")
+    channels = x.size(1)
+    return F.conv2d(padded, kernel.expand(channels, 1, size, size), groups=channels)
+
+
+def meshgrid2d(N: int, C: int, H: int, W: int, device: torch.device | str) -> Tensor:
+    """Where :func:`torch.nn.functional.grid_sample` finds each pixel of a picture.
+
+    Args:
+        N, C, H, W: size of the picture; ``C`` has no influence.
+        device: of the result.
+
+    Returns:
+        float32 ``(N, H, W, 2)``: x and y of the pixels' centres, in [-1, 1] from edge to edge
+        (``align_corners=False``).
+    """
+    identity = torch.eye(2, 3, device=device).expand(N, 2, 3)
+    return F.affine_grid(identity, [N, C, H, W], align_corners=False)

@@ -24,6 +24,7 @@ from compressai.zoo.image import (
 )
 from compressai.zoo.image_vbr import bmshj2018_hyperprior_vbr, mbt2018_mean_vbr, mbt2018_vbr
 from compressai.zoo.pretrained import load_pretrained as load_state_dict
+from compressai.zoo.video import ssf2020
 
 __all__ = [
     "bmshj2018_factorized",
@@ -43,9 +44,11 @@ __all__ = [
     "mbt2018_mean_vbr",
     "mbt2018_vbr",
     "models",
+    "ssf2020",
     "stf",
     "stf_wacnn",
     "tcm",
+    "video_models",
 ]
 
 image_models: dict[str, Callable[..., Any]] = {
@@ -68,4 +71,6 @@ image_models: dict[str, Callable[..., Any]] = {
     "cca": cca,
 }
 
-models: dict[str, Callable[..., Any]] = dict(image_models)
+video_models: dict[str, Callable[..., Any]] = {"ssf2020": ssf2020}
+
+models: dict[str, Callable[..., Any]] = {**image_models, **video_models}
