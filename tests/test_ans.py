@@ -198,6 +198,7 @@ CONTAINERS = {
         for dtype in (torch.uint8, torch.int16, torch.int32, torch.int64)
     },
     "every second": lambda v: np.repeat(_int32(v), 2)[::2],
+    "unaligned": lambda v: np.frombuffer(b"." + _int32(v).tobytes(), np.int32, offset=1),
     "reversed": lambda v: _int32(v[::-1])[::-1],
     "a column": lambda v: torch.tensor([v, v], dtype=torch.int32).T[:, 1],
 }

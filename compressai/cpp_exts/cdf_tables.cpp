@@ -14,9 +14,12 @@ namespace {
 constexpr int kMinBucketBits = 6;
 constexpr int kMaxBucketBits = 11;
 
-int bucket_bits(std::int32_t slots) {
+// Keeps positions in 32 bits: a row has at most 64 buckets for each of its slots.
+constexpr std::size_t kMaxSlots = std::size_t{1} << 26;
+
+int bucket_bits(std::size_t slots) {
   int bits = kMinBucketBits;
-  while (bits < kMaxBucketBits && (std::int32_t{1} << bits) < slots) ++bits;
+  while (bits < kMaxBucketBits && (std::size_t{1} << bits) < slots) ++bits;
   return bits;
 }
 
@@ -24,18 +27,10 @@ int bucket_bits(std::int32_t slots) {
   throw std::invalid_argument("cdfs row " + std::to_string(row) + " " + what);
 }
 
-[[noreturn]] void refuse_order(std::size_t row, const std::int32_t* cdf, std::size_t size) {
-  for (std::size_t i = 1; i < size; ++i) {
-    if (cdf[i] <= cdf[i - 1]) {
-      refuse(row, "must increase strictly, got " + std::to_string(cdf[i - 1]) + ", " +
-                      std::to_string(cdf[i]) + " at positions " + std::to_string(i - 1) + ", " +
-                      std::to_string(i));
-    }
-  }
-  throw std::logic_error("refuse_order: the row increases");
-}
-
-void check_row(std::size_t row, const CdfRow& cdf, std::int32_t size, std::int32_t offset) {
+// Reads every entry once: what was checked is what is used, even if another thread writes to the
+// caller's array at the same time.
+void append_slots(std::size_t row, const CdfRow& cdf, std::int32_t size,
+                  std::vector<std::uint32_t>& slots) {
   if (size < 2) {
     throw std::invalid_argument("cdfs_sizes[" + std::to_string(row) +
                                 "] must be at least 2, got " + std::to_string(size));
@@ -45,19 +40,26 @@ void check_row(std::size_t row, const CdfRow& cdf, std::int32_t size, std::int32
                                 "] must not exceed the row's length " +
                                 std::to_string(cdf.size) + ", got " + std::to_string(size));
   }
-  if (cdf.data[0] != 0) refuse(row, "must start with 0, got " + std::to_string(cdf.data[0]));
-  if (cdf.data[size - 1] != static_cast<std::int32_t>(kTotal)) {
-    refuse(row, "must end with 65536 at position cdfs_sizes - 1 = " + std::to_string(size - 1) +
-                    ", got " + std::to_string(cdf.data[size - 1]));
+  std::int32_t last = cdf.data[0];
+  if (last != 0) refuse(row, "must start with 0, got " + std::to_string(last));
+  for (std::int32_t i = 1; i < size; ++i) {
+    const std::int32_t entry = cdf.data[i];
+    if (entry <= last) {
+      refuse(row, "must increase strictly, got " + std::to_string(last) + ", " +
+                      std::to_string(entry) + " at positions " + std::to_string(i - 1) + ", " +
+                      std::to_string(i));
+    }
+    if (entry > static_cast<std::int32_t>(kTotal)) {
+      refuse(row, "must not exceed 65536, got " + std::to_string(entry) + " at position " +
+                      std::to_string(i));
+    }
+    slots.push_back(CdfTables::pack(static_cast<std::uint32_t>(last),
+                                    static_cast<std::uint32_t>(entry - last)));
+    last = entry;
   }
-  // Only now: with both ends right and every step up, all entries are within 0..65536.
-  bool increasing = true;
-  for (std::int32_t i = 1; i < size; ++i) increasing &= cdf.data[i] > cdf.data[i - 1];
-  if (!increasing) refuse_order(row, cdf.data, static_cast<std::size_t>(size));
-  const std::int64_t last = std::int64_t{offset} + size - 3;
-  if (last > std::numeric_limits<std::int32_t>::max()) {
-    throw std::invalid_argument("offsets[" + std::to_string(row) + "] must leave the row's last " +
-                                "value within int32, got " + std::to_string(offset));
+  if (last != static_cast<std::int32_t>(kTotal)) {
+    refuse(row, "must end with 65536 at position cdfs_sizes - 1 = " + std::to_string(size - 1) +
+                    ", got " + std::to_string(last));
   }
 }
 
@@ -65,40 +67,37 @@ void check_row(std::size_t row, const CdfRow& cdf, std::int32_t size, std::int32
 
 CdfTables::CdfTables(const std::vector<CdfRow>& rows, const std::int32_t* sizes,
                      const std::int32_t* offsets) {
-  std::size_t total = 0, buckets = 0;
-  for (std::size_t r = 0; r < rows.size(); ++r) {
-    check_row(r, rows[r], sizes[r], offsets[r]);
-    total += static_cast<std::size_t>(sizes[r]) - 1;
-    buckets += std::size_t{1} << bucket_bits(sizes[r] - 1);
-  }
-  if (total > std::numeric_limits<std::uint32_t>::max() / 64) {
-    throw std::invalid_argument("cdfs must have less than 2^26 slots together, got " +
-                                std::to_string(total));
-  }
+  std::size_t buckets = 0;
   rows_.reserve(rows.size());
-  slots_.reserve(total);
-  buckets_.reserve(buckets);
-  bucket_slots_.reserve(buckets);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     Row row{};
     row.slots = static_cast<std::uint32_t>(slots_.size());
     row.offset = offsets[r];
-    row.escape = static_cast<std::uint16_t>(sizes[r] - 2);
-    const std::int32_t* cdf = rows[r].data;
-    for (std::int32_t i = 0; i + 1 < sizes[r]; ++i) {
-      slots_.push_back(pack(static_cast<std::uint32_t>(cdf[i]),
-                            static_cast<std::uint32_t>(cdf[i + 1] - cdf[i])));
+    append_slots(r, rows[r], sizes[r], slots_);
+    const std::size_t slots = slots_.size() - row.slots;
+    row.escape = static_cast<std::uint16_t>(slots - 1);
+    if (std::int64_t{row.offset} + row.escape - 1 > std::numeric_limits<std::int32_t>::max()) {
+      throw std::invalid_argument("offsets[" + std::to_string(r) + "] must leave the row's last " +
+                                  "value within int32, got " + std::to_string(row.offset));
     }
-    build_buckets(row);
+    if (slots_.size() >= kMaxSlots) {
+      throw std::invalid_argument("cdfs must have less than 2^26 slots together, got them by row " +
+                                  std::to_string(r));
+    }
+    const int bits = bucket_bits(slots);
+    row.shift = static_cast<std::uint16_t>(kPrecision - bits);
+    buckets += std::size_t{1} << bits;
     rows_.push_back(row);
   }
+  slots_.shrink_to_fit();
+  buckets_.reserve(buckets);
+  bucket_slots_.reserve(buckets);
+  for (Row& row : rows_) build_buckets(row);
 }
 
 void CdfTables::build_buckets(Row& row) {
   const std::uint32_t* slots = slots_.data() + row.slots;
-  const int bits = bucket_bits(std::int32_t{row.escape} + 1);
-  const std::size_t count = std::size_t{1} << bits;
-  row.shift = static_cast<std::uint16_t>(kPrecision - bits);
+  const std::size_t count = kTotal >> row.shift;
   row.buckets = static_cast<std::uint32_t>(buckets_.size());
   std::uint32_t first = 0;  // the slot that covers the bucket's first position
   for (std::size_t b = 0; b < count; ++b) {

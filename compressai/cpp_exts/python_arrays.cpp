@@ -196,7 +196,9 @@ bool ArrayView::open(nb::handle value, const std::string& name, std::size_t dime
   return true;
 }
 
-bool ArrayView::contiguous() const {
+bool ArrayView::usable_as(Kind kind, std::size_t itemsize) const {
+  if (kind_ != kind || itemsize_ != itemsize) return false;
+  if (reinterpret_cast<std::uintptr_t>(data_) % itemsize != 0) return false;
   const auto step = static_cast<std::ptrdiff_t>(itemsize_);
   return size() == 0 ||
          ((shape_[1] == 1 || strides_[1] == step) &&
@@ -226,8 +228,7 @@ IntArray::IntArray(nb::handle value, const std::string& name, std::size_t dimens
   }
   rows_ = view_.rows();
   columns_ = view_.columns();
-  if (view_.kind() == ArrayView::Kind::kInteger && view_.itemsize() == sizeof(std::int32_t) &&
-      view_.contiguous()) {
+  if (view_.usable_as(ArrayView::Kind::kInteger, sizeof(std::int32_t))) {
     data_ = static_cast<const std::int32_t*>(view_.data());
     return;
   }
@@ -254,8 +255,7 @@ FloatArray::FloatArray(nb::handle value, const std::string& name, std::size_t di
   rows_ = view_.rows();
   columns_ = view_.columns();
   dimensions_ = view_.dimensions();
-  if (view_.kind() == ArrayView::Kind::kFloat && view_.itemsize() == sizeof(float) &&
-      view_.contiguous()) {
+  if (view_.usable_as(ArrayView::Kind::kFloat, sizeof(float))) {
     data_ = static_cast<const float*>(view_.data());
     return;
   }

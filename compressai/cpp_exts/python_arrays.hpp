@@ -39,7 +39,8 @@ class ArrayView {
   std::size_t rows() const { return shape_[0]; }  // 1 if there is one dimension
   std::size_t columns() const { return shape_[1]; }
   std::size_t size() const { return shape_[0] * shape_[1]; }
-  bool contiguous() const;
+  // Whether the data are a C array of such elements: aligned, in order, without gaps.
+  bool usable_as(Kind kind, std::size_t itemsize) const;
   const char* item(std::size_t row, std::size_t column) const;
 
  private:
