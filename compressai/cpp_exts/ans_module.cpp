@@ -271,6 +271,8 @@ nb::tuple reduce_tables(nb::handle self) {
 }  // namespace
 
 NB_MODULE(ans, m) {
+  // Models live until the interpreter ends, and with them their coders: no leak, no warning.
+  nb::set_leak_warnings(false);
   m.doc() = docs::kModule;
 
   nb::class_<CdfTables>(m, "CdfTables", docs::kCdfTables)

@@ -72,6 +72,8 @@ nb::object quantize_rows(nb::handle pmfs, nb::handle tail_masses, nb::handle len
 }  // namespace
 
 NB_MODULE(_CXX, m) {
+  // Models live until the interpreter ends, and with them their coders: no leak, no warning.
+  nb::set_leak_warnings(false);
   m.doc() = docs::kModule;
   m.def("pmf_to_quantized_cdf", &quantize_one, "pmf"_a, "precision"_a,
         nb::sig("def pmf_to_quantized_cdf(pmf: Floats, precision: int) -> list[int]"),
