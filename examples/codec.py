@@ -314,7 +314,7 @@ def main(argv: list[str] | None = None) -> None:
     compressai.set_entropy_coder(args.coder)
     try:
         args.run(args)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f"{parser.prog}: error: {explain(error)}") from error
 
 

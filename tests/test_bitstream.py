@@ -202,6 +202,35 @@ def test_reader_skips_what_later_headers_may_add(coded):
     assert CodedPicture.from_bytes(with_checksum(extended)) == coded
 
 
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (b"\0more", "4 bytes too many"),
+        (b"\1x", "contradict"),  # an alpha plane, in mode RGB
+        (b"\x80" * 20 + b"\0", "impossibly large"),
+        (b"\xff\xff\xff\xff\xff\x1f", "bytes are announced"),
+        (b"\xff\xff\xff\xff\xff\x3f", "impossibly large"),
+    ],
+)
+def test_reader_refuses_other_ends_behind_a_fitting_checksum(coded, end, message):
+    content = coded.to_bytes()
+    assert content[-5:-4] == b"\0"  # no alpha plane
+    with pytest.raises(DamagedFileError, match=message):
+        CodedPicture.from_bytes(with_checksum(content[:-5] + end + b"...."))
+
+
+def test_reader_refuses_sizes_that_name_a_part_twice(coded):
+    content = replace(coded, shape={"aaa": (1,), "bbb": (1,)}).to_bytes()
+    with pytest.raises(DamagedFileError, match="twice"):
+        CodedPicture.from_bytes(with_checksum(content.replace(b"bbb", b"aaa")))
+
+
+def test_reader_refuses_transparent_modes_without_a_plane(coded):
+    content = replace(coded, mode="RGBA", alpha=b"x").to_bytes()
+    with pytest.raises(DamagedFileError, match="contradict"):
+        CodedPicture.from_bytes(with_checksum(content[:-6] + b"\0...."))
+
+
 @pytest.mark.parametrize("name", [b"\x1b[2J", b"\xff\xfe", b"a\0b"])
 def test_reader_refuses_names_that_a_terminal_must_not_show(coded, name):
     content = replace(coded, model="n" * len(name)).to_bytes()

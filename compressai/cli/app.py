@@ -26,7 +26,7 @@ class _Program(TyperGroup):
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
-        except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        except (ImportError, OSError, ValueError, RuntimeError, MemoryError) as error:
             if ctx.params["debug"]:
                 raise
             print_error(error)

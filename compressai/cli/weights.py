@@ -20,7 +20,7 @@ from compressai.bitstream import (
 from compressai.checkpoint import read_metadata
 from compressai.registry import MODELS
 from compressai.zoo import image_models
-from compressai.zoo.weights import published_weights, weights_folder
+from compressai.zoo.weights import installed_weights, published_weights, weights_folder
 
 __all__ = [
     "DEFAULT_METRIC",
@@ -153,9 +153,11 @@ def model_of(coded: CodedPicture | LegacyPicture, checkpoint: Path | None) -> nn
 
 
 def _are_at_hand(model: str, quality: int, metric: str) -> bool:
-    name = published_weights().get(model, {}).get(metric, {}).get(str(quality))
+    files = published_weights().get(model, {}).get(metric, {})
+    # Variable-rate models have one file for all qualities.
+    name = files.get(str(quality), files.get("-"))
     if name is None:
-        return False
+        return installed_weights(model, metric, quality) is not None
     return bool(os.environ.get("COMPRESSAI_WEIGHTS_URL")) or (weights_folder() / name).exists()
 
 

@@ -1,0 +1,534 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The program ``compressai``: what it prints where, how it ends, and which files it leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_nets import SIZES, one_thread, tiny_net
+
+import compressai
+from compressai.bitstream import CodedPicture, decode_picture, read_coded
+from compressai.checkpoint import save_checkpoint
+from compressai.cli import main
+from compressai.cli import weights as cli_weights
+from compressai.cli.messages import explain
+from compressai.zoo import image as zoo_image
+from compressai.zoo.weights import published_weights
+
+CORPUS = Path(__file__).parent / "corpus"
+MODEL = "mbt2018-mean"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty folder to work in, and no weights at hand."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path / "weights"))
+    monkeypatch.delenv("COMPRESSAI_WEIGHTS_URL", raising=False)
+    with one_thread():
+        yield tmp_path
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for seed in range(2):
+        net = tiny_net(MODEL, seed)
+        path = folder / f"{seed}.safetensors"
+        save_checkpoint(path, net, architecture=MODEL, arguments=SIZES[MODEL], metric="mse")
+    torch.save(tiny_net(MODEL).state_dict(), folder / "weights.pth")
+    return folder
+
+
+@pytest.fixture
+def checkpoint(checkpoints):
+    return str(checkpoints / "0.safetensors")
+
+
+@pytest.fixture
+def photo(folder):
+    rng = np.random.Generator(np.random.PCG64(3))
+    image = Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize((70, 50))
+    image.save(folder / "photo.png")
+    return image
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the program: ``(exit status, stdout, stderr)``."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    return run
+
+
+def files():
+    return sorted(path.name for path in Path().iterdir())
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+# -- what works -----------------------------------------------------------------------------------
+
+
+def test_photo_goes_to_a_file_and_back_with_a_checkpoint(run, photo, checkpoint):
+    status, out, err = run("encode", "photo.png", "--checkpoint", checkpoint)
+    assert (status, err) == (0, "")
+    assert "photo.cai" in out
+    status, out, err = run("decode", "photo.cai", "-o", "back.png", "--checkpoint", checkpoint)
+    assert (status, err) == (0, "")
+    assert "back.png" in out
+    assert files() == ["back.png", "photo.cai", "photo.png"]
+    coded = read_coded("photo.cai")
+    assert (coded.model, coded.quality, coded.metric) == (MODEL, None, "mse")
+    assert not coded.random_weights
+    expected = decode_picture(compressai.load(checkpoint), coded).to_image()
+    assert np.array_equal(pixels("back.png"), np.asarray(expected))
+    assert expected.size == photo.size
+
+
+def test_weights_without_description_need_the_name_of_the_model(run, photo, checkpoints):
+    path = checkpoints / "weights.pth"
+    status, _, err = run("encode", "photo.png", "--checkpoint", path)
+    assert status == 1
+    assert "give --model" in err
+    assert run("encode", "photo.png", "--checkpoint", path, "--model", MODEL)[0] == 0
+    assert run("decode", "photo.cai", "--checkpoint", path, "-o", "back.png")[0] == 0
+    # The same weights from another kind of file.
+    path = checkpoints / "0.safetensors"
+    assert run("decode", "photo.cai", "--checkpoint", path, "-o", "b.png")[0] == 0
+    assert np.array_equal(pixels("back.png"), pixels("b.png"))
+
+
+def test_json_is_one_object_on_stdout_and_notes_go_to_stderr(run, checkpoint, photo):
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    photo.save("photo.jpg", exif=exif.tobytes())
+    status, out, err = run("encode", "photo.jpg", "--checkpoint", checkpoint, "--json")
+    report = json.loads(out)
+    assert (status, out.count("\n")) == (0, 1)
+    assert "metadata" in err
+    size = Path("photo.cai").stat().st_size
+    assert report["bytes"] == size
+    assert report["bpp"] == pytest.approx(8 * size / (70 * 50))
+    assert (report["width"], report["height"], report["file"]) == (70, 50, "photo.cai")
+
+    status, out, _ = run("info", "photo.cai", "--json")
+    coded = read_coded("photo.cai")
+    report = json.loads(out)
+    assert report["string_bytes"] == [len(string) for string in coded.strings]
+    assert report["fingerprint"] == coded.fingerprint.hex()
+    assert tuple(report["shape"]) == coded.shape
+    assert report["format"] == "cai 1"
+
+    Path("photo.png").unlink()
+    status, out, err = run("decode", "photo.cai", "--checkpoint", checkpoint, "--json")
+    assert (status, err, out.count("\n")) == (0, "", 1)
+    assert json.loads(out)["file"] == "photo.png"
+
+
+def test_info_names_every_field(run, photo, checkpoint):
+    run("encode", "photo.png", "--checkpoint", checkpoint)
+    status, out, err = run("info", "photo.cai")
+    assert (status, err) == (0, "")
+    lines = dict(line.split("  ", 1) for line in out.splitlines())
+    assert lines["model"].strip() == MODEL
+    assert lines["width"].strip() == "70"
+
+
+@pytest.mark.parametrize("command", ["info", "decode"])
+def test_files_of_compressai_1_2_are_accepted(run, command):
+    checkpoint = CORPUS / f"{MODEL}.safetensors"
+    extra = ["-o", "back.png", "--checkpoint", checkpoint] if command == "decode" else []
+    status, out, err = run(command, CORPUS / "old-mean.bin", *extra, "--json")
+    assert (status, err) == (0, "")
+    report = json.loads(out)
+    assert (report["model"], report["width"], report["quality"]) == (MODEL, 63, 1)
+    if command == "decode":
+        assert Image.open("back.png").size == (63, 31)
+
+
+def test_version_is_printed(run):
+    assert run("--version") == (0, f"compressai {compressai.__version__}\n", "")
+
+
+def test_transparency_survives(run, checkpoint):
+    image = Image.new("LA", (20, 10), (90, 30))
+    image.save("grey.png")
+    run("encode", "grey.png", "--checkpoint", checkpoint)
+    run("decode", "grey.cai", "-o", "back.webp", "--checkpoint", checkpoint)
+    assert np.all(np.asarray(Image.open("back.webp").convert("RGBA"))[..., 3] == 30)
+
+
+# -- which weights --------------------------------------------------------------------------------
+
+
+def test_random_weights_are_told_loudly_flagged_and_made_again(run, photo):
+    arguments = ["--model", "bmshj2018-factorized", "-q", "1"]
+    status, out, err = run("encode", "photo.png", *arguments, "--json")
+    assert status == 0
+    assert "RANDOM" in err
+    assert json.loads(out)["random_weights"] is True
+    assert read_coded("photo.cai").random_weights
+    torch.manual_seed(99)  # of no influence
+    status, _, err = run("decode", "photo.cai", "-o", "back.png")
+    assert status == 0
+    assert "RANDOM" in err
+    chosen = cli_weights.choose_model("bmshj2018-factorized", 1, "mse", None)
+    expected = decode_picture(chosen.net, read_coded("photo.cai")).to_image()
+    assert np.array_equal(pixels("back.png"), np.asarray(expected))
+
+
+def test_choosing_random_weights_leaves_the_callers_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    cli_weights.choose_model("bmshj2018-factorized", 1, "mse", None)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.fixture
+def published(folder, monkeypatch):
+    """A weights folder with tiny weights under the name that a hash asks for."""
+    model = "bmshj2018-factorized"
+    home = folder / "weights"
+    home.mkdir()
+    draft = home / "draft"
+    torch.save(tiny_net(model).state_dict(), draft)
+    digest = hashlib.sha256(draft.read_bytes()).hexdigest()
+    path = draft.rename(home / f"tiny-1-{digest[:8]}.pth.tar")
+    table = {model: {"mse": {"1": path.name}}}
+    for module in (zoo_image, cli_weights):
+        monkeypatch.setattr(module, "published_weights", lambda: table)
+    return path
+
+
+def test_published_weights_are_used_where_they_are_at_hand(run, photo, published):
+    arguments = ["--model", "bmshj2018-factorized", "-q", "1"]
+    assert run("encode", "photo.png", *arguments)[::2] == (0, "")
+    coded = read_coded("photo.cai")
+    assert (coded.random_weights, coded.quality, coded.metric) == (False, 1, "mse")
+    assert run("decode", "photo.cai", "-o", "back.png")[::2] == (0, "")
+    published.unlink()
+    status, _, err = run("decode", "photo.cai", "-o", "again.png")
+    assert status == 1
+    assert published.name in err
+    assert files() == ["back.png", "photo.cai", "photo.png", "weights"]
+
+
+def test_damaged_published_weights_are_an_error_not_random_ones(run, photo, published):
+    published.write_bytes(published.read_bytes()[:-1] + b"x")
+    status, out, err = run("encode", "photo.png", "--model", "bmshj2018-factorized", "-q", "1")
+    assert (status, out) == (1, "")
+    assert "damaged" in err
+    assert "RANDOM" not in err
+    assert files() == ["photo.png", "weights"]
+
+
+def test_every_published_model_is_one_of_the_zoo():
+    assert set(published_weights()) <= set(compressai.zoo.models) | {
+        *("bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr", "mbt2018-vbr", "ssf2020")
+    }
+
+
+def test_other_weights_than_those_of_the_encoder_are_refused(run, photo, checkpoints):
+    run("encode", "photo.png", "--checkpoint", checkpoints / "0.safetensors")
+    wrong = ["-o", "back.png", "--checkpoint", checkpoints / "1.safetensors"]
+    status, out, err = run("decode", "photo.cai", *wrong)
+    assert (status, out) == (1, "")
+    assert "made with other weights" in err
+    status, _, err = run("decode", "photo.cai", "-o", "back.png")
+    assert status == 1
+    assert "name that file with --checkpoint" in err
+    assert files() == ["photo.cai", "photo.png"]
+
+
+def test_model_that_contradicts_the_checkpoint_is_refused(run, photo, checkpoint):
+    status, _, err = run("encode", "photo.png", "--checkpoint", checkpoint, "--model", "mbt2018")
+    assert status == 1
+    assert "must be 'mbt2018-mean'" in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "os.system", "quality": 1}, "does not know"),
+        ({"quality": 77}, "names weights that do not exist"),
+        ({"quality": 3}, "pretrained weights mbt2018-mean-3"),
+    ],
+)
+def test_models_that_a_file_names_need_not_exist(run, photo, checkpoints, changes, message):
+    run("encode", "photo.png", "--checkpoint", checkpoints / "0.safetensors")
+    coded = vars(read_coded("photo.cai")) | changes
+    Path("photo.cai").write_bytes(CodedPicture(**coded).to_bytes())
+    status, _, err = run("decode", "photo.cai", "-o", "back.png")
+    assert status == 1
+    assert message in err
+    if "model" in changes:
+        weights = checkpoints / "weights.pth"
+        status, _, err = run("decode", "photo.cai", "-o", "back.png", "--checkpoint", weights)
+        assert status == 1
+        assert message in err
+
+
+# -- errors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "info"])
+def test_missing_files_and_folders_are_told_in_words(run, command):
+    Path("folder").mkdir()
+    for name, message in (("nofile.png", "does not exist"), ("folder", "is a folder")):
+        status, out, err = run(command, name, *([] if command == "info" else ["-o", "x.png"]))
+        assert (status, out, err) == (1, "", f"error: {name} {message}\n")
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "info"])
+def test_files_of_other_kinds_are_refused_and_leave_nothing(run, command):
+    Path("text.txt").write_text("no picture of any kind")
+    status, out, err = run(command, "text.txt")
+    assert (status, out) == (1, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert files() == ["text.txt"]
+
+
+def test_missing_checkpoints_are_told_in_words(run, photo):
+    status, _, err = run("encode", "photo.png", "--checkpoint", "none.safetensors")
+    assert (status, err) == (1, "error: none.safetensors does not exist\n")
+
+
+def test_damaged_files_are_refused_and_leave_nothing(run, photo, checkpoint):
+    run("encode", "photo.png", "--checkpoint", checkpoint)
+    content = Path("photo.cai").read_bytes()
+    Path("photo.cai").write_bytes(content[:-9] + b"\0" + content[-8:])
+    for command in (["info"], ["decode", "-o", "back.png", "--checkpoint", checkpoint]):
+        status, out, err = run(*command, "photo.cai")
+        assert (status, out) == (1, "")
+        assert "checksum" in err
+    assert files() == ["photo.cai", "photo.png"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["encode"],
+        ["nonsense"],
+        ["decode", "x.cai", "--nonsense"],
+        ["encode", "photo.png", "-q", "three"],
+        ["encode", "photo.png", "--max-pixels", "0"],
+        ["encode", "photo.png", "-q", "3", "--checkpoint", "x"],
+        ["encode", "photo.png", "--metric", "mse", "--checkpoint", "x"],
+    ],
+)
+def test_wrong_command_lines_end_with_status_2(run, photo, arguments):
+    assert run(*arguments)[0] == 2
+    assert files() == ["photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nonsense"], "model must be one of"),
+        (["-q", "0"], "quality must be between 1 and 8, got 0"),
+        (["--metric", "psnr"], "metric must be one of"),
+        (["--max-pixels", "8191"], "limit of 8191"),
+    ],
+)
+def test_impossible_wishes_end_with_status_1(run, photo, arguments, message):
+    status, out, err = run("encode", "photo.png", *arguments)
+    assert (status, out) == (1, "")
+    assert message in err
+    assert files() == ["photo.png"]
+
+
+def test_missing_extras_are_told_in_words(run, photo, monkeypatch):
+    def build(*_, **__):
+        raise ImportError("run: pip install compressai[attn]")
+
+    monkeypatch.setitem(cli_weights.image_models, "tcm", build)
+    status, _, err = run("encode", "photo.png", "--model", "tcm")
+    assert (status, err) == (1, "error: run: pip install compressai[attn]\n")
+
+
+def test_limit_of_pixels_holds_for_decoding(run, photo, checkpoint):
+    run("encode", "photo.png", "--checkpoint", checkpoint)
+    limited = ["decode", "photo.cai", "-o", "b.png", "--checkpoint", checkpoint, "--max-pixels"]
+    assert run(*limited, 8191)[0] == 1
+    assert run(*limited, 8192)[0] == 0
+
+
+def test_debug_shows_where_an_error_comes_from(capsys):
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        main(["--debug", "info", "nofile.cai"])
+
+
+def test_control_codes_in_names_do_not_reach_the_terminal(run):
+    status, _, err = run("info", "evil\x1b[2J\nname")
+    assert status == 1
+    assert "\x1b" not in err
+    assert err.count("\n") == 1
+
+
+def test_markup_in_names_is_shown_as_it_is(run):
+    assert "[bold]x[/bold].cai does not exist" in run("info", "[bold]x[/bold].cai")[2]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.png"), "a.png does not exist"),
+        (IsADirectoryError(21, "Is a directory", "a"), "a is a folder"),
+        (PermissionError(13, "Permission denied", "a"), "a: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (ValueError("why"), "why"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_errors_are_explained_without_numbers(error, text):
+    assert explain(error) == text
+
+
+# -- output files ---------------------------------------------------------------------------------
+
+
+def test_existing_files_are_replaced_only_when_asked(run, photo, checkpoint):
+    Path("photo.cai").write_text("precious")
+    status, _, err = run("encode", "photo.png", "--checkpoint", checkpoint)
+    assert status == 1
+    assert "give --overwrite" in err
+    assert Path("photo.cai").read_text() == "precious"
+    assert run("encode", "photo.png", "--checkpoint", checkpoint, "--overwrite")[0] == 0
+    before = Path("photo.png").read_bytes()
+    status, _, err = run("decode", "photo.cai", "--checkpoint", checkpoint)
+    assert status == 1
+    assert Path("photo.png").read_bytes() == before
+    assert run("decode", "photo.cai", "--checkpoint", checkpoint, "--overwrite")[0] == 0
+    assert Path("photo.png").read_bytes() != before
+
+
+def test_existing_file_survives_a_failure_with_overwrite(run, photo, checkpoint, monkeypatch):
+    Path("photo.cai").write_text("precious")
+
+    def fail(*_, **__):
+        raise ValueError("the disk is full of bees")
+
+    monkeypatch.setattr(CodedPicture, "to_bytes", fail)
+    status, _, err = run("encode", "photo.png", "--checkpoint", checkpoint, "--overwrite")
+    assert (status, err) == (1, "error: the disk is full of bees\n")
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    monkeypatch.setattr(CodedPicture, "to_bytes", lambda _: b"content")
+    assert run("encode", "photo.png", "--checkpoint", checkpoint, "--overwrite")[0] == 1
+    assert Path("photo.cai").read_text() == "precious"
+    assert files() == ["photo.cai", "photo.png"]
+
+
+def test_interrupted_picture_leaves_no_file(run, photo, checkpoint, monkeypatch):
+    run("encode", "photo.png", "--checkpoint", checkpoint)
+
+    def fail(self, path, **_):
+        Path(path).write_text("half")
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    assert run("decode", "photo.cai", "-o", "back.png", "--checkpoint", checkpoint)[0] == 1
+    assert files() == ["photo.cai", "photo.png"]
+
+
+def test_input_is_never_the_output(run, photo):
+    before = Path("photo.png").read_bytes()
+    Path("link.png").symlink_to("photo.png")
+    for output in ("photo.png", "./photo.png", "link.png"):
+        status, _, err = run("encode", "photo.png", "-o", output, "--overwrite")
+        assert status == 1
+        assert "is the input" in err
+    assert Path("photo.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("missing/x.cai", "create it first"),
+        ("folder", "is a folder"),
+        ("/dev/null", "no regular file"),
+    ],
+)
+def test_places_that_cannot_be_written_are_refused_before_the_work(
+    run, photo, output, message, monkeypatch
+):
+    Path("folder").mkdir()
+    monkeypatch.setattr("compressai.bitstream.read_picture", None)
+    status, _, err = run("encode", "photo.png", "-o", output, "--overwrite")
+    assert status == 1
+    assert message in err
+
+
+def test_symbolic_links_are_written_through(run, photo, checkpoint):
+    Path("folder").mkdir()
+    Path("photo.cai").symlink_to("folder/real.cai")
+    run("encode", "photo.png", "--checkpoint", checkpoint, "--overwrite")
+    assert Path("photo.cai").is_symlink()
+    assert read_coded("folder/real.cai").width == 70
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("back.xyz", "suffix must be one of"), ("back.jpg", "cannot keep transparency")],
+)
+def test_kinds_of_pictures_that_cannot_be_written_are_refused(run, checkpoint, output, message):
+    Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save("photo.png")
+    run("encode", "photo.png", "--checkpoint", checkpoint)
+    status, _, err = run("decode", "photo.cai", "-o", output, "--checkpoint", checkpoint)
+    assert status == 1
+    assert message in err
+    assert files() == ["photo.cai", "photo.png"]
+
+
+def test_lossy_kinds_of_pictures_get_a_note(run, photo, checkpoint):
+    run("encode", "photo.png", "--checkpoint", checkpoint)
+    status, _, err = run("decode", "photo.cai", "-o", "b.jpg", "--checkpoint", checkpoint)
+    assert status == 0
+    assert "lossy" in err
+
+
+# -- other processes ------------------------------------------------------------------------------
+
+
+def run_elsewhere(*arguments):
+    program = [sys.executable, "-c", "from compressai.cli import main; main()"]
+    return subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_file_made_in_another_process_with_a_checkpoint_decodes_here(run, photo, checkpoint):
+    done = run_elsewhere("encode", "photo.png", "--checkpoint", checkpoint, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["bytes"] == Path("photo.cai").stat().st_size
+    assert run("encode", "photo.png", "-o", "here.cai", "--checkpoint", checkpoint)[0] == 0
+    for name in ("photo", "here"):
+        decode = ["decode", f"{name}.cai", "-o", f"{name}.tif", "--checkpoint", checkpoint]
+        assert run(*decode)[0] == 0
+    assert np.array_equal(pixels("photo.tif"), pixels("here.tif"))
+
+
+def test_file_made_here_with_random_weights_decodes_in_another_process(run, photo):
+    assert run("encode", "photo.png", "--model", "bmshj2018-factorized", "-q", "1")[0] == 0
+    assert run("decode", "photo.cai", "-o", "here.png")[0] == 0
+    done = run_elsewhere("decode", "photo.cai", "-o", "there.png")
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(pixels("here.png"), pixels("there.png"))
