@@ -35,6 +35,7 @@ from compressai.bitstream import (
     read_coded,
     read_picture,
 )
+from compressai.bitstream.codec import pad_to_multiple
 from compressai.bitstream.container import COLOUR_MODES, MAGIC
 from compressai.bitstream.legacy import MODEL_IDS
 from compressai.ops import compute_padding
@@ -606,3 +607,30 @@ def test_fields_of_old_and_new_pictures_have_the_same_names():
         hasattr(LegacyPicture, name) or name in vars(LegacyPicture)["__annotations__"]
         for name in new
     )
+
+
+@pytest.mark.parametrize("variable_bottleneck", [False, True])
+def test_quality_of_a_variable_rate_model_is_its_level(variable_bottleneck: bool) -> None:
+    torch.manual_seed(0)
+    vbr = compressai.registry.MODELS["mbt2018-mean-vbr"]
+    net = vbr(8, 12, vr_entbttlnck=variable_bottleneck).eval()
+    with torch.no_grad():  # fresh networks give latents near zero
+        for layer in net.g_a[::2]:
+            layer.weight *= 4
+    picture = Picture(torch.rand(3, 50, 70))
+    decoded = []
+    for quality in (1, 8, None):
+        coded = encode_picture(net, picture, model="mbt2018-mean-vbr", quality=quality)
+        coded = CodedPicture.from_bytes(coded.to_bytes())
+        level = 7 if quality is None else quality - 1
+        x = pad_to_multiple(picture.pixels[None], 64)
+        if variable_bottleneck:
+            net.update(force=True, scale=net.Gain[level].detach())
+        out = net.compress(x, s=level)
+        want = net.decompress(out["strings"], out["shape"], s=level)["x_hat"][0, :, :50, :70]
+        decoded.append(decode_picture(net, coded).pixels)
+        assert torch.equal(decoded[-1], want)
+    assert not torch.equal(decoded[0], decoded[1])
+    assert torch.equal(decoded[1], decoded[2])
+    with pytest.raises(ValueError, match="quality"):
+        encode_picture(net, picture, model="mbt2018-mean-vbr", quality=9)

@@ -100,7 +100,8 @@ def encode_picture(
         net: the model.
         picture: what to code.
         model, quality, metric, random_weights: what the file says about the weights, see
-            :class:`CodedPicture`.
+            :class:`CodedPicture`. For a variable-rate model, ``quality`` 1 to 8 is its level; the
+            highest if ``None``.
         max_pixels: largest area, padding included, that is coded.
 
     Returns:
@@ -108,7 +109,7 @@ def encode_picture(
 
     Raises:
         ValueError: the picture has no pixels or too many, the network gives values that are not
-            finite, or it uses another entropy coder than that of the format.
+            finite, it uses another entropy coder than that of the format, or has no such level.
     """
     for module in net.modules():
         if isinstance(module, EntropyModel) and module.entropy_coder.name != "ans":
@@ -123,7 +124,8 @@ def encode_picture(
     if problem:
         raise ValueError(problem)
     parameter = next(net.parameters())
-    out = net.compress(pad_to_multiple(picture.pixels[None], multiple).to(parameter))
+    rate = _choose_rate(net, quality)
+    out = net.compress(pad_to_multiple(picture.pixels[None], multiple).to(parameter), **rate)
     return CodedPicture(
         model=model,
         quality=quality,
@@ -167,6 +169,10 @@ def decode_picture(
         raise UnsupportedFileError(problem)
     if not net.has_tables:
         net.update()
+    try:
+        rate = {} if is_legacy else _choose_rate(net, coded.quality)
+    except ValueError as error:
+        raise DamagedFileError(f"the file contradicts itself: {error}") from error
     if not is_legacy and fingerprint(net) != coded.fingerprint:
         raise WrongWeightsError(
             f"the file was made with other weights of {coded.model} than those at hand "
@@ -176,7 +182,7 @@ def decode_picture(
     alpha = read_alpha(coded.alpha, (coded.width, coded.height))
     _check_layout(net, coded, multiple)
     try:
-        out = net.decompress([[string] for string in coded.strings], coded.shape)
+        out = net.decompress([[string] for string in coded.strings], coded.shape, **rate)
     except ValueError as error:
         raise DamagedFileError(f"the coded picture is damaged: {error}") from error
     x_hat = out["x_hat"]
@@ -187,6 +193,19 @@ def decode_picture(
         (left, _, top, _), _ = compute_padding(coded.height, coded.width, min_div=multiple)
     pixels = x_hat[0, :, top : top + coded.height, left : left + coded.width]
     return Picture(pixels.float().cpu(), alpha, grey=coded.mode.startswith("L"))
+
+
+def _choose_rate(net: nn.Module, quality: int | None) -> dict[str, int]:
+    """Prepare a variable-rate model for a quality, and give the arguments that its coding needs."""
+    levels = getattr(net, "levels", None)
+    if levels is None:
+        return {}
+    level = levels - 1 if quality is None else quality - 1
+    if not 0 <= level < levels:
+        raise ValueError(f"quality of this model must be between 1 and {levels}, got {quality}")
+    if net.vr_entbttlnck:
+        net.update(force=True, scale=net.Gain[level].detach())
+    return {"s": level}
 
 
 def _padded(side: int, multiple: int) -> int:
