@@ -113,7 +113,7 @@ def test_variable_rate_bottleneck_reproduces_tables_and_strings(bottleneck_vecto
     x = torch.tensor(bottleneck_vector["x"])
     strings = module.compress(x, qs=qs)
     assert [s.hex() for s in strings] == vector["strings_hex"]
-    y_hat, likelihood = module(x, qs=qs)
+    y_hat, _ = module(x, qs=qs)
     decoded = module.decompress(strings, x.shape[2:], qs=qs)
     torch.testing.assert_close(decoded, y_hat)
 
