@@ -29,7 +29,7 @@ from torchvision import transforms
 from compressai.checkpoint import describe
 from compressai.checkpoint import save_checkpoint as save_model
 from compressai.datasets import ImageFolder
-from compressai.losses import RateDistortionLoss
+from compressai.losses import CCARateDistortionLoss, RateDistortionLoss
 from compressai.optimizers import net_aux_optimizer
 from compressai.registry import MODELS
 from compressai.training import (
@@ -45,6 +45,7 @@ from compressai.training import (
     save_checkpoint,
 )
 from compressai.zoo import image_models
+from compressai.zoo.image import model_architectures, training_recipe
 
 LOG_INTERVAL = 10
 
@@ -191,9 +192,20 @@ def test_epoch(
 
 def build_model(args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]]:
     """The model that was asked for, and the arguments that rebuild it."""
+    # The auxiliary entropy model of CCA is there for its loss, and for nothing but training.
+    training = {"cca_training": True} if args.model == "cca" else {}
     if args.model_args:
-        return MODELS[args.model](**args.model_args), args.model_args
-    return image_models[args.model](quality=args.quality), {"quality": args.quality}
+        arguments = {**training, **args.model_args}
+        return MODELS[args.model](**arguments), arguments
+    arguments = {"quality": args.quality, **training}
+    return image_models[args.model](**arguments), arguments
+
+
+def build_criterion(net: nn.Module, args: argparse.Namespace) -> RateDistortionLoss:
+    """The loss of the model: with the terms of CCA where there is an auxiliary entropy model."""
+    if getattr(net, "aux_entropy_model", None) is None:
+        return RateDistortionLoss(lmbda=args.lmbda, metric=args.metric)
+    return CCARateDistortionLoss(lmbda=args.lmbda, metric=args.metric, beta=args.beta)
 
 
 def build_loaders(args: argparse.Namespace, device: torch.device) -> tuple[DataLoader, DataLoader]:
@@ -245,8 +257,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         "--lambda",
         dest="lmbda",
         type=float,
-        default=1e-2,
-        help="weight of the distortion (default: %(default)s)",
+        help="weight of the distortion (default: what published models of --quality were trained "
+        "with, 0.01 without --quality)",
     )
     add("--batch-size", type=int, default=16, help="(default: %(default)s)")
     add("--test-batch-size", type=int, default=64, help="(default: %(default)s)")
@@ -280,7 +292,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         help="largest norm of the gradients, 0 for no limit (default: %(default)s)",
     )
     add("--checkpoint", type=str, help="checkpoint.pth.tar to resume from")
-    add("--quality", type=int, default=3, help="size of the model (default: %(default)s)")
+    add("--quality", type=int, help="rate point and size in the zoo (default: size of 3)")
     add(
         "--model-args",
         type=key_value,
@@ -301,6 +313,16 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add("--log-file", type=Path, help="file to append JSON lines to")
     args = parser.parse_args(argv)
     args.model_args = dict(args.model_args)
+    recipe = {}
+    if args.quality is not None and not args.model_args and args.model in model_architectures:
+        try:
+            recipe = training_recipe(args.model, args.quality, args.metric)
+        except ValueError as error:
+            parser.error(str(error))
+    args.quality = 3 if args.quality is None else args.quality
+    args.beta = recipe.get("beta", 1.0)
+    if args.lmbda is None:
+        args.lmbda = recipe.get("lmbda", 1e-2)
     if not (math.isfinite(args.lmbda) and args.lmbda > 0):
         parser.error(f"--lambda must be positive and finite, got {args.lmbda}")
     if args.cuda and not torch.cuda.is_available():
@@ -330,7 +352,7 @@ def main(argv: Sequence[str]) -> None:
     net = net.to(device, memory_format=memory_format)
     optimizer, aux_optimizer = configure_optimizers(net, args)
     lr_scheduler = optim.lr_scheduler.ReduceLROnPlateau(optimizer, "min")
-    criterion = RateDistortionLoss(lmbda=args.lmbda, metric=args.metric)
+    criterion = build_criterion(net, args)
     if args.precision == "bf16":
         keep_entropy_models_in_fp32(net, device.type)
 

@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torchvision import transforms
 
 import compressai
 from compressai.checkpoint import read_metadata
-from compressai.losses import RateDistortionLoss
+from compressai.losses import CCARateDistortionLoss, RateDistortionLoss
 from compressai.models import MeanScaleHyperprior
 from compressai.training import (
     AverageMeter,
@@ -139,6 +140,70 @@ def test_loss_falls_and_the_checkpoint_codes_a_photo(pictures, photo, tmp_path, 
     torch.manual_seed(1)
     untrained = type(net)(8, 12).eval()
     assert (x_hat - x).square().mean() < 0.5 * (untrained(x)["x_hat"] - x).square().mean()
+
+
+TINY_SLICES = {
+    "stf": {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "num_slices": 4},
+    "stf-wacnn": {"N": 16, "M": 32, "num_slices": 4},
+    "tcm": {
+        "N": 16,
+        "M": 32,
+        "config": [1, 1, 1, 1, 1, 1],
+        "head_dim": [8, 8, 8, 8, 8, 8],
+        "hyper_head_dim": 8,
+        "hyper_channels": 8,
+        "num_slices": 2,
+    },
+    "cca": {
+        "latent_channels": 16,
+        "hyper_channels": 8,
+        "slice_proportions": [1, 3],
+        "encoder_dims": [8, 8, 8],
+        "encoder_layers": [1, 1, 1],
+        "em_hidden_channels": 8,
+        "em_num_layers": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("model", TINY_SLICES)
+def test_models_with_slices_train_and_code(pictures, photo, tmp_path, model):
+    sizes = [f"{name}={json.dumps(value)}" for name, value in TINY_SLICES[model].items()]
+    options = ["-e", "1", *FAST, "--save-dir", str(tmp_path), "--model-args", *sizes]
+    train.main(["-d", str(pictures), "-m", model, *options])
+    net = compressai.load(tmp_path / "checkpoint_best.safetensors")
+    assert (net.aux_entropy_model is not None) == (model == "cca")
+    x = transforms.functional.to_tensor(photo)[None, :, :128, :128]
+    coded = net.compress(x)
+    with torch.no_grad():
+        want = net(x)["x_hat"].clamp(0, 1)
+    assert torch.equal(net.decompress(coded["strings"], coded["shape"])["x_hat"], want)
+
+
+@pytest.mark.parametrize(
+    ("options", "lmbda", "beta"),
+    [
+        ([], 0.01, 1.0),
+        (["--quality", "1"], 0.0018, 1.0),
+        (["-m", "tcm", "--quality", "2"], 0.0035, 1.0),
+        (["-m", "cca", "--quality", "3"], 0.05, 0.85),
+        (["-m", "cca", "--quality", "3", "--lambda", "0.1"], 0.1, 0.85),
+        (["-m", "mbt2018-mean-vbr", "--quality", "3"], 0.01, 1.0),
+    ],
+)
+def test_a_quality_brings_the_weights_of_its_loss(options, lmbda, beta):
+    args = train.parse_args(["-d", "pictures", *options])
+    assert (args.lmbda, args.beta) == (lmbda, beta)
+
+
+def test_auxiliary_entropy_model_is_trained_by_its_own_loss():
+    args = train.parse_args(["-d", "pictures", "-m", "cca", "--quality", "1"])
+    plain, with_auxiliary = torch.nn.Module(), torch.nn.Module()
+    with_auxiliary.aux_entropy_model = torch.nn.Identity()
+    assert type(train.build_criterion(plain, args)) is RateDistortionLoss
+    criterion = train.build_criterion(with_auxiliary, args)
+    assert type(criterion) is CCARateDistortionLoss
+    assert (criterion.lmbda, criterion.beta) == (0.05, 3.5)
 
 
 @pytest.mark.parametrize("options", [[], ["-m", "mbt2018-mean", "--channels-last"]])
