@@ -266,6 +266,7 @@ class SymmetricalTransFormer(_StfFamily):
                 f"depths={depths}, num_heads={num_heads}"
             )
         self.patch_size = patch_size
+        self.in_chans = in_chans
         self.embed_dim = embed_dim
         self.depths = depths
         self.num_heads = num_heads
