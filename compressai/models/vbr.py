@@ -87,6 +87,9 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         no_quantoffset: set to ``True`` to decode to the centres of the quantiser's bins.
 
     Shape: as :class:`ScaleHyperprior`.
+
+    Source: Kamisli, Racapé, Choi 2024, "Variable-rate learned image compression with
+    multi-objective optimization and quantization-reconstruction offsets".
     """
 
     lmbda = (0.0018, 0.0035, 0.0067, 0.0130, 0.025, 0.0483, 0.0932, 0.18)
@@ -339,6 +342,9 @@ class MeanScaleHyperpriorVbr(ScaleHyperpriorVbr, MeanScaleHyperprior):
         N: channels of the transforms and of ``z``.
         M: channels of the latent ``y``.
         vr_entbttlnck, kwargs: as in :class:`ScaleHyperpriorVbr`, which says all else.
+
+    Source: Kamisli, Racapé, Choi 2024, "Variable-rate learned image compression with
+    multi-objective optimization and quantization-reconstruction offsets".
     """
 
     def __init__(
@@ -366,6 +372,9 @@ class JointAutoregressiveHierarchicalPriorsVbr(
     Attributes:
         scl2ctx: set to ``False`` to hide the gain from the context.
         ste_recursive: must be true; other ways to train are not there.
+
+    Source: Kamisli, Racapé, Choi 2024, "Variable-rate learned image compression with
+    multi-objective optimization and quantization-reconstruction offsets".
     """
 
     def __init__(self, N: int = 192, M: int = 320, **kwargs: Any) -> None:
