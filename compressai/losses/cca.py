@@ -94,7 +94,8 @@ class CCARateDistortionLoss(RateDistortionLoss):
         num_samples, _, height, width = target.shape
         bits_per_nat = -1 / (math.log(2) * num_samples * height * width)
         p_y, p_c, p_a = output["likelihoods"]["y"], auxiliary["y_cca"], auxiliary["y_aux"]
-        out["cca_loss"] = (p_y.log().sum() - p_c.log().sum()) * bits_per_nat
+        # Differences before the sum: two large sums would leave few digits.
+        out["cca_loss"] = (p_y.log() - p_c.log()).sum() * bits_per_nat
         out["aux2_loss"] = (p_c * p_a.log()).sum() * bits_per_nat
         out["loss"] = (
             self.lmbda * distortion

@@ -1,0 +1,583 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Authors' checkpoints: names, files, command lines, and the zoo that finds them."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from slice_nets import small_net
+from torch import Tensor, nn
+
+import compressai
+from compressai import zoo
+from compressai.cli import main
+from compressai.cli.convert import run_script
+from compressai.convert import (
+    SOURCES,
+    check_by_coding,
+    convert_checkpoint,
+    detect_source,
+    install,
+    save,
+    smoke_picture,
+)
+from compressai.models import cca, stf, tcm
+from compressai.zoo.image import LAMBDAS, cfgs, entries, model_architectures, training_recipe
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+T = torch.zeros(2)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path / "home"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# -- an authors' program in reverse -------------------------------------------------------------
+# What the programs would have saved for a model of ours, from the rules of the specification read
+# backwards; independent of the code under test.
+
+C = r"latent_codec\.y\.channel_context\.y(\d+)\."
+_BACK: dict[str, list[tuple[str, str]]] = {
+    "stf": [
+        (C + r"mean_cc\.", r"cc_mean_transforms.\1."),
+        (C + r"scale_cc\.", r"cc_scale_transforms.\1."),
+        (r"(conv_b\.\d+\.attn\.)attn\.", r"\1"),
+    ],
+    "tcm": [
+        (C + r"mean_cc\.", r"cc_mean_transforms.\1."),
+        (C + r"scale_cc\.", r"cc_scale_transforms.\1."),
+        (C + r"mean_support_transform\.", r"atten_mean.\1.0."),
+        (C + r"scale_support_transform\.", r"atten_scale.\1.0."),
+        (r"msa\.attn\.qkv\.", "msa.embedding_layer."),
+        (r"msa\.output_proj\.", "msa.linear."),
+        (r"msa\.attn\.relative_position_bias_table$", "msa.relative_position_params"),
+        (r"(block[_\w]*\.)norm([12])\.", r"\1ln\2."),
+        (r"mlp\.fc1\.", "mlp.0."),
+        (r"mlp\.fc2\.", "mlp.2."),
+    ],
+    "cca": [
+        (r"aux_entropy_model\.inner_codec\.", "aux_entropymodel.latent_codec.y."),
+        (r"aux_entropy_model\.", "aux_entropymodel."),
+        (C + r"mean_cc\.", r"mean_cc_transforms.\1."),
+        (C + r"scale_cc\.", r"scale_cc_transforms.\1."),
+        (C + r"mean_support_transform\.", r"mean_NAF_transforms.\1."),
+        (C + r"scale_support_transform\.", r"scale_NAF_transforms.\1."),
+        (r"pointwise_depthwise\.", "dwconv."),
+        (r"channel_attention\.", "sca."),
+        (r"feed_forward\.", "FFN."),
+        (r"\.project\.", ".conv1."),
+        (r"input_projection\.", "in_conv."),
+        (r"output_projection\.", "out_conv."),
+        (r"latent_codec\.z\.entropy_bottleneck\.", "z_entropy_bottleneck."),
+    ],
+}  # fmt: skip
+_BACK["wacnn"] = _BACK["stf"]
+_BACK_COMMON = [
+    (r"latent_codec\.y\.latent_codec\.y(\d+)\.lrp_transform\.", r"lrp_transforms.\1."),
+    (r"latent_codec\.y\.latent_codec\.y0\.gaussian_conditional\.", "gaussian_conditional."),
+    (r"latent_codec\.h_a\.", "h_a."),
+    (r"latent_codec\.h_s\.", ""),
+    (r"latent_codec\.z\.entropy_bottleneck\.", "entropy_bottleneck."),
+]
+
+
+def authors_state_dict(source: str, net: nn.Module) -> dict[str, Tensor]:
+    weights = {}
+    for key, value in net.state_dict().items():
+        if re.search(r"y[1-9]\d*\.gaussian_conditional\.", key):
+            continue
+        if source == "tcm" and ("msa.attn.proj" in key or "relative_position_index" in key):
+            continue
+        if source == "tcm" and key.endswith("relative_position_bias_table"):
+            side = int(len(value) ** 0.5)
+            value = value.view(side, side, -1).permute(2, 0, 1)
+        for pattern, replacement in (*_BACK[source], *_BACK_COMMON):
+            key = re.sub(pattern, replacement, key)
+        weights[key] = value
+    return weights
+
+
+def _original(source: str, **arguments: Any) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A model and what the authors' program would have saved for it."""
+    net = small_net(source, **arguments)
+    if source == "tcm":
+        with torch.no_grad():
+            for key, parameter in net.named_parameters():
+                if key.endswith("msa.attn.proj.weight"):
+                    parameter.copy_(torch.eye(len(parameter)))
+                elif key.endswith("msa.attn.proj.bias"):
+                    parameter.zero_()
+    return net, authors_state_dict(source, net)
+
+
+def _equal(a: nn.Module, b: nn.Module) -> bool:
+    mine, other = a.state_dict(), b.state_dict()
+    return mine.keys() == other.keys() and all(torch.equal(mine[k], other[k]) for k in mine)
+
+
+# -- names --------------------------------------------------------------------------------------
+
+
+def _converters(name: str) -> list[Callable[[dict], dict]]:
+    function = f"convert_upstream_{name}_state_dict"
+    module = {"stf": stf, "tcm": tcm, "cca": cca}[name]
+    return [getattr(module, function), getattr(_script(f"convert_{name}_checkpoint"), function)]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_names_of_stf(place: int) -> None:
+    theirs = (
+        *("module.cc_mean_transforms.0.0.weight", "module.cc_mean_transforms.1.0.weight"),
+        *("module.cc_scale_transforms.1.2.bias", "module.lrp_transforms.0.4.weight"),
+        *("module.g_a.4.conv_b.0.attn.qkv.weight", "module.h_mean_s.2.0.weight"),
+        *("module.h_a.0.bias", "module.entropy_bottleneck._bias0", "module.h_s.0.weight"),
+        "module.gaussian_conditional.scale_table",
+    )
+    assert set(_converters("stf")[place](dict.fromkeys(theirs, T))) == {
+        "latent_codec.y.channel_context.y0.mean_cc.0.weight",
+        "latent_codec.y.channel_context.y1.mean_cc.0.weight",
+        "latent_codec.y.channel_context.y1.scale_cc.2.bias",
+        "latent_codec.y.latent_codec.y0.lrp_transform.4.weight",
+        "g_a.4.conv_b.0.attn.attn.qkv.weight",
+        "latent_codec.h_s.h_mean_s.2.0.weight",
+        "latent_codec.h_a.0.bias",
+        "latent_codec.z.entropy_bottleneck._bias0",
+        "latent_codec.y.latent_codec.y0.gaussian_conditional.scale_table",
+        "latent_codec.y.latent_codec.y1.gaussian_conditional.scale_table",
+    }
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_names_of_tcm(place: int) -> None:
+    table = torch.arange(4 * 15 * 15.0).view(4, 15, 15)
+    block = "g_a.1.trans_block"
+    theirs = {
+        f"{block}.msa.relative_position_params": table,
+        f"{block}.msa.embedding_layer.weight": T,
+        f"{block}.msa.linear.weight": torch.ones(3, 3),
+        f"{block}.msa.linear.bias": torch.ones(3),
+        f"{block}.ln1.weight": T,
+        f"{block}.mlp.0.weight": T,
+        f"{block}.mlp.2.bias": T,
+        "atten_mean.0.0.in_conv.weight": T,
+        "scale_support_transforms.1.non_local_block.block_1.ln2.bias": T,
+        "mean_support_transforms.1.0.out_conv.bias": T,
+        "cc_mean_transforms.0.0.weight": T,
+    }
+    converted = _converters("tcm")[place](theirs)
+    context = "latent_codec.y.channel_context"
+    assert set(converted) == {
+        f"{block}.msa.attn.relative_position_bias_table",
+        f"{block}.msa.attn.qkv.weight",
+        f"{block}.msa.output_proj.weight",
+        f"{block}.msa.output_proj.bias",
+        f"{block}.msa.attn.proj.weight",
+        f"{block}.msa.attn.proj.bias",
+        f"{block}.norm1.weight",
+        f"{block}.mlp.fc1.weight",
+        f"{block}.mlp.fc2.bias",
+        f"{context}.y0.mean_support_transform.in_conv.weight",
+        f"{context}.y1.scale_support_transform.non_local_block.block_1.norm2.bias",
+        f"{context}.y1.mean_support_transform.out_conv.bias",
+        f"{context}.y0.mean_cc.0.weight",
+    }
+    flat = converted[f"{block}.msa.attn.relative_position_bias_table"]
+    assert flat.shape == (225, 4)
+    assert flat[2 * 15 + 7, 3] == table[3, 2, 7]
+    assert torch.equal(converted[f"{block}.msa.attn.proj.weight"], torch.eye(3))
+    assert torch.equal(converted[f"{block}.msa.attn.proj.bias"], torch.zeros(3))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_names_of_cca(place: int) -> None:
+    block, transform = "g_a.blocks.0.3", "mean_NAF_transforms.0"
+    theirs = (
+        *(f"{block}.{part}" for part in ("beta", "gamma", "dwconv.0.weight", "FFN.0.weight")),
+        *(f"{block}.{part}" for part in ("sca.1.bias", "conv1.weight", "norm1.weight")),
+        "g_a.blocks.0.0.conv1.weight",
+        *(f"{transform}.{part}" for part in ("in_conv.weight", "out_conv.weight")),
+        *(f"{transform}.blocks.0.beta", "scale_cc_transforms.0.2.bias"),
+        *("mean_cc_transforms.0.0.weight", "lrp_transforms.0.0.weight"),
+        *("z_entropy_bottleneck.quantiles", "gaussian_conditional.scale_table"),
+        *("aux_entropymodel.y_entropy_bottleneck.quantiles", "module.h_scale_s.0.weight"),
+        "aux_entropymodel.mean_cc_transforms.0.0.weight",
+        "aux_entropymodel.gaussian_conditional.scale_table",
+    )
+    aux, context = "aux_entropy_model.inner_codec", "latent_codec.y.channel_context.y0"
+    leaf = "latent_codec.y.latent_codec.y0"
+    assert set(_converters("cca")[place](dict.fromkeys(theirs, T))) == {
+        *(f"{block}.{part}" for part in ("beta", "gamma", "pointwise_depthwise.0.weight")),
+        *(f"{block}.{part}" for part in ("feed_forward.0.weight", "channel_attention.1.bias")),
+        *(f"{block}.project.weight", f"{block}.norm1.weight", "g_a.blocks.0.0.conv1.weight"),
+        f"{context}.mean_support_transform.input_projection.weight",
+        f"{context}.mean_support_transform.output_projection.weight",
+        f"{context}.mean_support_transform.blocks.0.beta",
+        *(f"{context}.scale_cc.2.bias", f"{context}.mean_cc.0.weight"),
+        *(f"{leaf}.lrp_transform.0.weight", f"{leaf}.gaussian_conditional.scale_table"),
+        "latent_codec.z.entropy_bottleneck.quantiles",
+        "latent_codec.h_s.h_scale_s.0.weight",
+        "aux_entropy_model.y_entropy_bottleneck.quantiles",
+        f"{aux}.channel_context.y0.mean_cc.0.weight",
+        f"{aux}.latent_codec.y0.gaussian_conditional.scale_table",
+    }
+
+
+@pytest.mark.parametrize(
+    ("detect", "theirs", "ours"),
+    [
+        (stf._is_upstream_stf_state_dict, "module.lrp_transforms.0.0.bias", "g_a.0.weight"),
+        (tcm._is_upstream_tcm_state_dict, "g_a.1.trans_block.msa.linear.bias", "g_a.0.skip.bias"),
+        (cca._is_upstream_cca_state_dict, "aux_entropymodel.x", "aux_entropy_model.x"),
+    ],
+)
+def test_layouts_are_told_apart(detect: Callable, theirs: str, ours: str) -> None:
+    assert detect({theirs: T, ours: T})
+    assert not detect({ours: T, "latent_codec.h_a.0.weight": T})
+    assert _script("convert_cca_checkpoint")._is_upstream_cca_state_dict({"lrp_transforms.0": T})
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_native_weights_pass_through_converters(source: str) -> None:
+    weights = small_net(source).state_dict()
+    converted = model_architectures[SOURCES[source]].convert(weights)
+    assert converted.keys() == weights.keys()
+    assert all(converted[key] is value for key, value in weights.items())
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_authors_weights_rebuild_the_model(source: str, prefix: str) -> None:
+    net, weights = _original(source)
+    assert weights.keys() != net.state_dict().keys()
+    wrapped = {prefix + key: value for key, value in weights.items()}
+    assert _equal(type(net).from_state_dict(wrapped), net)
+    other = small_net(source)
+    other.load_state_dict({"state_dict": wrapped})
+    assert _equal(other, net)
+
+
+def test_auxiliary_branch_is_converted_with_or_without_its_last_corrections() -> None:
+    net, weights = small_net("cca+cca"), None
+    weights = authors_state_dict("cca", net)
+    assert any(key.startswith("aux_entropymodel.mean_NAF_transforms.") for key in weights)
+    assert _equal(cca.CCAModel.from_state_dict(weights), net)
+
+    unused = re.compile(r"aux_entropymodel\.lrp_transforms\.[23]\.")
+    fewer = {key: value for key, value in weights.items() if not unused.match(key)}
+    assert len(fewer) == len(weights) - 12
+    other = cca.CCAModel.from_state_dict(fewer).eval()
+    x = smoke_picture(64)
+    out, again = net(x), other(x)
+    for name in ("y_aux", "y_cca"):
+        assert torch.equal(out["aux_likelihoods"][name], again["aux_likelihoods"][name])
+    filled = other.aux_entropy_model.inner_codec.latent_codec["y3"].lrp_transform
+    assert not any(bool(parameter.any()) for parameter in filled.parameters())
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Callable[[str], tuple[nn.Module, Path]]:
+    def make(source: str) -> tuple[nn.Module, Path]:
+        net, weights = _original(source)
+        path = tmp_path / f"{source}.pth.tar"
+        torch.save({"epoch": 7, "state_dict": weights, "optimizer": {"state": {}}}, path)
+        return net, path
+
+    return make
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_checkpoint_files_are_recognised_and_checked(checkpoint, source: str) -> None:
+    net, path = checkpoint(source)
+    conversion = convert_checkpoint(path)
+    assert (conversion.source, conversion.architecture) == (source, SOURCES[source])
+    assert _equal(conversion.net, net)
+    assert not conversion.net.training
+    assert all(names for names in conversion.names.values())
+    assert bool(conversion.added) == (source == "tcm")
+    summary = conversion.summary()
+    assert sum(summary.values()) == conversion.entries_written
+    assert ("lrp_transforms.*", "latent_codec.y.latent_codec.y*.lrp_transform") in summary
+    check = check_by_coding(conversion.net)
+    assert check.psnr > 0
+    assert check.coded_bpp > 0
+    assert min(check.y_bpp, check.z_bpp) > 0
+
+
+def test_sources_are_recognised_by_native_names_too() -> None:
+    for source in SOURCES:
+        assert detect_source(small_net(source).state_dict()) == source
+    with pytest.raises(ValueError, match="none of"):
+        detect_source({"some.weight": T})
+
+
+def test_unknown_and_missing_entries_are_listed(tmp_path: Path) -> None:
+    _, weights = _original("wacnn")
+    gone = "cc_mean_transforms.2.4.weight"
+    del weights[gone]
+    weights["something.else"] = T
+    torch.save(weights, tmp_path / "broken.pth")
+    with pytest.raises(ValueError, match=r"channel_context\.y2\.mean_cc\.4\.weight") as raised:
+        convert_checkpoint(tmp_path / "broken.pth")
+    assert "something.else" in str(raised.value)
+    assert "broken.pth" in str(raised.value)
+
+
+def test_wrong_sources_and_files_are_refused(checkpoint, tmp_path: Path) -> None:
+    _, path = checkpoint("wacnn")
+    with pytest.raises(ValueError, match="TCM"):
+        convert_checkpoint(path, "tcm")
+    with pytest.raises(ValueError, match="source must be one of"):
+        convert_checkpoint(path, "elic")
+    with pytest.raises(FileNotFoundError):
+        convert_checkpoint(tmp_path / "nothing.pth")
+    (tmp_path / "damaged.safetensors").write_bytes(b"\0" * 20)
+    with pytest.raises(ValueError, match="damaged"):
+        convert_checkpoint(tmp_path / "damaged.safetensors")
+
+
+class _Payload:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise SystemExit('code was run')",))
+
+
+def test_no_code_in_a_checkpoint_is_run(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pth"
+    buffer = io.BytesIO()
+    pickle.dump({"state_dict": {"g_a.0.weight": _Payload()}}, buffer, protocol=2)
+    path.write_bytes(buffer.getvalue())
+    with pytest.raises(ValueError, match="safely"):
+        convert_checkpoint(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_converted_files_load_without_conversion(checkpoint, tmp_path: Path, suffix: str) -> None:
+    net, path = checkpoint("cca")
+    target = tmp_path / "deep" / f"ours{suffix}"
+    save(convert_checkpoint(path), target, quality=2)
+    architecture = {} if suffix == ".safetensors" else {"architecture": "cca"}
+    loaded = compressai.load(target, **architecture)
+    assert type(loaded) is cca.CCAModel
+    x = smoke_picture(64)
+    assert torch.equal(loaded(x)["x_hat"], net(x)["x_hat"])
+    if suffix == ".safetensors":
+        metadata = compressai.checkpoint.read_metadata(target)
+        assert metadata["lmbda"] == 0.05
+        assert metadata["extra"] == {"converted_from": "cca", "quality": 2}
+
+
+def test_self_check_notices_a_decoder_that_disagrees() -> None:
+    net = small_net("cca")
+    decompress = net.decompress
+    net.decompress = lambda *args: {"x_hat": decompress(*args)["x_hat"] * 0.9}
+    with pytest.raises(RuntimeError, match="differs"):
+        check_by_coding(net)
+
+
+# -- the zoo ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_installed_weights_are_pretrained_ones(checkpoint, source: str) -> None:
+    net, path = checkpoint(source)
+    build = zoo.image_models[SOURCES[source]]
+    with pytest.raises(RuntimeError, match=f"compressai convert --from {source} --install"):
+        build(quality=3, pretrained=True)
+    installed = install(convert_checkpoint(path), 3)
+    assert installed.name.startswith(f"{SOURCES[source]}-mse-3-")
+    loaded = build(quality=3, pretrained=True)
+    assert _equal(loaded.eval(), compressai.load(installed))
+    x = smoke_picture(64)
+    assert torch.equal(loaded(x)["x_hat"], net(x)["x_hat"])
+    with pytest.raises(RuntimeError, match="not yet available"):
+        build(quality=2, pretrained=True)
+    with pytest.raises(RuntimeError, match="without a quality"):
+        build(pretrained=True)
+
+
+def test_installed_weights_are_checked_and_replaced_only_on_demand(checkpoint) -> None:
+    _, path = checkpoint("cca")
+    conversion = convert_checkpoint(path)
+    first = install(conversion, 1)
+    assert install(conversion, 1) == first  # the same again
+    with torch.no_grad():
+        conversion.net.g_s.up[3].bias.add_(1)
+    with pytest.raises(FileExistsError, match="overwrite"):
+        install(conversion, 1)
+    second = install(conversion, 1, overwrite=True)
+    assert second != first
+    assert list(second.parent.iterdir()) == [second]
+    content = bytearray(second.read_bytes())
+    content[-1] ^= 1
+    second.write_bytes(content)
+    with pytest.raises(RuntimeError, match="damaged"):
+        zoo.cca(1, pretrained=True)
+    second.with_name("cca-mse-1-00000000.safetensors").write_bytes(b"")
+    with pytest.raises(RuntimeError, match="several"):
+        zoo.cca(1, pretrained=True)
+    with pytest.raises(ValueError, match="quality"):
+        install(conversion, 9)
+
+
+QUALITIES = {"stf": 6, "stf-wacnn": 4, "tcm": 7, "cca": 4}
+
+
+@pytest.mark.parametrize("name", QUALITIES)
+def test_zoo_entries_build_every_published_size(name: str) -> None:
+    assert zoo.models[name] is zoo.image_models[name]
+    entry = entries()[name]
+    assert entry.qualities == (1, QUALITIES[name])
+    with torch.device("meta"):
+        default = zoo.models[name]()
+        for quality in cfgs[name]:
+            net = zoo.models[name](quality)
+            assert type(net) is model_architectures[name].load() is type(default)
+            recipe = training_recipe(name, quality)
+            assert recipe == {
+                key: cfgs[name][quality][key]
+                for key in ("lmbda", "beta")
+                if key in cfgs[name][quality]
+            }
+    assert (384 if name == "stf" else 320) == default.M
+    for arguments in ({"quality": 0}, {"quality": 8}, {"quality": 1, "metric": "psnr"}):
+        with pytest.raises(ValueError, match=r"quality|metric"):
+            zoo.models[name](**arguments)
+    with pytest.raises(TypeError, match="no use"):
+        zoo.models[name](quality=1, pretrained=True, N=64)
+
+
+def test_rate_points_are_the_published_ones() -> None:
+    def values(name: str, key: str) -> list[float]:
+        return [point[key] for point in cfgs[name].values()]
+
+    assert values("stf", "lmbda") == [0.0018, 0.0035, 0.0067, 0.013, 0.025, 0.0483]
+    assert values("stf-wacnn", "lmbda") == [0.0018, 0.0035, 0.0067, 0.025]
+    assert values("tcm", "lmbda") == [0.0025, 0.0035, 0.0067, 0.013, 0.025, 0.05, 0.05]
+    assert values("tcm", "N") == [64] * 6 + [128]
+    assert values("cca", "beta") == [3.5, 1.8, 0.85, 0.3]
+    assert training_recipe("cca", 4) == {"lmbda": 0.05, "beta": 0.3}
+    assert training_recipe("mbt2018", 2, "ms-ssim") == {"lmbda": LAMBDAS["ms-ssim"][1]}
+    assert training_recipe("tcm", 2, "ms-ssim") == {}
+    with pytest.raises(ValueError, match="metric"):
+        training_recipe("tcm", 2, "psnr")
+
+
+def test_arguments_override_the_rate_point() -> None:
+    with torch.device("meta"):
+        assert zoo.tcm(quality=3).N == 64
+        assert zoo.tcm(quality=3, N=32).N == 32
+        assert zoo.tcm().N == 128
+        assert zoo.cca(1, cca_training=True).cca_training
+
+
+def test_lazy_classes_behave_like_the_classes() -> None:
+    lazy = model_architectures["tcm"]
+    assert "TCM" in repr(lazy)
+    assert lazy.from_state_dict == tcm.TCM.from_state_dict
+    assert lazy.__name__ == "TCM"
+    with pytest.raises(AttributeError):
+        lazy.unknown  # noqa: B018
+    assert isinstance(lazy(N=16, M=32, num_slices=4, head_dim=[4] * 6, hyper_head_dim=8), tcm.TCM)
+
+
+# -- command lines ------------------------------------------------------------------------------
+
+
+def _run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return ended.value.code or 0
+
+
+def test_command_writes_installs_and_reports(checkpoint, tmp_path: Path, capsys) -> None:
+    net, path = checkpoint("tcm")
+    target = tmp_path / "tcm.safetensors"
+    assert _run("convert", path, target, "--install", "-q", 2) == 0
+    printed = capsys.readouterr().out
+    assert "msa.embedding_layer  ->" in printed
+    assert "(added)" in printed
+    assert f"parameters          {sum(p.numel() for p in net.parameters())}" in printed
+    x = smoke_picture(64)
+    for loaded in (compressai.load(target), zoo.tcm(2, pretrained=True).eval()):
+        assert torch.equal(loaded(x)["x_hat"], net(x)["x_hat"])
+
+    assert _run("convert", path, target) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert _run("convert", "--from", "tcm", "--json", "--overwrite", path, target) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["from"] == report["model"] == "tcm"
+    assert report["files"] == [str(target)]
+    assert report["entries_read"] < report["entries_written"]
+
+
+def test_command_refuses_what_makes_no_sense(checkpoint, tmp_path: Path, capsys) -> None:
+    _, path = checkpoint("wacnn")
+    assert _run("convert", path) == 2
+    assert _run("convert", path, "--install") == 2
+    assert _run("convert", "--from", "elic", path, tmp_path / "x.pth") == 1
+    assert _run("convert", "--from", "cca", path, tmp_path / "x.pth") == 1
+    assert "error" in capsys.readouterr().err
+    assert not (tmp_path / "x.pth").exists()
+
+
+def test_pictures_are_coded_with_converted_weights(checkpoint, tmp_path: Path, capsys) -> None:
+    _, path = checkpoint("cca")
+    weights = tmp_path / "cca.safetensors"
+    assert _run("convert", path, weights) == 0
+    picture, coded, decoded = (tmp_path / name for name in ("p.png", "p.cai", "q.png"))
+    from torchvision.utils import save_image
+
+    save_image(smoke_picture(70)[..., :53], picture)
+    capsys.readouterr()
+    assert _run("encode", picture, "-o", coded, "--checkpoint", weights) == 0
+    assert _run("decode", coded, "-o", decoded, "--checkpoint", weights) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"width +53", out)
+    assert re.search(r"height +70", out)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_scripts_convert(checkpoint, tmp_path: Path, capsys, source: str) -> None:
+    net, path = checkpoint(source)
+    sources = ("stf", "wacnn") if source in ("stf", "wacnn") else (source,)
+    target = tmp_path / "new" / "ours.pth"
+    run_script("Convert.", sources, ["--src", str(path), "--dst", str(target), "--smoke"])
+    printed = capsys.readouterr().out
+    assert f"original keys: {len(authors_state_dict(source, net))}" in printed
+    assert "PSNR" in printed
+    weights = torch.load(target, weights_only=True)
+    assert _equal(type(net).from_state_dict(weights), net)
+
+
+def test_scripts_end_with_a_message(checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="checkpoint not found"):
+        run_script("Convert.", ("tcm",), ["--src", str(tmp_path / "nothing")])
+    _, path = checkpoint("cca")
+    with pytest.raises(SystemExit, match="is of cca"):
+        run_script("Convert.", ("stf", "wacnn"), ["--src", str(path)])
+    with pytest.raises(SystemExit, match="not of SymmetricalTransFormer"):
+        run_script("Convert.", ("stf", "wacnn"), ["--src", str(path), "--arch", "stf"])
