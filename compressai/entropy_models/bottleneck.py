@@ -41,24 +41,6 @@ class EntropyBottleneck(FactorizedDensity, EntropyModel):
     appendix 6.1.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        *args: Any,
-        tail_mass: float = 1e-9,
-        init_scale: float = 10,
-        filters: tuple[int, ...] = (3, 3, 3, 3),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            channels,
-            *args,
-            tail_mass=tail_mass,
-            init_scale=init_scale,
-            filters=filters,
-            **kwargs,
-        )
-
     def _build_density(self) -> None:
         self.matrices = nn.ParameterList()
         self.biases = nn.ParameterList()

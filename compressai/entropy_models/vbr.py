@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 import torch.nn as nn
@@ -122,24 +121,6 @@ class EntropyBottleneckVbr(FactorizedDensity, EntropyModelVbr):
         channels, args, tail_mass, init_scale, filters, kwargs: those of
             :class:`EntropyBottleneck`.
     """
-
-    def __init__(
-        self,
-        channels: int,
-        *args: Any,
-        tail_mass: float = 1e-9,
-        init_scale: float = 10,
-        filters: tuple[int, ...] = (3, 3, 3, 3),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            channels,
-            *args,
-            tail_mass=tail_mass,
-            init_scale=init_scale,
-            filters=filters,
-            **kwargs,
-        )
 
     def _add_layer(self, index: int, matrix: Tensor, bias: Tensor, factor: Tensor | None) -> None:
         self.register_parameter(f"_matrix{index}", nn.Parameter(matrix))
