@@ -35,17 +35,18 @@ PADDING_MULTIPLE = 64
 # A file of a few bytes can ask for a picture of any size. At this one, a single activation of 192
 # channels at half the size takes 26 GB.
 MAX_PIXELS = 2**27
-# Only the encoder uses these; weights that differ here decode the same files.
-_ENCODER_ONLY = frozenset({"g_a", "h_a"})
+# Only the encoder, or only training, uses these; weights that differ here decode the same files.
+_NOT_DECODING = frozenset({"g_a", "h_a", "aux_entropy_model"})
 
 
 def fingerprint(net: nn.Module) -> bytes:
     """Identify the weights and tables that a decoder uses.
 
     The first 8 bytes of the SHA-256 over the entries of the state dict, sorted by name, without
-    those that have ``g_a`` or ``h_a`` as a part of their name. Each entry counts as the UTF-8 text
-    ``"{name} {dtype} {shape}\\n"`` (such as ``h_s.0.bias torch.float32 (192,)``) followed by its
-    values in memory order, little-endian. This is part of the file format.
+    those that have ``g_a``, ``h_a`` or ``aux_entropy_model`` as a part of their name. Each entry
+    counts as the UTF-8 text ``"{name} {dtype} {shape}\\n"`` (such as
+    ``h_s.0.bias torch.float32 (192,)``) followed by its values in memory order, little-endian.
+    This is part of the file format.
 
     It tells weights apart, not architectures: those are told by name. It detects mistakes, not
     malice. Hashing takes a few percent of the time of decoding one photo.
@@ -58,7 +59,7 @@ def fingerprint(net: nn.Module) -> bytes:
     """
     digest = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
-        if _ENCODER_ONLY.isdisjoint(name.split(".")):
+        if _NOT_DECODING.isdisjoint(name.split(".")):
             values = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
             digest.update(memoryview(values.numpy()))
