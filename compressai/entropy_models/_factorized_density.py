@@ -17,6 +17,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from compressai.entropy_models.noise import uniform_noise
+
 __all__ = ["FactorizedDensity"]
 
 
@@ -148,12 +150,25 @@ class FactorizedDensity(nn.Module):
     def _forward(
         self,
         x: Tensor,
-        quantize: Callable[[Tensor, Tensor], Tensor],
+        quantize: Callable[[Tensor, Tensor, Callable[[], Tensor]], Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Quantise ``(N, C, ...)`` with ``quantize(values, medians)`` and give the likelihoods."""
+        """Quantise ``(N, C, ...)`` and give the likelihoods.
+
+        Args:
+            x: the values.
+            quantize: called with the values ``(C, 1, n)``, the medians, and what draws noise of
+                that shape.
+
+        Returns:
+            ``(x_hat, likelihoods)``, both of the shape of ``x``.
+        """
         channels_first = x.transpose(0, 1).contiguous()
         values = channels_first.reshape(channels_first.size(0), 1, -1)
-        outputs = quantize(values, self._get_medians())
+
+        def noise() -> Tensor:
+            return uniform_noise(channels_first, item_axis=1).reshape(values.shape)
+
+        outputs = quantize(values, self._get_medians(), noise)
         likelihood, _, _ = self._likelihood(outputs)
         if self.use_likelihood_bound:
             likelihood = self.likelihood_lower_bound(likelihood)

@@ -16,6 +16,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models._coder import EntropyCoder
+from compressai.entropy_models.noise import uniform_noise
 from compressai.ops import LowerBound
 
 __all__ = ["EntropyModel", "pmf_to_quantized_cdf"]
@@ -55,23 +56,6 @@ def quantize_rows(
         np.ascontiguousarray(length, dtype=np.int32),
         precision,
     )
-
-
-# An operator of its own: a compiler calls it as it is, so that compiled and eager training draw
-# the same random numbers. (`torch.compiler.disable` would do, but its import takes seconds.)
-@torch.library.custom_op("compressai::uniform_noise", mutates_args=())
-def _uniform_noise(like: Tensor) -> Tensor:
-    return torch.empty_like(like).uniform_(-0.5, 0.5)
-
-
-@_uniform_noise.register_fake
-def _(like: Tensor) -> Tensor:
-    return torch.empty_like(like)
-
-
-def uniform_noise(like: Tensor) -> Tensor:
-    """Noise drawn uniformly from [-0.5, 0.5), of the shape, type and layout of ``like``."""
-    return _uniform_noise(like.detach())
 
 
 class EntropyModel(nn.Module):

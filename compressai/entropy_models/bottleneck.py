@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch.nn as nn
@@ -67,8 +67,12 @@ class EntropyBottleneck(FactorizedDensity, EntropyModel):
         Returns:
             ``(x_hat, likelihoods)``, both of the shape of ``x``.
         """
-        mode = "noise" if (self.training if training is None else training) else "dequantize"
-        return self._forward(x, lambda values, medians: self.quantize(values, mode, medians))
+        noisy = self.training if training is None else training
+
+        def quantize(values: Tensor, medians: Tensor, noise: Callable[[], Tensor]) -> Tensor:
+            return values + noise() if noisy else self.quantize(values, "dequantize", medians)
+
+        return self._forward(x, quantize)
 
     def update(self, force: bool = False, update_quantiles: bool = False) -> bool:
         """Build the tables that coding needs.

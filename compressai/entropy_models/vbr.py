@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models._factorized_density import FactorizedDensity
-from compressai.entropy_models.base import EntropyModel, uniform_noise
+from compressai.entropy_models.base import EntropyModel
+from compressai.entropy_models.noise import uniform_noise
 from compressai.ops import quantize_ste
 
 __all__ = ["EntropyBottleneckVbr", "EntropyModelVbr"]
@@ -51,8 +52,7 @@ class EntropyModelVbr(EntropyModel):
             )
         _check_step(qs)
         if mode == "noise":
-            noise = uniform_noise(inputs)
-            return inputs + (noise if qs is None else noise * qs)
+            return _add_noise(inputs, uniform_noise(inputs), qs)
         residual = inputs if means is None else inputs - means
         scaled = residual if qs is None else residual / qs
         if mode == "symbols":
@@ -156,9 +156,14 @@ class EntropyBottleneckVbr(FactorizedDensity, EntropyModelVbr):
         mode = "noise" if (self.training if training is None else training) else "dequantize"
         if qs is not None and ste:
             mode = "ste"
-        return self._forward(
-            x, lambda values, medians: self.quantize_variable(values, mode, medians, qs)
-        )
+
+        def quantize(values: Tensor, medians: Tensor, noise: Callable[[], Tensor]) -> Tensor:
+            if mode == "noise":
+                _check_step(qs)
+                return _add_noise(values, noise(), qs)
+            return self.quantize_variable(values, mode, medians, qs)
+
+        return self._forward(x, quantize)
 
     def update(self, force: bool = False, update_quantiles: bool = False) -> bool:
         """Build the tables for step 1; see :meth:`update_variable`."""
@@ -207,6 +212,10 @@ class EntropyBottleneckVbr(FactorizedDensity, EntropyModelVbr):
         medians = self._expanded_medians(len(strings), len(size) - 2)
         self._check_tables()
         return super().decompress(strings, self._build_indexes(size), medians.dtype, medians, qs)
+
+
+def _add_noise(values: Tensor, noise: Tensor, qs: Tensor | None) -> Tensor:
+    return values + (noise if qs is None else noise * qs)
 
 
 def _check_step(qs: Tensor | None) -> None:
