@@ -33,14 +33,14 @@ from compressai.bitstream import (
 )
 from compressai.bitstream.legacy import METRICS, MODEL_IDS, read_body, write_body
 from compressai.cli.messages import explain, print_note
-from compressai.cli.weights import (
+from compressai.ops import compute_padding
+from compressai.weights import (
     DEFAULT_METRIC,
     DEFAULT_QUALITY,
     RANDOM_WEIGHTS_NOTE,
     choose_model,
     model_of,
 )
-from compressai.ops import compute_padding
 
 __all__ = [
     "CodecInfo",

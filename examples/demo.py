@@ -19,7 +19,7 @@ from rich.table import Table
 
 from compressai._files import atomic_write
 from compressai.bitstream import CodedPicture, decode_picture, encode_picture, read_picture
-from compressai.cli.weights import choose_model, model_of
+from compressai.weights import choose_model, model_of
 
 HERE = Path(__file__).parent
 

@@ -16,12 +16,13 @@ from PIL import Image
 from tiny_nets import SIZES, one_thread, tiny_net
 
 import compressai
+from compressai import weights as model_weights
 from compressai.bitstream import CodedPicture, decode_picture, read_coded
 from compressai.checkpoint import save_checkpoint
 from compressai.cli import main
-from compressai.cli import weights as cli_weights
 from compressai.cli.messages import explain
 from compressai.zoo import image as zoo_image
+from compressai.zoo import weights as zoo_weights
 from compressai.zoo.weights import published_weights
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -190,7 +191,7 @@ def test_random_weights_are_told_loudly_flagged_and_made_again(run, photo):
     status, _, err = run("decode", "photo.cai", "-o", "back.png")
     assert status == 0
     assert "RANDOM" in err
-    chosen = cli_weights.choose_model("bmshj2018-factorized", 1, "mse", None)
+    chosen = model_weights.choose_model("bmshj2018-factorized", 1, "mse", None)
     expected = decode_picture(chosen.net, read_coded("photo.cai")).to_image()
     assert np.array_equal(pixels("back.png"), np.asarray(expected))
 
@@ -199,7 +200,7 @@ def test_choosing_random_weights_leaves_the_callers_generator_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    cli_weights.choose_model("bmshj2018-factorized", 1, "mse", None)
+    model_weights.choose_model("bmshj2018-factorized", 1, "mse", None)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -214,7 +215,7 @@ def published(folder, monkeypatch):
     digest = hashlib.sha256(draft.read_bytes()).hexdigest()
     path = draft.rename(home / f"tiny-1-{digest[:8]}.pth.tar")
     table = {model: {"mse": {"1": path.name}}}
-    for module in (zoo_image, cli_weights):
+    for module in (zoo_image, zoo_weights):
         monkeypatch.setattr(module, "published_weights", lambda: table)
     return path
 
@@ -362,7 +363,7 @@ def test_missing_extras_are_told_in_words(run, photo, monkeypatch):
     def build(*_, **__):
         raise ImportError("run: pip install compressai[attn]")
 
-    monkeypatch.setitem(cli_weights.image_models, "tcm", build)
+    monkeypatch.setitem(model_weights.image_models, "tcm", build)
     status, _, err = run("encode", "photo.png", "--model", "tcm")
     assert (status, err) == (1, "error: run: pip install compressai[attn]\n")
 

@@ -34,7 +34,7 @@ def decode(
         read_coded,
         save_picture,
     )
-    from compressai.cli.weights import model_of
+    from compressai.weights import model_of
 
     target = output or file.with_suffix(".png")
     check_target(target, file, overwrite)

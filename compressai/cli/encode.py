@@ -38,9 +38,9 @@ def encode(
     """Compress a picture into a .cai file."""
     if checkpoint is not None and (quality, metric) != (None, None):
         raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
+    from compressai import weights
     from compressai._files import atomic_write
     from compressai.bitstream import MAX_PIXELS, encode_picture, read_picture
-    from compressai.cli import weights
 
     target = output or picture.with_suffix(".cai")
     check_target(target, picture, overwrite)

@@ -29,6 +29,7 @@ __all__ = [
     "load_installed",
     "load_weights",
     "published_weights",
+    "weights_at_hand",
     "weights_folder",
 ]
 
@@ -50,6 +51,20 @@ def published_weights() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
     """File names of published weights: ``{architecture: {metric: {quality: name}}}``."""
     path = Path(__file__).with_name("published_weights.json")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def weights_at_hand(architecture: str, metric: str, quality: int) -> bool:
+    """Whether ``pretrained=True`` has a chance: a file is there, or a mirror may have it.
+
+    Raises:
+        RuntimeError: several were installed.
+    """
+    files = published_weights().get(architecture, {}).get(metric, {})
+    # Variable-rate models have one file for all qualities.
+    name = files.get(str(quality), files.get("-"))
+    if name is None:
+        return installed_weights(architecture, metric, quality) is not None
+    return bool(os.environ.get("COMPRESSAI_WEIGHTS_URL")) or (weights_folder() / name).exists()
 
 
 def load_weights(file_name: str, progress: bool = True) -> Mapping[str, Tensor]:

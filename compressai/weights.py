@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from compressai.bitstream import (
 from compressai.checkpoint import read_metadata
 from compressai.registry import MODELS
 from compressai.zoo import image_models
-from compressai.zoo.weights import installed_weights, published_weights, weights_folder
+from compressai.zoo.weights import weights_at_hand
 
 __all__ = [
     "DEFAULT_METRIC",
@@ -82,7 +81,7 @@ def choose_model(
         return _from_checkpoint(model, checkpoint)
     if model not in image_models:
         raise ValueError(f"model must be one of {', '.join(image_models)}, got {model!r}")
-    random_weights = not _are_at_hand(model, quality, metric)
+    random_weights = not weights_at_hand(model, metric, quality)
     net = _random(model, quality, metric) if random_weights else _published(model, quality, metric)
     net.eval().update()
     return ChosenModel(net, model, quality, metric, random_weights)
@@ -150,15 +149,6 @@ def model_of(coded: CodedPicture | LegacyPicture, checkpoint: Path | None) -> nn
         raise UnsupportedFileError(f"the file names weights that do not exist: {error}") from error
     net.eval().update()
     return net
-
-
-def _are_at_hand(model: str, quality: int, metric: str) -> bool:
-    files = published_weights().get(model, {}).get(metric, {})
-    # Variable-rate models have one file for all qualities.
-    name = files.get(str(quality), files.get("-"))
-    if name is None:
-        return installed_weights(model, metric, quality) is not None
-    return bool(os.environ.get("COMPRESSAI_WEIGHTS_URL")) or (weights_folder() / name).exists()
 
 
 def _published(model: str, quality: int, metric: str) -> nn.Module:
