@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn as nn
 from torch import Tensor
@@ -235,6 +235,12 @@ class SymmetricalTransFormer(_StfFamily):
     Source: Zou et al. 2022, "The devil is in the details: window-based attention for image
     compression".
     """
+
+    # g_a and g_s are methods: what compressai.inference.prepare() has to convert for them.
+    transform_parts: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "g_a": ("patch_embed", "pos_drop", "layers"),
+        "g_s": ("syn_layers", "end_conv"),
+    }
 
     def __init__(
         self,

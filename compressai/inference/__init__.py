@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Making a finished model fast: precision, memory layout and fusion of its transforms.
+
+Only ``g_a`` and ``g_s`` are touched. What encoder and decoder both compute, from ``h_a`` to the
+contexts, stays as it is, so that what one precision codes any other decodes.
+"""
+
+from __future__ import annotations
+
+from compressai.inference.precision import PRECISIONS, choose_precision, has_native_bfloat16
+from compressai.inference.prepare import Preparation, prepare
+
+__all__ = [
+    "PRECISIONS",
+    "Preparation",
+    "choose_precision",
+    "has_native_bfloat16",
+    "prepare",
+]

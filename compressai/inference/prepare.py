@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The preparation of a model for inference."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from compressai.inference.fusion import fold, last_layer, replace_module
+from compressai.inference.precision import choose_precision
+from compressai.models import CompressionModel
+
+__all__ = ["Preparation", "prepare"]
+
+Model = TypeVar("Model", bound=CompressionModel)
+
+_TRANSFORMS = ("g_a", "g_s")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a model was prepared; the attribute ``preparation`` of what :func:`prepare` returns.
+
+    Attributes:
+        reference: the model that was prepared, as it was.
+        dtype: what its transforms compute in.
+        channels_last: whether their feature maps are in channels-last layout.
+        compile: whether they are compiled.
+    """
+
+    reference: CompressionModel
+    dtype: torch.dtype
+    channels_last: bool
+    compile: bool
+
+
+def prepare(
+    net: Model, precision: str = "auto", channels_last: bool = True, compile: bool = False
+) -> Model:
+    """Return a model like ``net`` whose transforms are fast; ``net`` itself stays as it is.
+
+    ``g_a`` and ``g_s`` are converted copies. All else is shared with ``net``, state dict and
+    fingerprint are those of ``net``, and what both encoder and decoder compute is computed by the
+    same operations in float32. So every preparation decodes every string to the same ``y_hat``.
+    Strings depend on ``g_a``: with ``precision="fp32", channels_last=False`` they are those of
+    ``net``, byte for byte; any other choice rounds ``y`` differently in its last digits, and now
+    and then a value that lies between two integers is coded as the other one.
+
+    The last layer of either transform stays in float32, so that pictures do not lose digits that
+    they are measured with.
+
+    Args:
+        net: model in evaluation mode, on the device where it is to run. A model that is prepared
+            already is prepared anew from what it was made of.
+        precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bfloat16 where the device has it in
+            hardware (see :func:`~compressai.inference.has_native_bfloat16`), else float32.
+        channels_last: keep feature maps in channels-last layout, which most convolutions prefer.
+        compile: hand the transforms to :func:`torch.compile`. The first picture of a size then
+            takes minutes; for programs that code many.
+
+    Returns:
+        A model of the same class. It refuses to run if weights of ``net`` changed or moved since.
+
+    Raises:
+        TypeError: ``net`` is no :class:`~compressai.models.CompressionModel`.
+        ValueError: ``net`` is in training mode or has no ``g_a`` and ``g_s``, or unknown
+            ``precision``.
+    """
+    if not isinstance(net, CompressionModel):
+        raise TypeError(f"net must be a CompressionModel, got {type(net).__name__}")
+    before: Preparation | None = vars(net).get("preparation")
+    reference = net if before is None else before.reference
+    if reference.training:
+        raise ValueError("net must be in evaluation mode: call net.eval() before prepare()")
+    if not all(hasattr(reference, name) for name in _TRANSFORMS):
+        raise ValueError(
+            f"net must have the transforms g_a and g_s, {type(reference).__name__} has not"
+        )
+    device = next(reference.parameters()).device
+    dtype = choose_precision(precision, device)
+    preparation = Preparation(reference, dtype, bool(channels_last), bool(compile))
+
+    prepared = _shallow_copy(reference)
+    side = getattr(reference, "downsampling_factor", 64)
+    probe = torch.zeros(1, getattr(reference, "in_chans", 3), side, side, device=device)
+    for name in _TRANSFORMS:
+        network, probe = _convert(reference, name, probe, preparation)
+        # Past nn.Module, which would register it: state dict and fingerprint are those of `net`.
+        vars(prepared)[name] = network
+    vars(prepared)["preparation"] = preparation
+    return prepared
+
+
+class _PreparedTransform:
+    """A converted transform, from float32 in the default layout to the same.
+
+    Args:
+        network: what does the work.
+        sources: modules that its weights were taken from.
+        preparation: how.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        sources: list[nn.Module],
+        preparation: Preparation,
+    ) -> None:
+        self._network = network
+        self._sources = sources
+        self._dtype = preparation.dtype
+        self._layout = torch.channels_last if preparation.channels_last else torch.contiguous_format
+        self._state = _state(sources)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if any(source.training for source in self._sources):
+            raise ValueError("a prepared model cannot be trained: train the one it was made of")
+        if _state(self._sources) != self._state:
+            raise ValueError("weights changed or moved since prepare(): call prepare() again")
+        with torch.no_grad():
+            out = self._network(x.to(self._dtype, memory_format=self._layout))
+        # One layout for all that follows: kernels, and with them the last digits, depend on it.
+        return out.to(torch.float32, memory_format=torch.contiguous_format)
+
+
+def _state(sources: list[nn.Module]) -> list[tuple[int, int]]:
+    """Changes when weights do: where they are, and how often they were written to."""
+    return [
+        (tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version)
+        for source in sources
+        for tensor in (*source.parameters(), *source.buffers())
+    ]
+
+
+def _shallow_copy(net: Model) -> Model:
+    """A module with the same parameters and submodules, to which others can be given."""
+    twin = copy.copy(net)
+    for name, value in vars(twin).items():
+        if isinstance(value, dict):
+            vars(twin)[name] = value.copy()
+    return twin
+
+
+def _convert(
+    net: CompressionModel, name: str, probe: Tensor, preparation: Preparation
+) -> tuple[_PreparedTransform, Tensor]:
+    """The converted transform, and what the original one makes of ``probe``."""
+    if name in net._modules:
+        sources = [getattr(net, name)]
+        network = copy.deepcopy(sources[0])
+        call: Callable[[Tensor], Tensor] = network
+    else:
+        # A method that uses submodules of the net: it gets a net with converted ones.
+        parts = getattr(net, "transform_parts", {}).get(name)
+        if parts is None:
+            raise ValueError(
+                f"{name} of {type(net).__name__} is a method: name the submodules that it uses in "
+                f"the class attribute transform_parts, {{{name!r}: (names...)}}"
+            )
+        sources = [getattr(net, part) for part in parts]
+        network = _shallow_copy(net)
+        network._modules = {part: copy.deepcopy(getattr(net, part)) for part in parts}
+        call = getattr(network, name)
+
+    network.requires_grad_(False)
+    with torch.no_grad():
+        last, result = last_layer(network, call, probe)
+        fold(network)
+        if preparation.dtype != torch.float32:
+            network.to(preparation.dtype)
+            replace_module(network, last, _Float32(last.float()))
+        if preparation.channels_last:
+            network.to(memory_format=torch.channels_last)
+    if preparation.compile:
+        call = torch.compile(call)
+    return _PreparedTransform(call, sources, preparation), result
+
+
+class _Float32(nn.Module):
+    """A layer that computes in float32 whatever surrounds it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.float())

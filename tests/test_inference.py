@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Prepared models: the same strings and latents as before, whatever the transforms compute in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from slice_nets import SMALL, small_net
+from tiny_nets import SIZES, one_thread, tiny_net
+from torch import Tensor, nn
+
+from compressai.bitstream import fingerprint
+from compressai.inference import choose_precision, has_native_bfloat16, prepare
+from compressai.models import MeanScaleHyperprior, ScaleSpaceFlow
+from compressai.models.lite import Lite
+
+LITE = {"N": 8, "M": 16, "widths": (8, 16), "depths": (1, 1), "context_widths": (8,)}
+NETS = (*SIZES, *(name for name in SMALL if "+" not in name), "lite")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@cache
+def net_of(name: str) -> nn.Module:
+    if name == "lite":
+        torch.manual_seed(0)
+        return Lite(**LITE).eval()
+    net = tiny_net(name) if name in SIZES else small_net(name)
+    net.update()
+    return net
+
+
+def picture(net: nn.Module, seed: int = 1) -> Tensor:
+    side = getattr(net, "downsampling_factor", 64)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(2, 3, side, 2 * side, generator=generator)
+
+
+def decoded_latent(net: nn.Module, coded: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The decoded latent, as the synthesis gets it, and the picture."""
+    latents = []
+    synthesis = net.g_s
+
+    def spy(y_hat: Tensor) -> Tensor:
+        latents.append(y_hat.clone())
+        return synthesis(y_hat)
+
+    inner = net._modules.pop("g_s", None)
+    before = vars(net).get("g_s")
+    vars(net)["g_s"] = spy
+    try:
+        x_hat = net.decompress(coded["strings"], coded["shape"])["x_hat"]
+    finally:
+        del vars(net)["g_s"]
+        if before is not None:
+            vars(net)["g_s"] = before
+        if inner is not None:
+            net._modules["g_s"] = inner
+    return latents[0], x_hat
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_strings_and_pictures_of_fp32_in_the_default_layout_are_those_of_the_model(
+    name: str,
+) -> None:
+    net = net_of(name)
+    prepared = prepare(net, "fp32", channels_last=False)
+    x = picture(net)
+    coded = net.compress(x)
+    assert prepared.compress(x)["strings"] == coded["strings"]
+    x_hat = net.decompress(coded["strings"], coded["shape"])["x_hat"]
+    theirs = prepared.decompress(coded["strings"], coded["shape"])["x_hat"]
+    assert torch.equal(theirs, x_hat)
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("encoder", ["fp32", "bf16"])
+def test_any_precision_decodes_any_other_to_the_same_latent(name: str, encoder: str) -> None:
+    net = net_of(name)
+    coded = prepare(net, encoder).compress(picture(net))
+    latent, _ = decoded_latent(net, coded)
+    with torch.no_grad():
+        x_hat = net.g_s(latent)
+    for precision, tolerance in (("fp32", 1e-4), ("bf16", 0.05)):
+        for channels_last in (True, False):
+            decoder = prepare(net, precision, channels_last)
+            other, _ = decoded_latent(decoder, coded)
+            assert torch.equal(other, latent)
+            theirs = decoder.g_s(latent)
+            assert theirs.dtype == torch.float32
+            assert theirs.is_contiguous()
+            assert (theirs - x_hat).norm() < tolerance * x_hat.norm()
+
+
+@pytest.mark.parametrize("name", ["mbt2018-mean", "stf", "tcm", "lite"])
+def test_latents_of_bf16_are_close_to_those_of_fp32(name: str) -> None:
+    net = net_of(name)
+    x = picture(net)
+    with torch.no_grad():
+        y = net.g_a(x)
+    other = prepare(net, "bf16").g_a(x)
+    assert other.dtype == torch.float32
+    assert other.is_contiguous()
+    assert 0 < (other - y).norm() < 0.05 * y.norm()
+
+
+def test_preparation_leaves_the_model_as_it_was() -> None:
+    net = net_of("mbt2018-mean")
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    prepare(net, "bf16")
+    assert {value.dtype for value in net.g_a.parameters()} == {torch.float32}
+    assert all(value.requires_grad for value in net.g_a.parameters())
+    after = net.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+@pytest.mark.parametrize("name", ["mbt2018-mean", "stf"])
+def test_prepared_model_has_the_weights_tables_and_fingerprint_of_the_model(name: str) -> None:
+    net = net_of(name)
+    prepared = prepare(net, "bf16")
+    assert type(prepared) is type(net)
+    assert prepared.state_dict().keys() == net.state_dict().keys()
+    assert fingerprint(prepared) == fingerprint(net)
+    assert {id(p) for p in prepared.parameters()} == {id(p) for p in net.parameters()}
+
+
+def test_prepared_model_can_be_prepared_again() -> None:
+    net = net_of("mbt2018-mean")
+    x = picture(net)
+    bf16 = prepare(net, "bf16")
+    again = prepare(prepare(bf16, "bf16"), "fp32", channels_last=False)
+    assert again.preparation.reference is net
+    assert torch.equal(again.g_a(x), net.g_a(x))
+    assert bf16.preparation.dtype == torch.bfloat16
+
+
+def test_model_in_training_mode_is_refused() -> None:
+    net = MeanScaleHyperprior(4, 6)
+    with pytest.raises(ValueError, match=r"net.eval\(\)"):
+        prepare(net)
+    prepared = prepare(net.eval())
+    prepared.train()
+    with pytest.raises(ValueError, match="cannot be trained"):
+        prepared(torch.rand(1, 3, 64, 64))
+
+
+def test_prepared_model_notices_that_weights_changed() -> None:
+    net = MeanScaleHyperprior(4, 6).eval()
+    prepared = prepare(net, "fp32")
+    x = picture(net)
+    prepared.compress(x)
+    net.load_state_dict(MeanScaleHyperprior(4, 6).state_dict())
+    with pytest.raises(ValueError, match="call prepare"):
+        prepared.compress(x)
+    prepare(net, "fp32").compress(x)
+
+
+def test_models_without_transforms_are_refused() -> None:
+    with pytest.raises(TypeError, match="CompressionModel"):
+        prepare(nn.Conv2d(3, 3, 1).eval())
+    with pytest.raises(ValueError, match="g_a and g_s"):
+        prepare(ScaleSpaceFlow().eval())
+
+
+def test_unknown_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match="precision"):
+        prepare(net_of("mbt2018-mean"), "fp16")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"avx512_f": True, "amx_bf16": False, "avx512_bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_automatic_precision_is_bf16_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert choose_precision("auto") == expected
+    assert choose_precision("fp32") == torch.float32
+    assert choose_precision("bf16") == torch.bfloat16
+
+
+def test_other_devices_have_no_bf16_that_is_known_of() -> None:
+    assert not has_native_bfloat16("meta")
+
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@cuda
+@pytest.mark.parametrize("name", NETS)
+def test_coding_on_a_gpu(name: str) -> None:
+    import copy
+
+    net = copy.deepcopy(net_of(name)).cuda()
+    prepared = prepare(net)
+    coded = prepared.compress(picture(net).cuda())
+    latent, x_hat = decoded_latent(net, coded)
+    other, pixels = decoded_latent(prepared, coded)
+    assert x_hat.is_cuda
+    assert pixels.is_cuda
+    assert torch.equal(latent, other)
