@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import collections
+import threading
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -27,6 +31,7 @@ __all__ = [
     "DEFAULT_QUALITY",
     "RANDOM_WEIGHTS_NOTE",
     "ChosenModel",
+    "ModelCache",
     "choose_model",
     "model_of",
 ]
@@ -149,6 +154,53 @@ def model_of(coded: CodedPicture | LegacyPicture, checkpoint: Path | None) -> nn
         raise UnsupportedFileError(f"the file names weights that do not exist: {error}") from error
     net.eval().update()
     return net
+
+
+class ModelCache:
+    """Keeps the models that were used last, for those who code one picture after the other.
+
+    May be used by several threads at the same time. A checkpoint that changed is read again.
+
+    Args:
+        size: number of models to keep.
+    """
+
+    def __init__(self, size: int = 4) -> None:
+        self._size = size
+        self._models: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def choose_model(
+        self, model: str | None, quality: int, metric: str, checkpoint: Path | None
+    ) -> ChosenModel:
+        """As the function :func:`choose_model`."""
+        key = (model, _version_of(checkpoint)) if checkpoint else (model, quality, metric)
+        return self._get(("encode", *key), lambda: choose_model(model, quality, metric, checkpoint))
+
+    def model_of(self, coded: CodedPicture | LegacyPicture, checkpoint: Path | None) -> nn.Module:
+        """As the function :func:`model_of`."""
+        key: tuple[Hashable, ...] = (coded.model, _version_of(checkpoint))
+        if checkpoint is None:
+            key = (coded.model, coded.quality, coded.metric, coded.random_weights)
+        return self._get(("decode", *key), lambda: model_of(coded, checkpoint))
+
+    def _get(self, key: Hashable, load: Callable[[], Any]) -> Any:
+        # Held while loading, so that threads that want the same model load it once.
+        with self._lock:
+            if key not in self._models:
+                self._models[key] = load()
+                if len(self._models) > self._size:
+                    self._models.popitem(last=False)
+            self._models.move_to_end(key)
+            return self._models[key]
+
+
+def _version_of(path: Path | None) -> Hashable:
+    """What changes when a file does, ``None`` for none."""
+    if path is None:
+        return None
+    status = path.stat()
+    return (str(path.resolve()), status.st_mtime_ns, status.st_size)
 
 
 def _published(model: str, quality: int, metric: str) -> nn.Module:

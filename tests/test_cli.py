@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_nets import SIZES, one_thread, tiny_net
+from program import MODEL, alone_in, blurred_noise, program, run_elsewhere, save_tiny
+from tiny_nets import tiny_net
 
 import compressai
 from compressai import weights as model_weights
 from compressai.bitstream import CodedPicture, decode_picture, read_coded
-from compressai.checkpoint import save_checkpoint
 from compressai.cli import main
 from compressai.cli.messages import explain
 from compressai.zoo import image as zoo_image
@@ -26,26 +24,20 @@ from compressai.zoo import weights as zoo_weights
 from compressai.zoo.weights import published_weights
 
 CORPUS = Path(__file__).parent / "corpus"
-MODEL = "mbt2018-mean"
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """An empty folder to work in, and no weights at hand."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path / "weights"))
-    monkeypatch.delenv("COMPRESSAI_WEIGHTS_URL", raising=False)
-    with one_thread():
-        yield tmp_path
+    with alone_in(tmp_path, monkeypatch) as here:
+        yield here
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     for seed in range(2):
-        net = tiny_net(MODEL, seed)
-        path = folder / f"{seed}.safetensors"
-        save_checkpoint(path, net, architecture=MODEL, arguments=SIZES[MODEL], metric="mse")
+        save_tiny(folder / f"{seed}.safetensors", seed)
     torch.save(tiny_net(MODEL).state_dict(), folder / "weights.pth")
     return folder
 
@@ -57,23 +49,14 @@ def checkpoint(checkpoints):
 
 @pytest.fixture
 def photo(folder):
-    rng = np.random.Generator(np.random.PCG64(3))
-    image = Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize((70, 50))
+    image = blurred_noise()
     image.save(folder / "photo.png")
     return image
 
 
 @pytest.fixture
 def run(capsys):
-    """Run the program: ``(exit status, stdout, stderr)``."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
-
-    return run
+    return program(capsys)
 
 
 def files():
@@ -292,11 +275,15 @@ def test_models_that_a_file_names_need_not_exist(run, photo, checkpoints, change
 
 
 @pytest.mark.parametrize("command", ["encode", "decode", "info"])
-def test_missing_files_and_folders_are_told_in_words(run, command):
+def test_missing_files_and_empty_folders_are_told_in_words(run, command):
+    extra = [] if command == "info" else ["-o", "x.png"]
+    message = "error: nofile.png does not exist\n"
+    assert run(command, "nofile.png", *extra) == (1, "", message)
     Path("folder").mkdir()
-    for name, message in (("nofile.png", "does not exist"), ("folder", "is a folder")):
-        status, out, err = run(command, name, *([] if command == "info" else ["-o", "x.png"]))
-        assert (status, out, err) == (1, "", f"error: {name} {message}\n")
+    status, out, err = run(command, "folder")
+    assert (status, out) == (1, "")
+    assert err.startswith("error: there is no ")
+    assert err.endswith("picture in folder\n")
 
 
 @pytest.mark.parametrize("command", ["encode", "decode", "info"])
@@ -473,7 +460,7 @@ def test_input_is_never_the_output(run, photo):
 def test_places_that_cannot_be_written_are_refused_before_the_work(
     run, photo, output, message, monkeypatch
 ):
-    Path("folder").mkdir()
+    Path("folder/photo.cai").mkdir(parents=True)
     monkeypatch.setattr("compressai.bitstream.read_picture", None)
     status, _, err = run("encode", "photo.png", "-o", output, "--overwrite")
     assert status == 1
@@ -509,11 +496,6 @@ def test_lossy_kinds_of_pictures_get_a_note(run, photo, checkpoint):
 
 
 # -- other processes ------------------------------------------------------------------------------
-
-
-def run_elsewhere(*arguments):
-    program = [sys.executable, "-c", "from compressai.cli import main; main()"]
-    return subprocess.run([*program, *arguments], capture_output=True, text=True, check=False)
 
 
 def test_file_made_in_another_process_with_a_checkpoint_decodes_here(run, photo, checkpoint):

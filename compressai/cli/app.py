@@ -18,6 +18,7 @@ from compressai.cli.decode import decode
 from compressai.cli.encode import encode
 from compressai.cli.info import info
 from compressai.cli.messages import print_error
+from compressai.cli.pipeline import EXPECTED
 from compressai.version import __version__
 
 __all__ = ["app", "main"]
@@ -31,7 +32,7 @@ class _Program(TyperGroup):
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
-        except (ImportError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        except EXPECTED as error:
             if ctx.params["debug"]:
                 raise
             print_error(error)

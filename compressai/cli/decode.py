@@ -3,55 +3,113 @@
 
 from __future__ import annotations
 
+import enum
+import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.messages import print_note, print_report
-from compressai.cli.options import AsJson, Checkpoint, CodedFile, MaxPixels, Overwrite
-from compressai.cli.targets import check_target
+from compressai.cli.messages import print_note
+from compressai.cli.options import (
+    AsJson,
+    Checkpoint,
+    CodedFiles,
+    Jobs,
+    MaxPixels,
+    Overwrite,
+    debugging,
+)
+from compressai.cli.pipeline import Stages, run
+from compressai.cli.tasks import STANDARD, Task, plan, read_input, write_output
+
+if TYPE_CHECKING:
+    from compressai.bitstream import CodedPicture, LegacyPicture, Picture
 
 __all__ = ["decode"]
 
 
+class Format(str, enum.Enum):
+    """Kinds of picture files, by their suffixes."""
+
+    PNG = "png"
+    TIFF = "tiff"
+    WEBP = "webp"
+    BMP = "bmp"
+    PPM = "ppm"
+    JPEG = "jpg"
+
+
 def decode(
-    file: CodedFile,
+    context: typer.Context,
+    files: CodedFiles,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Default: FILE with suffix .png.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            allow_dash=True,
+            help="Picture, folder for the pictures, or - for stdout.  [default: beside each file]",
+        ),
     ] = None,
+    format_: Annotated[
+        Format,
+        typer.Option("--format", help="Kind of picture where no name of an output tells it."),
+    ] = Format.PNG,
     checkpoint: Checkpoint = None,
+    jobs: Jobs = None,
     max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Decompress a coded picture."""
+    """Decompress coded pictures."""
+    suffix = f".{format_.value}"
+    chosen_plan = plan(files, output, suffixes=[".cai"], new_suffix=suffix, what="coded picture")
     from compressai.bitstream import (
         MAX_PIXELS,
         check_picture_file,
         decode_picture,
-        read_coded,
+        parse_coded,
         save_picture,
     )
-    from compressai.weights import model_of
+    from compressai.weights import ModelCache
 
-    target = output or file.with_suffix(".png")
-    check_target(target, file, overwrite)
-    coded = read_coded(file)
-    note = check_picture_file(target, coded.mode)
-    if note:
-        print_note(note)
-    if coded.random_weights:
-        print_note(f"{file} was coded with RANDOM weights: the picture will not be recognisable")
-    net = model_of(coded, checkpoint)
-    start = time.perf_counter()
-    picture = decode_picture(net, coded, max_pixels=max_pixels or MAX_PIXELS)
-    seconds = time.perf_counter() - start
-    save_picture(picture, target)
-    print_report(
-        {
-            "file": str(target),
+    models = ModelCache()
+
+    def named(target: Path) -> Path:
+        return Path(f"stdout{suffix}") if target == STANDARD else target
+
+    def read(task: Task) -> CodedPicture | LegacyPicture:
+        task.check_target(overwrite)
+        coded = parse_coded(read_input(task.source))
+        note = check_picture_file(named(task.target), coded.mode)
+        if note:
+            print_note(note)
+        if coded.random_weights:
+            print_note(
+                f"{task.source} was coded with RANDOM weights: the picture will not be recognisable"
+            )
+        return coded
+
+    def code(task: Task, coded: CodedPicture | LegacyPicture) -> tuple[Any, Picture, float]:
+        net = models.model_of(coded, checkpoint)
+        start = time.perf_counter()
+        picture = decode_picture(net, coded, max_pixels=max_pixels or MAX_PIXELS)
+        return coded, picture, time.perf_counter() - start
+
+    def write(task: Task, result: tuple[Any, Picture, float]) -> dict[str, Any]:
+        coded, picture, seconds = result
+        if task.target == STANDARD:
+            with tempfile.TemporaryDirectory() as folder:
+                draft = Path(folder) / named(task.target)
+                save_picture(picture, draft)
+                write_output(STANDARD, draft.read_bytes())
+        else:
+            save_picture(picture, task.target)
+        return {
+            "source": str(task.source),
+            "file": str(task.target),
             "width": coded.width,
             "height": coded.height,
             "mode": coded.mode,
@@ -60,6 +118,7 @@ def decode(
             "metric": coded.metric,
             "random_weights": coded.random_weights,
             "seconds": seconds,
-        },
-        as_json,
-    )
+        }
+
+    stages = Stages(read, code, write)
+    run(chosen_plan, stages, jobs=jobs, title="decode", as_json=as_json, debug=debugging(context))

@@ -3,27 +3,56 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.messages import print_note, print_report
-from compressai.cli.options import AsJson, Checkpoint, MaxPixels, Overwrite
-from compressai.cli.targets import check_target
+from compressai.cli.messages import print_note
+from compressai.cli.options import (
+    AsJson,
+    Checkpoint,
+    Jobs,
+    MaxPixels,
+    ModelName,
+    Overwrite,
+    debugging,
+)
+from compressai.cli.pipeline import Stages, run
+from compressai.cli.tasks import STANDARD, Task, plan, read_input, write_output
+
+if TYPE_CHECKING:
+    from compressai.bitstream import CodedPicture, Picture
 
 __all__ = ["encode"]
 
+# Formats that Pillow names and cannot decode, or that are no pictures.
+_NOT_PICTURES = frozenset({"BUFR", "CAI", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
+
 
 def encode(
-    picture: Annotated[Path, typer.Argument(help="Picture of any kind that Pillow reads.")],
+    context: typer.Context,
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Pictures of any kind that Pillow reads, folders with pictures, or - for stdin.",
+            allow_dash=True,
+            show_default=False,
+        ),
+    ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Default: PICTURE with suffix .cai.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            allow_dash=True,
+            help="File, folder for the results, or - for stdout.  [default: beside each picture, "
+            "with suffix .cai]",
+        ),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Name in the model zoo.  [default: mbt2018-mean]")
-    ] = None,
+    model: ModelName = None,
     quality: Annotated[
         int | None, typer.Option("-q", "--quality", help="Quality in the zoo.  [default: 3]")
     ] = None,
@@ -31,49 +60,47 @@ def encode(
         str | None, typer.Option(help="What the zoo's weights were trained for.  [default: mse]")
     ] = None,
     checkpoint: Checkpoint = None,
+    jobs: Jobs = None,
     max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compress a picture into a .cai file."""
+    """Compress pictures into .cai files."""
     if checkpoint is not None and (quality, metric) != (None, None):
         raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
+    chosen_plan = plan(pictures, output, suffixes=_suffixes(), new_suffix=".cai", what="picture")
     from compressai import weights
-    from compressai._files import atomic_write
     from compressai.bitstream import MAX_PIXELS, encode_picture, read_picture
 
-    target = output or picture.with_suffix(".cai")
-    check_target(target, picture, overwrite)
-    source = read_picture(picture)
-    for note in source.notes:
-        print_note(f"{picture}: {note}")
-    if model is None and checkpoint is None:
-        model = weights.DEFAULT_MODEL
-    chosen = weights.choose_model(
-        model,
-        weights.DEFAULT_QUALITY if quality is None else quality,
-        weights.DEFAULT_METRIC if metric is None else metric,
-        checkpoint,
-    )
-    if chosen.random_weights:
-        print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
-    start = time.perf_counter()
-    coded = encode_picture(
-        chosen.net,
-        source,
-        model=chosen.model,
-        quality=chosen.quality,
-        metric=chosen.metric,
-        random_weights=chosen.random_weights,
-        max_pixels=max_pixels or MAX_PIXELS,
-    )
-    seconds = time.perf_counter() - start
-    content = coded.to_bytes()
-    with atomic_write(target) as unfinished:
-        unfinished.write_bytes(content)
-    print_report(
-        {
-            "file": str(target),
+    def read(task: Task) -> Picture:
+        task.check_target(overwrite)
+        if task.source == STANDARD:
+            picture = read_picture(io.BytesIO(read_input(task.source)))
+        else:
+            picture = read_picture(task.source)
+        for note in picture.notes:
+            print_note(f"{task.source}: {note}")
+        return picture
+
+    def code(task: Task, picture: Picture) -> tuple[CodedPicture, bytes, float]:
+        start = time.perf_counter()
+        coded = encode_picture(
+            chosen.net,
+            picture,
+            model=chosen.model,
+            quality=chosen.quality,
+            metric=chosen.metric,
+            random_weights=chosen.random_weights,
+            max_pixels=max_pixels or MAX_PIXELS,
+        )
+        return coded, coded.to_bytes(), time.perf_counter() - start
+
+    def write(task: Task, result: tuple[CodedPicture, bytes, float]) -> dict[str, Any]:
+        coded, content, seconds = result
+        write_output(task.target, content)
+        return {
+            "source": str(task.source),
+            "file": str(task.target),
             "bytes": len(content),
             "bpp": 8 * len(content) / (coded.width * coded.height),
             "width": coded.width,
@@ -84,6 +111,32 @@ def encode(
             "metric": coded.metric,
             "random_weights": coded.random_weights,
             "seconds": seconds,
-        },
-        as_json,
+        }
+
+    stages = Stages(read, code, write)
+    if not chosen_plan.is_job:
+        # Before the weights are loaded, which may take longer than all the rest.
+        [task] = chosen_plan.tasks
+        picture = read(task)
+        stages = Stages(lambda task: picture, code, write)
+    if model is None and checkpoint is None:
+        model = weights.DEFAULT_MODEL
+    chosen = weights.choose_model(
+        model,
+        weights.DEFAULT_QUALITY if quality is None else quality,
+        weights.DEFAULT_METRIC if metric is None else metric,
+        checkpoint,
+    )
+    if chosen.random_weights:
+        print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
+    run(chosen_plan, stages, jobs=jobs, title="encode", as_json=as_json, debug=debugging(context))
+
+
+def _suffixes() -> list[str]:
+    """Suffixes of pictures that can be read."""
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    return sorted(
+        s for s, kind in known.items() if kind in Image.OPEN and kind not in _NOT_PICTURES
     )

@@ -3,35 +3,79 @@
 
 from __future__ import annotations
 
-from compressai.cli.messages import print_report
-from compressai.cli.options import AsJson, CodedFile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from compressai.cli.messages import print_report, print_table
+from compressai.cli.options import AsJson, CodedFiles, debugging
+from compressai.cli.pipeline import EXPECTED, failures, print_failures
+from compressai.cli.tasks import plan, read_input
 
 __all__ = ["info"]
 
 
-def info(file: CodedFile, as_json: AsJson = False) -> None:
-    """Show what a coded picture says about itself."""
-    from compressai.bitstream import CodedPicture, read_coded
+def info(context: typer.Context, files: CodedFiles, as_json: AsJson = False) -> None:
+    """Show what coded pictures say about themselves."""
+    chosen_plan = plan(files, None, suffixes=[".cai"], new_suffix=".cai", what="coded picture")
+    if not chosen_plan.is_job:
+        print_report(_facts(chosen_plan.tasks[0].source), as_json)
+        return
+    reports, failed = [], list(chosen_plan.failed)
+    for task in chosen_plan.tasks:
+        try:
+            reports.append(_facts(task.source))
+        except EXPECTED as error:
+            if debugging(context):
+                raise
+            failed.append((task.source, error))
+    if as_json:
+        print_report({"files": reports, "failed": failures(failed)}, as_json=True)
+    else:
+        _print_rows(reports)
+    print_failures(failed)
+    if failed:
+        raise typer.Exit(1)
 
-    coded = read_coded(file)
-    size = file.stat().st_size
-    print_report(
-        {
-            "file": str(file),
-            "format": "cai 1" if isinstance(coded, CodedPicture) else "CompressAI 1.2",
-            "bytes": size,
-            "bpp": 8 * size / (coded.width * coded.height),
-            "width": coded.width,
-            "height": coded.height,
-            "mode": coded.mode,
-            "model": coded.model,
-            "quality": coded.quality,
-            "metric": coded.metric,
-            "random_weights": coded.random_weights,
-            "fingerprint": coded.fingerprint.hex() or None,
-            "shape": coded.shape,
-            "string_bytes": [len(string) for string in coded.strings],
-            "alpha_bytes": len(coded.alpha),
-        },
-        as_json,
-    )
+
+def _facts(file: Path) -> dict[str, Any]:
+    from compressai.bitstream import CodedPicture, parse_coded
+
+    content = read_input(file)
+    coded = parse_coded(content)
+    return {
+        "file": str(file),
+        "format": "cai 1" if isinstance(coded, CodedPicture) else "CompressAI 1.2",
+        "bytes": len(content),
+        "bpp": 8 * len(content) / (coded.width * coded.height),
+        "width": coded.width,
+        "height": coded.height,
+        "mode": coded.mode,
+        "model": coded.model,
+        "quality": coded.quality,
+        "metric": coded.metric,
+        "random_weights": coded.random_weights,
+        "fingerprint": coded.fingerprint.hex() or None,
+        "shape": coded.shape,
+        "string_bytes": [len(string) for string in coded.strings],
+        "alpha_bytes": len(coded.alpha),
+    }
+
+
+def _print_rows(reports: Sequence[Mapping[str, Any]]) -> None:
+    columns = {"file": "left", "size": "right", "mode": "left", "bytes": "right", "bpp": "right"}
+    rows = [
+        (
+            report["file"],
+            f"{report['width']} x {report['height']}",
+            report["mode"],
+            report["bytes"],
+            f"{report['bpp']:.3f}",
+            report["model"] + (" (random)" if report["random_weights"] else ""),
+            report["quality"] or "",
+        )
+        for report in reports
+    ]
+    print_table({**columns, "model": "left", "quality": "right"}, rows)

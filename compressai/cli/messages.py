@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""What programs say to people: notes and errors on stderr, results on stdout."""
+"""What programs say to people: notes, errors and progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-__all__ = ["explain", "print_error", "print_note", "print_report"]
+__all__ = ["explain", "print_error", "print_note", "print_report", "print_table", "progress_bar"]
 
 _stderr = Console(stderr=True)
 
@@ -30,9 +34,9 @@ def explain(error: BaseException) -> str:
     return f"{name}: {error.strerror}"
 
 
-def print_error(error: BaseException) -> None:
+def print_error(error: BaseException | str) -> None:
     """One line on stderr."""
-    _say("[red]error:[/]", explain(error))
+    _say("[red]error:[/]", error if isinstance(error, str) else explain(error))
 
 
 def print_note(text: str) -> None:
@@ -40,15 +44,68 @@ def print_note(text: str) -> None:
     _say("[yellow]note:[/]", text)
 
 
-def print_report(values: Mapping[str, Any], as_json: bool) -> None:
-    """Results on stdout, as one JSON object on one line, or a line each."""
+def print_report(values: Mapping[str, Any], as_json: bool, *, to_stderr: bool = False) -> None:
+    """Results on stdout, as one JSON object on one line, or a line each.
+
+    Args:
+        values: what was found out, by name.
+        as_json: print JSON.
+        to_stderr: print them there, because stdout is for a file.
+    """
+    stream = sys.stderr if to_stderr else sys.stdout
     if as_json:
-        print(json.dumps(values, allow_nan=False))
+        print(json.dumps(values, allow_nan=False), file=stream)
         return
     width = max(map(len, values))
     for name, value in values.items():
         text = f"{value:.3f}" if isinstance(value, float) else str(value)
-        print(f"{name.replace('_', ' '):{width}}  {_printable(text)}")
+        print(f"{name.replace('_', ' '):{width}}  {_printable(text)}", file=stream)
+
+
+def print_table(
+    columns: Mapping[str, Literal["left", "right"]], rows: Iterable[Sequence[object]]
+) -> None:
+    """A table on stdout.
+
+    Args:
+        columns: headings, and on which side the cells begin.
+        rows: a value for each column.
+    """
+    table = Table(box=None, pad_edge=False)
+    for heading, side in columns.items():
+        table.add_column(heading, justify=side, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_printable(str(value))) for value in row))
+    # Made at each call: stdout may be another one by then. Files get lines as long as they are.
+    console = Console()
+    width = console.width if console.is_terminal else 10_000
+    console.print(table, width=width, soft_wrap=not console.is_terminal)
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr, if that is a terminal; gives what is to be called for each thing done.
+
+    Args:
+        title: what is being done.
+        total: number of things to do.
+    """
+    columns = (
+        *(TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
+        TextColumn("{task.description}"),
+    )
+    # Redirected, results on stdout would end up on stderr.
+    hidden = not _stderr.is_terminal
+    with Progress(*columns, console=_stderr, transient=True, disable=hidden, **_AS_IT_IS) as bar:
+        row = bar.add_task("", total=total)
+
+        def advance(name: str) -> None:
+            bar.update(row, advance=1, description=escape(_printable(name)))
+
+        yield advance
+
+
+_AS_IT_IS = {"redirect_stdout": False, "redirect_stderr": False}
 
 
 def _say(label: str, text: str) -> None:

@@ -8,15 +8,57 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "Checkpoint", "CodedFile", "MaxPixels", "Overwrite"]
+__all__ = [
+    "AsJson",
+    "Checkpoint",
+    "CodedFiles",
+    "Jobs",
+    "MaxPixels",
+    "ModelName",
+    "Overwrite",
+    "debugging",
+]
+
+
+def _model_names(incomplete: str) -> list[str]:
+    """For the shell's completion."""
+    from compressai.zoo import image_models
+
+    return [name for name in image_models if name.startswith(incomplete)]
+
+
+def debugging(context: typer.Context) -> bool:
+    """Whether the program was started with ``--debug``."""
+    return bool(context.find_root().params.get("debug"))
+
 
 Checkpoint = Annotated[
     Path | None, typer.Option(help="File with weights, such as one of examples/train.py.")
 ]
+ModelName = Annotated[
+    str | None,
+    typer.Option("--model", help="Name in the model zoo.", autocompletion=_model_names),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "-j",
+        "--jobs",
+        min=1,
+        help="Files to work on at the same time.  [default: one for each core, at most 8]",
+    ),
+]
 MaxPixels = Annotated[
     int | None,
     typer.Option("--max-pixels", min=1, help="Refuse larger pictures.  [default: 134217728]"),
 ]
-CodedFile = Annotated[Path, typer.Argument(help="A .cai file, or a .bin file of CompressAI 1.2.")]
+CodedFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        help=".cai files, .bin files of CompressAI 1.2, folders with .cai files, or - for stdin.",
+        allow_dash=True,
+        show_default=False,
+    ),
+]

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Many files through reading, network and coder, and writing, all at the same time.
+
+Reading and writing have threads of their own, so that networks never wait for them. Each of the
+``jobs`` codes a file of its own with its share of the cores: several pictures side by side keep the
+cores busier than one picture on all of them, since much of coding cannot be split.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import typer
+
+from compressai.cli.messages import explain, print_error, print_report, progress_bar
+from compressai.cli.tasks import STANDARD, Plan, Task
+
+__all__ = ["EXPECTED", "Stages", "default_jobs", "failures", "print_failures", "run"]
+
+Source = TypeVar("Source")
+Result = TypeVar("Result")
+Failed = Sequence[tuple[Path, Exception]]
+# What files and the system can do to us; all else is a mistake in the program.
+EXPECTED = (ImportError, OSError, ValueError, RuntimeError, MemoryError)
+# More need more memory, and gain little: each has several cores then.
+_MOST_JOBS = 8
+
+
+@dataclass(frozen=True)
+class Stages(Generic[Source, Result]):
+    """What is done with each file, in order; each stage gets what the one before gave.
+
+    Attributes:
+        read: gets the task. Only one file is read at a time.
+        code: gets the task and the source.
+        write: gets the task and the result, and gives the report on the file.
+    """
+
+    read: Callable[[Task], Source]
+    code: Callable[[Task, Source], Result]
+    write: Callable[[Task, Result], Mapping[str, Any]]
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_jobs(files: int) -> int:
+    """How many files to code at the same time."""
+    return max(1, min(files, _cores(), _MOST_JOBS))
+
+
+def run(
+    plan: Plan,
+    stages: Stages[Any, Any],
+    *,
+    jobs: int | None,
+    title: str,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Work on all files and print the report: of a single file its own, else a summary.
+
+    A file that fails does not stop the others; it is listed at the end.
+
+    Args:
+        plan: the files.
+        stages: what is done with each.
+        jobs: files that are coded at the same time; ``None`` for as many as fit the cores.
+        title: what the progress bar says.
+        as_json: print JSON.
+        debug: print the traceback of each file that fails.
+
+    Raises:
+        typer.Exit: status 1, because a file of several failed.
+        Exception: whatever made a single file fail.
+    """
+    if not plan.is_job:
+        [task] = plan.tasks
+        report = stages.write(task, stages.code(task, stages.read(task)))
+        print_report(report, as_json, to_stderr=task.target == STANDARD)
+        return
+    jobs = jobs or default_jobs(len(plan.tasks))
+    reports, failed = [], list(plan.failed)
+    start = time.perf_counter()
+    with progress_bar(title, len(plan.tasks)) as advance, _share_of_cores(jobs) as threads:
+        for task, outcome in _outcomes(plan.tasks, stages, jobs, threads):
+            advance(task.source.name)
+            try:
+                reports.append(outcome.result())
+            except EXPECTED as error:
+                if debug:
+                    traceback.print_exception(error)
+                failed.append((task.source, error))
+    seconds = time.perf_counter() - start
+    _summarise(reports, failed, seconds, jobs, as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _outcomes(
+    tasks: Sequence[Task], stages: Stages[Any, Any], jobs: int, threads: int
+) -> Iterator[tuple[Task, Future[Any]]]:
+    """Each task with its report or error, in order."""
+    # A picture in memory is large: only a few are read ahead.
+    ahead = 2 * jobs
+    pending: collections.deque[tuple[Task, Future[Any]]] = collections.deque()
+    # pillow's and torch's warnings are caught while reading, which only one thread can do.
+    readers = ThreadPoolExecutor(1, "read")
+    coders = ThreadPoolExecutor(jobs, "code", initializer=_set_threads, initargs=(threads,))
+    writers = ThreadPoolExecutor(jobs, "write")
+    try:
+        for task in tasks:
+            if len(pending) > ahead:
+                yield pending.popleft()
+            source = readers.submit(stages.read, task)
+            result = coders.submit(lambda t, s: stages.code(t, s.result()), task, source)
+            report = writers.submit(lambda t, r: stages.write(t, r.result()), task, result)
+            pending.append((task, report))
+        while pending:
+            yield pending.popleft()
+    finally:
+        for pool in (writers, coders, readers):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (readers, coders, writers):
+            pool.shutdown(wait=True)
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+@contextmanager
+def _share_of_cores(jobs: int) -> Iterator[int]:
+    """Threads for the operations of each job, set for the time being."""
+    import torch
+
+    before = torch.get_num_threads()
+    threads = max(1, min(before, _cores()) // jobs)
+    torch.set_num_threads(threads)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def _summarise(
+    reports: Sequence[Mapping[str, Any]],
+    failed: Failed,
+    seconds: float,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    pixels = sum(report["width"] * report["height"] for report in reports)
+    size = sum(report.get("bytes", 0) for report in reports)
+    summary: dict[str, Any] = {"done": len(reports), "failed": len(failed)}
+    if size:
+        summary |= {"bytes": size, "bpp": 8 * size / pixels}
+    summary |= {
+        "seconds": seconds,
+        "images_per_second": len(reports) / seconds,
+        "megapixels_per_second": pixels / 1e6 / seconds,
+        "jobs": jobs,
+    }
+    if as_json:
+        summary |= {"failed": failures(failed), "files": list(reports)}
+    print_report(summary, as_json)
+    print_failures(failed)
+
+
+def failures(failed: Failed) -> list[dict[str, str]]:
+    """Files that failed, as data."""
+    return [{"file": str(path), "error": explain(error)} for path, error in failed]
+
+
+def print_failures(failed: Failed) -> None:
+    """Files that failed, a line on stderr for each."""
+    for failure in failures(failed):
+        path, text = failure["file"], failure["error"]
+        print_error(text if path in text else f"{path}: {text}")

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Which files a command is to work on, and where the results go."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+
+from compressai._files import check_writable
+
+__all__ = ["STANDARD", "Plan", "Task", "plan", "read_input", "write_output"]
+
+# Stands for standard input and output on the command line.
+STANDARD = Path("-")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to work on.
+
+    Attributes:
+        source: file to read, :data:`STANDARD` for standard input.
+        target: file to write, :data:`STANDARD` for standard output.
+        mirrored: folders of the target are made as needed.
+    """
+
+    source: Path
+    target: Path
+    mirrored: bool = False
+
+    def check_target(self, overwrite: bool) -> None:
+        """Refuse before the work what could not be written after it.
+
+        Raises:
+            OSError: the target cannot be written, or exists.
+            ValueError: it is the source.
+        """
+        if self.target == STANDARD:
+            if sys.stdout.isatty():
+                raise ValueError("standard output is a terminal: send it to a file or a program")
+            return
+        if self.mirrored:
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(self.target)
+        if not self.target.exists():
+            return
+        if self.source.exists() and self.target.samefile(self.source):
+            raise ValueError(f"{self.target} is the input: name another output with -o")
+        if not overwrite:
+            raise FileExistsError(f"{self.target} exists; give --overwrite to replace it")
+
+
+@dataclass
+class Plan:
+    """What a command line asks for.
+
+    Attributes:
+        tasks: the files.
+        is_job: whether several files or a folder were asked for, not a single file.
+        failed: what cannot even be begun, with the reason.
+    """
+
+    tasks: list[Task] = field(default_factory=list)
+    is_job: bool = False
+    failed: list[tuple[Path, Exception]] = field(default_factory=list)
+
+
+def plan(
+    inputs: Sequence[Path],
+    output: Path | None,
+    *,
+    suffixes: Collection[str],
+    new_suffix: str,
+    what: str,
+) -> Plan:
+    """Find the files that are meant, and a place for each result.
+
+    Args:
+        inputs: files, folders (searched to the bottom, without what is hidden), or ``-`` alone.
+        output: file, folder, or ``-``; ``None`` puts results beside their sources, and that of
+            standard input on standard output.
+        suffixes: of the files to take from folders, in lower case, with dot.
+        new_suffix: of the results.
+        what: name of such a file in messages.
+
+    Raises:
+        typer.BadParameter: inputs and output do not go together.
+        ValueError: the folders hold no such file.
+    """
+    result = Plan(is_job=len(inputs) > 1 or inputs[0].is_dir())
+    if not result.is_job:
+        result.tasks = [_single(inputs[0], output, new_suffix)]
+        return result
+    if STANDARD in inputs or output == STANDARD:
+        raise typer.BadParameter("- (standard input or output) is for one file, not for several")
+    if output is not None and output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"-o must name a folder for several files, {output} is a file")
+    owners: dict[Path, Path] = {}
+    for root in inputs:
+        files = _files_in(root, suffixes, result) if root.is_dir() else [root]
+        for source in files:
+            place = source.relative_to(root) if root.is_dir() else Path(source.name)
+            target = (source if output is None else output / place).with_suffix(new_suffix)
+            if target in owners:
+                error = ValueError(f"its result {target} is also that of {owners[target]}")
+                result.failed.append((source, error))
+                continue
+            owners[target] = source
+            result.tasks.append(Task(source, target, mirrored=output is not None))
+    if not result.tasks and not result.failed:
+        folders = ", ".join(map(str, inputs))
+        raise ValueError(f"there is no {what} in {folders}")
+    return result
+
+
+def _single(source: Path, output: Path | None, new_suffix: str) -> Task:
+    if output is None:
+        return Task(source, STANDARD if source == STANDARD else source.with_suffix(new_suffix))
+    if output.is_dir() and source != STANDARD:
+        output = output / Path(source.name).with_suffix(new_suffix)
+    return Task(source, output)
+
+
+def _files_in(folder: Path, suffixes: Collection[str], result: Plan) -> list[Path]:
+    found = []
+
+    def note(error: OSError) -> None:
+        result.failed.append((Path(error.filename), error))
+
+    for place, folders, names in os.walk(folder, onerror=note):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            Path(place, name)
+            for name in sorted(names)
+            if Path(name).suffix.lower() in suffixes and not name.startswith(".")
+        ]
+    return found
+
+
+def read_input(path: Path) -> bytes:
+    """The content of a file, or of standard input."""
+    return sys.stdin.buffer.read() if path == STANDARD else path.read_bytes()
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file at once or not at all, or to standard output."""
+    if path == STANDARD:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    from compressai._files import atomic_write
+
+    with atomic_write(path) as unfinished:
+        unfinished.write_bytes(content)
