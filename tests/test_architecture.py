@@ -26,7 +26,12 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"latent_codecs"}),
     frozenset({"datasets", "losses", "models", "optimizers", "transforms"}),
     frozenset({"zoo"}),
-    frozenset({"bitstream", "checkpoint", "convert", "inference", "training", "weights"}),
+    frozenset(
+        {
+            *("bitstream", "checkpoint", "convert", "evaluation", "inference", "training"),
+            *("utils", "weights"),
+        }
+    ),
     frozenset({"cli"}),
 )
 # The package itself gathers all up to the zoo, and `load` of the checkpoints when asked for.

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""How good a codec is: pictures through codecs, rates of real files, metrics, curves, deltas.
+
+``compressai eval``, ``compressai plot`` and the programs of ``compressai.utils`` are made of this.
+"""
+
+from __future__ import annotations
+
+from compressai.evaluation.bjontegaard import bd_psnr, bd_rate
+from compressai.evaluation.codecs import CODECS, Coded, ImageCodec, PillowCodec, find_codec
+from compressai.evaluation.evaluate import evaluate, evaluate_picture
+from compressai.evaluation.metrics import (
+    LPIPS,
+    METRICS,
+    MS_SSIM,
+    PSNR,
+    compute_metrics,
+    lpips,
+    ms_ssim,
+    psnr,
+)
+from compressai.evaluation.model import ModelCodec
+from compressai.evaluation.pictures import find_pictures
+from compressai.evaluation.results import BdRate, EmbeddedPicture, Evaluation, Point
+
+__all__ = [
+    "CODECS",
+    "LPIPS",
+    "METRICS",
+    "MS_SSIM",
+    "PSNR",
+    "BdRate",
+    "Coded",
+    "EmbeddedPicture",
+    "Evaluation",
+    "ImageCodec",
+    "ModelCodec",
+    "PillowCodec",
+    "Point",
+    "bd_psnr",
+    "bd_rate",
+    "compute_metrics",
+    "evaluate",
+    "evaluate_picture",
+    "find_codec",
+    "find_pictures",
+    "lpips",
+    "ms_ssim",
+    "psnr",
+]

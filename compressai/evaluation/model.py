@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Learned models as codecs: what is counted are the bytes of whole ``.cai`` files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image
+from torch import nn
+
+from compressai.bitstream import CodedPicture, decode_picture, encode_picture, read_picture
+from compressai.evaluation.codecs import Coded, ImageCodec
+
+__all__ = ["ModelCodec"]
+
+
+class ModelCodec(ImageCodec):
+    """A learned model, with one network for each point of its curve.
+
+    Args:
+        model: what the files call the model, such as its name in the zoo.
+        nets: networks with tables, in evaluation mode, by quality. A quality is a number, which
+            the files hold, or any other label, such as the name of a checkpoint. Of a model of
+            variable rate, the same network may stand for several qualities from 1 to 8.
+        metric: what the weights were trained for.
+        random_weights: the weights are of no training.
+        name: how the evaluation calls it; ``model`` by default.
+
+    Raises:
+        ValueError: there are no networks.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        nets: Mapping[Any, nn.Module],
+        *,
+        metric: str | None = None,
+        random_weights: bool = False,
+        name: str | None = None,
+    ) -> None:
+        if not nets:
+            raise ValueError(f"nets must have a network for each quality of {model}, got none")
+        self.name = name or model
+        self.description = f"{model}, bytes of .cai files"
+        if metric is not None:
+            self.description += f", trained for {metric}"
+        if random_weights:
+            self.description += ", RANDOM weights"
+        self.qualities = tuple(nets)
+        self._model = model
+        self._nets = dict(nets)
+        self._metric = metric
+        self._random_weights = random_weights
+
+    def code(self, image: Image.Image, quality: Any) -> Coded:
+        if quality not in self._nets:
+            raise ValueError(
+                f"quality of {self.name} must be one of {list(self._nets)}, got {quality!r}"
+            )
+        net = self._nets[quality]
+        picture = read_picture(image)
+        start = time.perf_counter()
+        content = encode_picture(
+            net,
+            picture,
+            model=self._model,
+            quality=quality if isinstance(quality, int) else None,
+            metric=self._metric,
+            random_weights=self._random_weights,
+        ).to_bytes()
+        between = time.perf_counter()
+        # From here on only the bytes count.
+        decoded = decode_picture(net, CodedPicture.from_bytes(content)).to_image().convert("RGB")
+        end = time.perf_counter()
+        return Coded(content, decoded, between - start, end - between)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Rate-distortion plots, drawn by matplotlib (extra ``plot``)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from compressai._files import atomic_write
+from compressai.evaluation._extras import require
+from compressai.evaluation.metrics import LPIPS, MS_SSIM, PSNR
+
+__all__ = ["PlotCurve", "close_up", "curves_of", "draw_curves", "read_curves", "save_plot"]
+
+_LABELS = {PSNR: "PSNR (dB)", MS_SSIM: "MS-SSIM (dB)", LPIPS: "LPIPS (lower is better)"}
+_SUFFIXES = (".png", ".svg", ".pdf")
+# Codecs that are drawn dashed: what others are compared with.
+_CLASSICAL = re.compile(r"hm|vtm|jpeg|jpeg2000|jxl|webp|bpg|av1|avif")
+
+
+@dataclass(frozen=True)
+class PlotCurve:
+    """A curve to draw.
+
+    Attributes:
+        name: for the legend.
+        rates, values: the points.
+    """
+
+    name: str
+    rates: list[float]
+    values: list[float]
+
+    @property
+    def is_classical(self) -> bool:
+        """Whether one of the words of its name is a classical codec's."""
+        words = re.split(r"[^a-z0-9]+", self.name.lower())
+        return any(_CLASSICAL.fullmatch(word) for word in words)
+
+
+def curves_of(
+    curves: Sequence[Mapping[str, Any]], metric: str, rate: str = "bpp"
+) -> list[PlotCurve]:
+    """Points of one metric.
+
+    Args:
+        curves: ``name`` and ``results`` of each, see :meth:`Evaluation.curves`.
+        metric: key of the results. Of MS-SSIM ``v``, what is drawn is ``-10 log10(1 - v)``.
+        rate: key of the horizontal axis.
+
+    Returns:
+        The curves; points without a finite value, such as those without loss, are left out.
+
+    Raises:
+        ValueError: a curve has no such rate or metric; names those that it has.
+    """
+    chosen = []
+    for curve in curves:
+        results = curve["results"]
+        for key in (rate, metric):
+            if not isinstance(results.get(key), list):
+                known = [k for k, v in results.items() if isinstance(v, list)]
+                raise ValueError(
+                    f"{curve['name']} has no values of {key!r}, only of {', '.join(known)}"
+                )
+        values = [_shown(metric, value) for value in results[metric]]
+        points = [(r, v) for r, v in zip(results[rate], values) if v is not None]
+        chosen.append(PlotCurve(curve["name"], [r for r, _ in points], [v for _, v in points]))
+    return chosen
+
+
+def _shown(metric: str, value: float | None) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    if "ms-ssim" not in metric:
+        return value
+    return -10 * math.log10(1 - value) if value < 1 else None
+
+
+def read_curves(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Curves in a file of results.
+
+    Args:
+        path: JSON of ``compressai eval``, or of the programs in ``compressai.utils``.
+
+    Returns:
+        ``name`` and ``results`` of each.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds something else.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold an object with results, got {type(content).__name__}")
+    curves = content.get("curves", [content])
+    default = path.name.partition(".")[0]
+    return [
+        {"name": curve.get("name", default), "results": curve.get("results", curve)}
+        for curve in curves
+    ]
+
+
+def close_up(
+    curves: Sequence[PlotCurve], names: Collection[str]
+) -> tuple[float, float, float, float] | None:
+    """Ends of the axes that show some curves large, and what of the others is near them.
+
+    Args:
+        curves: all curves.
+        names: of those to look at.
+
+    Returns:
+        ``(xmin, xmax, ymin, ymax)``, or ``None`` if they have no points.
+    """
+    rates = [rate for curve in curves if curve.name in names for rate in curve.rates]
+    if not rates:
+        return None
+    right = 1.5 * max(rates)
+    values = [v for curve in curves for r, v in zip(curve.rates, curve.values) if r <= right]
+    margin = 0.04 * (max(values) - min(values)) or 1.0
+    return 0.0, right, min(values) - margin, max(values) + margin
+
+
+def draw_curves(
+    curves: Sequence[PlotCurve],
+    ylabel: str,
+    *,
+    title: str | None = None,
+    xlabel: str = "rate (bits per pixel)",
+    figsize: Sequence[float] = (9, 6),
+    limits: Sequence[float] | None = None,
+) -> Any:
+    """Draw curves, those of classical codecs dashed.
+
+    Args:
+        curves: what to draw.
+        ylabel, xlabel, title: texts.
+        figsize: width and height in inches.
+        limits: ends of the axes, ``(xmin, xmax, ymin, ymax)``.
+
+    Returns:
+        A figure of matplotlib.
+
+    Raises:
+        ImportError: the extra ``plot`` is not installed.
+    """
+    figure = require("matplotlib.figure", "plot", "a plot").Figure(figsize=figsize)
+    axes = figure.add_subplot()
+    for curve in curves:
+        style = {"linestyle": "--"} if curve.is_classical else {"linewidth": 2.2, "zorder": 3}
+        axes.plot(curve.rates, curve.values, marker=".", label=curve.name, **style)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.4)
+    if title:
+        axes.set_title(title)
+    if limits is not None:
+        axes.axis(tuple(limits))
+    axes.legend(loc="best" if "lower" in ylabel else "lower right")
+    figure.tight_layout()
+    return figure
+
+
+def save_plot(
+    curves: Sequence[PlotCurve],
+    metric: str,
+    target: str | os.PathLike[str] | IO[bytes],
+    *,
+    title: str | None = None,
+    figsize: Sequence[float] = (9, 6),
+    limits: Sequence[float] | None = None,
+    format: str | None = None,
+) -> None:
+    """Draw curves into a file.
+
+    Args:
+        curves: see :func:`curves_of`.
+        metric: what the values are, for the axis.
+        target: path, whose suffix is the format, or a binary file with ``format``.
+        title, figsize, limits: see :func:`draw_curves`.
+        format: ``png``, ``svg`` or ``pdf``.
+
+    Raises:
+        ImportError: the extra ``plot`` is not installed.
+        ValueError: unknown suffix.
+    """
+    label = _LABELS.get(metric, metric)
+    if not isinstance(target, (str, os.PathLike)):
+        draw_curves(curves, label, title=title, figsize=figsize, limits=limits).savefig(
+            target, format=format, dpi=150
+        )
+        return
+    suffix = Path(target).suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise ValueError(
+            f"{os.fspath(target)}: the suffix must be one of {' '.join(_SUFFIXES)}, got {suffix!r}"
+        )
+    figure = draw_curves(curves, label, title=title, figsize=figsize, limits=limits)
+    with atomic_write(target) as unfinished:
+        figure.savefig(unfinished, format=suffix[1:], dpi=150)

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""What an evaluation found, and the forms that it can take: text, JSON, CSV, plot, page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import statistics
+from collections.abc import Hashable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from compressai._files import atomic_write
+from compressai.evaluation._text import format_table
+from compressai.evaluation.bjontegaard import bd_rate
+from compressai.evaluation.metrics import LPIPS, MS_SSIM, PSNR
+from compressai.version import __version__
+
+__all__ = ["BdRate", "EmbeddedPicture", "Evaluation", "Point"]
+
+AVERAGE = "average curve"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One picture through one codec at one quality.
+
+    Attributes:
+        image, codec, quality: what was coded, by what, at which setting.
+        width, height: size in pixels.
+        bytes: length of the coded file.
+        psnr: decibels, infinite if nothing was lost.
+        ms_ssim: similarity up to 1, or ``None`` if the picture is too small for it.
+        lpips: perceptual distance, or ``None`` if it was not asked for.
+        encode_seconds, decode_seconds: wall clock, of one run.
+    """
+
+    image: str
+    codec: str
+    quality: Any
+    width: int
+    height: int
+    bytes: int
+    psnr: float
+    ms_ssim: float | None
+    lpips: float | None
+    encode_seconds: float
+    decode_seconds: float
+
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel of the whole file."""
+        return 8 * self.bytes / (self.width * self.height)
+
+
+@dataclass(frozen=True)
+class EmbeddedPicture:
+    """A picture for a page.
+
+    Attributes:
+        media_type: such as ``image/png``.
+        content: the file.
+    """
+
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class BdRate:
+    """A Bjøntegaard delta rate of PSNR.
+
+    Attributes:
+        image: which picture, or ``"average curve"``.
+        codec, anchor: what is compared with what.
+        percent: bits more (or, below 0, less) than the anchor, or ``None``.
+        problem: why there is no figure.
+    """
+
+    image: str
+    codec: str
+    anchor: str
+    percent: float | None
+    problem: str | None = None
+
+
+@dataclass
+class Evaluation:
+    """The figures of an evaluation, which shows itself: ``print`` it, or call a ``to_`` method.
+
+    Attributes:
+        tested, against: names of the codecs under test and of those to compare with.
+        descriptions: what each codec is.
+        points: one for each picture, codec and quality.
+        pictures: if they were kept, originals under ``(image, None, None)`` and decoded ones under
+            ``(image, codec, quality)``.
+    """
+
+    tested: list[str]
+    against: list[str]
+    descriptions: dict[str, str]
+    points: list[Point] = field(default_factory=list)
+    pictures: dict[tuple[str, str | None, Hashable], EmbeddedPicture] = field(
+        default_factory=dict, repr=False
+    )
+
+    @property
+    def images(self) -> list[str]:
+        """Names of the pictures."""
+        return list(dict.fromkeys(point.image for point in self.points))
+
+    def curve(self, codec: str, image: str | None = None) -> list[Point]:
+        """Points of a codec and a picture, or of all pictures."""
+        return [p for p in self.points if p.codec == codec and image in (None, p.image)]
+
+    def curves(self) -> list[dict[str, Any]]:
+        """Curves of averages over the pictures, in CompressAI's form.
+
+        Returns:
+            For each codec ``name``, ``description`` and ``results``: lists with a value for each
+            quality of ``quality``, ``bpp``, ``psnr-rgb``, ``ms-ssim-rgb`` and ``lpips`` (where
+            there are any), ``encoding_time`` and ``decoding_time`` (seconds).
+        """
+        return [
+            {
+                "name": codec,
+                "description": self.descriptions[codec],
+                "results": self._averages(codec),
+            }
+            for codec in [*self.tested, *self.against]
+        ]
+
+    def _averages(self, codec: str) -> dict[str, list[Any]]:
+        groups: dict[Any, list[Point]] = {}
+        for point in self.curve(codec):
+            groups.setdefault(point.quality, []).append(point)
+        values = {
+            "bpp": "bpp",
+            PSNR: "psnr",
+            MS_SSIM: "ms_ssim",
+            LPIPS: "lpips",
+            "encoding_time": "encode_seconds",
+            "decoding_time": "decode_seconds",
+        }
+        results: dict[str, list[Any]] = {"quality": list(groups)}
+        for key, name in values.items():
+            columns = [[getattr(point, name) for point in group] for group in groups.values()]
+            if not any(value is None for column in columns for value in column):
+                results[key] = [statistics.fmean(column) for column in columns]
+        return results
+
+    def bd_rates(self) -> list[BdRate]:
+        """Every tested codec against every other one: of each picture, and of the averages."""
+        rates = []
+        for codec in self.tested:
+            for anchor in self.against:
+                for image in self.images:
+                    pair = [
+                        [(p.bpp, p.psnr) for p in self.curve(name, image)]
+                        for name in (anchor, codec)
+                    ]
+                    rates.append(_bd_rate(image, codec, anchor, *pair))
+                averages = [self._averages(name) for name in (anchor, codec)]
+                pair = [list(zip(average["bpp"], average[PSNR])) for average in averages]
+                rates.append(_bd_rate(AVERAGE, codec, anchor, *pair))
+        return rates
+
+    def mean_bd_rate(self, codec: str, anchor: str) -> float | None:
+        """Mean of the delta rates of the pictures that have one, in percent; ``None`` without."""
+        percents = [
+            rate.percent
+            for rate in self.bd_rates()
+            if (rate.codec, rate.anchor) == (codec, anchor)
+            and rate.image != AVERAGE
+            and rate.percent is not None
+        ]
+        return statistics.fmean(percents) if percents else None
+
+    def __str__(self) -> str:
+        return "\n\n".join(filter(None, (self._curve_table(), self._bd_table())))
+
+    def _curve_table(self) -> str:
+        rows = []
+        for curve in self.curves():
+            results = curve["results"]
+            for i, quality in enumerate(results["quality"]):
+                value = {key: values[i] for key, values in results.items()}
+                rows.append(
+                    [
+                        curve["name"] if i == 0 else "",
+                        str(quality),
+                        f"{value['bpp']:.3f}",
+                        f"{value[PSNR]:.2f}",
+                        _number(value.get(MS_SSIM), ".4f"),
+                        _number(value.get(LPIPS), ".4f"),
+                        f"{1000 * value['encoding_time']:.0f}",
+                        f"{1000 * value['decoding_time']:.0f}",
+                    ]
+                )
+        header = ["codec", "quality", "bpp", "PSNR", "MS-SSIM", "LPIPS", "enc. ms", "dec. ms"]
+        if all(row[5] == "" for row in rows):
+            header, rows = (  # type: ignore[assignment]
+                [*header[:5], *header[6:]],
+                [[*row[:5], *row[6:]] for row in rows],
+            )
+        count = len(self.images)
+        title = self.images[0] if count == 1 else f"averages of {count} pictures"
+        return format_table(title, header, rows)
+
+    def _bd_table(self) -> str:
+        if not self.against:
+            return ""
+        rates = {(r.codec, r.image, r.anchor): r for r in self.bd_rates()}
+        rows, notes = [], []
+        for codec in self.tested:
+            for image in [*self.images, AVERAGE]:
+                if image == AVERAGE and len(self.images) == 1:
+                    continue
+                cells = []
+                for anchor in self.against:
+                    rate = rates[codec, image, anchor]
+                    cells.append("-" if rate.percent is None else f"{rate.percent:+.1f} %")
+                    if rate.problem:
+                        notes.append(f"{image}, {codec} against {anchor}: {rate.problem}")
+                rows.append([codec, image, *cells])
+            if len(self.images) > 1:
+                means = [self.mean_bd_rate(codec, anchor) for anchor in self.against]
+                rows.append([codec, "mean of pictures", *(_number(m, "+.1f", " %") for m in means)])
+        title = "BD-rate (PSNR), bits more than"
+        table = format_table(title, ["codec", "picture", *self.against], rows)
+        return "\n".join([table, *(f"- {note}" for note in notes)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures as plain data, without pictures. PSNR without loss is ``None``."""
+        return {
+            "compressai": __version__,
+            "tested": self.tested,
+            "against": self.against,
+            "curves": [_finite(curve) for curve in self.curves()],
+            "bd_rates": [asdict(rate) for rate in self.bd_rates()],
+            "points": [_finite({**asdict(p), "bpp": p.bpp}) for p in self.points],
+        }
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """:meth:`to_dict` as JSON, which ``compressai plot`` reads.
+
+        Args:
+            path: also write it into this file.
+
+        Returns:
+            The text.
+        """
+        return _written(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", path)
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """A line for each point, after a line of names.
+
+        Args:
+            path: also write it into this file.
+
+        Returns:
+            The text.
+        """
+        buffer = io.StringIO()
+        names = [*Point.__dataclass_fields__, "bpp"]
+        writer = csv.DictWriter(buffer, names, lineterminator="\n")
+        writer.writeheader()
+        for point in self.points:
+            writer.writerow({**asdict(point), "bpp": point.bpp})
+        return _written(buffer.getvalue(), path)
+
+    def plot(self, path: str | os.PathLike[str], metric: str = PSNR) -> None:
+        """Draw the curves of averages, around those under test.
+
+        Args:
+            path: file to write; its suffix (``.png``, ``.svg``, ``.pdf``) is the format.
+            metric: ``psnr-rgb``, ``ms-ssim-rgb`` or ``lpips``.
+
+        Raises:
+            ImportError: the extra ``plot`` is not installed.
+            ValueError: there are no values of this metric, or an unknown suffix.
+        """
+        from compressai.evaluation.plot import close_up, curves_of, save_plot
+
+        curves = curves_of(self.curves(), metric)
+        save_plot(curves, metric, path, limits=close_up(curves, self.tested))
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write a page with figures, curves, and the pictures side by side with a slider.
+
+        The page needs no other file and no network. Codecs to compare with are shown at the
+        setting whose file is nearest in size to that of each point under test. JPEG, WebP and AVIF
+        files are embedded as they are, other pictures as decoded, without loss.
+
+        Args:
+            path: file to write.
+
+        Raises:
+            ImportError: the extra ``plot`` is not installed.
+            ValueError: the pictures were not kept.
+        """
+        from compressai.evaluation.page import save_page
+
+        save_page(self, path)
+
+
+def _bd_rate(
+    image: str,
+    codec: str,
+    anchor: str,
+    anchor_curve: list[tuple[float, float]],
+    curve: list[tuple[float, float]],
+) -> BdRate:
+    finite = [[p for p in points if math.isfinite(p[1])] for points in (anchor_curve, curve)]
+    try:
+        return BdRate(image, codec, anchor, bd_rate(*finite))
+    except ValueError as error:
+        return BdRate(image, codec, anchor, None, str(error))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return "" if value is None else f"{value:{form}}{unit}"
+
+
+def _written(text: str, path: str | os.PathLike[str] | None) -> str:
+    if path is not None:
+        with atomic_write(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+    return text
