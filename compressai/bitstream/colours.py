@@ -44,8 +44,8 @@ def to_rgb(image: Image.Image, notes: list[str]) -> tuple[Tensor, Image.Image | 
         image = _apply_profile(image, profile, notes)
     if image.mode == "CMYK":
         notes.append("CMYK without a usable colour profile is converted to RGB by rule of thumb")
-    rgb = np.asarray(image.convert("RGB"), dtype=np.float32)
-    pixels = torch.from_numpy(rgb / np.float32(255)).permute(2, 0, 1).contiguous()
+    samples = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    pixels = samples.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
     return pixels, alpha, grey
 
 

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """The ``.cai`` file: a coded picture and all that is needed to know about it.
 
-Layout, version 1, little-endian. ``text`` is one byte of length and printable UTF-8; ``varint`` is
+Layout, version 2, little-endian. ``text`` is one byte of length and printable UTF-8; ``varint`` is
 LEB128, seven bits a byte, lowest first, below 2**40.
 
 ===========  ==========================================================================
 bytes        field
 ===========  ==========================================================================
 4            magic ``93 43 41 49`` (``\\x93CAI``)
-1            version, 1
-1            flags: bit 0 = random weights (no trained ones were at hand); the others are
+1            version, 2
+1            flags: bit 0 = random weights (no trained ones were at hand); bit 1 =
+             sync-safe strings; bit 2 = each tile has a hash of its latent; the others are
              0, and a reader refuses a file with a flag that it does not know
-2            length of the rest of the header, H
+4            length of the rest of the header, without its checksum, H
 text         model: a name of ``compressai.zoo``, of the registry, or ``module.Class``
 1            quality, 0 = not one of the zoo's (weights from a checkpoint)
 1            metric: 0 = mse, 1 = ms-ssim, 255 = unknown
@@ -19,19 +20,38 @@ text         model: a name of ``compressai.zoo``, of the registry, or ``module.C
 varint       width of the picture
 varint       height of the picture
 text         colour mode of the picture, one of ``L``, ``LA``, ``RGB``, ``RGBA``
-tree         ``shape`` as the model's ``compress`` gave it, see below
+text         colour mode that the source had, as Pillow calls it, such as ``CMYK``
+varint       side of a tile, 0 = the picture is one tile
+varint       pixels that neighbouring tiles share, at most half of the side
+varint       number of sections, then for each one a byte of kind and a varint of length:
+             kind 0 = tile, 1 = alpha plane, 2 = ICC profile, 3 = EXIF; readers refuse
+             other kinds below 128 and skip those above
 (to H)       for later use: writers leave it out, readers skip it
-varint       number of coding steps, then for each step a varint of length and the bytes
-varint       length of the alpha plane, then the plane as an 8-bit greyscale PNG; the
-             length is 0 if, and only if, the colour mode has no ``A``
-4            CRC-32 (zlib) of all bytes before
+4            CRC-32C of all bytes before
 ===========  ==========================================================================
 
-A tree is a byte of kind, a varint of count, and its items: kind 0, sizes (varints); kind 1, a list
-of trees; kind 2, a dict of texts and trees. Trees are at most five deep.
+Then come the sections, in that order, each followed by the CRC-32C of its bytes, and nothing else.
 
-The network got the picture in the upper left corner of one whose sides are the next multiples of
-what the model asks for (``downsampling_factor``, else 64).
+- The tiles are first, row by row, as many as :class:`compressai.bitstream.Tiling` says.
+- The alpha plane is an 8-bit greyscale PNG. It is there if, and only if, the colour mode has ``A``.
+- The ICC profile tells what the colours mean; without one they are sRGB.
+- EXIF is as in a JPEG file, with or without ``Exif\\0\\0`` in front.
+
+A tile is
+
+===========  ==========================================================================
+bytes        field
+===========  ==========================================================================
+8            hash of the latent, if flag 2 is set: the first bytes of the SHA-256 of
+             ``y_hat``, see :func:`compressai.bitstream.hash_latent`
+varint       number of strings, then a varint of length for each one
+(the rest)   the strings: the last one that the model gave is first, because that is the
+             one without which no other can be decoded (the hyper latent); then the others
+===========  ==========================================================================
+
+The network got the pixels of a tile in the upper left corner of a picture whose sides are the next
+multiples of what the model asks for (``downsampling_factor``, else 64). The sizes of the latents
+follow from that.
 
 This module knows bytes only; colours and models are next door. Whatever a file holds, reading it
 takes time and memory in proportion to its length, and ends in a :class:`CodedPicture` or a
@@ -41,26 +61,54 @@ takes time and memory in proportion to its length, and ends in a :class:`CodedPi
 from __future__ import annotations
 
 import struct
-import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compressai.bitstream.errors import DamagedFileError, UnsupportedFileError
+import google_crc32c
 
-__all__ = ["COLOUR_MODES", "MAGIC", "VERSION", "CodedPicture"]
+from compressai.bitstream._fields import MAX_VARINT, FieldReader, text, varint
+from compressai.bitstream.errors import (
+    ChecksumError,
+    DamagedFileError,
+    ImpossibleHeaderError,
+    NotACodedPictureError,
+    TruncatedFileError,
+    UnsupportedVersionError,
+)
+from compressai.bitstream.tiling import Tiling
+from compressai.bitstream.version1 import read_version_1
+
+__all__ = ["COLOUR_MODES", "MAGIC", "VERSION", "CodedPicture", "CodedTile"]
 
 MAGIC = b"\x93CAI"
-VERSION = 1
+VERSION = 2
 COLOUR_MODES = ("L", "LA", "RGB", "RGBA")
 
 _METRICS = {"mse": 0, "ms-ssim": 1, None: 255}
-_RANDOM_WEIGHTS = 1
-_FIXED = struct.Struct("<4sBBH")
+_RANDOM_WEIGHTS, _SYNC_SAFE, _HASHES = 1, 2, 4
+_TILE, _ALPHA, _ICC, _EXIF = range(4)
+_OPTIONAL = 128
+_FIXED = struct.Struct("<4sBBI")
 _CRC = struct.Struct("<I")
-# Larger numbers can only come from damage: sides, counts and lengths all stay below.
-_MAX_VARINT = 2**40
-_MAX_DEPTH = 4
+_HASH_BYTES = 8
+# A damaged flag that turns a few bytes into millions of empty strings must not cost memory.
+_MAX_STRINGS = 2**16
+
+
+@dataclass(frozen=True)
+class CodedTile:
+    """The strings of one tile.
+
+    Attributes:
+        strings: one for each coding step, as ``compress`` of the model gave them.
+        y_hat_hash: 8 bytes, see :func:`compressai.bitstream.hash_latent`; empty if there is none.
+        damage: what is wrong with it, in a file that was read with ``best_effort``. Its
+            ``strings`` are then those that are there, the last one still last, and may be wrong.
+    """
+
+    strings: tuple[bytes, ...]
+    y_hat_hash: bytes = b""
+    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,9 +123,16 @@ class CodedPicture:
         fingerprint: 8 bytes that identify the weights.
         width, height: size of the picture in pixels.
         mode: colour mode of the picture, one of :data:`COLOUR_MODES`.
-        shape: sizes of the latents, as ``compress`` of the model gave them.
-        strings: the strings of one picture, one for each coding step.
+        tiles: the coded tiles, row by row; one if the picture is not tiled.
+        tile_size, tile_overlap: see :class:`~compressai.bitstream.Tiling`; 0 if not tiled.
+        sync_safe: the strings are those of ``compress(..., sync_safe=True)``.
+        source_mode: colour mode of the picture's source, as Pillow calls it; empty if unknown.
         alpha: the alpha plane as a PNG file, empty if there is none.
+        icc: ICC profile of the colours, empty for sRGB.
+        exif: EXIF metadata, empty if there are none.
+        version: of the format; only 2 can be written.
+        shape: sizes of the latents as the model gave them, in files of version 1; else ``None``.
+        damage: what else was wrong, in a file that was read with ``best_effort``.
     """
 
     model: str
@@ -88,9 +143,27 @@ class CodedPicture:
     width: int
     height: int
     mode: str
-    shape: Any
-    strings: tuple[bytes, ...]
+    tiles: tuple[CodedTile, ...]
+    tile_size: int = 0
+    tile_overlap: int = 0
+    sync_safe: bool = False
+    source_mode: str = ""
     alpha: bytes = b""
+    icc: bytes = b""
+    exif: bytes = b""
+    version: int = VERSION
+    shape: Any = None
+    damage: tuple[str, ...] = ()
+
+    @property
+    def strings(self) -> tuple[bytes, ...]:
+        """The strings of all tiles, one tile after the other."""
+        return tuple(string for tile in self.tiles for string in tile.strings)
+
+    @property
+    def tiling(self) -> Tiling:
+        """Where the tiles are."""
+        return Tiling(self.width, self.height, self.tile_size, self.tile_overlap)
 
     def to_bytes(self) -> bytes:
         """The file's content.
@@ -99,96 +172,254 @@ class CodedPicture:
             ValueError: a field does not fit the format.
         """
         _check_fields(self)
+        with_hash = bool(self.tiles[0].y_hat_hash)
+        sections = [(_TILE, _tile_bytes(tile, with_hash)) for tile in self.tiles]
+        others = ((_ALPHA, self.alpha), (_ICC, self.icc), (_EXIF, self.exif))
+        sections += [(kind, content) for kind, content in others if content]
         header = b"".join(
             (
-                _text(self.model),
+                text(self.model),
                 bytes((self.quality or 0, _METRICS[self.metric])),
                 self.fingerprint,
-                _varint(self.width),
-                _varint(self.height),
-                _text(self.mode),
-                _tree(self.shape),
+                varint(self.width),
+                varint(self.height),
+                text(self.mode),
+                text(self.source_mode),
+                varint(self.tile_size),
+                varint(self.tile_overlap),
+                varint(len(sections)),
+                *(bytes((kind,)) + varint(len(content)) for kind, content in sections),
             )
         )
-        if len(header) >= 2**16:
-            raise ValueError(f"shape must fit into 65535 bytes of header, got {len(header)}")
-        flags = _RANDOM_WEIGHTS if self.random_weights else 0
-        parts = [_FIXED.pack(MAGIC, VERSION, flags, len(header)), header]
-        parts.append(_varint(len(self.strings)))
-        for section in (*self.strings, self.alpha):
-            parts += (_varint(len(section)), section)
-        content = b"".join(parts)
-        return content + _CRC.pack(zlib.crc32(content))
+        flags = _RANDOM_WEIGHTS * self.random_weights | _SYNC_SAFE * self.sync_safe
+        head = _FIXED.pack(MAGIC, VERSION, flags | _HASHES * with_hash, len(header)) + header
+        parts = [head, _checksum(head)]
+        for _, content in sections:
+            parts += (content, _checksum(content))
+        return b"".join(parts)
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> CodedPicture:
+    def from_bytes(cls, content: bytes, *, best_effort: bool = False) -> CodedPicture:
         """Read a file's content.
+
+        Args:
+            content: the whole file.
+            best_effort: go on where a section is damaged or missing, if the header is intact; what
+                is wrong is then told by ``damage`` of the tiles and of the picture. (Version 1
+                has one checksum for all: what its header says may be wrong, too.)
 
         Raises:
             UnsupportedFileError: no ``.cai`` file, or of a later version.
             DamagedFileError: truncated or changed.
         """
         if not content:
-            raise DamagedFileError("the file is empty")
+            raise TruncatedFileError("the file is empty")
         if content[:4] != MAGIC[: len(content)]:
-            raise UnsupportedFileError(
+            raise NotACodedPictureError(
                 f"this is no .cai file: it starts with {bytes(content[:4])!r}, not {MAGIC!r}"
             )
-        if len(content) < _FIXED.size + _CRC.size:
-            raise DamagedFileError(f"the file is truncated: it has only {len(content)} bytes")
-        _, version, flags, header_length = _FIXED.unpack_from(content)
-        if version != VERSION:
-            raise UnsupportedFileError(
-                f"the file has format version {version}, this program reads {VERSION}: update it"
+        if len(content) < 5:
+            raise TruncatedFileError(f"the file is truncated: it has only {len(content)} bytes")
+        if content[4] == 1:
+            fields = read_version_1(content, best_effort)
+            damage = fields.pop("damage")
+            tile = CodedTile(fields.pop("strings"), damage=damage)
+            return cls(tiles=(tile,), version=1, source_mode=fields["mode"], **fields)
+        if content[4] != VERSION:
+            raise UnsupportedVersionError(
+                f"the file has format version {content[4]}, this program reads 1 to {VERSION}: "
+                "update it"
             )
-        if zlib.crc32(content[: -_CRC.size]) != _CRC.unpack_from(content, len(content) - 4)[0]:
-            raise DamagedFileError(
-                "the file is truncated or was changed: its checksum does not match; get it again"
-            )
-        if flags & ~_RANDOM_WEIGHTS:
-            raise UnsupportedFileError(
+        return cls._read(content, best_effort)
+
+    @classmethod
+    def _read(cls, content: bytes, best_effort: bool) -> CodedPicture:
+        file = FieldReader(memoryview(content))
+        _, _, flags, header_length = _FIXED.unpack(file.take(_FIXED.size))
+        header = FieldReader(file.take(header_length))
+        _check_sum(file, content[: _FIXED.size + header_length], "the header")
+        if flags & ~(_RANDOM_WEIGHTS | _SYNC_SAFE | _HASHES):
+            raise UnsupportedVersionError(
                 f"the file uses features (flags {flags:#04x}) that this program does not know: "
                 "update it"
             )
-        return cls._parse(memoryview(content)[: -_CRC.size], flags, header_length)
-
-    @classmethod
-    def _parse(cls, content: memoryview, flags: int, header_length: int) -> CodedPicture:
-        body = _Reader(content[_FIXED.size :])
-        header = _Reader(body.take(header_length))
-        model = header.text()
-        quality, metric = header.take(2)
-        fingerprint = bytes(header.take(8))
-        width, height = header.varint(), header.varint()
-        mode = header.text()
-        shape = header.tree()
-        metrics = {code: name for name, code in _METRICS.items()}
-        if metric not in metrics or mode not in COLOUR_MODES or not width or not height:
-            raise DamagedFileError(
-                f"impossible header: metric {metric}, mode {mode!r}, size {width} x {height}"
-            )
-        strings = tuple(bytes(body.section()) for _ in range(body.varint()))
-        alpha = bytes(body.section())
-        if body.left:
-            raise DamagedFileError(f"{body.left} bytes too many at the end of the file")
-        if bool(alpha) != mode.endswith("A"):
-            raise DamagedFileError(f"mode {mode} and {len(alpha)} bytes of alpha plane contradict")
+        fields, directory = _read_header(header)
+        sections = _Sections(file, directory, best_effort)
+        tiles = [
+            _read_tile(*sections.next(), bool(flags & _HASHES), best_effort)
+            for kind, _ in directory
+            if kind == _TILE
+        ]
+        others = {_ALPHA: b"", _ICC: b"", _EXIF: b""}
+        damage = []
+        for kind, _ in directory[len(tiles) :]:
+            section, problem = sections.next()
+            if problem:
+                damage.append(problem)
+            elif kind < _OPTIONAL:
+                others[kind] = section
+        if file.left:
+            damage.append(f"{file.left} bytes too many at the end of the file; get it again")
+            if not best_effort:
+                raise DamagedFileError(damage[-1])
         return cls(
-            model=model,
-            quality=quality or None,
-            metric=metrics[metric],
             random_weights=bool(flags & _RANDOM_WEIGHTS),
-            fingerprint=fingerprint,
-            width=width,
-            height=height,
-            mode=mode,
-            shape=shape,
-            strings=strings,
-            alpha=alpha,
+            sync_safe=bool(flags & _SYNC_SAFE),
+            tiles=tuple(tiles),
+            alpha=others[_ALPHA],
+            icc=others[_ICC],
+            exif=others[_EXIF],
+            damage=tuple(damage),
+            **fields,
         )
 
 
+class _Sections:
+    """Takes the sections of a file one after the other, and checks their sums."""
+
+    def __init__(
+        self, file: FieldReader, directory: list[tuple[int, int]], best_effort: bool
+    ) -> None:
+        total = sum(length + _CRC.size for _, length in directory)
+        if total > file.left and not best_effort:
+            raise TruncatedFileError(
+                f"the file is truncated: {total} bytes are announced behind the header, "
+                f"{file.left} are there; get it again"
+            )
+        self._file = file
+        self._names = [
+            f"section {place} ({_NAMES.get(kind, f'kind {kind}')})"
+            for place, (kind, _) in enumerate(directory)
+        ]
+        self._lengths = [length for _, length in directory]
+        self._place = 0
+        self._best_effort = best_effort
+
+    def next(self) -> tuple[bytes, str]:
+        """The bytes of the next section as far as they are there, and what is wrong with it."""
+        name, length = self._names[self._place], self._lengths[self._place]
+        self._place += 1
+        if length + _CRC.size > self._file.left:
+            section = bytes(self._file.take(self._file.left))[:length]
+            return section, f"{name} is missing or cut: the file is truncated"
+        section = bytes(self._file.take(length))
+        try:
+            _check_sum(self._file, section, name)
+        except ChecksumError as error:
+            if not self._best_effort:
+                raise
+            return section, str(error)
+        return section, ""
+
+
+_NAMES = {_TILE: "a tile", _ALPHA: "the alpha plane", _ICC: "the ICC profile", _EXIF: "EXIF"}
+
+
+def _checksum(content: bytes) -> bytes:
+    return _CRC.pack(google_crc32c.value(content))
+
+
+def _check_sum(file: FieldReader, content: bytes, name: str) -> None:
+    if bytes(file.take(_CRC.size)) != _checksum(content):
+        raise ChecksumError(f"{name} was changed: its checksum does not match; get the file again")
+
+
+def _read_header(header: FieldReader) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """The fields of the header by name, and kind and length of each section."""
+    model = header.text()
+    quality, metric = header.byte(), header.byte()
+    fields: dict[str, Any] = {
+        "model": model,
+        "quality": quality or None,
+        "fingerprint": bytes(header.take(8)),
+        "width": header.varint(),
+        "height": header.varint(),
+        "mode": header.text(),
+        "source_mode": header.text(),
+        "tile_size": header.varint(),
+        "tile_overlap": header.varint(),
+    }
+    metrics = {code: name for name, code in _METRICS.items()}
+    width, height, mode = fields["width"], fields["height"], fields["mode"]
+    if metric not in metrics or mode not in COLOUR_MODES or not width or not height:
+        raise ImpossibleHeaderError(
+            f"impossible header: metric {metric}, mode {mode!r}, size {width} x {height}"
+        )
+    fields["metric"] = metrics[metric]
+    count = header.varint()
+    if 2 * count > header.left:
+        raise ImpossibleHeaderError(f"the table of {count} sections is impossibly large")
+    directory = [(header.byte(), header.varint()) for _ in range(count)]
+    _check_directory(fields, [kind for kind, _ in directory])
+    return fields, directory
+
+
+def _check_directory(fields: dict[str, Any], kinds: list[int]) -> None:
+    try:
+        tiling = Tiling(
+            fields["width"], fields["height"], fields["tile_size"], fields["tile_overlap"]
+        )
+    except ValueError as error:
+        raise ImpossibleHeaderError(f"impossible header: {error}") from error
+    tiles = kinds.count(_TILE)
+    if tiles != tiling.count or _TILE in kinds[tiles:]:
+        raise ImpossibleHeaderError(
+            f"a picture of {tiling.width} x {tiling.height} in tiles of {tiling.size} has "
+            f"{tiling.count} tiles before all else, the file has {tiles}"
+        )
+    for kind in kinds[tiles:]:
+        if kind < _OPTIONAL and kind not in _NAMES:
+            raise UnsupportedVersionError(
+                f"the file has a section of kind {kind}, which this program does not know: "
+                "update it"
+            )
+        if kind < _OPTIONAL and kinds.count(kind) > 1:
+            raise ImpossibleHeaderError(f"impossible header: {_NAMES[kind]} is there twice")
+    if (_ALPHA in kinds) != fields["mode"].endswith("A"):
+        raise ImpossibleHeaderError(
+            f"impossible header: mode {fields['mode']} and an alpha plane contradict each other"
+            if _ALPHA in kinds
+            else f"impossible header: mode {fields['mode']} needs an alpha plane"
+        )
+
+
+def _tile_bytes(tile: CodedTile, with_hash: bool) -> bytes:
+    strings = (*tile.strings[-1:], *tile.strings[:-1])
+    return b"".join(
+        (
+            tile.y_hat_hash if with_hash else b"",
+            varint(len(strings)),
+            *(varint(len(string)) for string in strings),
+            *strings,
+        )
+    )
+
+
+def _read_tile(section: bytes, damage: str, with_hash: bool, best_effort: bool) -> CodedTile:
+    """A tile; of a damaged one, the strings that are whole, if its own table makes sense."""
+    tile = FieldReader(memoryview(section))
+    strings: list[bytes] = []
+    y_hat_hash = b""
+    try:
+        if with_hash:
+            y_hat_hash = bytes(tile.take(_HASH_BYTES))
+        count = tile.varint()
+        if count > min(tile.left, _MAX_STRINGS):
+            raise ImpossibleHeaderError(f"a tile has {count} strings, which is impossible")
+        for length in [tile.varint() for _ in range(count)]:
+            strings.append(bytes(tile.take(length)))
+        if tile.left:
+            raise ImpossibleHeaderError(f"a tile has {tile.left} bytes more than its strings")
+    except DamagedFileError as error:
+        if not best_effort:
+            raise
+        damage = damage or str(error)
+    return CodedTile((*strings[1:], *strings[:1]), y_hat_hash, damage)
+
+
 def _check_fields(coded: CodedPicture) -> None:
+    if coded.version != VERSION:
+        raise ValueError(f"version must be {VERSION} to be written, got {coded.version}")
     if coded.metric not in _METRICS:
         raise ValueError(f"metric must be one of {list(_METRICS)}, got {coded.metric!r}")
     if coded.quality is not None and not 1 <= coded.quality <= 255:
@@ -197,95 +428,18 @@ def _check_fields(coded: CodedPicture) -> None:
         raise ValueError(f"mode must be one of {COLOUR_MODES}, got {coded.mode!r}")
     if bool(coded.alpha) != coded.mode.endswith("A"):
         raise ValueError(f"mode {coded.mode} does not fit {len(coded.alpha)} bytes of alpha plane")
-    if coded.width < 1 or coded.height < 1:
+    if not (1 <= coded.width < MAX_VARINT and 1 <= coded.height < MAX_VARINT):
         raise ValueError(f"a picture must have pixels, got {coded.width} x {coded.height}")
     if len(coded.fingerprint) != 8:
         raise ValueError(f"fingerprint must be 8 bytes, got {len(coded.fingerprint)}")
-
-
-def _varint(value: int) -> bytes:
-    if not 0 <= value < _MAX_VARINT:
-        raise ValueError(f"a size or length must be in 0 ... 2**40 - 1, got {value}")
-    out = bytearray()
-    while value >= 128:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _text(text: str) -> bytes:
-    # Names are shown to people: no control codes for their terminal.
-    if not text.isprintable():
-        raise ValueError(f"a name must be printable, got {text!r}")
-    encoded = text.encode()
-    if len(encoded) > 255:
-        raise ValueError(f"a name must have at most 255 bytes, got {text!r}")
-    return bytes((len(encoded),)) + encoded
-
-
-def _tree(value: Any, depth: int = 0) -> bytes:
-    if depth > _MAX_DEPTH:
-        raise ValueError(f"shape must be at most {_MAX_DEPTH + 1} levels deep")
-    if isinstance(value, Mapping):
-        items = b"".join(_text(key) + _tree(item, depth + 1) for key, item in value.items())
-        return b"\x02" + _varint(len(value)) + items
-    if all(isinstance(item, int) for item in value):
-        return b"\x00" + _varint(len(value)) + b"".join(_varint(int(item)) for item in value)
-    return b"\x01" + _varint(len(value)) + b"".join(_tree(item, depth + 1) for item in value)
-
-
-class _Reader:
-    """Takes fields off a buffer, and never reads beyond it."""
-
-    def __init__(self, buffer: memoryview) -> None:
-        self._buffer = buffer
-
-    @property
-    def left(self) -> int:
-        return len(self._buffer)
-
-    def take(self, length: int) -> memoryview:
-        if length > self.left:
-            raise DamagedFileError(f"{length} bytes are announced, {self.left} are left")
-        taken, self._buffer = self._buffer[:length], self._buffer[length:]
-        return taken
-
-    def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.take(1)[0]
-            value |= (byte & 127) << shift
-            shift += 7
-            if value >= _MAX_VARINT or shift > 42:
-                raise DamagedFileError("a size or length is impossibly large")
-            if byte < 128:
-                return value
-
-    def text(self) -> str:
-        encoded = bytes(self.take(self.take(1)[0]))
-        try:
-            text = encoded.decode()
-        except UnicodeDecodeError as error:
-            raise DamagedFileError(f"a name is no UTF-8: {encoded!r}") from error
-        if not text.isprintable():
-            raise DamagedFileError(f"a name is not printable: {text!r}")
-        return text
-
-    def section(self) -> memoryview:
-        return self.take(self.varint())
-
-    def tree(self, depth: int = 0) -> Any:
-        kind, count = self.take(1)[0], self.varint()
-        if count > self.left or depth > _MAX_DEPTH:
-            raise DamagedFileError("the table of latent sizes is impossibly large")
-        if kind == 0:
-            return tuple(self.varint() for _ in range(count))
-        if kind == 1:
-            return [self.tree(depth + 1) for _ in range(count)]
-        if kind == 2:
-            tree = {self.text(): self.tree(depth + 1) for _ in range(count)}
-            if len(tree) < count:
-                raise DamagedFileError("the table of latent sizes names a part twice")
-            return tree
-        raise DamagedFileError(f"the table of latent sizes has an unknown part of kind {kind}")
+    if len(coded.tiles) != coded.tiling.count:
+        raise ValueError(f"tiles must be {coded.tiling.count}, got {len(coded.tiles)}")
+    for tile in coded.tiles:
+        if tile.damage or coded.damage:
+            raise ValueError("a damaged picture must not be written as if it were none")
+        if len(tile.y_hat_hash) not in (0, _HASH_BYTES):
+            raise ValueError(f"y_hat_hash must be 0 or 8 bytes, got {len(tile.y_hat_hash)}")
+        if len(tile.y_hat_hash) != len(coded.tiles[0].y_hat_hash):
+            raise ValueError("y_hat_hash must be in all tiles or in none")
+        if not 1 <= len(tile.strings) <= _MAX_STRINGS:
+            raise ValueError(f"a tile must have 1 ... 65536 strings, got {len(tile.strings)}")

@@ -3,7 +3,20 @@
 
 from __future__ import annotations
 
-__all__ = ["BitstreamError", "DamagedFileError", "UnsupportedFileError", "WrongWeightsError"]
+__all__ = [
+    "BitstreamError",
+    "ChecksumError",
+    "DamagedFileError",
+    "DesyncError",
+    "ImpossibleHeaderError",
+    "NotACodedPictureError",
+    "TooLargeError",
+    "TruncatedFileError",
+    "UnknownModelError",
+    "UnsupportedFileError",
+    "UnsupportedVersionError",
+    "WrongWeightsError",
+]
 
 
 class BitstreamError(ValueError):
@@ -14,9 +27,45 @@ class UnsupportedFileError(BitstreamError):
     """The file is of another kind, of a later version, for an unknown model, or too large."""
 
 
+class NotACodedPictureError(UnsupportedFileError):
+    """The file does not begin like any coded picture."""
+
+
+class UnsupportedVersionError(UnsupportedFileError):
+    """The file is of a later version of the format, or uses features of one."""
+
+
+class UnknownModelError(UnsupportedFileError):
+    """The file names a model, or weights of it, that this version does not know."""
+
+
+class TooLargeError(UnsupportedFileError):
+    """The picture has more pixels than ``max_pixels``."""
+
+
 class DamagedFileError(BitstreamError):
     """The file is truncated or was changed."""
 
 
+class TruncatedFileError(DamagedFileError):
+    """The file ends before what its header announces."""
+
+
+class ChecksumError(DamagedFileError):
+    """A checksum does not match: some bytes were changed, or are missing."""
+
+
+class ImpossibleHeaderError(DamagedFileError):
+    """The fields of the file have values that no writer gives, or contradict each other."""
+
+
 class WrongWeightsError(BitstreamError):
     """The file was made with other weights than those at hand."""
+
+
+class DesyncError(BitstreamError):
+    """The file is intact, but this decoder did not follow its encoder.
+
+    The scales and means that decoding needs are computed anew by the decoder. They came out
+    differently here: on another device, with another version of torch, or the like.
+    """

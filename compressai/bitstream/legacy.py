@@ -27,7 +27,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
 
-from compressai.bitstream.errors import DamagedFileError, UnsupportedFileError
+from compressai.bitstream.container import CodedTile
+from compressai.bitstream.errors import (
+    DamagedFileError,
+    ImpossibleHeaderError,
+    NotACodedPictureError,
+    TruncatedFileError,
+    UnsupportedFileError,
+)
+from compressai.bitstream.tiling import Tiling
 
 __all__ = [
     "METRICS",
@@ -80,9 +88,10 @@ class LegacyPicture:
         shape: height and width of the smallest latent.
         strings: the strings of one picture, one for each coding step.
         bit_depth: bits per sample of the source.
-        mode, alpha, random_weights, fingerprint: as in
-            :class:`~compressai.bitstream.CodedPicture`; the format does not hold them, so they are
-            the same for all files: ``RGB``, no alpha plane, weights of the zoo, no fingerprint.
+        mode, source_mode, alpha, icc, exif, random_weights, fingerprint, tile_size, tile_overlap,
+            sync_safe, version, damage: as in :class:`~compressai.bitstream.CodedPicture`; the
+            format does not hold them, so they are the same for all files: ``RGB``, no alpha plane
+            or metadata, weights of the zoo, no fingerprint, one tile, version 0.
     """
 
     model: str
@@ -96,8 +105,26 @@ class LegacyPicture:
 
     mode: ClassVar[str] = "RGB"
     alpha: ClassVar[bytes] = b""
+    source_mode: ClassVar[str] = "RGB"
+    icc: ClassVar[bytes] = b""
+    exif: ClassVar[bytes] = b""
     random_weights: ClassVar[bool] = False
     fingerprint: ClassVar[bytes] = b""
+    tile_size: ClassVar[int] = 0
+    tile_overlap: ClassVar[int] = 0
+    sync_safe: ClassVar[bool] = False
+    version: ClassVar[int] = 0
+    damage: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def tiles(self) -> tuple[CodedTile, ...]:
+        """The whole picture as one tile."""
+        return (CodedTile(self.strings),)
+
+    @property
+    def tiling(self) -> Tiling:
+        """Of one tile."""
+        return Tiling(self.width, self.height)
 
     def to_bytes(self) -> bytes:
         """The file's content.
@@ -130,7 +157,7 @@ class LegacyPicture:
             DamagedFileError: truncated, or impossible.
         """
         if len(content) < 2 or content[0] >= len(MODEL_IDS) or content[1] >> 4 >= len(METRICS):
-            raise UnsupportedFileError(
+            raise NotACodedPictureError(
                 f"this is no coded picture: it starts with {bytes(content[:4])!r}"
             )
         model = MODEL_IDS[content[0]]
@@ -139,7 +166,7 @@ class LegacyPicture:
                 f"the file seems to be {_NOT_PICTURES[model]} coded with {model}, no picture"
             )
         if len(content) < _HEADER.size:
-            raise DamagedFileError(f"the file is truncated: it has only {len(content)} bytes")
+            raise TruncatedFileError(f"the file is truncated: it has only {len(content)} bytes")
         _, code, height, width, bit_depth = _HEADER.unpack_from(content)
         file = io.BytesIO(content)
         file.seek(_HEADER.size)
@@ -150,7 +177,7 @@ class LegacyPicture:
                 "changed, or is no coded picture"
             )
         if not width or not height or not bit_depth:
-            raise DamagedFileError(
+            raise ImpossibleHeaderError(
                 f"impossible header: size {width} x {height}, {bit_depth} bits per sample"
             )
         return cls(
@@ -204,7 +231,7 @@ def write_body(file: BinaryIO, shape: Sequence[int], strings: Sequence[Sequence[
 def _take(file: BinaryIO, length: int) -> bytes:
     taken = file.read(length)
     if len(taken) < length:
-        raise DamagedFileError(
+        raise TruncatedFileError(
             f"the file is truncated: {length} bytes are announced, {len(taken)} are left"
         )
     return taken

@@ -19,11 +19,21 @@ from compressai._files import atomic_write
 from compressai.bitstream.colours import to_rgb
 from compressai.bitstream.errors import DamagedFileError
 
-__all__ = ["Picture", "check_picture_file", "read_alpha", "read_picture", "save_picture"]
+__all__ = [
+    "Picture",
+    "check_exif",
+    "check_icc",
+    "check_picture_file",
+    "read_alpha",
+    "read_picture",
+    "save_picture",
+]
 
 # What is lost with EXIF: description, maker, model, software, date, artist, copyright, and the
 # tables of camera settings and position. Other entries tell how the pixels are laid out.
 _EXIF_CONTENT = frozenset({0x10E, 0x10F, 0x110, 0x131, 0x132, 0x13B, 0x8298, 0x8769, 0x8825})
+# Samples that are made 8-bit at a time, so that a large picture takes little memory on its way.
+_STRIP = 2**22
 
 
 @dataclass
@@ -31,16 +41,23 @@ class Picture:
     """A picture as a model sees it.
 
     Attributes:
-        pixels: float32 ``(3, H, W)`` in [0, 1], sRGB.
+        pixels: float32 ``(3, H, W)`` in [0, 1], sRGB unless there is an ``icc``.
         alpha: 8-bit alpha plane, or ``None`` if every pixel is opaque.
         grey: whether the picture has no colours.
-        notes: sentences on what of the source is not kept.
+        notes: sentences on what of the source is not kept, or, of a damaged file, could not be
+            decoded.
+        icc: ICC profile that says what the colours mean; empty for sRGB.
+        exif: EXIF metadata; empty if there are none.
+        source_mode: colour mode of the source, as Pillow calls it; empty if unknown.
     """
 
     pixels: Tensor
     alpha: Image.Image | None = None
     grey: bool = False
     notes: list[str] = field(default_factory=list)
+    icc: bytes = b""
+    exif: bytes = b""
+    source_mode: str = ""
 
     @property
     def mode(self) -> str:
@@ -63,8 +80,13 @@ class Picture:
 
     def to_image(self) -> Image.Image:
         """An 8-bit picture of Pillow, in the colour mode :attr:`mode`; values are rounded."""
-        values = self.pixels.mul(255).round().clamp(0, 255).to(torch.uint8)
-        image = Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())
+        width, height = self.size
+        samples = np.empty((height, width, 3), dtype=np.uint8)
+        rows = max(1, _STRIP // max(1, width))
+        for top in range(0, height, rows):
+            strip = self.pixels[:, top : top + rows].mul(255).round_().clamp_(0, 255)
+            samples[top : top + rows] = strip.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        image = Image.fromarray(samples)
         if self.grey:
             image = image.convert("L")
         if self.alpha is not None:
@@ -102,7 +124,34 @@ def read_alpha(png: bytes, size: tuple[int, int]) -> Image.Image | None:
         raise DamagedFileError(f"the alpha plane is damaged: {error}") from error
 
 
-def read_picture(source: str | Path | BinaryIO | Image.Image) -> Picture:
+def check_icc(profile: bytes) -> bytes:
+    """The ICC profile in a coded picture, if it looks like one.
+
+    Raises:
+        DamagedFileError: it does not.
+    """
+    if profile and profile[36:40] != b"acsp":
+        raise DamagedFileError("the colour profile is none that others could read")
+    return profile
+
+
+def check_exif(exif: bytes) -> bytes:
+    """The EXIF metadata in a coded picture, if they can be read.
+
+    Raises:
+        DamagedFileError: they cannot.
+    """
+    try:
+        Image.Exif().load(exif)
+    # Pillow fails in as many ways as damaged or hostile metadata can be written.
+    except Exception as error:
+        raise DamagedFileError(f"the EXIF metadata are damaged: {error}") from error
+    return exif
+
+
+def read_picture(
+    source: str | Path | BinaryIO | Image.Image, *, keep_metadata: bool = False
+) -> Picture:
     """Read a picture of any kind that Pillow knows.
 
     EXIF orientation is applied; embedded colour profiles and CMYK are converted to sRGB; palettes
@@ -112,6 +161,9 @@ def read_picture(source: str | Path | BinaryIO | Image.Image) -> Picture:
 
     Args:
         source: a file, or a picture of Pillow.
+        keep_metadata: keep EXIF (but not the orientation, which is applied), and keep RGB or
+            greyscale samples as they are, together with the profile that says what they mean,
+            instead of converting them: wide colours are not clipped.
 
     Returns:
         The picture.
@@ -122,14 +174,26 @@ def read_picture(source: str | Path | BinaryIO | Image.Image) -> Picture:
         ValueError: it is no picture, damaged, or has more pixels than Pillow's safety limit.
     """
     if isinstance(source, Image.Image):
-        image, notes = _upright(source)
+        image, notes = _upright(source, keep_metadata)
+        mode = source.mode
     else:
-        image, notes = _load(source)
+        image, notes, mode = _load(source, keep_metadata)
+    icc = _profile_to_keep(image) if keep_metadata else b""
+    if icc:
+        del image.info["icc_profile"]
+    exif = image.getexif().tobytes() if keep_metadata and len(image.getexif()) else b""
     pixels, alpha, grey = to_rgb(image, notes)
-    return Picture(pixels, alpha, grey, notes)
+    return Picture(pixels, alpha, grey, notes, icc, exif, mode)
 
 
-def _load(source: str | Path | BinaryIO) -> tuple[Image.Image, list[str]]:
+def _profile_to_keep(image: Image.Image) -> bytes:
+    """The profile, if it is one of the very samples that are coded."""
+    profile = image.info.get("icc_profile") or b""
+    kind = {b"RGB ": ("RGB", "RGBA"), b"GRAY": ("L", "LA")}.get(profile[16:20], ())
+    return profile if image.mode in kind and profile[36:40] == b"acsp" else b""
+
+
+def _load(source: str | Path | BinaryIO, keep_metadata: bool) -> tuple[Image.Image, list[str], str]:
     is_path = isinstance(source, (str, os.PathLike))
     name = str(source) if is_path else getattr(source, "name", "the picture")
     try:
@@ -137,9 +201,10 @@ def _load(source: str | Path | BinaryIO) -> tuple[Image.Image, list[str]]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             with Image.open(source) as image:
-                upright, notes = _upright(image)
+                mode = image.mode
+                upright, notes = _upright(image, keep_metadata)
         notes += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-        return upright, notes
+        return upright, notes, mode
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} is no picture, or of a kind that Pillow cannot read") from error
     except (FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
@@ -151,7 +216,7 @@ def _load(source: str | Path | BinaryIO) -> tuple[Image.Image, list[str]]:
         raise ValueError(f"{name} is damaged: {error}") from error
 
 
-def _upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
+def _upright(image: Image.Image, keep_metadata: bool) -> tuple[Image.Image, list[str]]:
     """The first frame with all pixels in memory and its orientation applied, and notes."""
     notes = []
     if getattr(image, "is_animated", False):
@@ -160,8 +225,9 @@ def _upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
         notes.append("16-bit colours are reduced to 8 bits")
     grey = "LA;16" in _raw_modes(image)
     image.load()
-    if _EXIF_CONTENT & set(image.getexif()) or "xmp" in image.info:
-        notes.append("metadata (EXIF, XMP) is not kept")
+    if (not keep_metadata and _EXIF_CONTENT & set(image.getexif())) or "xmp" in image.info:
+        lost = "XMP" if keep_metadata else "EXIF, XMP"
+        notes.append(f"metadata ({lost}) is not kept")
     image = ImageOps.exif_transpose(image)
     # Pillow has no mode for 16-bit grey with alpha and gives RGBA.
     return (image.convert("LA") if grey else image), notes
@@ -184,6 +250,7 @@ class _FileKind:
     format: str
     exact: bool = True
     alpha: bool = True
+    metadata: bool = True
     options: dict[str, object] = field(default_factory=dict)
 
 
@@ -193,21 +260,22 @@ _KINDS = {
     ".tif": _FileKind("TIFF"),
     ".tiff": _FileKind("TIFF"),
     ".webp": _FileKind("WEBP", options={"lossless": True, "exact": True}),
-    ".bmp": _FileKind("BMP", alpha=False),
-    ".pgm": _FileKind("PPM", alpha=False),
-    ".ppm": _FileKind("PPM", alpha=False),
-    ".pnm": _FileKind("PPM", alpha=False),
+    ".bmp": _FileKind("BMP", alpha=False, metadata=False),
+    ".pgm": _FileKind("PPM", alpha=False, metadata=False),
+    ".ppm": _FileKind("PPM", alpha=False, metadata=False),
+    ".pnm": _FileKind("PPM", alpha=False, metadata=False),
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
 }
 
 
-def check_picture_file(path: str | Path, mode: str) -> str | None:
+def check_picture_file(path: str | Path, mode: str, metadata: bool = False) -> str | None:
     """Find out before decoding whether :func:`save_picture` can write a file.
 
     Args:
         path: the file.
         mode: colour mode of the picture.
+        metadata: whether the picture has a colour profile or EXIF.
 
     Returns:
         A sentence on what the file will not keep, or ``None``.
@@ -218,6 +286,8 @@ def check_picture_file(path: str | Path, mode: str) -> str | None:
     kind = _kind_of(path)
     if mode.endswith("A") and not kind.alpha:
         raise ValueError(f"{path}: {kind.format} files cannot keep transparency; use .png")
+    if metadata and not kind.metadata:
+        return f"{kind.format} files do not keep colour profile and EXIF; {path} has none"
     if not kind.exact:
         return f"{kind.format} files are lossy: {path} does not hold the decoded values exactly"
     return None
@@ -227,7 +297,7 @@ def save_picture(picture: Picture, path: str | Path) -> None:
     """Write a picture as a file of the kind that its suffix names, without loss where it can.
 
     Args:
-        picture: the picture.
+        picture: the picture; its ``icc`` and ``exif`` are written where the kind has a place.
         path: the file; replaced if it exists, at once or not at all.
 
     Raises:
@@ -236,8 +306,10 @@ def save_picture(picture: Picture, path: str | Path) -> None:
     """
     check_picture_file(path, picture.mode)
     kind = _kind_of(path)
+    metadata = {"icc_profile": picture.icc, "exif": picture.exif} if kind.metadata else {}
+    options = {**kind.options, **{name: value for name, value in metadata.items() if value}}
     with atomic_write(path) as unfinished:
-        picture.to_image().save(unfinished, format=kind.format, **kind.options)
+        picture.to_image().save(unfinished, format=kind.format, **options)
 
 
 def _kind_of(path: str | Path) -> _FileKind:

@@ -47,7 +47,7 @@ def _facts(file: Path) -> dict[str, Any]:
     coded = parse_coded(content)
     return {
         "file": str(file),
-        "format": "cai 1" if isinstance(coded, CodedPicture) else "CompressAI 1.2",
+        "format": f"cai {coded.version}" if isinstance(coded, CodedPicture) else "CompressAI 1.2",
         "bytes": len(content),
         "bpp": 8 * len(content) / (coded.width * coded.height),
         "width": coded.width,
@@ -58,7 +58,9 @@ def _facts(file: Path) -> dict[str, Any]:
         "metric": coded.metric,
         "random_weights": coded.random_weights,
         "fingerprint": coded.fingerprint.hex() or None,
-        "shape": coded.shape,
+        "source_mode": coded.source_mode,
+        "sync_safe": coded.sync_safe,
+        "tiles": len(coded.tiles),
         "string_bytes": [len(string) for string in coded.strings],
         "alpha_bytes": len(coded.alpha),
     }

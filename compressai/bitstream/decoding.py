@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""From a coded picture to a picture: all of it, a region, or what damage has left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from compressai.bitstream import legacy
+from compressai.bitstream._nets import (
+    build_tables,
+    latent_layout,
+    padded_side,
+    padding_multiple,
+    prepared_for,
+    rate_level,
+    supports_sync_safe,
+)
+from compressai.bitstream._parallel import map_in_order
+from compressai.bitstream.container import CodedPicture
+from compressai.bitstream.errors import (
+    BitstreamError,
+    ChecksumError,
+    DamagedFileError,
+    DesyncError,
+    ImpossibleHeaderError,
+    TooLargeError,
+    UnsupportedFileError,
+    WrongWeightsError,
+)
+from compressai.bitstream.hashes import fingerprint, hash_latent
+from compressai.bitstream.legacy import LegacyPicture
+from compressai.bitstream.limits import MAX_PIXELS, excess_of
+from compressai.bitstream.picture import Picture, check_exif, check_icc, read_alpha
+from compressai.bitstream.tiling import Box
+from compressai.ops import compute_padding
+
+__all__ = ["decode_picture"]
+
+_GREY = 0.5
+
+
+def decode_picture(
+    net: nn.Module,
+    coded: CodedPicture | LegacyPicture,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    region: tuple[int, int, int, int] | None = None,
+    best_effort: bool = False,
+    workers: int | None = None,
+) -> Picture:
+    """Decode a picture.
+
+    The pixels of a picture without tiles are, bit for bit, those of ``net(padded)["x_hat"]`` in
+    evaluation mode, clamped to [0, 1] and cropped (of an autoregressive model, and of sync-safe
+    files: those of its ``decompress``). Tiles are blended where they overlap.
+
+    Args:
+        net: the model that coded it, with the same weights. Several threads may use one.
+        coded: the coded picture.
+        max_pixels: largest area, padding included, that is decoded.
+        region: ``(x, y, width, height)`` in pixels: the part of the picture that is wanted. Only
+            the tiles that it meets are decoded; the pixels are the same as in the whole picture.
+        best_effort: decode what is not damaged instead of raising an error, if anything is left,
+            and tell in ``notes`` of the picture what is missing or may be wrong. Tiles that are
+            lost become grey. Read the file with ``best_effort``, too.
+        workers: how many tiles are decoded at a time. Default: up to 4, as torch has threads.
+
+    Returns:
+        The picture, or the region of it.
+
+    Raises:
+        TooLargeError: the picture is larger than ``max_pixels``.
+        WrongWeightsError: ``net`` has other weights.
+        UnsupportedFileError: the file is sync-safe and the model cannot decode that.
+        DamagedFileError: strings, sizes or alpha plane do not fit the picture, or the file was
+            found damaged when it was read (with ``best_effort`` only if nothing is left).
+        DesyncError: the file is intact but does not decode here to what was coded.
+        ValueError: ``region`` is not within the picture, or ``workers`` is less than 1.
+    """
+    whole = Box(0, 0, coded.width, coded.height)
+    wanted = whole if region is None else _check_region(region, whole)
+    tiling = coded.tiling
+    if len(coded.tiles) != tiling.count:
+        raise ImpossibleHeaderError(
+            f"a picture of {coded.width} x {coded.height} has {tiling.count} tiles, not "
+            f"{len(coded.tiles)}"
+        )
+    needed = tiling.indexes(wanted)
+    decoder = _TileDecoder(net, coded, best_effort)
+    problem = excess_of(tiling, needed, decoder.multiple, max_pixels)
+    if problem:
+        raise TooLargeError(problem)
+    build_tables(net)
+    level = _level_of(net, coded)
+    _check_weights(net, coded)
+    notes = [*coded.damage] if best_effort else []
+    extras = _read_extras(coded, wanted, best_effort, notes)
+    with prepared_for(net, level) as rate:
+        decoder.prepare(rate, needed)
+        pixels = torch.zeros(3, wanted.height, wanted.width)
+        lost = 0
+        for index, (tile, problem) in zip(needed, map_in_order(decoder, needed, workers)):
+            if problem:
+                box = tiling[index]
+                notes.append(f"{_place(box)}: {problem}")
+                lost += tile is None
+            _blend(pixels, wanted, coded, index, tile)
+    if lost == len(needed):
+        raise DamagedFileError(f"nothing is left of the picture: {'; '.join(notes)}")
+    return Picture(pixels.clamp_(0, 1), grey=coded.mode.startswith("L"), notes=notes, **extras)
+
+
+def _check_region(region: Sequence[int], whole: Box) -> Box:
+    if len(region) != 4:
+        raise ValueError(f"region must be x, y, width, height, got {tuple(region)}")
+    box = Box(*map(int, region))
+    fits = 0 <= box.x < box.x + box.width <= whole.width
+    if not fits or not 0 <= box.y < box.y + box.height <= whole.height:
+        raise ValueError(
+            f"region must be x, y, width, height within a picture of {whole.width} x "
+            f"{whole.height}, got {tuple(region)}"
+        )
+    return box
+
+
+def _level_of(net: nn.Module, coded: CodedPicture | LegacyPicture) -> int | None:
+    if isinstance(coded, LegacyPicture):
+        return None
+    try:
+        return rate_level(net, coded.quality)
+    except ValueError as error:
+        raise ImpossibleHeaderError(f"the file contradicts itself: {error}") from error
+
+
+def _check_weights(net: nn.Module, coded: CodedPicture | LegacyPicture) -> None:
+    if isinstance(coded, LegacyPicture):
+        return
+    at_hand = fingerprint(net, coded.version)
+    if at_hand != coded.fingerprint:
+        raise WrongWeightsError(
+            f"the file was made with other weights of {coded.model} than those at hand "
+            f"(fingerprints {coded.fingerprint.hex()} and {at_hand.hex()}); name the checkpoint "
+            "it was made with"
+        )
+    if coded.sync_safe and not supports_sync_safe(net):
+        raise UnsupportedFileError(
+            f"the file is sync-safe, which {type(net).__name__} cannot decode: update it"
+        )
+
+
+def _read_extras(
+    coded: CodedPicture | LegacyPicture, wanted: Box, best_effort: bool, notes: list[str]
+) -> dict[str, Any]:
+    """All that is in the picture but its pixels."""
+    extras: dict[str, Any] = {"source_mode": coded.source_mode}
+    readers = {
+        "alpha": lambda png: read_alpha(png, (coded.width, coded.height)),
+        "icc": check_icc,
+        "exif": check_exif,
+    }
+    for name, read in readers.items():
+        try:
+            extras[name] = read(getattr(coded, name))
+        except DamagedFileError as error:
+            if not best_effort:
+                raise
+            notes.append(f"{error}; it is left out")
+    alpha = extras.get("alpha")
+    if alpha is not None:
+        right, bottom = wanted.x + wanted.width, wanted.y + wanted.height
+        extras["alpha"] = alpha.crop((wanted.x, wanted.y, right, bottom))
+    return extras
+
+
+class _TileDecoder:
+    """Decodes tiles by their number, in any thread."""
+
+    def __init__(
+        self, net: nn.Module, coded: CodedPicture | LegacyPicture, best_effort: bool
+    ) -> None:
+        self.net, self.coded, self.best_effort = net, coded, best_effort
+        self.tiling = coded.tiling
+        self.is_legacy = isinstance(coded, LegacyPicture)
+        self.multiple = legacy.PADDING_MULTIPLE if self.is_legacy else padding_multiple(net)
+        self.arguments: dict[str, Any] = {"sync_safe": True} if coded.sync_safe else {}
+
+    def prepare(self, rate: dict[str, int], needed: Sequence[int]) -> None:
+        """Check all tiles that will be decoded before any of them takes memory."""
+        self.arguments.update(rate)
+        for index in needed:
+            try:
+                self._check_layout(index)
+            except DamagedFileError:
+                if not self.best_effort:
+                    raise
+
+    def _layout(self, index: int) -> tuple[Any, int]:
+        box = self.tiling[index]
+        sides = (padded_side(side, self.multiple) for side in (box.width, box.height))
+        return latent_layout(self.net, *sides)
+
+    def _check_layout(self, index: int) -> None:
+        tile, coded = self.coded.tiles[index], self.coded
+        if tile.damage:
+            raise ChecksumError(tile.damage)
+        shape, count = self._layout(index)
+        if len(tile.strings) != count or coded.shape not in (None, shape):
+            raise ImpossibleHeaderError(
+                f"a picture of {coded.width} x {coded.height} has latents of sizes {shape} and "
+                f"{count} strings in {coded.model}, the file has {coded.shape or 'none'} and "
+                f"{len(tile.strings)}"
+            )
+
+    def __call__(self, index: int) -> tuple[Tensor | None, str]:
+        """The pixels ``(3, H, W)`` of a tile, and what is wrong with them.
+
+        Raises:
+            BitstreamError: something is, unless ``best_effort`` was asked for.
+        """
+        try:
+            self._check_layout(index)
+            return self._decode(index), ""
+        except BitstreamError as error:
+            if not self.best_effort:
+                raise
+            return None, str(error)
+
+    def _decode(self, index: int) -> Tensor:
+        tile = self.coded.tiles[index]
+        shape, _ = self._layout(index)
+        strings = [[string] for string in tile.strings]
+        try:
+            out = self.net.decompress(strings, shape, **self.arguments)
+        except ValueError as error:
+            raise self._failure(str(error)) from error
+        if tile.y_hat_hash and hash_latent(out["y_hat"]) != tile.y_hat_hash:
+            raise self._failure("the latent is another one than that which was coded")
+        x_hat = out["x_hat"]
+        if not bool(torch.isfinite(x_hat).all()):
+            raise self._failure("it has values that are not finite")
+        box = self.tiling[index]
+        top = left = 0
+        if self.is_legacy:
+            (left, _, top, _), _ = compute_padding(box.height, box.width, min_div=self.multiple)
+        return x_hat[0, :, top : top + box.height, left : left + box.width].float().cpu()
+
+    def _failure(self, reason: str) -> BitstreamError:
+        if self.is_legacy:  # there are no checksums, so that this is more likely
+            return DamagedFileError(f"the coded picture is damaged: {reason}")
+        way_out = (
+            "lower the precision of nothing but g_a and g_s, and report this"
+            if self.coded.sync_safe
+            else "code it again with a model that is sync-safe"
+        )
+        return DesyncError(
+            f"the file is intact but decodes to something else here ({reason}): decode it on the "
+            f"kind of machine and with the version of torch that it was coded with, or {way_out}"
+        )
+
+
+def _blend(
+    pixels: Tensor,
+    wanted: Box,
+    coded: CodedPicture | LegacyPicture,
+    index: int,
+    tile: Tensor | None,
+) -> None:
+    """Add what a tile has to say of the wanted part; a lost one says grey."""
+    box = coded.tiling[index]
+    left, top = max(box.x, wanted.x), max(box.y, wanted.y)
+    right = min(box.x + box.width, wanted.x + wanted.width)
+    bottom = min(box.y + box.height, wanted.y + wanted.height)
+    target = pixels[:, top - wanted.y : bottom - wanted.y, left - wanted.x : right - wanted.x]
+    rows, columns = slice(top - box.y, bottom - box.y), slice(left - box.x, right - box.x)
+    values = _GREY if tile is None else tile[:, rows, columns]
+    if coded.tiling.count == 1:
+        target.copy_(torch.as_tensor(values).expand_as(target))
+    else:
+        target += coded.tiling.weights(index)[rows, columns] * values
+
+
+def _place(box: Box) -> str:
+    return f"{box.width} x {box.height} pixels at {box.x}, {box.y}"

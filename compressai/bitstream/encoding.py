@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""From a picture to a coded picture, with any image model."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch.nn as nn
+from torch import Tensor
+
+from compressai.bitstream._nets import (
+    build_tables,
+    check_entropy_coder,
+    is_exact,
+    pad_to_multiple,
+    padded_side,
+    padding_multiple,
+    prepared_for,
+    rate_level,
+    supports_sync_safe,
+)
+from compressai.bitstream._parallel import map_in_order
+from compressai.bitstream.container import CodedPicture, CodedTile
+from compressai.bitstream.hashes import fingerprint, hash_latent
+from compressai.bitstream.limits import MAX_PIXELS, excess_of
+from compressai.bitstream.picture import Picture
+from compressai.bitstream.tiling import Tiling
+
+__all__ = ["TILE_OVERLAP", "TILE_SIZE", "encode_picture"]
+
+TILE_SIZE = 1024
+TILE_OVERLAP = 32
+# Larger pictures are tiled, if it is left to us.
+_AUTO_TILE_PIXELS = 2**22
+
+
+def encode_picture(
+    net: nn.Module,
+    picture: Picture,
+    *,
+    model: str,
+    quality: int | None = None,
+    metric: str | None = None,
+    random_weights: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    tile: int | Literal["auto"] | None = "auto",
+    tile_overlap: int | None = None,
+    sync_safe: bool | None = None,
+    hash_y_hat: bool | None = None,
+    workers: int | None = None,
+) -> CodedPicture:
+    """Code a picture.
+
+    Memory is bounded by the pixels (12 bytes for each) and the activations of ``workers`` tiles.
+
+    Args:
+        net: the model. Several threads may use one.
+        picture: what to code. Its ``icc`` and ``exif`` are kept, see :func:`read_picture`.
+        model, quality, metric, random_weights: what the file says about the weights, see
+            :class:`CodedPicture`. For a variable-rate model, ``quality`` 1 to 8 is its level; the
+            highest if ``None``.
+        max_pixels: largest area, padding included, that is coded.
+        tile: side of the tiles that the picture is cut into, in pixels, a multiple of what the
+            model asks for (64 always is one, or 128 or 256 for models with windows); ``None`` for
+            no tiles; ``"auto"`` takes 1024 for pictures above 4 megapixels and else none.
+        tile_overlap: pixels that neighbouring tiles share and in which they are blended into each
+            other; at most half of ``tile``. Default: 32.
+        sync_safe: code so that differences in floating-point rounding between machines do not
+            matter. Default: where the model can.
+        hash_y_hat: store a hash of the latent, which the decoder compares. Default: where the
+            latent is the same to the bit on every machine, which is what ``sync_safe`` is for;
+            elsewhere it would refuse files for differences that nobody sees.
+        workers: how many tiles are coded at a time. Default: up to 4, as torch has threads.
+
+    Returns:
+        The coded picture.
+
+    Raises:
+        ValueError: the picture has no pixels or too many, the network gives values that are not
+            finite, it uses another entropy coder than that of the format, has no such level, or
+            cannot do what ``sync_safe`` or ``hash_y_hat`` ask for; ``tile``, ``tile_overlap`` or
+            ``workers`` do not fit.
+    """
+    check_entropy_coder(net)
+    width, height = picture.size
+    if not width or not height:
+        raise ValueError(f"the picture must have pixels, got {width} x {height}")
+    multiple = padding_multiple(net)
+    tiling = _choose_tiling(width, height, tile, tile_overlap, multiple)
+    problem = excess_of(tiling, range(tiling.count), multiple, max_pixels)
+    if problem:
+        raise ValueError(problem)
+    if sync_safe and not supports_sync_safe(net):
+        raise ValueError(f"sync_safe must be False for {type(net).__name__}, which cannot do it")
+    if sync_safe is None:
+        sync_safe = supports_sync_safe(net)
+    arguments: dict[str, Any] = {"sync_safe": True} if sync_safe else {}
+    level = rate_level(net, quality)
+    build_tables(net)
+    parameter = next(net.parameters())
+
+    def encode_tile(index: int) -> CodedTile:
+        x, y, tile_width, tile_height = tiling[index]
+        pixels = picture.pixels[None, :, y : y + tile_height, x : x + tile_width]
+        out = net.compress(pad_to_multiple(pixels, multiple).to(parameter), **arguments)
+        strings = tuple(step[0] for step in out["strings"])
+        return CodedTile(strings, _hash_of(out.get("y_hat"), net, sync_safe, hash_y_hat))
+
+    with prepared_for(net, level) as rate:
+        arguments.update(rate)
+        tiles = tuple(map_in_order(encode_tile, range(tiling.count), workers))
+        weights = fingerprint(net)
+    return CodedPicture(
+        model=model,
+        quality=quality,
+        metric=metric,
+        random_weights=random_weights,
+        fingerprint=weights,
+        width=width,
+        height=height,
+        mode=picture.mode,
+        tiles=tiles,
+        tile_size=tiling.size,
+        tile_overlap=tiling.overlap,
+        sync_safe=sync_safe,
+        source_mode=picture.source_mode or picture.mode,
+        alpha=picture.alpha_png(),
+        icc=picture.icc,
+        exif=picture.exif,
+    )
+
+
+def _choose_tiling(
+    width: int, height: int, tile: int | str | None, overlap: int | None, multiple: int
+) -> Tiling:
+    if tile == "auto":
+        tile = None if width * height <= _AUTO_TILE_PIXELS else padded_side(TILE_SIZE, multiple)
+    elif isinstance(tile, str):
+        raise ValueError(f"tile must be 'auto', a number of pixels, or None, got {tile!r}")
+    if tile is None:
+        return Tiling(width, height)
+    if tile <= 0 or tile % multiple:
+        raise ValueError(f"tile must be a positive multiple of {multiple}, got {tile}")
+    overlap = min(TILE_OVERLAP, tile // 2) if overlap is None else overlap
+    tiling = Tiling(width, height, tile, overlap)
+    return tiling if tiling.count > 1 else Tiling(width, height)
+
+
+def _hash_of(
+    y_hat: Tensor | None, net: nn.Module, sync_safe: bool, hash_y_hat: bool | None
+) -> bytes:
+    if hash_y_hat and y_hat is None:
+        raise ValueError(
+            f"hash_y_hat must be False for {type(net).__name__}, whose compress gives no y_hat"
+        )
+    if hash_y_hat is None:
+        hash_y_hat = y_hat is not None and (sync_safe or is_exact(net))
+    return hash_latent(y_hat) if hash_y_hat else b""

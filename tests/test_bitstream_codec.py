@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Pictures to coded pictures and back: exact, within limits, and with the right weights only."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from bitstream_pictures import noise
+from PIL import Image
+from tiny_nets import one_thread, tiny_net
+from torch import nn
+
+import compressai
+from compressai.bitstream import (
+    CodedPicture,
+    CodedTile,
+    DamagedFileError,
+    DesyncError,
+    ImpossibleHeaderError,
+    LegacyPicture,
+    Picture,
+    TooLargeError,
+    WrongWeightsError,
+    decode_picture,
+    encode_picture,
+    fingerprint,
+    read_picture,
+)
+from compressai.bitstream._nets import pad_to_multiple
+from compressai.bitstream.container import COLOUR_MODES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _threads():
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def net():
+    return tiny_net("mbt2018-mean")
+
+
+@pytest.fixture(scope="module")
+def coded(net):
+    return encode_picture(net, read_picture(noise(70, 40)), model="mbt2018-mean", quality=3)
+
+
+# -- sizes that a file claims ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched_net(net, monkeypatch):
+    def decompress(*_):
+        raise AssertionError("decoding began")
+
+    monkeypatch.setattr(net, "decompress", decompress)
+    return net
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shape": (1, 3)},
+        {"shape": (2**30, 2**9)},
+        {"shape": (2**20, 1, 2)},
+        {"shape": (2,)},
+        {"shape": ()},
+        {"shape": [(1, 2), (1, 2)]},
+        {"shape": {"y": (1, 2), "hyper": (1, 2)}},
+        {"width": 129, "shape": (1, 2)},
+        {"height": 2000, "shape": (1, 2)},
+        {"tiles": (CodedTile((b"",)),)},
+        {"tiles": (CodedTile((b"",) * 1000),)},
+    ],
+)
+def test_sizes_that_contradict_each_other_are_refused_before_decoding(coded, watched_net, changes):
+    with pytest.raises(ImpossibleHeaderError, match="latents of sizes"):
+        decode_picture(watched_net, replace(coded, **changes))
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**20, 2**20), (2**39, 1), (1, 2**23)])
+def test_pictures_beyond_the_limit_are_refused_with_the_way_out(coded, watched_net, width, height):
+    with pytest.raises(TooLargeError, match="raise max_pixels"):
+        decode_picture(watched_net, replace(coded, width=width, height=height))
+
+
+def test_limit_counts_padded_pixels_and_can_be_set(net, coded):
+    assert decode_picture(net, coded, max_pixels=128 * 64).size == (70, 40)
+    with pytest.raises(TooLargeError, match="8191"):
+        decode_picture(net, coded, max_pixels=128 * 64 - 1)
+    with pytest.raises(ValueError, match="8191"):
+        encode_picture(net, read_picture(noise(70, 40)), model="m", max_pixels=128 * 64 - 1)
+
+
+def test_values_that_are_not_finite_are_no_picture(net, coded, monkeypatch):
+    out = {"x_hat": torch.full((1, 3, 64, 128), torch.nan)}
+    monkeypatch.setattr(net, "decompress", lambda *_: out)
+    with pytest.raises(DesyncError, match="not finite"):
+        decode_picture(net, coded)
+
+
+# -- exact decoding -------------------------------------------------------------------------------
+
+PARALLEL = [
+    "bmshj2018-factorized",
+    "bmshj2018-hyperprior",
+    "mbt2018-mean",
+    "cheng2020-anchor-checkerboard",
+    "elic2022-official",
+    "elic2022-chandelier",
+]
+AUTOREGRESSIVE = ["mbt2018", "cheng2020-anchor"]
+
+
+def padded(picture):
+    """To multiples of 64 (which all of these models take), by repeating the last samples."""
+    height, width = picture.pixels.shape[1:]
+    pixels = picture.pixels[:, :, torch.arange(width + -width % 64).clamp_max(width - 1)]
+    return pixels[:, torch.arange(height + -height % 64).clamp_max(height - 1)][None]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (130, 1), (64, 64), (70, 130)])
+@pytest.mark.parametrize("model", PARALLEL)
+def test_decoded_picture_is_that_of_forward_in_every_bit(model, size):
+    net = tiny_net(model)
+    picture = read_picture(noise(*size))
+    content = encode_picture(net, picture, model=model).to_bytes()
+    decoded = decode_picture(tiny_net(model), CodedPicture.from_bytes(content))
+    with torch.no_grad():
+        if model == "bmshj2018-factorized":  # this one needs multiples of 16 only
+            net_input = padded(picture)[:, :, : size[1] + -size[1] % 16, : size[0] + -size[0] % 16]
+        else:
+            net_input = padded(picture)
+        x_hat = net(net_input)["x_hat"].clamp(0, 1)
+    assert torch.equal(decoded.pixels, x_hat[0, :, : size[1], : size[0]])
+    assert decoded.mode == "RGB"
+
+
+@pytest.mark.parametrize("size", [(1, 70), (70, 66)])
+@pytest.mark.parametrize("model", AUTOREGRESSIVE)
+def test_decoded_picture_is_that_of_decompress_in_every_bit(model, size):
+    net = tiny_net(model)
+    picture = read_picture(noise(*size))
+    content = encode_picture(net, picture, model=model).to_bytes()
+    decoded = decode_picture(tiny_net(model), CodedPicture.from_bytes(content))
+    out = net.compress(padded(picture))
+    x_hat = net.decompress(out["strings"], out["shape"])["x_hat"]
+    assert torch.equal(decoded.pixels, x_hat[0, :, : size[1], : size[0]])
+
+
+def test_symbols_of_the_tiny_nets_are_worth_testing(coded):
+    assert len(coded.strings[0]) > 100
+
+
+@pytest.mark.parametrize("mode", COLOUR_MODES)
+def test_colour_mode_and_alpha_come_back(net, mode):
+    image = noise(21, 34).convert(mode)
+    if mode.endswith("A"):
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    coded = encode_picture(net, read_picture(image), model="m")
+    back = decode_picture(net, CodedPicture.from_bytes(coded.to_bytes())).to_image()
+    assert back.mode == mode
+    if mode.endswith("A"):
+        assert back.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+
+
+def test_alpha_plane_of_another_size_is_refused_before_decoding(net, watched_net, coded):
+    plane = Picture(torch.zeros(3, 4, 4), Image.new("L", (4, 4))).alpha_png()
+    with pytest.raises(DamagedFileError, match="alpha plane"):
+        decode_picture(watched_net, replace(coded, mode="RGBA", alpha=plane))
+
+
+def test_pictures_without_pixels_are_refused(net):
+    with pytest.raises(ValueError, match="0 x 4"):
+        encode_picture(net, Picture(torch.zeros(3, 4, 0)), model="m")
+
+
+def test_nets_with_another_entropy_coder_are_refused(net):
+    other = copy.deepcopy(net)
+    other.entropy_bottleneck.entropy_coder.name = "rangecoder"
+    with pytest.raises(ValueError, match="rangecoder"):
+        encode_picture(other, read_picture(noise(8, 8)), model="m")
+
+
+def test_training_mode_and_missing_tables_make_no_difference():
+    net, other = tiny_net("bmshj2018-factorized"), tiny_net("bmshj2018-factorized")
+    coded = encode_picture(net, read_picture(noise(40, 30)), model="m")
+    other.train()
+    for name in ("_quantized_cdf", "_cdf_length", "_offset"):
+        setattr(other.entropy_bottleneck, name, torch.empty(0, dtype=torch.int32))
+    assert torch.equal(decode_picture(other, coded).pixels, decode_picture(net, coded).pixels)
+    assert other.training
+
+
+# -- fingerprints ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_fingerprint_is_computed_as_documented(net, version):
+    digest = hashlib.sha256()
+    for name in sorted(net.state_dict()):
+        if "g_a" not in name.split(".") and "h_a" not in name.split("."):
+            value, kind = net.state_dict()[name], None
+            if version == 2 and "g_s" in name.split("."):
+                value, kind = value.bfloat16().view(torch.int16), "bfloat16"
+            values = value.numpy()
+            digest.update(f"{name} torch.{kind or values.dtype} {values.shape}\n".encode())
+            digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    assert fingerprint(net, version) == digest.digest()[:8]
+    with pytest.raises(ValueError, match="version"):
+        fingerprint(net, 3)
+
+
+def test_preparing_a_net_for_speed_leaves_its_fingerprint(net, coded):
+    fast = copy.deepcopy(net)
+    fast.g_s.to(dtype=torch.bfloat16, memory_format=torch.channels_last)
+    fast.g_a.half()
+    assert fingerprint(fast) == fingerprint(net)
+    assert fingerprint(copy.deepcopy(net).double()) == fingerprint(net)
+    assert fingerprint(copy.deepcopy(net).bfloat16()) != fingerprint(net)
+
+
+@pytest.mark.parametrize("name", ["g_a.0.weight", "h_a.0.bias"])
+def test_weights_of_the_encoder_do_not_count(net, coded, name):
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        other.get_parameter(name).add_(1)
+    assert fingerprint(other) == fingerprint(net)
+    assert torch.equal(decode_picture(other, coded).pixels, decode_picture(net, coded).pixels)
+
+
+@pytest.mark.parametrize(
+    "name", ["g_s.0.weight", "h_s.0.bias", "entropy_bottleneck._quantized_cdf"]
+)
+def test_other_weights_and_tables_are_refused(net, coded, name):
+    other = copy.deepcopy(net)
+    other.state_dict()[name].view(-1)[0] += 1
+    with pytest.raises(WrongWeightsError, match="other weights of mbt2018-mean"):
+        decode_picture(other, coded)
+
+
+def test_fingerprint_takes_every_kind_of_buffer():
+    module = nn.Sequential(nn.BatchNorm2d(2), nn.Linear(2, 2, dtype=torch.bfloat16))
+    module.register_buffer("nothing", torch.empty(0, 3))
+    before = fingerprint(module)
+    module[0].num_batches_tracked += 1  # a number, without axes
+    assert fingerprint(module) != before
+
+
+def test_fields_of_old_and_new_pictures_have_the_same_names():
+    new = {field.name for field in fields(CodedPicture)}
+    assert all(
+        hasattr(LegacyPicture, name) or name in vars(LegacyPicture)["__annotations__"]
+        for name in new
+    )
+
+
+@pytest.mark.parametrize("variable_bottleneck", [False, True])
+def test_quality_of_a_variable_rate_model_is_its_level(variable_bottleneck: bool) -> None:
+    torch.manual_seed(0)
+    vbr = compressai.registry.MODELS["mbt2018-mean-vbr"]
+    net = vbr(8, 12, vr_entbttlnck=variable_bottleneck).eval()
+    with torch.no_grad():  # fresh networks give latents near zero
+        for layer in net.g_a[::2]:
+            layer.weight *= 4
+    picture = Picture(torch.rand(3, 50, 70))
+    decoded = []
+    for quality in (1, 8, None):
+        coded = encode_picture(net, picture, model="mbt2018-mean-vbr", quality=quality)
+        coded = CodedPicture.from_bytes(coded.to_bytes())
+        level = 7 if quality is None else quality - 1
+        x = pad_to_multiple(picture.pixels[None], 64)
+        if variable_bottleneck:
+            net.update(force=True, scale=net.Gain[level].detach())
+        out = net.compress(x, s=level)
+        want = net.decompress(out["strings"], out["shape"], s=level)["x_hat"][0, :, :50, :70]
+        decoded.append(decode_picture(net, coded).pixels)
+        assert torch.equal(decoded[-1], want)
+    assert not torch.equal(decoded[0], decoded[1])
+    assert torch.equal(decoded[1], decoded[2])
+    with pytest.raises(ValueError, match="quality"):
+        encode_picture(net, picture, model="mbt2018-mean-vbr", quality=9)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Files of every version that was ever written decode for ever."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from bitstream_pictures import CORPUS
+from PIL import Image
+
+import compressai
+from compressai.bitstream import CodedPicture, LegacyPicture, decode_picture, read_coded
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(p for p in CORPUS.iterdir() if p.suffix in (".cai", ".bin")),
+    ids=lambda path: path.name,
+)
+def test_files_of_every_version_decode_for_ever(path):
+    coded = read_coded(path)
+    net = compressai.load(CORPUS / f"{coded.model}.safetensors")
+    decoded = decode_picture(net, coded).to_image()
+    with Image.open(path.with_suffix(".png")) as expected:
+        assert decoded.mode == expected.mode
+        difference = np.asarray(decoded).astype(int) - np.asarray(expected)
+        # The last bit of the network's arithmetic is not the same on all machines.
+        assert np.abs(difference).max() <= 1
+        if expected.mode.endswith("A"):
+            assert not difference[..., -1].any()
+
+
+def test_corpus_holds_both_formats_and_nested_sizes():
+    coded = [read_coded(p) for p in CORPUS.iterdir() if p.suffix in (".cai", ".bin")]
+    assert {type(c) for c in coded} == {CodedPicture, LegacyPicture}
+    assert {type(c.shape) for c in coded} >= {tuple, dict}
+    assert {c.mode for c in coded} >= {"LA", "RGB", "RGBA"}
