@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Getting the model that the user, or a coded picture, asks for."""
+"""Getting the model that the user, or a coded picture or video, asks for."""
 
 from __future__ import annotations
 
 import collections
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from compressai.bitstream import (
     CodedPicture,
     LegacyPicture,
     UnsupportedFileError,
+    VideoHeader,
     WrongWeightsError,
 )
 from compressai.checkpoint import read_metadata
@@ -42,9 +43,11 @@ DEFAULT_METRIC = "mse"
 
 RANDOM_WEIGHTS_NOTE = (
     "no trained weights of {model} (quality {quality}, {metric}) are at hand: coding with RANDOM "
-    "ones, the picture will not be recognisable. Give --checkpoint, or put published weights into "
+    "ones, the result will not be recognisable. Give --checkpoint, or put published weights into "
     "the weights folder (see the documentation)"
 )
+
+Zoo = Mapping[str, Callable[..., nn.Module]]
 
 # Random weights are those of this seed, so that a decoder can make them again.
 _SEED = 0
@@ -62,7 +65,11 @@ class ChosenModel:
 
 
 def choose_model(
-    model: str | None, quality: int, metric: str, checkpoint: Path | None
+    model: str | None,
+    quality: int,
+    metric: str,
+    checkpoint: Path | None,
+    zoo: Zoo = image_models,
 ) -> ChosenModel:
     """The model for encoding: a checkpoint, else published weights, else random ones.
 
@@ -73,6 +80,7 @@ def choose_model(
         model: name in the zoo; may be ``None`` if ``checkpoint`` tells.
         quality, metric: which weights of the zoo; a checkpoint has its own.
         checkpoint: file with weights, in place of the zoo's.
+        zoo: the models to choose from, by name.
 
     Returns:
         The model with tables, in evaluation mode.
@@ -84,10 +92,11 @@ def choose_model(
     """
     if checkpoint is not None:
         return _from_checkpoint(model, checkpoint)
-    if model not in image_models:
-        raise ValueError(f"model must be one of {', '.join(image_models)}, got {model!r}")
+    if model not in zoo:
+        raise ValueError(f"model must be one of {', '.join(zoo)}, got {model!r}")
     random_weights = not weights_at_hand(model, metric, quality)
-    net = _random(model, quality, metric) if random_weights else _published(model, quality, metric)
+    make = _random if random_weights else _published
+    net = make(zoo[model], quality, metric)
     net.eval().update()
     return ChosenModel(net, model, quality, metric, random_weights)
 
@@ -110,12 +119,17 @@ def _from_checkpoint(model: str | None, checkpoint: Path) -> ChosenModel:
     )
 
 
-def model_of(coded: CodedPicture | LegacyPicture, checkpoint: Path | None) -> nn.Module:
-    """The model that a coded picture needs.
+def model_of(
+    coded: CodedPicture | LegacyPicture | VideoHeader,
+    checkpoint: Path | None,
+    zoo: Zoo = image_models,
+) -> nn.Module:
+    """The model that a coded picture or video needs.
 
     Args:
-        coded: the coded picture.
-        checkpoint: file with weights; needed unless the picture was coded with the zoo's.
+        coded: the coded picture, or what a coded video says about itself.
+        checkpoint: file with weights; needed unless it was coded with the zoo's.
+        zoo: the models to choose from, by name.
 
     Returns:
         The model with tables, in evaluation mode.
@@ -130,24 +144,24 @@ def model_of(coded: CodedPicture | LegacyPicture, checkpoint: Path | None) -> nn
         if read_metadata(checkpoint) is not None:
             return compressai.load(checkpoint)
         # The name comes from a file that anybody may have made: nothing is imported for it.
-        if coded.model not in image_models and coded.model not in MODELS:
+        if coded.model not in zoo and coded.model not in MODELS:
             raise UnsupportedFileError(
-                f"the picture was coded with {coded.model}, which this version does not know, and "
+                f"the file was coded with {coded.model}, which this version does not know, and "
                 f"{checkpoint} does not say how to build it"
             )
         return compressai.load(checkpoint, architecture=coded.model)
     if coded.quality is None:
         raise WrongWeightsError(
-            f"the picture was coded with a checkpoint of {coded.model}: name that file with "
+            f"the file was coded with a checkpoint of {coded.model}: name that file with "
             "--checkpoint"
         )
-    if coded.model not in image_models:
+    if coded.model not in zoo:
         raise UnsupportedFileError(
-            f"the picture was coded with {coded.model}, which this version does not know: update it"
+            f"the file was coded with {coded.model}, which this version does not know: update it"
         )
     make = _random if coded.random_weights else _published
     try:
-        net = make(coded.model, coded.quality, coded.metric or DEFAULT_METRIC)
+        net = make(zoo[coded.model], coded.quality, coded.metric or DEFAULT_METRIC)
     except RuntimeError as error:
         raise WrongWeightsError(str(error)) from error
     except ValueError as error:
@@ -203,11 +217,11 @@ def _version_of(path: Path | None) -> Hashable:
     return (str(path.resolve()), status.st_mtime_ns, status.st_size)
 
 
-def _published(model: str, quality: int, metric: str) -> nn.Module:
-    return image_models[model](quality, metric, pretrained=True)
+def _published(make: Callable[..., nn.Module], quality: int, metric: str) -> nn.Module:
+    return make(quality, metric, pretrained=True)
 
 
-def _random(model: str, quality: int, metric: str) -> nn.Module:
+def _random(make: Callable[..., nn.Module], quality: int, metric: str) -> nn.Module:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(_SEED)
-        return image_models[model](quality, metric)
+        return make(quality, metric)

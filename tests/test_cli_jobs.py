@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Several files at once, folders, pipes: which results there are, and what is told about failures."""
+"""Several files at once, folders, pipes: which results there are, and what failures say."""
 
 from __future__ import annotations
 

@@ -126,9 +126,8 @@ def test_old_files_are_decoded(checkpoint, capsys):
         (["encode", "x.png", "-q", "9"], "invalid choice"),
         (["encode", "x.png", "-m", "psnr"], "invalid choice"),
         (["encode", "x.png", "-c", "zip"], "invalid choice"),
-        (["encode", "x.png", "-f", "3"], "for videos"),
-        (["encode", "x.yuv"], "raw video"),
-        (["decode", "x.bin", "-o", "x.yuv"], "raw video"),
+        (["encode", "x.png", "-f", "3"], "for raw videos"),
+        (["encode", "x.yuv", "-f", "3"], "codes one frame only"),
         (["encode", "x.png", "-q", "3", "--checkpoint", "y"], "weights of the zoo"),
     ],
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Coded pictures as files: the format, and the way from a picture to a file and back."""
+"""Coded pictures and videos as files: the formats, and the way to a file and back."""
 
 from __future__ import annotations
 
@@ -31,16 +31,20 @@ from compressai.bitstream.picture import (
 )
 from compressai.bitstream.reading import parse_coded, read_coded, write_coded
 from compressai.bitstream.tiling import Tiling
+from compressai.bitstream.video import CodedFrame, VideoHeader, VideoReader, VideoWriter
+from compressai.bitstream.video_codec import FrameCoder, decode_video, encode_video, open_video
 
 __all__ = [
     "MAX_PIXELS",
     "BitstreamError",
     "ChecksumError",
+    "CodedFrame",
     "CodedPicture",
     "CodedTile",
     "DamagedFileError",
     "DesyncError",
     "ImpossibleHeaderError",
+    "FrameCoder",
     "LegacyPicture",
     "NotACodedPictureError",
     "Picture",
@@ -50,12 +54,18 @@ __all__ = [
     "UnknownModelError",
     "UnsupportedFileError",
     "UnsupportedVersionError",
+    "VideoHeader",
+    "VideoReader",
+    "VideoWriter",
     "WrongWeightsError",
     "check_picture_file",
     "decode_picture",
+    "decode_video",
     "encode_picture",
+    "encode_video",
     "fingerprint",
     "hash_latent",
+    "open_video",
     "parse_coded",
     "read_coded",
     "read_picture",

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, BinaryIO
 
 from compressai.bitstream.errors import ImpossibleHeaderError, TruncatedFileError
 
-__all__ = ["MAX_VARINT", "FieldReader", "text", "varint"]
+__all__ = ["MAX_VARINT", "FieldReader", "take", "text", "varint"]
 
 # Larger numbers can only come from damage: sides, counts and lengths all stay below.
 MAX_VARINT = 2**40
@@ -120,3 +120,21 @@ class FieldReader:
                 raise ImpossibleHeaderError("the table of latent sizes names a part twice")
             return tree
         raise ImpossibleHeaderError(f"the table of latent sizes has an unknown part of kind {kind}")
+
+
+def take(file: BinaryIO, length: int) -> bytes:
+    """That many bytes of a file.
+
+    Raises:
+        TruncatedFileError: there are fewer.
+    """
+    # A damaged length may be anything: memory is taken for what is there only.
+    parts, left = [], length
+    while left and (part := file.read(min(left, 2**20))):
+        parts.append(part)
+        left -= len(part)
+    if left:
+        raise TruncatedFileError(
+            f"the file is truncated: {length} bytes are announced, {length - left} are left"
+        )
+    return b"".join(parts)

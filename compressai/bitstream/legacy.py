@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
 
+from compressai.bitstream._fields import take
 from compressai.bitstream.container import CodedTile
 from compressai.bitstream.errors import (
     DamagedFileError,
@@ -204,11 +205,11 @@ def read_body(file: BinaryIO) -> tuple[list[list[bytes]], tuple[int, int]]:
     Raises:
         DamagedFileError: the file ends within.
     """
-    height, width, count = _BODY.unpack(_take(file, _BODY.size))
+    height, width, count = _BODY.unpack(take(file, _BODY.size))
     strings = []
     for _ in range(count):
-        (length,) = _LENGTH.unpack(_take(file, _LENGTH.size))
-        strings.append([_take(file, length)])
+        (length,) = _LENGTH.unpack(take(file, _LENGTH.size))
+        strings.append([take(file, length)])
     return strings, (height, width)
 
 
@@ -226,12 +227,3 @@ def write_body(file: BinaryIO, shape: Sequence[int], strings: Sequence[Sequence[
     for (string,) in strings:
         parts += (_LENGTH.pack(len(string)), string)
     return file.write(b"".join(parts))
-
-
-def _take(file: BinaryIO, length: int) -> bytes:
-    taken = file.read(length)
-    if len(taken) < length:
-        raise TruncatedFileError(
-            f"the file is truncated: {length} bytes are announced, {len(taken)} are left"
-        )
-    return taken

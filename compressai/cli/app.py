@@ -19,6 +19,7 @@ from compressai.cli.encode import encode
 from compressai.cli.info import info
 from compressai.cli.messages import print_error
 from compressai.cli.pipeline import EXPECTED
+from compressai.cli.video import video
 from compressai.version import __version__
 
 __all__ = ["app", "main"]
@@ -73,6 +74,7 @@ app.command()(encode)
 app.command()(decode)
 app.command()(info)
 app.command()(convert)
+app.add_typer(video)
 
 
 def main(arguments: list[str] | None = None) -> None:

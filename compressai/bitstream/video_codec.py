@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""From raw video to a coded video and back, with any video model, a frame at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from compressai.bitstream._nets import (
+    build_tables,
+    check_entropy_coder,
+    pad_to_multiple,
+    padded_side,
+    padding_multiple,
+)
+from compressai.bitstream.errors import (
+    DamagedFileError,
+    NotACodedPictureError,
+    TooLargeError,
+    TruncatedFileError,
+    WrongWeightsError,
+)
+from compressai.bitstream.hashes import fingerprint
+from compressai.bitstream.legacy_video import LEGACY_MULTIPLE, LegacyVideoReader
+from compressai.bitstream.limits import MAX_PIXELS
+from compressai.bitstream.video import (
+    VIDEO_MAGIC,
+    CavReader,
+    CodedFrame,
+    VideoHeader,
+    VideoReader,
+    VideoWriter,
+)
+from compressai.datasets import RawVideoSequence
+from compressai.datasets.rawvideo import bitdepth_to_dtype
+from compressai.ops import compute_padding
+from compressai.transforms import (
+    frame_to_planes,
+    planes_to_frame,
+    planes_to_rgb,
+    rgb_to_planes,
+)
+
+__all__ = ["FrameCoder", "decode_video", "encode_video", "frame_to_rgb", "open_video", "to_frame"]
+
+
+def frame_to_rgb(frame: np.void, sequence: RawVideoSequence) -> Tensor:
+    """A frame of raw video as the network sees it: RGB ``(1, 3, H, W)``, chroma enlarged bicubic.
+
+    Values are in [0, 1] but for colours that RGB does not hold.
+    """
+    planes = frame_to_planes(frame, 2**sequence.bitdepth - 1)
+    return planes_to_rgb(planes, sequence.format, mode="bicubic")
+
+
+def to_frame(rgb: Tensor, header: VideoHeader) -> np.ndarray:
+    """RGB ``(1, 3, H, W)`` in [0, 1] as a frame of raw video, in the byte order of the machine."""
+    planes = rgb_to_planes(rgb, header.format)
+    return planes_to_frame(
+        planes, header.format, header.bitdepth, bitdepth_to_dtype[header.bitdepth]
+    )
+
+
+class FrameCoder:
+    """Codes or decodes the frames of one video in order, and holds the frame before.
+
+    Args:
+        net: video model, with tables.
+        height, width: size of a frame.
+        centred: how frames are padded: in the centre of zeros, as CompressAI does, instead of the
+            upper left corner with the edges repeated.
+    """
+
+    def __init__(self, net: nn.Module, height: int, width: int, *, centred: bool = False) -> None:
+        self.net = net
+        self.height, self.width = height, width
+        self.multiple = LEGACY_MULTIPLE if centred else padding_multiple(net)
+        self.centred = centred
+        # The format has the size of the only coded latent, z, follow from that of the frame.
+        self.shape = torch.Size((-(-height // self.multiple), -(-width // self.multiple)))
+        self._parameter = next(net.parameters())
+        self._reference: Tensor | None = None
+
+    def encode(self, rgb: Tensor, is_key: bool) -> tuple[CodedFrame, Tensor]:
+        """Code the next frame.
+
+        Args:
+            rgb: ``(1, 3, H, W)`` in [0, 1].
+            is_key: code it without the frame before.
+
+        Returns:
+            The strings, and what a decoder makes of them: ``(1, 3, H, W)`` in [0, 1].
+        """
+        x = self.pad(rgb.to(self._parameter))
+        if is_key or self._reference is None:
+            x_hat, out = self.net.encode_keyframe(x)
+            frame = CodedFrame(True, (_first_of_each(out["strings"]),))
+        else:
+            x_hat, out = self.net.encode_inter(x, self._reference)
+            parts = (out["strings"]["motion"], out["strings"]["residual"])
+            frame = CodedFrame(False, tuple(map(_first_of_each, parts)))
+        return frame, self.keep(x_hat)
+
+    def decode(self, frame: CodedFrame) -> Tensor:
+        """Decode the next frame.
+
+        Returns:
+            ``(1, 3, H, W)`` in [0, 1].
+
+        Raises:
+            DamagedFileError: strings are damaged, or the frame before is missing.
+        """
+        parts = [[[string] for string in part] for part in frame.parts]
+        try:
+            if frame.is_key:
+                x_hat = self.net.decode_keyframe(parts[0], self.shape)
+            elif self._reference is None:
+                raise DamagedFileError("the frame that this one is predicted from is missing")
+            else:
+                x_hat = self.net.decode_inter(
+                    self._reference,
+                    {"motion": parts[0], "residual": parts[1]},
+                    {"motion": self.shape, "residual": self.shape},
+                )
+        except DamagedFileError:
+            raise
+        except ValueError as error:
+            raise DamagedFileError(f"the strings are damaged: {error}") from error
+        if not bool(torch.isfinite(x_hat).all()):
+            raise DamagedFileError("the frame has values that are not finite")
+        return self.keep(x_hat)
+
+    def forget(self) -> None:
+        """Drop the frame before: only a key frame can come next."""
+        self._reference = None
+
+    def pad(self, x: Tensor) -> Tensor:
+        """A frame with the sides that the network needs."""
+        if not self.centred:
+            return pad_to_multiple(x, self.multiple)
+        padding, _ = compute_padding(self.height, self.width, min_div=self.multiple)
+        return F.pad(x, padding)
+
+    def keep(self, x_hat: Tensor) -> Tensor:
+        """Take a reconstruction as the frame before, and crop it."""
+        self._reference = x_hat.clamp(0, 1)
+        top = left = 0
+        if self.centred:
+            (left, _, top, _), _ = compute_padding(self.height, self.width, min_div=self.multiple)
+        return self._reference[..., top : top + self.height, left : left + self.width]
+
+    @property
+    def reference(self) -> Tensor | None:
+        """The decoded frame before, padded."""
+        return self._reference
+
+
+def _first_of_each(strings: Sequence[Sequence[bytes]]) -> tuple[bytes, ...]:
+    return tuple(string for (string,) in strings)
+
+
+def encode_video(
+    net: nn.Module,
+    sequence: RawVideoSequence,
+    file: BinaryIO,
+    *,
+    model: str,
+    quality: int | None = None,
+    metric: str | None = None,
+    random_weights: bool = False,
+    frames: int | None = None,
+    gop: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    on_frame: Callable[[int], Any] | None = None,
+) -> VideoHeader:
+    """Code a raw video into a ``.cav`` file, a frame at a time.
+
+    Args:
+        net: video model.
+        sequence: the video.
+        file: binary file that is written from where it stands.
+        model, quality, metric, random_weights: what the file says about the weights.
+        frames: how many, from the first; all if ``None``.
+        gop: distance between key frames; 0: only the first frame is one. At a key frame, decoding
+            can begin, and damage ends.
+        max_pixels: largest area of a frame, padding included, that is coded.
+        on_frame: called with the number of each frame that is done.
+
+    Returns:
+        What the file says about itself.
+
+    Raises:
+        ValueError: no such number of frames, a negative ``gop``, frames that are too large, a
+            network that codes no video or uses another entropy coder, or one that gives values
+            that are not finite.
+    """
+    check_video_model(net)
+    count = len(sequence) if frames is None else frames
+    if not 1 <= count <= len(sequence):
+        raise ValueError(f"frames must be in 1 ... {len(sequence)}, got {count}")
+    if gop < 0:
+        raise ValueError(f"gop must be 0 or positive, got {gop}")
+    check_entropy_coder(net)
+    problem = _too_large(sequence, padding_multiple(net), max_pixels)
+    if problem:
+        raise ValueError(problem)
+    build_tables(net)
+    header = VideoHeader(
+        model=model,
+        quality=quality,
+        metric=metric,
+        random_weights=random_weights,
+        fingerprint=fingerprint(net),
+        width=sequence.width,
+        height=sequence.height,
+        format=sequence.format,
+        bitdepth=sequence.bitdepth,
+        framerate=None if sequence.framerate is None else exact_rate(sequence.framerate),
+        frames=count,
+        gop=gop,
+    )
+    writer = VideoWriter(file, header)
+    coder = FrameCoder(net, sequence.height, sequence.width)
+    for number in range(count):
+        is_key = number % gop == 0 if gop else number == 0
+        frame, _ = coder.encode(frame_to_rgb(sequence[number], sequence), is_key)
+        writer.write(frame)
+        if on_frame is not None:
+            on_frame(number)
+    return header
+
+
+def open_video(source: str | os.PathLike[str] | BinaryIO) -> VideoReader:
+    """Open a coded video of either format, ``.cav`` or of CompressAI 1.2.
+
+    Args:
+        source: path, or binary file at its start that can seek.
+
+    Returns:
+        What the file says about itself, and its frames; :func:`decode_video` decodes them. It is
+        a context manager that closes the file.
+
+    Raises:
+        OSError: the file cannot be read.
+        NotACodedPictureError, DamagedFileError: it is of neither format, or damaged.
+    """
+    file = open(source, "rb") if isinstance(source, (str, os.PathLike)) else source  # noqa: SIM115
+    try:
+        start = file.read(len(VIDEO_MAGIC))
+        file.seek(-len(start), os.SEEK_CUR)
+        if not start:
+            raise TruncatedFileError("the file is empty")
+        if start[:1] == VIDEO_MAGIC[:1]:
+            return CavReader(file)
+        try:
+            return LegacyVideoReader(file)
+        except NotACodedPictureError as error:
+            raise NotACodedPictureError(
+                f"{error}; .cav files start with {VIDEO_MAGIC!r}"
+            ) from error
+    except Exception:
+        if file is not source:
+            file.close()
+        raise
+
+
+def decode_video(
+    net: nn.Module,
+    reader: VideoReader,
+    *,
+    conceal: bool = False,
+    on_loss: Callable[[int, DamagedFileError], Any] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[np.ndarray]:
+    """Decode a video, a frame at a time.
+
+    Args:
+        net: the model that coded it, with the same weights.
+        reader: the coded video, see :func:`open_video`.
+        conceal: in place of frames that are damaged, and of those predicted from them, repeat the
+            last one that is not (grey at the start), and go on with the next key frame; end where
+            the file ends.
+        on_loss: called with the number of each frame that was concealed and the reason.
+        max_pixels: largest area of a frame, padding included, that is decoded.
+
+    Yields:
+        Frames as records in the format and bit depth of the source; ``tobytes()`` of one is what
+        a raw video file holds.
+
+    Raises:
+        TooLargeError: frames are larger than ``max_pixels``.
+        WrongWeightsError: ``net`` has other weights.
+        DamagedFileError: a frame is damaged; not with ``conceal``.
+    """
+    check_video_model(net)
+    header = reader.header
+    is_legacy = isinstance(reader, LegacyVideoReader)
+    problem = _too_large(
+        header, LEGACY_MULTIPLE if is_legacy else padding_multiple(net), max_pixels
+    )
+    if problem:
+        raise TooLargeError(problem)
+    build_tables(net)
+    if not is_legacy and fingerprint(net) != header.fingerprint:
+        raise WrongWeightsError(
+            f"the file was made with other weights of {header.model} than those at hand "
+            f"(fingerprints {header.fingerprint.hex()} and {fingerprint(net).hex()}); name the "
+            "checkpoint it was made with"
+        )
+    coder = FrameCoder(net, header.height, header.width, centred=is_legacy)
+    last = to_frame(torch.full((1, 3, header.height, header.width), 0.5), header)
+    for number in range(header.frames):
+        try:
+            last = to_frame(coder.decode(reader.read(number)).float().cpu(), header)
+        except DamagedFileError as error:
+            if not conceal:
+                raise type(error)(f"frame {number}: {error}") from error
+            coder.forget()
+            if on_loss is not None:
+                on_loss(number, error)
+            # A header that promises a million frames must not make a small file a large one.
+            if isinstance(error, TruncatedFileError):
+                return
+        yield last
+
+
+def check_video_model(net: nn.Module) -> None:
+    """Refuse models of pictures.
+
+    Raises:
+        ValueError: it cannot code key frames and predicted ones.
+    """
+    if not hasattr(net, "encode_keyframe"):
+        raise ValueError(
+            f"net must be a video model, such as ssf2020, got {type(net).__name__}, which is one "
+            "of pictures"
+        )
+
+
+def exact_rate(framerate: Fraction | float) -> Fraction:
+    """A frame rate as a fraction that fits into two 32-bit numbers."""
+    return Fraction(framerate).limit_denominator(10**6)
+
+
+def _too_large(video: RawVideoSequence | VideoHeader, multiple: int, max_pixels: int) -> str | None:
+    area = padded_side(video.height, multiple) * padded_side(video.width, multiple)
+    if area <= max_pixels:
+        return None
+    return (
+        f"the frames have {video.width} x {video.height} pixels (padded: {area}), more than the "
+        f"limit of {max_pixels}: raise max_pixels if there is enough memory"
+    )

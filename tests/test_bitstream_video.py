@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Coded videos: real clips to real bytes and back, key frames, damage, and the old format."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+import struct
+from fractions import Fraction
+
+import google_crc32c
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_nets import one_thread, tiny_net
+from video_clips import clip, video_net
+
+from compressai.bitstream import (
+    BitstreamError,
+    CodedFrame,
+    DamagedFileError,
+    FrameCoder,
+    UnsupportedFileError,
+    VideoHeader,
+    VideoWriter,
+    WrongWeightsError,
+    decode_video,
+    encode_video,
+    open_video,
+)
+from compressai.bitstream.legacy_video import (
+    LegacyVideoReader,
+    write_legacy_frame,
+    write_legacy_start,
+)
+from compressai.bitstream.video_codec import frame_to_rgb, to_frame
+from compressai.datasets import RawVideoSequence, VideoFormat
+from compressai.entropy_models import EntropyModel
+from compressai.transforms import frame_to_planes, planes_to_rgb
+
+HEADER = VideoHeader(
+    model="ssf2020",
+    quality=3,
+    metric="mse",
+    random_weights=False,
+    fingerprint=b"12345678",
+    width=96,
+    height=80,
+    format=VideoFormat.YUV420,
+    bitdepth=8,
+    framerate=Fraction(30000, 1001),
+    frames=2,
+    gop=1,
+)
+KEY = CodedFrame(True, ((b"y", b""),))
+PREDICTED = CodedFrame(False, ((b"motion", b"z"), (b"", b"\0")))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def net():
+    return video_net()
+
+
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory):
+    return RawVideoSequence.from_file(clip(tmp_path_factory.mktemp("clip"), frames=5))
+
+
+@pytest.fixture(scope="module")
+def coded(net, sequence):
+    """Five frames, the first and the fourth are key frames."""
+    return encoded(net, sequence, gop=3)
+
+
+def encoded(net, sequence, **options):
+    file = io.BytesIO()
+    encode_video(net, sequence, file, model="ssf2020", **options)
+    return file.getvalue()
+
+
+def decoded(net, content, **options):
+    return list(decode_video(net, open_video(io.BytesIO(content)), **options))
+
+
+def same(a, b):
+    return a.tobytes() == b.tobytes()
+
+
+def written(*frames, header=HEADER):
+    file = io.BytesIO()
+    writer = VideoWriter(file, header)
+    for frame in frames:
+        writer.write(frame)
+    return file.getvalue()
+
+
+def records(content):
+    """Start and end of the record of each frame."""
+    position = 8 + struct.unpack_from("<H", content, 6)[0] + 4
+    while position < len(content):
+        end = position + 5 + struct.unpack_from("<I", content, position)[0] + 4
+        yield position, end
+        position = end
+
+
+# -- coding ---------------------------------------------------------------------------------------
+
+
+def test_decoded_frames_are_what_the_encoder_saw(net, sequence, coded):
+    coder = FrameCoder(net, sequence.height, sequence.width)
+    header = open_video(io.BytesIO(coded)).header
+    frames = decoded(net, coded)
+    assert len(frames) == len(sequence) == header.frames == 5
+    for number, frame in enumerate(frames):
+        _, x_hat = coder.encode(frame_to_rgb(sequence[number], sequence), number % 3 == 0)
+        assert same(frame, to_frame(x_hat, header))
+        assert frame.dtype == sequence.dtype
+
+
+def test_file_tells_what_the_clip_was(net, sequence, coded):
+    header = open_video(io.BytesIO(coded)).header
+    assert (header.width, header.height, header.frames, header.gop) == (96, 80, 5, 3)
+    assert (header.format, header.bitdepth) == (VideoFormat.YUV420, 8)
+    assert (header.framerate, header.model, header.quality) == (30, "ssf2020", None)
+
+
+def test_first_frame_only_is_a_key_frame_unless_asked_for(net, sequence, coded):
+    kinds = [coded[start + 4] for start, _ in records(coded)]
+    assert kinds == [0, 1, 1, 0, 1]
+    alone = encoded(net, sequence, frames=2)
+    assert [alone[start + 4] for start, _ in records(alone)] == [0, 1]
+
+
+@pytest.mark.parametrize("format", VideoFormat)
+def test_every_pixel_format_comes_back(net, tmp_path, format):
+    depth = 10 if format is VideoFormat.YUV422 else 8
+    path = clip(tmp_path, 2, width=35, height=27, format=format, bitdepth=depth)
+    sequence = RawVideoSequence.from_file(path)
+    frames = decoded(net, encoded(net, sequence))
+    assert [frame.dtype for frame in frames] == [sequence.dtype] * 2
+    assert len(b"".join(frame.tobytes() for frame in frames)) == path.stat().st_size
+    first = frame_to_planes(frames[0][()], 2**depth - 1)
+    assert planes_to_rgb(first, format).shape == (1, 3, 27, 35)
+
+
+def test_tables_are_built_where_they_are_missing(net, sequence, coded):
+    fresh = copy.deepcopy(net)
+    for module in fresh.modules():
+        if isinstance(module, EntropyModel):
+            for name in ("_offset", "_quantized_cdf", "_cdf_length"):
+                setattr(module, name, torch.IntTensor())
+    assert not fresh.has_tables
+    assert len(decoded(fresh, coded)) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frames": 6}, r"frames must be in 1 \.\.\. 5, got 6"),
+        ({"frames": 0}, "frames must be"),
+        ({"gop": -1}, "gop must be"),
+        ({"max_pixels": 128 * 128 - 1}, "raise max_pixels"),
+        ({"metric": "psnr"}, "metric must be"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_written(net, sequence, options, message):
+    file = io.BytesIO()
+    with pytest.raises(ValueError, match=message):
+        encode_video(net, sequence, file, **{"model": "ssf2020", **options})
+    assert file.getvalue() == b""
+
+
+def test_models_of_pictures_are_refused(sequence, coded):
+    picture_net = tiny_net("mbt2018-mean")
+    with pytest.raises(ValueError, match="video model"):
+        encoded(picture_net, sequence)
+    with pytest.raises(ValueError, match="video model"):
+        decoded(picture_net, coded)
+
+
+# -- the format -----------------------------------------------------------------------------------
+
+
+def test_layout_is_the_documented_one():
+    content = written(KEY, PREDICTED)
+    assert content[:8] == b"\x93CAV\x01\x00" + struct.pack("<H", 44)
+    assert content[8:16] == b"\x07ssf2020"
+    assert content[16:26] == b"\x03\x0012345678"
+    fields = struct.unpack_from("<IIBBIIII", content, 26)
+    assert fields == (96, 80, 1, 8, 30000, 1001, 2, 1)
+    assert struct.unpack_from("<I", content, 52) == (google_crc32c.value(content[:52]),)
+    first = struct.pack("<IB", 9, 0) + b"\1\0\0\0y" + b"\0\0\0\0"
+    assert content[56:].startswith(first)
+    crc = google_crc32c.value(bytes(4) + first)
+    assert struct.unpack_from("<I", content, 56 + len(first)) == (crc,)
+
+
+def test_what_is_written_is_read():
+    for header in (
+        HEADER,
+        dataclasses.replace(HEADER, quality=None, metric=None, framerate=None, gop=0),
+        dataclasses.replace(HEADER, random_weights=True, format=VideoFormat.RGB, bitdepth=16),
+    ):
+        reader = open_video(io.BytesIO(written(KEY, PREDICTED, header=header)))
+        assert reader.header == header
+        assert [reader.read(0), reader.read(1)] == [KEY, PREDICTED]
+
+
+def test_later_fields_of_the_header_are_skipped():
+    content = written(KEY)
+    longer = bytearray(content[:52] + b"new")
+    longer[6:8] = struct.pack("<H", 47)
+    longer += struct.pack("<I", google_crc32c.value(bytes(longer))) + content[56:]
+    reader = open_video(io.BytesIO(bytes(longer)))
+    assert (reader.header, reader.read(0)) == (HEADER, KEY)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 0},
+        {"frames": 0},
+        {"width": 2**32},
+        {"bitdepth": 9},
+        {"metric": "psnr"},
+        {"model": "\x1b[2J"},
+        {"gop": 2**32},
+    ],
+)
+def test_headers_that_do_not_fit_are_not_written(change):
+    with pytest.raises(ValueError, match=r"must|fit"):
+        dataclasses.replace(HEADER, **change).to_bytes()
+
+
+def resealed(content, position, value):
+    changed = bytearray(content[:52])
+    changed[position] = value
+    return bytes(changed) + struct.pack("<I", google_crc32c.value(bytes(changed)))
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"", DamagedFileError),
+        (b"\x93CA", DamagedFileError),
+        (b"\x93CAI\x01", UnsupportedFileError),
+        (b"RIFF\0\0\0\0AVI ", UnsupportedFileError),
+        (resealed(written(KEY), 4, 2), UnsupportedFileError),
+        (resealed(written(KEY), 5, 2), UnsupportedFileError),
+        (resealed(written(KEY), 17, 7), DamagedFileError),  # metric
+        (resealed(written(KEY), 34, 9), DamagedFileError),  # planes
+        (resealed(written(KEY), 35, 9), DamagedFileError),  # bits
+        (resealed(written(KEY), 26, 0), DamagedFileError),  # width 0
+        (resealed(written(KEY), 9, 27), DamagedFileError),  # name of the model
+        (resealed(written(KEY), 8, 40), DamagedFileError),  # its length
+    ],
+)
+def test_bad_starts_are_told_apart(content, error):
+    with pytest.raises(error):
+        open_video(io.BytesIO(content))
+
+
+def test_bad_records_are_damage():
+    for record in (
+        struct.pack("<IB", 0, 0),  # no strings
+        struct.pack("<IB", 0, 2),  # unknown kind
+        struct.pack("<IB", 3, 0) + b"\0\0\0",  # half a length
+        struct.pack("<IB", 8, 0) + b"\x09\0\0\0abcd",  # a string beyond the record
+    ):
+        crc = struct.pack("<I", google_crc32c.value(bytes(4) + record))
+        reader = open_video(io.BytesIO(written() + record + crc))
+        with pytest.raises(DamagedFileError):
+            reader.read(0)
+
+
+# -- damage ---------------------------------------------------------------------------------------
+
+
+def test_other_weights_are_refused(coded):
+    with pytest.raises(WrongWeightsError, match="fingerprints"):
+        decoded(video_net(seed=1), coded)
+
+
+def test_too_large_frames_are_refused_before_memory_is_taken(net):
+    huge = dataclasses.replace(HEADER, width=2**20, height=2**20)
+    with pytest.raises(UnsupportedFileError, match="max_pixels"):
+        decoded(net, written(KEY, header=huge))
+
+
+def test_damaged_frame_is_named(net, coded):
+    _, end = list(records(coded))[1]
+    changed = bytearray(coded)
+    changed[end - 10] ^= 1
+    frames = decode_video(net, open_video(io.BytesIO(bytes(changed))))
+    next(frames)
+    with pytest.raises(DamagedFileError, match="frame 1"):
+        next(frames)
+
+
+def test_damage_ends_at_the_next_key_frame(net, coded):
+    intact = decoded(net, coded)
+    _, end = list(records(coded))[1]
+    changed = bytearray(coded)
+    changed[end - 10] ^= 1
+    lost = {}
+    frames = decoded(net, bytes(changed), conceal=True, on_loss=lost.__setitem__)
+    assert list(lost) == [1, 2]
+    assert [same(*pair) for pair in zip(frames, intact, strict=True)] == [True, False, False] + [
+        True
+    ] * 2
+    assert same(frames[2], frames[0])
+
+
+def test_swapped_frames_are_noticed(net, coded):
+    (a, b), (_, c) = list(records(coded))[1:3]
+    swapped = coded[:a] + coded[b:c] + coded[a:b] + coded[c:]
+    with pytest.raises(DamagedFileError, match="frame 1"):
+        decoded(net, swapped)
+
+
+def test_lost_first_frame_is_grey_until_a_key_frame(net, coded):
+    changed = bytearray(coded)
+    changed[next(records(coded))[1] - 10] ^= 1
+    lost = {}
+    frames = decoded(net, bytes(changed), conceal=True, on_loss=lost.__setitem__)
+    assert list(lost) == [0, 1, 2]
+    assert {*np.unique(frames[0]["y"]), *np.unique(frames[0]["u"])} == {128}
+    assert same(frames[4], decoded(net, coded)[4])
+
+
+def test_truncated_file_gives_the_frames_before(net, coded):
+    start, _ = list(records(coded))[2]
+    for cut in (start, start + 3, start + 20):
+        with pytest.raises(DamagedFileError, match=r"frame 2.*truncated"):
+            decoded(net, coded[:cut])
+        lost = {}
+        frames = decoded(net, coded[:cut], conceal=True, on_loss=lost.__setitem__)
+        assert (len(frames), list(lost)) == (2, [2])
+
+
+def test_million_promised_frames_do_not_make_a_large_video(net):
+    promised = dataclasses.replace(HEADER, frames=2**32 - 1, fingerprint=b"")
+    reader = LegacyVideoReader(io.BytesIO(old_file(80, 96, 2**32 - 1)))
+    assert reader.header.frames == promised.frames
+    assert list(decode_video(net, reader, conceal=True)) == []
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_changed_byte_is_noticed(net, coded, data):
+    position = data.draw(st.integers(0, len(coded) - 1))
+    changed = bytearray(coded)
+    changed[position] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(BitstreamError):
+        decoded(net, bytes(changed))
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(strings=st.lists(st.binary(max_size=40), min_size=2, max_size=2))
+def test_strings_of_anybody_end_in_a_frame_or_an_error(net, strings):
+    coder = FrameCoder(net, 80, 96)
+    try:
+        x_hat = coder.decode(CodedFrame(True, (tuple(strings),)))
+    except DamagedFileError:
+        return
+    assert x_hat.shape == (1, 3, 80, 96)
+
+
+def test_predicted_frame_without_reference_is_damage(net):
+    with pytest.raises(DamagedFileError, match="predicted from is missing"):
+        FrameCoder(net, 80, 96).decode(PREDICTED)
+
+
+# -- files of CompressAI 1.2 ----------------------------------------------------------------------
+
+
+def old_file(height, width, frames, start=b"\x0d\x02"):
+    file = io.BytesIO()
+    file.write(start)
+    write_legacy_start(file, height, width, 8, frames)
+    return file.getvalue()
+
+
+def test_old_files_are_read(net, sequence):
+    file = io.BytesIO(old_file(80, 96, 3))
+    file.seek(0, io.SEEK_END)
+    coder = FrameCoder(net, 80, 96, centred=True)
+    assert coder.pad(torch.ones(1, 3, 80, 96))[0, 0, 24:104, 16:112].all()
+    reconstructions = []
+    for number in range(3):
+        frame, x_hat = coder.encode(frame_to_rgb(sequence[number], sequence), number == 0)
+        write_legacy_frame(file, frame, 80, 96)
+        reconstructions.append(x_hat)
+    content = file.getvalue()
+    assert content[15:27] == struct.pack(">III", 1, 1, 2)
+    reader = open_video(io.BytesIO(content))
+    header = reader.header
+    assert (header.model, header.metric, header.quality) == ("ssf2020", "mse", 3)
+    assert (header.height, header.width, header.frames) == (80, 96, 3)
+    for frame, x_hat in zip(decode_video(net, reader), reconstructions, strict=True):
+        assert same(frame, to_frame(x_hat, header))
+    bare = LegacyVideoReader(io.BytesIO(content[2:]), names=("mse", 3))
+    assert bare.header == header
+
+    for cut in (1, 5, 14, 20, len(content) - 1):
+        with pytest.raises(BitstreamError):
+            decoded(net, content[:cut])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        old_file(80, 96, 1, b"\x0d\x20"),
+        old_file(0, 96, 1),
+        old_file(80, 96, 0),
+        old_file(80, 96, 1)[:10] + b"\x09" + old_file(80, 96, 1)[11:],
+        old_file(80, 96, 1) + struct.pack(">IIIII", 2, 1, 2, 0, 0),
+        old_file(80, 96, 1) + struct.pack(">IIII", 1, 1, 1, 0),
+    ],
+)
+def test_impossible_old_files_are_damage(net, content):
+    with pytest.raises(DamagedFileError):
+        decoded(net, content)
