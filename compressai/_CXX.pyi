@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Quantisation of probabilities to the integer tables of compressai.ans, in native code."""
+"""Integers that encoder and decoder share, in native code: the tables of compressai.ans out of
+probabilities, and roundings of scales and values that small differences do not change."""
 
 from collections.abc import Sequence
 from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
@@ -56,4 +57,84 @@ def pmfs_to_quantized_cdfs(
         TypeError: an argument is not numeric or has the wrong number of dimensions.
         ValueError: as in ``pmf_to_quantized_cdf`` (the message names the first row that
             failed), or a length is out of range, or the numbers of rows differ.
+    """
+
+class ScaleLevels:
+    """The scales that a stream in synchronised coding may use, prepared for :func:`round_scales`.
+
+    Args:
+        levels: float32 (n,), finite, positive and ascending.
+
+    Raises:
+        TypeError: the levels are not numbers.
+        ValueError: there are none, or they break a rule above.
+    """
+
+    def __init__(self, levels: _Floats) -> None: ...
+    def __len__(self) -> int: ...
+
+def plan_sync(
+    scales: _FloatArray,
+    values: _FloatArray | None,
+    levels: ScaleLevels,
+    step: float,
+    scale_guards: _Floats,
+    value_guards: _Floats | None,
+    slope: float,
+    max_blocks: int = 4096,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Choose shifts at which no rounding is in doubt.
+
+    Every threshold of a rounding may be shifted by up to a quarter of its cell. Element ``i`` (in
+    memory order) belongs to block ``i % blocks``, whose number is a power of two; the elements of a
+    block share a shift. Shifts are numbered in the order of preference, from none (0) on.
+
+    Args:
+        scales: float32 array or CPU tensor (C, P).
+        values: float32 (C, P), to be rounded to multiples of ``step``; or ``None``.
+        levels: what scales are rounded to.
+        step: positive.
+        scale_guards, value_guards: float32 (C,), how far apart the two machines may be.
+        slope: guards grow with the magnitude of an element, by ``1 + slope * magnitude``.
+        max_blocks: there are at most so many blocks.
+
+    Returns:
+        ``(ranks, scale_exceptions, value_exceptions)``, each numpy int32: the number of each
+        block's shift, and the elements that even this shift leaves in doubt, ascending.
+
+    Raises:
+        TypeError: an argument is not of numbers, or ``scales`` has not two dimensions.
+        ValueError: shapes do not fit, an element is not finite, or a value is beyond 2**30 steps.
+    """
+
+def round_scales(scales: _FloatArray, levels: ScaleLevels, ranks: _Ints) -> NDArray[np.int32]:
+    """Round scales to levels.
+
+    Args:
+        scales: float32 array or CPU tensor of any values, 1 or 2 dimensions.
+        levels: what they are rounded to.
+        ranks: int32, the shift of each block; as many as a power of two, in 0..255.
+
+    Returns:
+        numpy int32 (n,), the numbers of the levels.
+
+    Raises:
+        TypeError: an argument is not of numbers.
+        ValueError: ``ranks`` breaks a rule above.
+    """
+
+def round_values(values: _FloatArray, step: float, ranks: _Ints) -> NDArray[np.int32]:
+    """Round values to multiples of a step.
+
+    Args:
+        values: float32 array or CPU tensor, 1 or 2 dimensions.
+        step: positive.
+        ranks: int32, the shift of each block; as many as a power of two, in 0..255.
+
+    Returns:
+        numpy int32 (n,), the number of steps of each value.
+
+    Raises:
+        TypeError: an argument is not of numbers.
+        ValueError: ``ranks`` breaks a rule above, or a value is not finite or beyond 2**30 steps.
     """

@@ -61,7 +61,7 @@ def test_decoder_gives_exactly_the_picture_of_the_evaluation(
         out = net(x)
     coded = net.compress(x)
     decoded = net.decompress(coded["strings"], coded["shape"])
-    assert set(coded) == {"strings", "shape"}
+    assert set(coded) == {"strings", "shape", "y_hat"}
     assert set(decoded) == {"x_hat"}
     assert torch.equal(decoded["x_hat"], out["x_hat"].clamp(0, 1))
 

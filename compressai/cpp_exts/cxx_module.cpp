@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// The Python module compressai._CXX: quantisation of probabilities.
+// The Python module compressai._CXX: quantisation of probabilities, and of what steers decoding.
 #include <nanobind/nanobind.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -10,6 +12,7 @@
 #include "cxx_docs.hpp"
 #include "python_arrays.hpp"
 #include "quantize_pmf.hpp"
+#include "sync_grid.hpp"
 
 using namespace nanobind::literals;
 
@@ -69,6 +72,92 @@ nb::object quantize_rows(nb::handle pmfs, nb::handle tail_masses, nb::handle len
   return result.release();
 }
 
+// The shifts of the blocks, checked: they may come out of a damaged stream.
+class Ranks {
+ public:
+  explicit Ranks(nb::handle ranks) : ranks_(ranks, "ranks") {
+    const std::size_t blocks = ranks_.size();
+    if (blocks == 0 || (blocks & (blocks - 1)) != 0) {
+      throw std::invalid_argument("ranks must be as many as a power of two, got " +
+                                  std::to_string(blocks));
+    }
+    for (std::size_t i = 0; i < blocks; ++i) {
+      if (data()[i] < 0 || data()[i] >= kShifts) {
+        throw std::invalid_argument("ranks must be in 0..255, got " + std::to_string(data()[i]));
+      }
+    }
+  }
+  const std::int32_t* data() const { return ranks_.data(); }
+  std::size_t size() const { return ranks_.size(); }
+
+ private:
+  IntArray ranks_;
+};
+
+nb::object to_array(const std::vector<std::int32_t>& values) {
+  NewArray array(values.size());
+  std::copy(values.begin(), values.end(), array.data());
+  return array.release();
+}
+
+nb::tuple plan(nb::handle scales, nb::handle values, const ScaleLevels& levels, double step,
+               nb::handle scale_guards, nb::handle value_guards, double slope,
+               std::size_t max_blocks) {
+  const FloatArray spread(scales, "scales", 2);
+  if (spread.dimensions() != 2) {
+    type_error("scales", "must be an array or CPU tensor of 2 dimensions (channels, positions)",
+               scales);
+  }
+  std::optional<FloatArray> given, value_guard;
+  const FloatArray scale_guard(scale_guards, "scale_guards");
+  if (!values.is_none()) {
+    given.emplace(values, "values", 2);
+    value_guard.emplace(value_guards, "value_guards");
+    if (given->rows() != spread.rows() || given->columns() != spread.columns()) {
+      throw std::invalid_argument("values must have the shape of scales");
+    }
+  }
+  if (scale_guard.size() != spread.rows() ||
+      (value_guard && value_guard->size() != spread.rows())) {
+    throw std::invalid_argument("guards must have one element a channel, " +
+                                std::to_string(spread.rows()));
+  }
+  if (!(step > 0)) throw std::invalid_argument("step must be positive");
+  const Guards guards{scale_guard.data(), value_guard ? value_guard->data() : nullptr, slope};
+  SyncPlan result;
+  {
+    const nb::gil_scoped_release release;
+    result = plan_sync(spread.data(), given ? given->data() : nullptr, spread.rows(),
+                       spread.columns(), levels, step, guards, max_blocks);
+  }
+  return nb::make_tuple(to_array(result.ranks), to_array(result.scale_exceptions),
+                        to_array(result.value_exceptions));
+}
+
+nb::object scale_rows(nb::handle scales, const ScaleLevels& levels, nb::handle ranks) {
+  const FloatArray spread(scales, "scales", 2);
+  const Ranks shifts(ranks);
+  NewArray result(spread.size());
+  {
+    const nb::gil_scoped_release release;
+    round_scales(spread.data(), spread.size(), levels, shifts.data(), shifts.size(),
+                 result.data());
+  }
+  return result.release();
+}
+
+nb::object value_steps(nb::handle values, double step, nb::handle ranks) {
+  const FloatArray given(values, "values", 2);
+  const Ranks shifts(ranks);
+  if (!(step > 0)) throw std::invalid_argument("step must be positive");
+  NewArray result(given.size());
+  {
+    const nb::gil_scoped_release release;
+    round_values(given.data(), given.size(), step, shifts.data(), shifts.size(), result.data());
+  }
+  return result.release();
+}
+
 }  // namespace
 
 NB_MODULE(_CXX, m) {
@@ -83,6 +172,30 @@ NB_MODULE(_CXX, m) {
         nb::sig("def pmfs_to_quantized_cdfs(pmfs: NDArray | Tensor, tail_masses: Floats, "
                 "lengths: Ints, precision: int = 16) -> NDArray"),
         docs::kQuantizeRows);
+
+  nb::class_<ScaleLevels>(m, "ScaleLevels", docs::kScaleLevels)
+      .def(
+          "__init__",
+          [](ScaleLevels* self, nb::handle levels) {
+            const FloatArray values(levels, "levels");
+            new (self) ScaleLevels(values.data(), values.size());
+          },
+          "levels"_a, nb::sig("def __init__(self, levels: Floats) -> None"))
+      .def("__len__", &ScaleLevels::size);
+  m.def("plan_sync", &plan, "scales"_a, "values"_a.none(), "levels"_a, "step"_a, "scale_guards"_a,
+        "value_guards"_a.none(), "slope"_a, "max_blocks"_a = 4096,
+        nb::sig("def plan_sync(scales: NDArray | Tensor, values: NDArray | Tensor | None, "
+                "levels: ScaleLevels, step: float, scale_guards: Floats, "
+                "value_guards: Floats | None, slope: float, max_blocks: int = 4096) "
+                "-> tuple[NDArray, NDArray, NDArray]"),
+        docs::kPlanSync);
+  m.def("round_scales", &scale_rows, "scales"_a, "levels"_a, "ranks"_a,
+        nb::sig("def round_scales(scales: NDArray | Tensor, levels: ScaleLevels, ranks: Ints) "
+                "-> NDArray"),
+        docs::kRoundScales);
+  m.def("round_values", &value_steps, "values"_a, "step"_a, "ranks"_a,
+        nb::sig("def round_values(values: NDArray | Tensor, step: float, ranks: Ints) -> NDArray"),
+        docs::kRoundValues);
 }
 
 }  // namespace compressai

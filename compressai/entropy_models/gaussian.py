@@ -65,6 +65,10 @@ class GaussianConditional(EntropyModel):
         self.lower_bound_scale = LowerBound(scale_bound)
         self.register_buffer("scale_table", self._prepare_scale_table(scale_table or ()))
         self.register_buffer("scale_bound", torch.tensor([float(scale_bound)]))
+        self._sync_levels: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_sync_levels": None}
 
     @staticmethod
     def _prepare_scale_table(scale_table: Iterable[float]) -> Tensor:

@@ -92,7 +92,7 @@ class RasterScan:
         self._bias = weight.new_zeros(len(weight)) if bias is None else bias
         if self._rate.context_offset is not None:
             self._bias = self._bias + self._rate.context_offset
-        self._channels = channels
+        self.channels = channels
         if merge is concatenate and _is_pointwise_chain(entropy_parameters):
             self._predictor: _Predictor = _ChainPredictor(entropy_parameters, len(weight))
         else:
@@ -101,13 +101,16 @@ class RasterScan:
         self._bound = gaussian_conditional.lower_bound_scale.bound.cpu().float()
         self._tables = gaussian_conditional._coder_tables()
 
-    def compress(self, y: Tensor, params: Tensor, encoder: Any | None = None) -> tuple[Any, Tensor]:
+    def compress(
+        self, y: Tensor, params: Tensor, encoder: Any | None = None, sync: Any | None = None
+    ) -> tuple[Any, Tensor]:
         """Code one item.
 
         Args:
             y: ``(C, H, W)``.
             params: side information ``(D, H, W)``.
             encoder: a buffered encoder to append to; ``None`` makes a string of its own.
+            sync: codes in synchrony, see :mod:`compressai.entropy_models._sync_scan`.
 
         Returns:
             ``(string, y_hat)``; ``string`` is ``None`` with an ``encoder``, ``y_hat`` is
@@ -127,18 +130,42 @@ class RasterScan:
         def code(h: int, w: int, scales: Tensor, means: Tensor) -> Tensor:
             all_scales[h, w] = scales
             residual = columns[h, w] - means
-            return torch.round(residual if gain is None else residual * gain, out=symbols[h, w])
+            residual = residual if gain is None else residual * gain
+            if sync is not None:
+                return symbols[h, w].copy_(sync.quantize(residual))
+            return torch.round(residual, out=symbols[h, w])
 
-        y_hat = self._scan(y.shape[1:], params, code)
-        indexes = self._table_rows(all_scales)
+        y_hat, _ = self._scan(y.shape[1:], params, code, sync)
         if not bool(symbols.abs().amax() < 2**24):
             raise ValueError(
                 "the latent or its means are not finite or beyond 2**24: the network has diverged"
             )
+        if sync is not None:
+            return sync.finish(symbols.to(torch.int32).numpy()), y_hat
+        indexes = self._table_rows(all_scales)
         arrays = (symbols.to(torch.int32).reshape(-1).numpy(), indexes.reshape(-1).numpy())
         if encoder is not None:
             return encoder.encode_with_indexes(*arrays, *self._tables), y_hat
         return ans.RansEncoder().encode_with_indexes(*arrays, *self._tables), y_hat
+
+    def decompress_sync(self, sync: Any, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode one item that was coded in synchrony.
+
+        Args:
+            sync: a ``ScanDecoder``.
+            params: side information ``(D, H, W)``.
+
+        Returns:
+            ``(y_hat, y_fine)``, each ``(C, H, W)`` on the CPU.
+
+        Raises:
+            ValueError: the string is damaged.
+        """
+
+        def code(h: int, w: int, scales: Tensor, means: Tensor) -> Tensor:
+            return sync.symbols(scales)
+
+        return self._scan(params.shape[1:], params, code, sync)
 
     def decompress(self, decoder: Any, params: Tensor) -> Tensor:
         """Decode one item.
@@ -158,19 +185,22 @@ class RasterScan:
             rows = self._table_rows(scales).numpy()
             return torch.from_numpy(decoder.decode_stream(rows, *self._tables)).float()
 
-        return self._scan(params.shape[1:], params, code)
+        return self._scan(params.shape[1:], params, code)[0]
 
     def _scan(
         self,
         size: tuple[int, ...],
         params: Tensor,
         code: Callable[[int, int, Tensor, Tensor], Tensor],
-    ) -> Tensor:
+        sync: Any | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """``y_hat``, and that before it was rounded for ``sync``."""
         height, width = size
-        pad, channels = self.padding, self._channels
+        pad, channels = self.padding, self.channels
         padded = torch.zeros((height + pad, width + 2 * pad, channels))
         prepared = self._predictor.prepare(params.detach().cpu().float())
         index_scale = self._rate.index_scale
+        fine = padded if sync is None else torch.zeros((height + pad, width + 2 * pad, channels))
         for h in range(height):
             # All windows of the rows above, one a position: (width, rows * columns * channels).
             rows = padded[h : h + pad].unfold(1, 2 * pad + 1, 1)[:, :width]
@@ -180,13 +210,23 @@ class RasterScan:
             for w in range(width):
                 left = current[w : w + pad].view(-1)
                 context = torch.addmv(contexts[w], self._left, left)
-                scales, means = self._predictor.predict(prepared, h, w, context).chunk(2)
+                if sync is not None:
+                    context = sync.network(context)
+                parameters = self._predictor.predict(prepared, h, w, context)
+                if sync is not None:
+                    parameters = sync.network(parameters)
+                scales, means = parameters.chunk(2)
                 if index_scale is not None:
                     scales = scales * index_scale
                 scales = torch.maximum(scales, self._bound)
                 residual = self._residual(code(h, w, scales, means), scales)
-                torch.add(residual, means, out=current[w + pad])
-        return padded[pad:, pad : pad + width].permute(2, 0, 1).contiguous()
+                values = torch.add(residual, means, out=fine[h + pad, w + pad])
+                if sync is not None:
+                    current[w + pad] = sync.settle(scales, values)
+        y_hat, fine = (
+            grid[pad:, pad : pad + width].permute(2, 0, 1).contiguous() for grid in (padded, fine)
+        )
+        return y_hat, fine
 
     def _table_rows(self, scales: Tensor) -> Tensor:
         return torch.bucketize(scales, self._edges, out_int32=True)

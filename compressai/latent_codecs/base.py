@@ -17,6 +17,15 @@ class LatentCodec(nn.Module):
 
     ``strings`` is a list of lists: one list for each coding step, with one ``bytes`` for each item
     of the batch. ``shape`` is whatever :meth:`decompress` needs to know about sizes.
+
+    Codecs of latents that are coded given parameters also take the keyword ``sync``: a
+    :class:`~compressai.entropy_models.synchrony.SyncEncoder` in :meth:`compress`, a
+    :class:`~compressai.entropy_models.synchrony.SyncDecoder` in :meth:`decompress`. Such strings
+    decode to the same ``"y_hat"``, bit for bit, wherever rounding errors stay within a tolerance;
+    they are others than without ``sync``. :meth:`decompress` then gives ``"y_fine"`` besides: the
+    values before they were rounded to what both sides share, for the synthesis of the picture.
+    Hyper codecs take ``sync`` too, as their parameters come out of a network. A codec that is never
+    used so need not know the keyword.
     """
 
     def forward(self, y: Tensor, *args: Any) -> dict[str, Any]:
@@ -58,6 +67,16 @@ class LatentCodec(nn.Module):
             ``{"y_hat": tensor}``; hyper codecs give ``"params"``.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no decompress")
+
+
+def with_sync(sync: Any) -> dict[str, Any]:
+    """Keywords to hand on ``sync``; none without it, for codecs that do not know it."""
+    return {} if sync is None else {"sync": sync}
+
+
+def through(sync: Any, output: Tensor) -> Tensor:
+    """The output of a network that both sides run."""
+    return output if sync is None else sync.network(output)
 
 
 def only_strings(strings: Sequence[Sequence[bytes]], codec: str) -> Sequence[bytes]:

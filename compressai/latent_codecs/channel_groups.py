@@ -11,7 +11,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from compressai.latent_codecs.base import LatentCodec, check_batch
+from compressai.entropy_models.synchrony import SyncDecoder, SyncEncoder
+from compressai.latent_codecs.base import LatentCodec, check_batch, through, with_sync
 from compressai.registry import register_module
 
 __all__ = ["ChannelGroupsLatentCodec"]
@@ -110,7 +111,9 @@ class ChannelGroupsLatentCodec(LatentCodec):
             "y_hat": torch.cat(y_hat, dim=1),
         }
 
-    def compress(self, y: Tensor, side_params: Tensor) -> dict[str, Any]:
+    def compress(
+        self, y: Tensor, side_params: Tensor, *, sync: SyncEncoder | None = None
+    ) -> dict[str, Any]:
         """``{"strings": those of group 0, group 1, ..., "shape": [one a group], "y_hat"}``.
 
         Raises:
@@ -119,8 +122,8 @@ class ChannelGroupsLatentCodec(LatentCodec):
         outs: list[dict[str, Any]] = []
         y_hat: list[Tensor] = []
         for k, y_k in enumerate(torch.split(y, self.groups, dim=1)):
-            params = self._get_ctx_params(k, side_params, y_hat)
-            outs.append(self.latent_codec[f"y{k}"].compress(y_k, params))
+            params = self._get_ctx_params(k, side_params, y_hat, sync)
+            outs.append(self.latent_codec[f"y{k}"].compress(y_k, params, **with_sync(sync)))
             y_hat.append(outs[-1]["y_hat"])
         steps = {len(out["strings"]) for out in outs}
         if len(steps) != 1:
@@ -136,8 +139,10 @@ class ChannelGroupsLatentCodec(LatentCodec):
         strings: Sequence[Sequence[bytes]],
         shape: Sequence[Sequence[int]],
         side_params: Tensor,
+        *,
+        sync: SyncDecoder | None = None,
     ) -> dict[str, Any]:
-        """``{"y_hat"}``.
+        """``{"y_hat"}``, and with ``sync`` ``"y_fine"``.
 
         Args:
             strings: those of all groups.
@@ -155,14 +160,18 @@ class ChannelGroupsLatentCodec(LatentCodec):
             )
         check_batch(strings, type(self).__name__)
         y_hat: list[Tensor] = []
+        outs: list[dict[str, Any]] = []
         for k in range(len(self.groups)):
             out = self.latent_codec[f"y{k}"].decompress(
                 strings[steps * k : steps * (k + 1)],
                 shape[k],
-                self._get_ctx_params(k, side_params, y_hat),
+                self._get_ctx_params(k, side_params, y_hat, sync),
+                **with_sync(sync),
             )
             y_hat.append(out["y_hat"])
-        return {"y_hat": torch.cat(y_hat, dim=1)}
+            outs.append(out)
+        names = ("y_hat",) if sync is None else ("y_hat", "y_fine")
+        return {name: torch.cat([out[name] for out in outs], dim=1) for name in names}
 
     def _select_support(self, k: int, y_hat_: Sequence[Tensor]) -> list[Tensor]:
         """The earlier groups that group ``k`` sees: the very tensors, in a list."""
@@ -171,11 +180,18 @@ class ChannelGroupsLatentCodec(LatentCodec):
             return list(self.support_filter(k, earlier))
         return earlier if self.max_support_slices < 0 else earlier[: self.max_support_slices]
 
-    def _get_ctx_params(self, k: int, side_params: Tensor, y_hat_: Sequence[Tensor]) -> Tensor:
+    def _get_ctx_params(
+        self,
+        k: int,
+        side_params: Tensor,
+        y_hat_: Sequence[Tensor],
+        sync: SyncEncoder | SyncDecoder | None = None,
+    ) -> Tensor:
         support = self._select_support(k, y_hat_)
         if self.side_in_context:
             params = self.merge_params(side_params, self.merge_y(*support)) if support else None
-            return self.channel_context[f"y{k}"](side_params if params is None else params)
+            params = side_params if params is None else params
+            return through(sync, self.channel_context[f"y{k}"](params))
         if k == 0:
             return side_params
         if not support:
@@ -183,7 +199,7 @@ class ChannelGroupsLatentCodec(LatentCodec):
                 f"group {k} has no support; without side_in_context every group after the first "
                 "needs some (see max_support_slices, support_filter)"
             )
-        context = self.channel_context[f"y{k}"](self.merge_y(*support))
+        context = through(sync, self.channel_context[f"y{k}"](self.merge_y(*support)))
         return self.merge_params(context, side_params)
 
 

@@ -10,7 +10,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck
-from compressai.latent_codecs.base import LatentCodec, check_batch, only_strings
+from compressai.entropy_models.synchrony import SyncDecoder, SyncEncoder
+from compressai.latent_codecs.base import LatentCodec, check_batch, only_strings, through, with_sync
 from compressai.registry import register_module
 
 __all__ = ["GainHyperLatentCodec", "GainHyperpriorLatentCodec"]
@@ -47,20 +48,27 @@ class GainHyperLatentCodec(LatentCodec):
         z_hat, likelihoods = self.entropy_bottleneck(self.h_a(y) * gain)
         return {"likelihoods": {"z": likelihoods}, "params": self.h_s(z_hat * gain_inv)}
 
-    def compress(self, y: Tensor, gain: Tensor, gain_inv: Tensor) -> dict[str, Any]:
+    def compress(
+        self, y: Tensor, gain: Tensor, gain_inv: Tensor, *, sync: SyncEncoder | None = None
+    ) -> dict[str, Any]:
         """``{"strings": [z], "shape": spatial size of z, "params"}``."""
         z = self.h_a(y) * gain
         strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        params = self.h_s(z_hat * gain_inv)
+        params = through(sync, self.h_s(z_hat * gain_inv))
         return {"strings": [strings], "shape": z.size()[-2:], "params": params}
 
     def decompress(
-        self, strings: Sequence[Sequence[bytes]], shape: Sequence[int], gain_inv: Tensor
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: Sequence[int],
+        gain_inv: Tensor,
+        *,
+        sync: SyncDecoder | None = None,
     ) -> dict[str, Any]:
         """``{"params"}``."""
         z_strings = only_strings(strings, type(self).__name__)
         z_hat = self.entropy_bottleneck.decompress(z_strings, shape)
-        return {"params": self.h_s(z_hat * gain_inv)}
+        return {"params": through(sync, self.h_s(z_hat * gain_inv))}
 
 
 @register_module("GainHyperpriorLatentCodec")
@@ -107,11 +115,19 @@ class GainHyperpriorLatentCodec(LatentCodec):
         }
 
     def compress(
-        self, y: Tensor, y_gain: Tensor, z_gain: Tensor, y_gain_inv: Tensor, z_gain_inv: Tensor
+        self,
+        y: Tensor,
+        y_gain: Tensor,
+        z_gain: Tensor,
+        y_gain_inv: Tensor,
+        z_gain_inv: Tensor,
+        *,
+        sync: SyncEncoder | None = None,
     ) -> dict[str, Any]:
         """``{"strings": [*y, z], "shape": {"y", "hyper"}, "y_hat"}``."""
-        side = self.hyper.compress(y, z_gain, z_gain_inv)
-        out = self.y.compress(y * y_gain, side["params"])
+        options = with_sync(sync)
+        side = self.hyper.compress(y, z_gain, z_gain_inv, **options)
+        out = self.y.compress(y * y_gain, side["params"], **options)
         return {
             "strings": [*out["strings"], *side["strings"]],
             "shape": {"y": out["shape"], "hyper": side["shape"]},
@@ -124,10 +140,13 @@ class GainHyperpriorLatentCodec(LatentCodec):
         shape: Mapping[str, Any],
         y_gain_inv: Tensor,
         z_gain_inv: Tensor,
+        *,
+        sync: SyncDecoder | None = None,
     ) -> dict[str, Any]:
-        """``{"y_hat"}``."""
+        """``{"y_hat"}``, and with ``sync`` ``"y_fine"``."""
+        options = with_sync(sync)
         check_batch(strings, type(self).__name__)
         *y_strings, z_strings = strings
-        side = self.hyper.decompress([z_strings], shape["hyper"], z_gain_inv)
-        out = self.y.decompress(y_strings, shape["y"], side["params"])
-        return {"y_hat": out["y_hat"] * y_gain_inv}
+        side = self.hyper.decompress([z_strings], shape["hyper"], z_gain_inv, **options)
+        out = self.y.decompress(y_strings, shape["y"], side["params"], **options)
+        return {name: values * y_gain_inv for name, values in out.items()}

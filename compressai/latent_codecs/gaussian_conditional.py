@@ -11,6 +11,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import GaussianConditional
+from compressai.entropy_models.synchrony import SyncDecoder, SyncEncoder
 from compressai.latent_codecs.base import LatentCodec, only_strings
 from compressai.latent_codecs.entropy_bottleneck import check_quantizer
 from compressai.ops import quantize_ste
@@ -79,17 +80,29 @@ class GaussianConditionalLatentCodec(LatentCodec):
         Returns:
             ``{"likelihoods": {"y"}, "y_hat"}``.
         """
-        scales, means = self._chunk(self.entropy_parameters(ctx_params))
+        scales, means = self._predict(ctx_params)
         y_hat, likelihoods = self.gaussian_conditional(y, scales, means)
         if self.quantizer == "ste":
             y_hat = quantize_ste(y - means) + means
         return {"likelihoods": {"y": likelihoods}, "y_hat": y_hat}
 
-    def compress(self, y: Tensor, ctx_params: Tensor) -> dict[str, Any]:
-        """``{"strings": [y], "shape": (H, W), "y_hat"}``; arguments as in :meth:`forward`."""
-        scales, means = self._chunk(self.entropy_parameters(ctx_params))
-        indexes = self.gaussian_conditional.build_indexes(scales)
-        strings, y_hat = self.gaussian_conditional.compress_and_quantize(y, indexes, means)
+    def compress(
+        self, y: Tensor, ctx_params: Tensor, *, sync: SyncEncoder | None = None
+    ) -> dict[str, Any]:
+        """``{"strings": [y], "shape": (H, W), "y_hat"}``; arguments as in :meth:`forward`.
+
+        Args:
+            sync: codes in synchrony, see :class:`LatentCodec`.
+        """
+        scales, means = self._predict(ctx_params, sync)
+        if sync is None:
+            indexes = self.gaussian_conditional.build_indexes(scales)
+            strings, y_hat = self.gaussian_conditional.compress_and_quantize(y, indexes, means)
+            y_hat = self._correct(y_hat, ctx_params)
+        else:
+            symbols = sync.quantize(y if means is None else y - means)
+            values = self._values(symbols, means, ctx_params, sync)
+            strings, y_hat = sync.encode(self.gaussian_conditional, symbols, scales, values)
         return {"strings": [strings], "shape": y.shape[2:4], "y_hat": y_hat}
 
     def decompress(
@@ -97,27 +110,63 @@ class GaussianConditionalLatentCodec(LatentCodec):
         strings: Sequence[Sequence[bytes]],
         shape: Sequence[int],
         ctx_params: Tensor,
+        *,
+        sync: SyncDecoder | None = None,
     ) -> dict[str, Any]:
-        """``{"y_hat"}``.
+        """``{"y_hat"}``, and with ``sync`` ``"y_fine"``.
 
         Args:
             strings: one list of strings.
             shape: ``(H, W)`` or ``(C, H, W)``.
             ctx_params: side information ``(N, D, H, W)``.
+            sync: decodes in synchrony, see :class:`LatentCodec`.
 
         Raises:
-            ValueError: ``shape`` is not that of the side information.
+            ValueError: ``shape`` is not that of the side information, or a string is damaged.
         """
         y_strings = only_strings(strings, type(self).__name__)
-        scales, means = self._chunk(self.entropy_parameters(ctx_params))
+        scales, means = self._predict(ctx_params, sync)
         if tuple(scales.shape[2:4]) != tuple(shape)[-2:]:
             raise ValueError(
                 f"shape {tuple(shape)} does not fit side information of size "
                 f"{tuple(scales.shape[2:4])}"
             )
-        indexes = self.gaussian_conditional.build_indexes(scales)
-        y_hat = self.gaussian_conditional.decompress(y_strings, indexes, means=means)
-        return {"y_hat": y_hat}
+        if sync is None:
+            indexes = self.gaussian_conditional.build_indexes(scales)
+            y_hat = self.gaussian_conditional.decompress(y_strings, indexes, means=means)
+            return {"y_hat": self._correct(y_hat, ctx_params)}
+        latent = sync.decode(self.gaussian_conditional, y_strings, scales)
+        values = self._values(latent.symbols, means, ctx_params, sync)
+        if values is None:
+            return {"y_hat": latent.symbols, "y_fine": latent.symbols}
+        return {"y_hat": latent.settle(values), "y_fine": values}
+
+    def _predict(
+        self, ctx_params: Tensor, sync: SyncEncoder | SyncDecoder | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        params = self.entropy_parameters(ctx_params)
+        if sync is not None and not isinstance(self.entropy_parameters, nn.Identity):
+            params = sync.network(params)
+        return self._chunk(params)
+
+    def _values(
+        self,
+        symbols: Tensor,
+        means: Tensor | None,
+        ctx_params: Tensor,
+        sync: SyncEncoder | SyncDecoder,
+    ) -> Tensor | None:
+        """What symbols stand for; ``None`` if for themselves."""
+        return None if means is None else self._correct(symbols + means, ctx_params, sync)
+
+    def _correct(
+        self,
+        y_hat: Tensor,
+        ctx_params: Tensor,
+        sync: SyncEncoder | SyncDecoder | None = None,
+    ) -> Tensor:
+        """What a subclass does to quantised values; nothing here."""
+        return y_hat
 
     def _chunk(self, params: Tensor) -> tuple[Tensor, Tensor | None]:
         """``(scales, means)`` of predicted parameters; no means where there are none."""
@@ -165,23 +214,8 @@ class LRPGaussianLatentCodec(GaussianConditionalLatentCodec):
 
     def forward(self, y: Tensor, ctx_params: Tensor) -> dict[str, Any]:
         """As the base class, ``y_hat`` after the correction."""
-        params, support = self._split(ctx_params)
-        return self._correct(super().forward(y, params), support)
-
-    def compress(self, y: Tensor, ctx_params: Tensor) -> dict[str, Any]:
-        """As the base class, ``y_hat`` after the correction."""
-        params, support = self._split(ctx_params)
-        return self._correct(super().compress(y, params), support)
-
-    def decompress(
-        self,
-        strings: Sequence[Sequence[bytes]],
-        shape: Sequence[int],
-        ctx_params: Tensor,
-    ) -> dict[str, Any]:
-        """As the base class, ``y_hat`` after the correction."""
-        params, support = self._split(ctx_params)
-        return self._correct(super().decompress(strings, shape, params), support)
+        out = super().forward(y, ctx_params)
+        return {**out, "y_hat": self._correct(out["y_hat"], ctx_params)}
 
     def _split(self, ctx_params: Tensor) -> tuple[Tensor, Tensor]:
         trail = self.mean_support_trail_channels
@@ -194,7 +228,28 @@ class LRPGaussianLatentCodec(GaussianConditionalLatentCodec):
             )
         return ctx_params[:, :-trail], ctx_params[:, -trail:]
 
-    def _correct(self, out: dict[str, Any], support: Tensor) -> dict[str, Any]:
-        y_hat = out["y_hat"]
+    def _predict(
+        self, ctx_params: Tensor, sync: SyncEncoder | SyncDecoder | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        return super()._predict(self._split(ctx_params)[0], sync)
+
+    def _values(
+        self,
+        symbols: Tensor,
+        means: Tensor | None,
+        ctx_params: Tensor,
+        sync: SyncEncoder | SyncDecoder,
+    ) -> Tensor:
+        return self._correct(symbols if means is None else symbols + means, ctx_params, sync)
+
+    def _correct(
+        self,
+        y_hat: Tensor,
+        ctx_params: Tensor,
+        sync: SyncEncoder | SyncDecoder | None = None,
+    ) -> Tensor:
+        _, support = self._split(ctx_params)
         residual = self.lrp_transform(torch.cat((support, y_hat), dim=1))
-        return {**out, "y_hat": y_hat + self.lrp_scale * torch.tanh(residual)}
+        if sync is not None:
+            residual = sync.network(residual)
+        return y_hat + self.lrp_scale * torch.tanh(residual)

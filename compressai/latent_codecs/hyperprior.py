@@ -9,7 +9,8 @@ from typing import Any
 import torch.nn as nn
 from torch import Tensor
 
-from compressai.latent_codecs.base import LatentCodec, check_batch
+from compressai.entropy_models.synchrony import SyncDecoder, SyncEncoder
+from compressai.latent_codecs.base import LatentCodec, check_batch, through, with_sync
 from compressai.registry import register_module
 
 __all__ = ["HyperpriorLatentCodec"]
@@ -89,17 +90,18 @@ class HyperpriorLatentCodec(LatentCodec):
             "params": params,
         }
 
-    def compress(self, y: Tensor) -> dict[str, Any]:
+    def compress(self, y: Tensor, *, sync: SyncEncoder | None = None) -> dict[str, Any]:
         """``{"strings": [*y, z], "shape": {"y", "hyper" or "z"}, "y_hat"}``."""
+        options = with_sync(sync)
         if self._side == "hyper":
-            side = self.hyper.compress(y)
+            side = self.hyper.compress(y, **options)
             params = side["params"]
         else:
             side = self.z.compress(self.h_a(y))
-            params = self.h_s(side["y_hat"])
+            params = through(sync, self.h_s(side["y_hat"]))
         if len(side["strings"]) != 1:
             raise ValueError(f"codec {self._side!r} must code in one step")
-        out = self.y.compress(y, params)
+        out = self.y.compress(y, params, **options)
         return {
             "strings": [*out["strings"], *side["strings"]],
             "shape": {"y": out["shape"], self._side: side["shape"]},
@@ -107,9 +109,13 @@ class HyperpriorLatentCodec(LatentCodec):
         }
 
     def decompress(
-        self, strings: Sequence[Sequence[bytes]], shape: Mapping[str, Any]
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: Mapping[str, Any],
+        *,
+        sync: SyncDecoder | None = None,
     ) -> dict[str, Any]:
-        """``{"y_hat"}``.
+        """``{"y_hat"}``, and with ``sync`` ``"y_fine"``.
 
         Raises:
             ValueError: fewer than two lists of strings, or of different lengths.
@@ -118,8 +124,10 @@ class HyperpriorLatentCodec(LatentCodec):
             raise ValueError(f"strings must hold those of y and z, got {len(strings)} list(s)")
         check_batch(strings, type(self).__name__)
         *y_strings, z_strings = strings
+        options = with_sync(sync)
         if self._side == "hyper":
-            params = self.hyper.decompress([z_strings], shape["hyper"])["params"]
+            params = self.hyper.decompress([z_strings], shape["hyper"], **options)["params"]
         else:
-            params = self.h_s(self.z.decompress([z_strings], shape["z"])["y_hat"])
-        return self.y.decompress(y_strings, shape["y"], params)
+            z_hat = self.z.decompress([z_strings], shape["z"])["y_hat"]
+            params = through(sync, self.h_s(z_hat))
+        return self.y.decompress(y_strings, shape["y"], params, **options)

@@ -11,6 +11,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import GaussianConditional
+from compressai.entropy_models._sync_scan import ScanDecoder, end_scans, start_scans
+from compressai.entropy_models.synchrony import SyncDecoder, SyncEncoder
 from compressai.latent_codecs._raster_scan import Merge, RasterScan, ScanRate, concatenate
 from compressai.latent_codecs.base import LatentCodec, only_strings
 from compressai.registry import register_module
@@ -71,9 +73,11 @@ class RasterScanLatentCodec(LatentCodec):
         _, likelihoods = self.gaussian_conditional(y, scales, means)
         return {"likelihoods": {"y": likelihoods}, "y_hat": y_hat}
 
-    def compress(self, y: Tensor, ctx_params: Tensor) -> dict[str, Any]:
+    def compress(
+        self, y: Tensor, ctx_params: Tensor, *, sync: SyncEncoder | None = None
+    ) -> dict[str, Any]:
         """``{"strings": [y], "shape": (H, W), "y_hat"}``; arguments as in :meth:`forward`."""
-        strings, y_hat = scan_compress(self, y, ctx_params)
+        strings, y_hat = scan_compress(self, y, ctx_params, sync=sync)
         return {"strings": [strings], "shape": y.shape[-2:], "y_hat": y_hat}
 
     def decompress(
@@ -81,8 +85,10 @@ class RasterScanLatentCodec(LatentCodec):
         strings: Sequence[Sequence[bytes]],
         shape: Sequence[int],
         ctx_params: Tensor,
+        *,
+        sync: SyncDecoder | None = None,
     ) -> dict[str, Any]:
-        """``{"y_hat"}``.
+        """``{"y_hat"}``, and with ``sync`` ``"y_fine"``.
 
         Raises:
             ValueError: sizes do not fit, or a string is damaged.
@@ -93,11 +99,18 @@ class RasterScanLatentCodec(LatentCodec):
                 f"shape {tuple(shape)} and {len(y_strings)} strings do not fit side information "
                 f"of size {tuple(ctx_params.shape)}"
             )
+        if sync is not None:
+            y_hat, fine = scan_decompress_sync(self, y_strings, ctx_params, sync)
+            return {"y_hat": y_hat, "y_fine": fine}
         return {"y_hat": scan_decompress(self, y_strings, ctx_params)}
 
 
 def scan_compress(
-    modules: Any, y: Tensor, params: Tensor, rate: ScanRate | None = None
+    modules: Any,
+    y: Tensor,
+    params: Tensor,
+    rate: ScanRate | None = None,
+    sync: SyncEncoder | None = None,
 ) -> tuple[list[bytes], Tensor]:
     """Code each item of a batch with the networks of ``modules``.
 
@@ -106,12 +119,18 @@ def scan_compress(
         y: ``(N, C, H, W)``.
         params: side information ``(N, D, H, W)``.
         rate: changes for a variable rate.
+        sync: codes in synchrony.
 
     Returns:
         ``(strings, y_hat)``.
     """
     scan = _scan_of(modules, rate)
-    coded = [scan.compress(*item) for item in zip(y, params)]
+    if sync is None:
+        coded = [scan.compress(*item) for item in zip(y, params)]
+    else:
+        scans = start_scans(sync, modules.gaussian_conditional, len(y))
+        coded = [scan.compress(*item, sync=each) for *item, each in zip(y, params, scans)]
+        end_scans(sync, modules.gaussian_conditional, scans)
     y_hat = torch.stack([item[1] for item in coded]).to(y)
     return [item[0] for item in coded], y_hat
 
@@ -131,6 +150,30 @@ def scan_decompress(
         if not decoder.finished:
             raise ValueError("the string is damaged: it holds more than this latent")
     return torch.stack(items).to(params)
+
+
+def scan_decompress_sync(
+    modules: Any,
+    strings: Sequence[bytes],
+    params: Tensor,
+    sync: SyncDecoder,
+    rate: ScanRate | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Inverse of :func:`scan_compress` with ``sync``.
+
+    Returns:
+        ``(y_hat, y_fine)``, like ``params`` in type and device.
+    """
+    scan = _scan_of(modules, rate)
+    levels = sync.levels(modules.gaussian_conditional)
+    _, _, height, width = params.shape
+    items = []
+    for string, item in zip(strings, params):
+        decoder = ScanDecoder(levels, string, height * width, scan.channels)
+        items.append(scan.decompress_sync(decoder, item))
+        decoder.check_finished()
+    y_hat, fine = (torch.stack(part).to(params) for part in zip(*items))
+    return y_hat, fine
 
 
 def _scan_of(modules: Any, rate: ScanRate | None) -> RasterScan:

@@ -16,7 +16,15 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck, EntropyModel, GaussianConditional
+from compressai.entropy_models.synchrony import (
+    DEFAULT_TOLERANCE,
+    Gain,
+    SyncDecoder,
+    SyncEncoder,
+    SyncProbe,
+)
 from compressai.latent_codecs import LatentCodec
+from compressai.latent_codecs.base import with_sync
 from compressai.models._state_dict import clean_state_dict
 
 __all__ = [
@@ -35,6 +43,11 @@ __all__ = [
 SCALES_MIN = 0.11
 SCALES_MAX = 256
 SCALES_LEVELS = 64
+
+# Of the run in which the encoder finds out how networks amplify deviations, once per model: 16 x 16
+# positions of the latent, twice, are enough for a look at each channel.
+_PROBE_SIDE = 256
+_NOISY_RUNS = 2
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Strings = Sequence[Sequence[bytes]]
@@ -139,6 +152,7 @@ class CompressionModel(nn.Module):
         self, entropy_bottleneck_channels: int | None = None, init_weights: bool | None = None
     ) -> None:
         super().__init__()
+        self._sync_gains: tuple[list[Tensor], Any, list[Gain]] | None = None
         if entropy_bottleneck_channels is not None:
             warnings.warn(
                 "entropy_bottleneck_channels is deprecated: set self.entropy_bottleneck",
@@ -207,6 +221,51 @@ class CompressionModel(nn.Module):
                 updated |= module.update_scale_table(scale_table, force=force)
         return updated
 
+    def _sync_encoder(
+        self,
+        tolerance: float,
+        code: Callable[[Tensor, Any], Any],
+        setting: tuple[Any, ...] = (),
+    ) -> SyncEncoder:
+        """The encoder's side of synchronised coding, for one call of ``compress``.
+
+        Args:
+            tolerance: see :class:`~compressai.entropy_models.synchrony.SyncEncoder`.
+            code: ``(latent, sync) -> anything``: codes a latent with the present weights.
+            setting: whatever else the code depends on, such as a rate.
+        """
+        weights = [*self.parameters(), *self.buffers()]
+        known = not any(weight.is_inference() for weight in weights)
+        state = (setting, [weight._version for weight in weights] if known else None)
+        cached = self._sync_gains
+        if not (
+            known
+            and cached is not None
+            and cached[1] == state
+            and len(cached[0]) == len(weights)
+            and all(a is b for a, b in zip(cached[0], weights))
+        ):
+            y, probe = self.g_a(self._sync_picture()), SyncProbe()
+            for _ in range(_NOISY_RUNS):
+                code(y, probe)
+                probe.again()
+            code(y, probe)
+            cached = self._sync_gains = (weights, state, probe.gains())
+        return SyncEncoder(cached[2], tolerance)
+
+    def _sync_picture(self) -> Tensor:
+        """A picture with detail of all sizes, the same for all models."""
+        parameter = next(self.parameters())
+        multiple = int(getattr(self, "downsampling_factor", 64))
+        side = -(-_PROBE_SIDE // multiple) * multiple
+        random = np.random.Generator(np.random.PCG64(0))
+        picture = np.full((3, side, side), 0.5)
+        for size in (1, 4, 16, 64):
+            cells = random.random((3, side // size + 1, side // size + 1)) - 0.5
+            detail = cells.repeat(size, 1).repeat(size, 2)[:, :side, :side]
+            picture += detail * (0.1 + 0.3 * (size == 16))
+        return torch.from_numpy(picture)[None].to(parameter)
+
     def aux_loss(self) -> Tensor | int:
         """Sum of the auxiliary losses of the bottlenecks; 0 if there are none."""
         return sum(m.loss() for m in self.modules() if isinstance(m, EntropyBottleneck))
@@ -243,37 +302,53 @@ class SimpleVAECompressionModel(CompressionModel):
         return {"x_hat": self.g_s(out["y_hat"]), "likelihoods": out["likelihoods"]}
 
     @coding
-    def compress(self, x: Tensor) -> dict[str, Any]:
+    def compress(
+        self, x: Tensor, *, sync_safe: bool = False, tolerance: float = DEFAULT_TOLERANCE
+    ) -> dict[str, Any]:
         """Code a batch of pictures.
 
         Args:
             x: ``(N, 3, H, W)`` in [0, 1].
+            sync_safe: make strings that decode to the same ``"y_hat"`` on every machine, see
+                ``docs/synchrony.md``. Decode them with ``sync_safe``, too.
+            tolerance: how far the arithmetic of such machines may be apart.
 
         Returns:
             ``{"strings", "shape", "y_hat"}`` of the latent codec.
 
         Raises:
-            ValueError: height or width do not fit the transforms, or ``x`` is not finite.
+            ValueError: height or width do not fit the transforms, ``x`` is not finite, or
+                ``tolerance`` is negative.
         """
         y = self.g_a(x)
         self._check_size(x, y)
-        return self.latent_codec.compress(y)
+        sync = None
+        if sync_safe:
+            sync = self._sync_encoder(
+                tolerance, lambda y, sync: self.latent_codec.compress(y, sync=sync)
+            )
+        return self.latent_codec.compress(y, **with_sync(sync))
 
     @coding
-    def decompress(self, strings: Sequence[Sequence[bytes]], shape: Any) -> dict[str, Tensor]:
+    def decompress(
+        self, strings: Sequence[Sequence[bytes]], shape: Any, *, sync_safe: bool = False
+    ) -> dict[str, Tensor]:
         """Decode a batch of pictures.
 
         Args:
             strings, shape: what :meth:`compress` gave.
+            sync_safe: what :meth:`compress` got.
 
         Returns:
-            ``{"x_hat": (N, 3, H, W) in [0, 1]}``.
+            ``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
 
         Raises:
             ValueError: strings and shape do not fit, or a string is damaged.
         """
-        out = self.latent_codec.decompress(strings, shape)
-        return {"x_hat": self.g_s(out["y_hat"]).clamp_(0, 1)}
+        sync = SyncDecoder() if sync_safe else None
+        out = self.latent_codec.decompress(strings, shape, **with_sync(sync))
+        y = out["y_fine"] if sync_safe else out["y_hat"]
+        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": out["y_hat"]}
 
     def _check_size(self, x: Tensor, y: Tensor) -> None:
         """Raise ValueError if the latent's size does not suit the codec."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.latent_codecs import HyperpriorLatentCodec
 from compressai.latent_codecs._slice_helpers import (
     infer_max_support_slices,
@@ -125,22 +126,28 @@ class ChannelSliceModel(SimpleVAECompressionModel):
         return result
 
     @coding
-    def compress(self, x: Tensor) -> dict[str, Any]:
+    def compress(
+        self, x: Tensor, *, sync_safe: bool = False, tolerance: float = DEFAULT_TOLERANCE
+    ) -> dict[str, Any]:
         """Code a batch of pictures.
 
         Args:
             x: ``(N, 3, H, W)`` in [0, 1].
+            sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
 
         Returns:
             ``{"strings": lists of slice 0, slice 1, ..., z, each with one string a picture,
-            "shape": {"y": [size of each slice], "z": size}}``.
+            "shape": {"y": [size of each slice], "z": size}, "y_hat"}``.
 
         Raises:
-            ValueError: height or width do not fit the transforms, or ``x`` is not finite.
+            ValueError: height or width do not fit the transforms, ``x`` is not finite, or
+                ``tolerance`` is negative.
         """
         self._check_sides(x)
-        out = self.latent_codec.compress(self.g_a(x))
-        return {"strings": out["strings"], "shape": out["shape"]}
+        return super().compress(x, sync_safe=sync_safe, tolerance=tolerance)
+
+    def _check_size(self, x: Tensor, y: Tensor) -> None:
+        """Nothing: the sides of ``x`` were checked before there was a latent."""
 
     def _check_sides(self, x: Tensor) -> None:
         check_latent_size(x, x, self.downsampling_factor, factor=1)

@@ -10,8 +10,14 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, SyncDecoder
 from compressai.latent_codecs._raster_scan import concatenate
-from compressai.latent_codecs.rasterscan import scan_compress, scan_decompress
+from compressai.latent_codecs.base import through
+from compressai.latent_codecs.rasterscan import (
+    scan_compress,
+    scan_decompress,
+    scan_decompress_sync,
+)
 from compressai.layers import GDN, MaskedConv2d
 from compressai.models._state_dict import clean_state_dict, entry_size
 from compressai.models.base import (
@@ -127,14 +133,24 @@ class FactorizedPrior(_GdnTransforms):
         return {"x_hat": self.g_s(y_hat), "likelihoods": {"y": y_likelihoods}}
 
     @coding
-    def compress(self, x: Tensor) -> dict[str, Any]:
-        """``{"strings": [y], "shape": size of the latent}``."""
+    def compress(
+        self, x: Tensor, *, sync_safe: bool = False, tolerance: float = DEFAULT_TOLERANCE
+    ) -> dict[str, Any]:
+        """``{"strings": [y], "shape": size of the latent, "y_hat"}``.
+
+        Args:
+            x: ``(N, 3, H, W)`` in [0, 1].
+            sync_safe, tolerance: without effect. The decoder computes nothing that steers it.
+        """
         y = self.g_a(x)
-        return {"strings": [self.entropy_bottleneck.compress(y)], "shape": y.size()[-2:]}
+        strings, y_hat = self.entropy_bottleneck.compress_and_quantize(y)
+        return {"strings": [strings], "shape": y.size()[-2:], "y_hat": y_hat}
 
     @coding
-    def decompress(self, strings: Strings, shape: Sequence[int]) -> dict[str, Tensor]:
-        """``{"x_hat": (N, 3, H, W) in [0, 1]}``.
+    def decompress(
+        self, strings: Strings, shape: Sequence[int], *, sync_safe: bool = False
+    ) -> dict[str, Tensor]:
+        """``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``; ``sync_safe`` is without effect.
 
         Raises:
             AssertionError: ``strings`` is not a list of one list.
@@ -142,7 +158,7 @@ class FactorizedPrior(_GdnTransforms):
         """
         check_strings(strings, 1)
         y_hat = self.entropy_bottleneck.decompress(strings[0], shape)
-        return {"x_hat": self.g_s(y_hat).clamp_(0, 1)}
+        return {"x_hat": self.g_s(y_hat).clamp_(0, 1), "y_hat": y_hat}
 
 
 @register_model("bmshj2018-factorized-relu")
@@ -213,7 +229,12 @@ class ScaleHyperprior(_GdnTransforms):
         return self.h_a(y.abs())
 
     def _scales_means(self, z_hat: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.h_s(z_hat), None
+        return self._split_parameters(self.h_s(z_hat))
+
+    @staticmethod
+    def _split_parameters(params: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scales and means out of what the hyper synthesis gives."""
+        return params, None
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         """Reconstruction and likelihoods.
@@ -238,30 +259,48 @@ class ScaleHyperprior(_GdnTransforms):
         }
 
     @coding
-    def compress(self, x: Tensor) -> dict[str, Any]:
-        """``{"strings": [y, z], "shape": size of z}``.
+    def compress(
+        self, x: Tensor, *, sync_safe: bool = False, tolerance: float = DEFAULT_TOLERANCE
+    ) -> dict[str, Any]:
+        """``{"strings": [y, z], "shape": size of z, "y_hat"}``.
 
         Args:
             x: ``(N, 3, H, W)`` in [0, 1].
+            sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
 
         Raises:
-            ValueError: the sides do not fit, or ``x`` is not finite.
+            ValueError: the sides do not fit, ``x`` is not finite, or ``tolerance`` is negative.
         """
         y = self.g_a(x)
         check_latent_size(x, y, 4)
+        sync = self._sync_encoder(tolerance, self._code_latent) if sync_safe else None
+        return self._code_latent(y, sync)
+
+    def _code_latent(self, y: Tensor, sync: Any = None) -> dict[str, Any]:
         z = self._hyper_analysis(y)
         z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        scales, means = self._scales_means(z_hat)
-        indexes = self.gaussian_conditional.build_indexes(scales)
-        y_strings = self.gaussian_conditional.compress(y, indexes, means=means)
-        return {"strings": [y_strings, z_strings], "shape": z.size()[-2:]}
+        params = through(sync, self.h_s(z_hat))
+        y_strings, y_hat = self._code_y(y, params, sync)
+        return {"strings": [y_strings, z_strings], "shape": z.size()[-2:], "y_hat": y_hat}
+
+    def _code_y(self, y: Tensor, params: Tensor, sync: Any) -> tuple[list[bytes], Tensor]:
+        scales, means = self._split_parameters(params)
+        if sync is None:
+            indexes = self.gaussian_conditional.build_indexes(scales)
+            return self.gaussian_conditional.compress_and_quantize(y, indexes, means)
+        symbols = sync.quantize(y if means is None else y - means)
+        values = None if means is None else symbols + means
+        return sync.encode(self.gaussian_conditional, symbols, scales, values)
 
     @coding
-    def decompress(self, strings: Strings, shape: Sequence[int]) -> dict[str, Tensor]:
-        """``{"x_hat": (N, 3, H, W) in [0, 1]}``.
+    def decompress(
+        self, strings: Strings, shape: Sequence[int], *, sync_safe: bool = False
+    ) -> dict[str, Tensor]:
+        """``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
 
         Args:
             strings, shape: what :meth:`compress` gave.
+            sync_safe: what :meth:`compress` got.
 
         Raises:
             AssertionError: ``strings`` is not a list of two lists.
@@ -269,12 +308,25 @@ class ScaleHyperprior(_GdnTransforms):
         """
         check_strings(strings, 2)
         z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
-        scales, means = self._scales_means(z_hat)
-        indexes = self.gaussian_conditional.build_indexes(scales)
-        y_hat = self.gaussian_conditional.decompress(
-            strings[0], indexes, dtype=z_hat.dtype, means=means
-        )
-        return {"x_hat": self.g_s(y_hat).clamp_(0, 1)}
+        y_hat, y = self._decode_y(strings[0], self.h_s(z_hat), SyncDecoder() if sync_safe else None)
+        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": y_hat}
+
+    def _decode_y(
+        self, strings: Sequence[bytes], params: Tensor, sync: SyncDecoder | None
+    ) -> tuple[Tensor, Tensor]:
+        """``y_hat``, and what the synthesis gets."""
+        scales, means = self._split_parameters(params)
+        if sync is None:
+            indexes = self.gaussian_conditional.build_indexes(scales)
+            y_hat = self.gaussian_conditional.decompress(
+                strings, indexes, dtype=scales.dtype, means=means
+            )
+            return y_hat, y_hat
+        latent = sync.decode(self.gaussian_conditional, strings, scales)
+        if means is None:
+            return latent.symbols, latent.symbols
+        values = latent.symbols + means
+        return latent.settle(values), values
 
 
 @register_model("mbt2018-mean")
@@ -312,8 +364,9 @@ class MeanScaleHyperprior(ScaleHyperprior):
     def _hyper_analysis(self, y: Tensor) -> Tensor:
         return self.h_a(y)
 
-    def _scales_means(self, z_hat: Tensor) -> tuple[Tensor, Tensor | None]:
-        scales, means = self.h_s(z_hat).chunk(2, 1)
+    @staticmethod
+    def _split_parameters(params: Tensor) -> tuple[Tensor, Tensor | None]:
+        scales, means = params.chunk(2, 1)
         return scales, means
 
 
@@ -363,20 +416,13 @@ class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
             "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
         }
 
-    @coding
-    def compress(self, x: Tensor) -> dict[str, Any]:
-        """``{"strings": [y, z], "shape": size of z}``; see :meth:`ScaleHyperprior.compress`."""
-        y = self.g_a(x)
-        check_latent_size(x, y, 4)
-        z = self.h_a(y)
-        z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        y_strings, _ = scan_compress(self, y, self.h_s(z_hat))
-        return {"strings": [y_strings, z_strings], "shape": z.size()[-2:]}
+    def _code_y(self, y: Tensor, params: Tensor, sync: Any) -> tuple[list[bytes], Tensor]:
+        return scan_compress(self, y, params, sync=sync)
 
-    @coding
-    def decompress(self, strings: Strings, shape: Sequence[int]) -> dict[str, Tensor]:
-        """``{"x_hat"}``; see :meth:`ScaleHyperprior.decompress`."""
-        check_strings(strings, 2)
-        z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
-        y_hat = scan_decompress(self, strings[0], self.h_s(z_hat))
-        return {"x_hat": self.g_s(y_hat).clamp_(0, 1)}
+    def _decode_y(
+        self, strings: Sequence[bytes], params: Tensor, sync: SyncDecoder | None
+    ) -> tuple[Tensor, Tensor]:
+        if sync is not None:
+            return scan_decompress_sync(self, strings, params, sync)
+        y_hat = scan_decompress(self, strings, params)
+        return y_hat, y_hat

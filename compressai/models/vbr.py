@@ -16,6 +16,7 @@ import copy
 import math
 import operator
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,8 +24,14 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneckVbr
+from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, SyncDecoder
 from compressai.latent_codecs._raster_scan import ScanRate, concatenate
-from compressai.latent_codecs.rasterscan import scan_compress, scan_decompress
+from compressai.latent_codecs.base import through
+from compressai.latent_codecs.rasterscan import (
+    scan_compress,
+    scan_decompress,
+    scan_decompress_sync,
+)
 from compressai.models._state_dict import clean_state_dict, entry_size
 from compressai.models.base import Strings, check_latent_size, check_strings, coding
 from compressai.models.google import (
@@ -206,7 +213,14 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
 
     @coding
     def compress(
-        self, x: Tensor, stage: int = 2, s: int = 1, inputscale: float | Tensor = 0
+        self,
+        x: Tensor,
+        stage: int = 2,
+        s: int = 1,
+        inputscale: float | Tensor = 0,
+        *,
+        sync_safe: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
     ) -> dict[str, Any]:
         """Code a batch of pictures.
 
@@ -215,26 +229,46 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
             stage: 1 for the fixed rate, 2 for the variable rate.
             s: level, from 0 (lowest rate) to 7.
             inputscale: gain in place of ``Gain[s]``, unless it is 0; a number or a tensor of one.
+            sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
 
         Returns:
-            ``{"strings": [y, z], "shape": size of z}``.
+            ``{"strings": [y, z], "shape": size of z, "y_hat"}``.
 
         Raises:
             ValueError: unknown ``stage`` or ``s``, bad ``inputscale``, the sides do not fit, or
                 ``x`` is not finite.
         """
         if not _is_variable(stage):
-            return super().compress(x)
+            return super().compress(x, sync_safe=sync_safe, tolerance=tolerance)
         gain = self._coding_gain(s, inputscale)
-        y, z = self._latents(x)
+        y = self._latent(x)
+        code = partial(self._code_variable, gain)
+        setting = (stage, float(gain))
+        sync = self._sync_encoder(tolerance, code, setting) if sync_safe else None
+        return code(y, sync)
+
+    def _code_variable(self, gain: Tensor, y: Tensor, sync: Any = None) -> dict[str, Any]:
+        z = self._hyper_analysis(y)
         z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(
             z, **self._z_arguments(gain)
         )
-        scales, means = self._scales_means(z_hat)
-        indexes = self.gaussian_conditional.build_indexes(scales * gain)
+        scales, means = self._split_parameters(through(sync, self.h_s(z_hat)))
         scaled_means = None if means is None else means * gain
-        y_strings = self.gaussian_conditional.compress(y * gain, indexes, means=scaled_means)
-        return {"strings": [y_strings, z_strings], "shape": z.size()[-2:]}
+        if sync is None:
+            indexes = self.gaussian_conditional.build_indexes(scales * gain)
+            y_strings, _ = self.gaussian_conditional.compress_and_quantize(
+                y * gain, indexes, means=scaled_means
+            )
+            residual = y * gain if scaled_means is None else y * gain - scaled_means
+            y_hat = self._dequantize_y(torch.round(residual), scales, means, gain)
+        else:
+            residual = y * gain if scaled_means is None else y * gain - scaled_means
+            symbols = sync.quantize(residual)
+            values = self._dequantize_y(symbols, scales, means, gain)
+            y_strings, y_hat = sync.encode(
+                self.gaussian_conditional, symbols, scales * gain, values
+            )
+        return {"strings": [y_strings, z_strings], "shape": z.size()[-2:], "y_hat": y_hat}
 
     @coding
     def decompress(
@@ -244,32 +278,39 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         stage: int = 2,
         s: int = 1,
         inputscale: float | Tensor = 0,
+        *,
+        sync_safe: bool = False,
     ) -> dict[str, Tensor]:
-        """``{"x_hat": (N, 3, H, W) in [0, 1]}``.
+        """``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
 
         Args:
             strings, shape: what :meth:`compress` gave.
-            stage, s, inputscale: what :meth:`compress` got.
+            stage, s, inputscale, sync_safe: what :meth:`compress` got.
 
         Raises:
             AssertionError: ``strings`` is not a list of two lists.
             ValueError: unknown ``stage`` or ``s``, bad ``inputscale``, or a string is damaged.
         """
         if not _is_variable(stage):
-            return super().decompress(strings, shape)
+            return super().decompress(strings, shape, sync_safe=sync_safe)
         check_strings(strings, 2)
         gain = self._coding_gain(s, inputscale)
         z_hat = self.entropy_bottleneck.decompress(strings[1], shape, **self._z_arguments(gain))
         scales, means = self._scales_means(z_hat)
-        indexes = self.gaussian_conditional.build_indexes(scales * gain)
-        symbols = self.gaussian_conditional.decompress(strings[0], indexes, dtype=z_hat.dtype)
-        y_hat = self._dequantize_y(symbols, scales, means, gain)
-        return {"x_hat": self.g_s(y_hat).clamp_(0, 1)}
+        if sync_safe:
+            latent = SyncDecoder().decode(self.gaussian_conditional, strings[0], scales * gain)
+            y = self._dequantize_y(latent.symbols, scales, means, gain)
+            y_hat = latent.settle(y)
+        else:
+            indexes = self.gaussian_conditional.build_indexes(scales * gain)
+            symbols = self.gaussian_conditional.decompress(strings[0], indexes, dtype=z_hat.dtype)
+            y = y_hat = self._dequantize_y(symbols, scales, means, gain)
+        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": y_hat}
 
-    def _latents(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _latent(self, x: Tensor) -> Tensor:
         y = self.g_a(x)
         check_latent_size(x, y, 4)
-        return y, self._hyper_analysis(y)
+        return y
 
     def update(
         self,
@@ -425,14 +466,29 @@ class JointAutoregressiveHierarchicalPriorsVbr(
 
     @coding
     def compress(
-        self, x: Tensor, stage: int = 2, s: int = 1, inputscale: float | Tensor = 0
+        self,
+        x: Tensor,
+        stage: int = 2,
+        s: int = 1,
+        inputscale: float | Tensor = 0,
+        *,
+        sync_safe: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
     ) -> dict[str, Any]:
-        """``{"strings": [y, z], "shape"}``; see :meth:`ScaleHyperpriorVbr.compress`."""
-        rate = self._scan_rate(stage, self._coding_gain(s, inputscale))
-        y, z = self._latents(x)
+        """``{"strings": [y, z], "shape", "y_hat"}``; see :meth:`ScaleHyperpriorVbr.compress`."""
+        gain = self._coding_gain(s, inputscale)
+        code = partial(self._code_scan, self._scan_rate(stage, gain))
+        y = self._latent(x)
+        setting = (stage, float(gain))
+        sync = self._sync_encoder(tolerance, code, setting) if sync_safe else None
+        return code(y, sync)
+
+    def _code_scan(self, rate: ScanRate, y: Tensor, sync: Any = None) -> dict[str, Any]:
+        z = self._hyper_analysis(y)
         z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        y_strings, _ = scan_compress(self, y, self.h_s(z_hat), rate)
-        return {"strings": [y_strings, z_strings], "shape": z.size()[-2:]}
+        params = through(sync, self.h_s(z_hat))
+        y_strings, y_hat = scan_compress(self, y, params, rate, sync)
+        return {"strings": [y_strings, z_strings], "shape": z.size()[-2:], "y_hat": y_hat}
 
     @coding
     def decompress(
@@ -442,13 +498,19 @@ class JointAutoregressiveHierarchicalPriorsVbr(
         stage: int = 2,
         s: int = 1,
         inputscale: float | Tensor = 0,
+        *,
+        sync_safe: bool = False,
     ) -> dict[str, Tensor]:
-        """``{"x_hat"}``; see :meth:`ScaleHyperpriorVbr.decompress`."""
+        """``{"x_hat", "y_hat"}``; see :meth:`ScaleHyperpriorVbr.decompress`."""
         check_strings(strings, 2)
         rate = self._scan_rate(stage, self._coding_gain(s, inputscale))
         z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
-        y_hat = scan_decompress(self, strings[0], self.h_s(z_hat), rate)
-        return {"x_hat": self.g_s(y_hat).clamp_(0, 1)}
+        params = self.h_s(z_hat)
+        if sync_safe:
+            y_hat, y = scan_decompress_sync(self, strings[0], params, SyncDecoder(), rate)
+        else:
+            y = y_hat = scan_decompress(self, strings[0], params, rate)
+        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": y_hat}
 
     def _scan_rate(self, stage: int, gain: Tensor) -> ScanRate:
         value = float(gain)

@@ -1,0 +1,418 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Synchronised coding: encoder and decoder agree although their arithmetic differs a little.
+
+What both compute in floating point and what steers decoding (scales, and values that later networks
+see) is rounded to a grid. The encoder shifts the thresholds of the rounding, block by block, until
+no value is in doubt, and tells the shifts. Why, how much it costs and what is promised is in
+``docs/synchrony.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compressai.entropy_models._sync_stream import (
+    MAX_BLOCKS,
+    Exceptions,
+    Rounding,
+    StreamReader,
+    StreamWriter,
+)
+from compressai.entropy_models.gaussian import GaussianConditional
+
+__all__ = [
+    "DEFAULT_TOLERANCE",
+    "STEP",
+    "Gain",
+    "SyncDecoder",
+    "SyncEncoder",
+    "SyncLatent",
+    "SyncProbe",
+    "sync_levels",
+]
+
+DEFAULT_TOLERANCE = 2e-5
+# Values that later networks see are multiples of this.
+STEP = 0.125
+# Guards grow with the magnitude m of what they guard, by 1 + SLOPE * m: so does rounding error.
+SLOPE = 0.25
+# Below these two scales, levels that are closer than the ratio are left out. Nearly all symbols are
+# 0 there, so a coarser scale costs next to nothing, and thresholds would be close to each other.
+_FIRST_LEVEL = 0.141
+_SPARSE_BELOW = 0.19
+_SPARSE_RATIO = 1.2
+
+
+def sync_levels(conditional: GaussianConditional) -> np.ndarray:
+    """Rows of a conditional's table that synchronised coding uses.
+
+    Returns:
+        int32, ascending.
+    """
+    table = conditional.scale_table.detach().double().cpu().numpy()
+    bound = float(conditional.lower_bound_scale.bound)
+    usable = [row for row, scale in enumerate(table) if scale >= bound] or [len(table) - 1]
+    low = [row for row in usable if table[row] <= _FIRST_LEVEL]
+    rows = [low[-1] if low else usable[0]]
+    for row in usable:
+        if row <= rows[-1]:
+            continue
+        if table[row] >= min(_SPARSE_BELOW, _SPARSE_RATIO * table[rows[-1]]):
+            rows.append(row)
+    return np.array(rows, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class _Levels:
+    rows: np.ndarray
+    native: Any
+    tables: Any
+
+
+def _levels(conditional: GaussianConditional) -> _Levels:
+    """The levels of a conditional, prepared once for its present tables."""
+    from compressai import _CXX
+
+    if conditional.entropy_coder.name != "ans":
+        raise ValueError(
+            "synchronised coding needs the entropy coder 'ans', got "
+            f"{conditional.entropy_coder.name!r}"
+        )
+    (tables,) = conditional._coder_tables()
+    cached = conditional._sync_levels
+    if cached is not None and cached[0] is tables:
+        return cached[1]
+    rows = sync_levels(conditional)
+    scales = conditional.scale_table.detach().float().cpu().numpy()[rows]
+    levels = _Levels(rows, _CXX.ScaleLevels(scales), tables)
+    conditional._sync_levels = (tables, levels)
+    return levels
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much larger the deviation of a latent's parameters can be than that of one network.
+
+    Attributes:
+        scales: float ``(C,)``, at least 1.
+        values: the same for values; ``None`` if none are rounded.
+    """
+
+    scales: Tensor
+    values: Tensor | None = None
+
+
+class SyncEncoder:
+    """Encoder's side of synchronised coding, for one call of ``compress``.
+
+    Args:
+        gains: one for each latent in the order of coding, as :meth:`SyncProbe.gains` gives them.
+        tolerance: how much an output of a network may differ between encoder and decoder, where it
+            is no larger than 1 (see ``docs/synchrony.md``).
+
+    Raises:
+        ValueError: ``tolerance`` is negative or not finite.
+    """
+
+    def __init__(self, gains: Sequence[Gain], tolerance: float = DEFAULT_TOLERANCE) -> None:
+        if not 0 <= tolerance < float("inf"):
+            raise ValueError(f"tolerance must be finite and not negative, got {tolerance}")
+        self.tolerance = float(tolerance)
+        self._gains = iter(gains)
+
+    def network(self, output: Tensor) -> Tensor:
+        """To be called with the output of each network that the decoder runs, too."""
+        return output
+
+    def quantize(self, residual: Tensor) -> Tensor:
+        """Symbols of residuals, as floats.
+
+        Raises:
+            ValueError: they are no int32.
+        """
+        return _rounded(residual)
+
+    def encode(
+        self,
+        conditional: GaussianConditional,
+        symbols: Tensor,
+        scales: Tensor,
+        values: Tensor | None = None,
+    ) -> tuple[list[bytes], Tensor]:
+        """Code a latent.
+
+        Args:
+            conditional: has the tables.
+            symbols: integers in a float tensor ``(N, C, ...)``, see :meth:`quantize`.
+            scales: of the same shape.
+            values: what the symbols stand for; ``None`` if they stand for themselves.
+
+        Returns:
+            ``(strings, y_hat)``: ``N`` strings, and the values as later networks must see them.
+
+        Raises:
+            ValueError: scales or values are not finite.
+        """
+        levels = _levels(conditional)
+        gain = next(self._gains)
+        planner = _Planner(levels, gain, self.tolerance)
+        flat_symbols = _integers(symbols)
+        flat_scales = _floats(scales)
+        flat_values = None if values is None else _floats(values)
+        strings: list[bytes] = []
+        steps: list[np.ndarray] = []
+        for i, item in enumerate(flat_symbols):
+            given = None if flat_values is None else flat_values[i]
+            rounding, rows, cells = planner.plan(flat_scales[i], given)
+            strings.append(StreamWriter(rounding).finish(item.reshape(-1), rows, levels.tables))
+            steps.append(cells)
+        return strings, symbols if values is None else _from_steps(np.stack(steps), values)
+
+    def planner(self, conditional: GaussianConditional) -> _Planner:
+        """For those who code position by position: rounds a part of the next latent."""
+        return _Planner(_levels(conditional), next(self._gains), self.tolerance)
+
+
+class _Planner:
+    """Chooses the shifts of parts of a latent."""
+
+    def __init__(self, levels: _Levels, gain: Gain, tolerance: float) -> None:
+        self.levels = levels
+        self._scale_guards = (gain.scales.double() * tolerance).float().numpy()
+        self._value_guards = (
+            None if gain.values is None else (gain.values.double() * tolerance).float().numpy()
+        )
+
+    def plan(
+        self, scales: np.ndarray, values: np.ndarray | None, max_blocks: int = MAX_BLOCKS
+    ) -> tuple[Rounding, np.ndarray, np.ndarray]:
+        """What to tell, the table rows of scales, and the steps of values.
+
+        Args:
+            scales: float32 ``(C, P)``.
+            values: float32 ``(C, P)`` or ``None``.
+            max_blocks: largest number of blocks.
+        """
+        from compressai import _CXX
+
+        ranks, odd_scales, odd_values = _CXX.plan_sync(
+            scales,
+            values,
+            self.levels.native,
+            STEP,
+            self._scale_guards,
+            None if values is None else self._value_guards,
+            SLOPE,
+            max_blocks,
+        )
+        numbers = _CXX.round_scales(scales, self.levels.native, ranks)
+        rounding = Rounding(ranks, _told(odd_scales, numbers))
+        steps = np.empty(0, dtype=np.int32)
+        if values is not None:
+            steps = _CXX.round_values(values, STEP, ranks)
+            rounding.values = _told(odd_values, steps)
+        return rounding, self.levels.rows[numbers], steps
+
+
+def _told(elements: np.ndarray, results: np.ndarray) -> Exceptions:
+    return (
+        Exceptions(elements.tolist(), results[elements].tolist()) if elements.size else Exceptions()
+    )
+
+
+class SyncDecoder:
+    """Decoder's side of synchronised coding."""
+
+    def network(self, output: Tensor) -> Tensor:
+        """To be called with the output of each network that the encoder runs, too."""
+        return output
+
+    def decode(
+        self, conditional: GaussianConditional, strings: Sequence[bytes], scales: Tensor
+    ) -> SyncLatent:
+        """Decode the symbols of a latent.
+
+        Args:
+            conditional: has the tables.
+            strings: one for each item, made by :meth:`SyncEncoder.encode`.
+            scales: ``(N, C, ...)``.
+
+        Raises:
+            ValueError: the number of strings is not that of the scales, or one is damaged.
+        """
+        if len(strings) != len(scales):
+            raise ValueError(f"got {len(strings)} strings for a batch of {len(scales)}")
+        levels = _levels(conditional)
+        flat = _floats(scales)
+        roundings, symbols = [], []
+        for string, item in zip(strings, flat):
+            reader = StreamReader(string, item.size)
+            rows = _level_numbers(levels, item, reader.rounding)
+            symbols.append(reader.symbols(levels.rows[rows], levels.tables))
+            reader.check_finished()
+            roundings.append(reader.rounding)
+        decoded = torch.from_numpy(np.stack(symbols)).reshape(scales.shape)
+        return SyncLatent(decoded.to(scales), roundings)
+
+    @staticmethod
+    def levels(conditional: GaussianConditional) -> _Levels:
+        """For those who code position by position: the levels of a conditional."""
+        return _levels(conditional)
+
+
+def _level_numbers(levels: _Levels, scales: np.ndarray, rounding: Rounding) -> np.ndarray:
+    """Scales rounded to numbers of levels, as the encoder did it."""
+    from compressai import _CXX
+
+    numbers = _CXX.round_scales(scales, levels.native, rounding.ranks)
+    for number in rounding.scales.results:
+        check_level(number, levels)
+    rounding.scales.apply(numbers)
+    return numbers
+
+
+def check_level(number: int, levels: _Levels) -> None:
+    """Raise ValueError for a number that is not of a level."""
+    if not 0 <= number < len(levels.rows):
+        raise ValueError("the string is damaged: it tells of a scale that does not exist")
+
+
+@dataclass(frozen=True)
+class SyncLatent:
+    """A latent whose symbols are decoded, and whose values are not computed yet.
+
+    Attributes:
+        symbols: integers, in the type and on the device of the scales.
+        roundings: how the encoder rounded, one for each item.
+    """
+
+    symbols: Tensor
+    roundings: Sequence[Rounding]
+
+    def settle(self, values: Tensor) -> Tensor:
+        """The values as later networks must see them.
+
+        Args:
+            values: what the symbols stand for, as computed here.
+
+        Returns:
+            The values of the encoder, bit for bit.
+
+        Raises:
+            ValueError: the values are not finite, or a string was damaged.
+        """
+        from compressai import _CXX
+
+        steps = []
+        for item, rounding in zip(_floats(values), self.roundings):
+            cells = _CXX.round_values(item, STEP, rounding.ranks)
+            rounding.values.apply(cells)
+            steps.append(cells)
+        return _from_steps(np.stack(steps), values)
+
+
+class SyncProbe:
+    """Stands for an encoder to find out how deviations of networks grow on their way to a latent.
+
+    The first run of a ``compress`` with it is clean, all others have noise on the output of every
+    network and the symbols of the first.
+
+    Args:
+        seed: of the noise.
+    """
+
+    # Large against rounding errors, small enough for networks to be linear.
+    AMPLITUDE = 2.0**-10
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = np.random.Generator(np.random.PCG64(seed))
+        self._reference: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        self._gains: list[list[Tensor]] = []
+        self._noisy = False
+        self._step = 0
+
+    def again(self) -> None:
+        """Begin the next run, with noise."""
+        self._noisy, self._step = True, 0
+
+    def network(self, output: Tensor) -> Tensor:
+        """The output, with noise in all runs but the first."""
+        if not self._noisy:
+            return output
+        noise = self._random.random(output.shape, dtype=np.float32) * 2 - 1
+        return output + self.AMPLITUDE * torch.from_numpy(noise).to(output)
+
+    def clean(self, item: int) -> tuple[Tensor, Tensor] | None:
+        """Symbols and values of an item of the next latent in the first run; none in that run."""
+        if not self._noisy:
+            return None
+        symbols, _, values = self._reference[self._step]
+        return symbols[item], symbols[item] if values is None else values[item]
+
+    def quantize(self, residual: Tensor) -> Tensor:
+        """As :meth:`SyncEncoder.quantize`, the symbols of the first run in all runs."""
+        return self._reference[self._step][0] if self._noisy else _rounded(residual)
+
+    def encode(
+        self,
+        conditional: GaussianConditional,
+        symbols: Tensor,
+        scales: Tensor,
+        values: Tensor | None = None,
+    ) -> tuple[list[bytes], Tensor]:
+        """As :meth:`SyncEncoder.encode`, without strings."""
+        strings = [b""] * len(symbols)
+        if not self._noisy:
+            self._reference.append((symbols, scales, values))
+            self._gains.append([torch.ones(scales.size(1)) for _ in range(2)])
+        symbols, clean_scales, clean_values = self._reference[self._step]
+        largest = self._gains[self._step]
+        self._step += 1
+        largest[0] = torch.maximum(largest[0], self._deviation(scales, clean_scales))
+        if values is None:
+            return strings, symbols
+        largest[1] = torch.maximum(largest[1], self._deviation(values, clean_values))
+        return strings, torch.round(clean_values / STEP) * STEP
+
+    def _deviation(self, noisy: Tensor, clean: Tensor | None) -> Tensor:
+        """Largest deviation in each channel, in units of the noise."""
+        moved = (noisy - clean).abs().transpose(0, 1).flatten(1).amax(1)
+        return (moved / self.AMPLITUDE).float().cpu()
+
+    def gains(self) -> list[Gain]:
+        """What was found."""
+        return [
+            Gain(scales, None if values is None else largest)
+            for (scales, largest), (_, _, values) in zip(self._gains, self._reference)
+        ]
+
+
+def _rounded(residual: Tensor) -> Tensor:
+    from compressai.entropy_models.base import _check_codable
+
+    _check_codable(residual, "synchronised coding")
+    return torch.round(residual)
+
+
+def _integers(symbols: Tensor) -> np.ndarray:
+    """``(N, C, P)`` int32."""
+    array = symbols.detach().to(device="cpu", dtype=torch.int32).contiguous().numpy()
+    return array.reshape(*symbols.shape[:2], -1)
+
+
+def _floats(values: Tensor) -> np.ndarray:
+    """``(N, C, P)`` float32."""
+    array = values.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
+    return array.reshape(*values.shape[:2], -1)
+
+
+def _from_steps(steps: np.ndarray, like: Tensor) -> Tensor:
+    # In single precision whatever `like` is: its type may not be that of the other side.
+    values = torch.from_numpy(steps).to(torch.float32) * STEP
+    return values.reshape(like.shape).to(like)
