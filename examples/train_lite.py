@@ -9,7 +9,7 @@ quality. ``--export`` folds the gains into the neighbouring convolutions, which 
     python examples/prepare_photos.py work
     python examples/train_lite.py --data work/photos --run work/trunk
     python examples/train_lite.py --data work/photos --run work/q4 --qualities 4 \
-        --start work/trunk/state.safetensors --steps 50000 --learning-rate 1e-4
+        --start work/trunk/state.safetensors --steps 20000 --learning-rate 5e-4
     python examples/train_lite.py --run work/trunk --export work/lite
 
 Run the same command again to continue: the state is written every few minutes and when the
@@ -34,6 +34,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from pytorch_optimizer import SOAP
 from torch import Tensor, nn
 
 from compressai._files import atomic_write
@@ -44,6 +45,10 @@ from compressai.training import Reporter
 MULTIPLIERS = (0.0035, 0.009, 0.0225, 0.056)
 REFERENCE = 0.014  # geometric mean of the multipliers: the quality whose gains start at 1
 QUANTILES_LEARNING_RATE = 1e-3
+# Steps between updates of the bases in which SOAP keeps its moments.
+PRECONDITION_EVERY = 16
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what SOAP keeps of a parameter,
+BASES = ("GG", "Q")  # and of each of its axes
 STATE = "state.safetensors"
 
 
@@ -52,14 +57,17 @@ class Trunk(nn.Module):
 
     Args:
         net: the model that all qualities share.
+        precision: of the transforms in training, ``"fp32"`` or ``"bf16"``; only processors that
+            have bfloat16 instructions gain by the latter.
 
     Source: Cui et al. 2021, "Asymmetric gained deep image compression with continuous rate
     adaptation".
     """
 
-    def __init__(self, net: Lite) -> None:
+    def __init__(self, net: Lite, precision: str = "fp32") -> None:
         super().__init__()
         self.net = net
+        self.half = precision == "bf16"
         # Where distortion costs lmbda, the best step of a uniform quantiser goes with its root.
         start = 0.5 * torch.log(torch.tensor(MULTIPLIERS) / REFERENCE)
         self.log_gain = nn.Parameter(start[:, None].repeat(1, net.M))
@@ -76,12 +84,13 @@ class Trunk(nn.Module):
             ``(bits per pixel, mean square error on the scale of 255)``, each ``(N,)``.
         """
         # The entropy path stays in single precision: a bfloat16 mean is off by too much.
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training):
+        half = torch.autocast(x.device.type, torch.bfloat16, enabled=self.half and self.training)
+        with half:
             y = self.net.g_a(x)
         y = y.float() * self.log_gain.exp()[quality][:, :, None, None]
         out = self.net.latent_codec(y)
         y_hat = out["y_hat"] * self.log_inverse.exp()[quality][:, :, None, None]
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training):
+        with half:
             x_hat = self.net.g_s(y_hat)
         x_hat = x_hat.float() if self.training else x_hat.clamp(0, 1)
         bits = sum(-p.log2().sum((1, 2, 3)) for p in out["likelihoods"].values())
@@ -152,16 +161,21 @@ class Training:
     def __init__(self, args: argparse.Namespace) -> None:
         torch.manual_seed(args.seed)
         self.step, self.cpu_seconds = 0, 0.0
-        self.trunk = Trunk(Lite(**args.model_args)).to(memory_format=torch.channels_last)
+        self.trunk = Trunk(Lite(**args.model_args), args.precision)
+        self.trunk.to(memory_format=torch.channels_last)
         self.parameters = dict(self.trunk.named_parameters())
-        quantiles = [p for name, p in self.parameters.items() if name.endswith(".quantiles")]
         self.network = [p for n, p in self.parameters.items() if not n.endswith(".quantiles")]
-        self.optimizer = torch.optim.Adam(
+        self.views = {n: nn.Parameter(_few_axes(p.detach())) for n, p in self.parameters.items()}
+        quantiles = [v for name, v in self.views.items() if name.endswith(".quantiles")]
+        network = [v for name, v in self.views.items() if not name.endswith(".quantiles")]
+        self.optimizer = SOAP(
             [
-                {"params": self.network, "lr": args.learning_rate},
+                {"params": network, "lr": args.learning_rate},
                 {"params": quantiles, "lr": QUANTILES_LEARNING_RATE},
             ],
-            fused=True,
+            betas=(0.95, 0.95),
+            weight_decay=0.0,
+            precondition_frequency=PRECONDITION_EVERY,
         )
         self.average = copy.deepcopy(self.trunk).eval()
         self.file = args.run / STATE
@@ -171,20 +185,34 @@ class Training:
             self._load(args.start)
             self.trunk.load_state_dict(self.average.state_dict())
             self.optimizer.state.clear()
+            for group in self.optimizer.param_groups:
+                group["step"] = 0
             self.step, self.cpu_seconds = 0, 0.0
 
     def save(self, path: Path, *, compact: bool = False) -> None:
-        """Write the state; ``compact`` keeps averages and moments in 16 bits."""
+        """Write the state; ``compact`` leaves out that of the optimiser and rounds averages."""
         tensors: dict[str, Tensor] = {}
         averages = dict(self.average.named_parameters())
         for name, parameter in self.parameters.items():
-            moments = self.optimizer.state.get(parameter, {})
-            half, moment = (torch.float16, torch.bfloat16) if compact else (None, None)
             tensors[f"weight.{name}"] = parameter.detach()
-            tensors[f"average.{name}"] = averages[name].detach().to(half)
-            for key in ("exp_avg", "exp_avg_sq") if moments else ():
-                tensors[f"{key}.{name}"] = moments[key].to(moment)
-        metadata = {"step": str(self.step), "cpu_seconds": str(self.cpu_seconds)}
+            tensors[f"average.{name}"] = (
+                averages[name].detach().to(torch.float16 if compact else None)
+            )
+            state = {} if compact else self.optimizer.state.get(self.views[name], {})
+            for key in MOMENTS if state else ():
+                tensors[f"{key}.{name}"] = state[key]
+            for key in BASES if state else ():
+                for axis, matrix in enumerate(state[key]):
+                    # An axis that is not preconditioned has an empty list.
+                    if isinstance(matrix, Tensor):
+                        tensors[f"{key}{axis}.{name}"] = matrix
+        metadata = {
+            "step": str(self.step),
+            "cpu_seconds": str(self.cpu_seconds),
+            "optimizer_step": str(self.optimizer.param_groups[0].get("step", 0)),
+            # Sums are rounded otherwise in another layout.
+            "strides": json.dumps({key: value.stride() for key, value in tensors.items()}),
+        }
         tensors = {
             key: value.clone(memory_format=torch.contiguous_format)
             for key, value in tensors.items()
@@ -196,20 +224,29 @@ class Training:
     def _load(self, path: Path) -> None:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-        tensors = {key: value.float() for key, value in safetensors.torch.load_file(path).items()}
+        strides = json.loads(metadata.get("strides", "{}"))
+        tensors = {}
+        for key, value in safetensors.torch.load_file(path).items():
+            layout = torch.empty_strided(value.shape, strides.get(key, value.stride()))
+            tensors[key] = layout.copy_(value)
         self.step, self.cpu_seconds = int(metadata["step"]), float(metadata["cpu_seconds"])
         averages = dict(self.average.named_parameters())
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"weight.{name}"])
             averages[name].copy_(tensors[f"average.{name}"])
-            if f"exp_avg.{name}" in tensors:
-                self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(self.step)),
+            if f"{MOMENTS[0]}.{name}" in tensors:
+                view = self.views[name]
+                self.optimizer.state[view] = {
+                    **{k: tensors[f"{k}.{name}"] for k in MOMENTS},
                     **{
-                        key: torch.empty_like(parameter).copy_(tensors[f"{key}.{name}"])
-                        for key in ("exp_avg", "exp_avg_sq")
+                        k: [tensors.get(f"{k}{axis}.{name}", []) for axis in range(view.dim())]
+                        for k in BASES
                     },
+                    "precondition_frequency": PRECONDITION_EVERY,
+                    "shampoo_beta": self.optimizer.param_groups[0]["betas"][1],
                 }
+        for group in self.optimizer.param_groups:
+            group["step"] = int(metadata.get("optimizer_step", 0))
 
     def update(self, photos: Photos, args: argparse.Namespace) -> dict[str, float]:
         """Take one step.
@@ -224,7 +261,7 @@ class Training:
         quality = torch.tensor(args.qualities).repeat(args.batch_size)[: args.batch_size] - 1
         multiplier = torch.tensor(MULTIPLIERS)[quality]
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.step, args)
-        self.optimizer.zero_grad()
+        self.trunk.zero_grad()
         bpp, mse = self.trunk.train()(x, quality)
         # Without the root the highest quality would have all the say.
         loss = ((bpp + multiplier * mse) * (REFERENCE / multiplier).sqrt()).mean()
@@ -232,6 +269,8 @@ class Training:
         norm = nn.utils.clip_grad_norm_(self.network, args.clip, error_if_nonfinite=False)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"norm of the gradient is {float(norm)} in step {self.step}")
+        for name, parameter in self.parameters.items():
+            self.views[name].grad = _few_axes(parameter.grad)
         self.optimizer.step()
         self.step += 1
         weight = 1 - min(args.average, (1 + self.step) / (10 + self.step))
@@ -256,11 +295,21 @@ class Training:
         return result
 
 
+def _few_axes(values: Tensor) -> Tensor:
+    """Kernels of convolutions as one axis, or none if they are of one pixel; shares memory.
+
+    SOAP keeps a basis for each axis; those of the sides of a kernel are not worth their time.
+    """
+    return values.flatten(2).squeeze(2) if values.dim() == 4 else values
+
+
 def learning_rate(step: int, args: argparse.Namespace) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth."""
-    progress = min(step / args.steps, 1.0)
-    decay = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
-    return args.learning_rate * decay * min(1.0, (step + 1) / args.warm_up)
+    """Linear warm-up, constant, and a linear cool-down to zero over the last steps.
+
+    A run can be cooled down from any step of its constant part, and go on from there later.
+    """
+    left = max(args.steps - step, 0)
+    return args.learning_rate * min(1.0, (step + 1) / args.warm_up, left / args.cool_down)
 
 
 def train(training: Training, args: argparse.Namespace) -> None:
@@ -327,6 +376,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add("--qualities", type=int, nargs="+", default=[1, 2, 3, 4], choices=[1, 2, 3, 4])
     add("--model-args", type=json.loads, default={}, help="arguments of the model, as JSON")
     add("--steps", type=int, default=400_000, help="length of the schedule")
+    add("--cool-down", type=int, default=20_000, help="last steps, of falling learning rate")
+    add("--precision", choices=["fp32", "bf16"], default="fp32")
     add("--batch-size", type=int, default=8)
     add("--crop", type=int, default=128, help="a multiple of 64")
     add("--learning-rate", type=float, default=1e-3)
