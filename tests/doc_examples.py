@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import itertools
 import re
 import runpy
 import shlex
@@ -140,6 +141,10 @@ def _output(words: list[str], example: Example) -> str:
 
 def _call(words: list[str], arguments_only: bool) -> Any:
     program, *arguments = words
+    if program == "torchrun":
+        # Starting processes that import all anew takes too long here: test_train_processes.py does.
+        arguments_only = True
+        program, *arguments = _launched(arguments)
     script = ROOT / arguments[0] if program == "python" and arguments else None
     if program == "compressai":
         from compressai.cli import main
@@ -157,6 +162,12 @@ def _call(words: list[str], arguments_only: bool) -> Any:
         return call(*names)
     except SystemExit as end:
         return end.code
+
+
+def _launched(arguments: list[str]) -> list[str]:
+    """The program that torchrun starts, of its options that ``--name=value`` and flags."""
+    command = list(itertools.dropwhile(lambda word: word.startswith("--"), arguments))
+    return command if "--no-python" in arguments else ["python", *command]
 
 
 def _run_script(script: Path, arguments: list[str]) -> None:

@@ -583,3 +583,17 @@ def test_wrapper_of_a_plain_module_can_be_saved_as_training_state(tmp_path):
         "checkpoint.pth.tar",
         "checkpoint_best_loss.pth.tar",
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "status"), [(["--help"], 0), ([], 2), (["-d", "x", "--nonsense", "1"], 2)]
+)
+def test_program_has_the_options_of_the_example(options, status, capsys):
+    from compressai.cli import main
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", *options])
+    assert stopped.value.code == status
+    said = capsys.readouterr()
+    assert "usage: compressai train" in said.out + said.err
+    assert "--accumulate" in said.out + said.err

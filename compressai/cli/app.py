@@ -19,6 +19,7 @@ from compressai.cli.encode import encode
 from compressai.cli.info import info
 from compressai.cli.messages import print_error
 from compressai.cli.pipeline import EXPECTED
+from compressai.cli.train import TRAIN_SETTINGS, train
 from compressai.cli.video import video
 from compressai.version import __version__
 
@@ -75,6 +76,7 @@ app.command()(decode)
 app.command()(info)
 app.command()(convert)
 app.add_typer(video)
+app.command(**TRAIN_SETTINGS)(train)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,23 +1,55 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""What training scripts share: reports, exact resumption, precision, and stopping in time."""
+"""Training: the run behind ``compressai train`` and ``examples/train.py``, and its parts.
+
+The parts are there for scripts of your own: reports, exact resumption, precision, stopping in
+time, averages of weights, and batches that several processes share.
+"""
 
 from __future__ import annotations
 
-from .finite import NonFiniteLoss, RecordingBatchSampler, check_finite
+from .averaging import moving_average
+from .epochs import test_epoch, train_one_epoch
+from .finite import NonFiniteLoss, check_finite
+from .options import parse_args
 from .precision import keep_entropy_models_in_fp32
+from .processes import Processes, process_group
 from .report import AverageMeter, Reporter, format_losses
+from .run import (
+    CustomDataParallel,
+    build_criterion,
+    build_loaders,
+    build_model,
+    configure_optimizers,
+    main,
+)
+from .sampling import RecordingBatchSampler, SeededSamples, begin_epoch, item_noise
 from .state import load_training_state, random_states, save_checkpoint, set_random_states
 
 __all__ = [
     "AverageMeter",
+    "CustomDataParallel",
     "NonFiniteLoss",
+    "Processes",
     "RecordingBatchSampler",
     "Reporter",
+    "SeededSamples",
+    "begin_epoch",
+    "build_criterion",
+    "build_loaders",
+    "build_model",
     "check_finite",
+    "configure_optimizers",
     "format_losses",
+    "item_noise",
     "keep_entropy_models_in_fp32",
     "load_training_state",
+    "main",
+    "moving_average",
+    "parse_args",
+    "process_group",
     "random_states",
     "save_checkpoint",
     "set_random_states",
+    "test_epoch",
+    "train_one_epoch",
 ]

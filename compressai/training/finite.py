@@ -4,29 +4,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import DataLoader
 
-__all__ = ["NonFiniteLoss", "RecordingBatchSampler", "check_finite"]
+__all__ = ["NonFiniteLoss", "check_finite"]
 
 
 class NonFiniteLoss(RuntimeError):
     """The loss is NaN or infinite, so the next step would destroy the model."""
-
-
-class RecordingBatchSampler(BatchSampler):
-    """Batch sampler that remembers this epoch's batches, so that one can be named."""
-
-    history: Sequence[list[int]] = ()
-
-    def __iter__(self) -> Iterator[list[int]]:
-        history: list[list[int]] = []
-        self.history = history
-        for batch in super().__iter__():
-            history.append(batch)
-            yield batch
 
 
 def _batch_names(loader: DataLoader, batch: int) -> str:
@@ -46,7 +32,7 @@ def check_finite(loss: Tensor, name: str, epoch: int, batch: int, loader: DataLo
         name: what it is, for the message.
         epoch: number of the epoch.
         batch: number of the batch in the epoch.
-        loader: where the batch comes from; one with a :class:`RecordingBatchSampler` lets the
+        loader: where the batch comes from; one with a :class:`~.RecordingBatchSampler` lets the
             message name its files (or indices, if the dataset has no ``samples``).
 
     Raises:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""How a run tells about itself: log lines, progress bars, JSON lines."""
+"""How a run tells about itself: log lines, progress bars, JSON lines, TensorBoard."""
 
 from __future__ import annotations
 
@@ -46,12 +46,27 @@ class Reporter:
     Args:
         log_file: file to append one JSON object to per report, or ``None``.
         terminal: draw progress bars; default: if the standard output is a terminal.
+        tensorboard: folder for TensorBoard, or ``None``.
+        silent: tell nothing at all, for all processes of a run but one.
+
+    Raises:
+        ImportError: ``tensorboard`` is given and not installed.
     """
 
-    def __init__(self, log_file: Path | None = None, terminal: bool | None = None) -> None:
-        self.log_file = log_file
-        self.terminal = sys.stdout.isatty() if terminal is None else terminal
+    def __init__(
+        self,
+        log_file: Path | None = None,
+        terminal: bool | None = None,
+        tensorboard: Path | None = None,
+        silent: bool = False,
+    ) -> None:
+        self.silent = silent
+        self.log_file = None if silent else log_file
+        self.terminal = not silent and (sys.stdout.isatty() if terminal is None else terminal)
         self._progress: Any = None
+        self._board: Any = None
+        if tensorboard is not None and not silent:
+            self._board = _board_writer(tensorboard)
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int) -> Iterator[None]:
@@ -92,14 +107,40 @@ class Reporter:
 
     def line(self, text: str, *, bar_instead: bool = False) -> None:
         """Print a line; with ``bar_instead`` only where there is no bar that shows as much."""
-        if self._progress is None or not bar_instead:
+        if not self.silent and (self._progress is None or not bar_instead):
             print(text, flush=True)
 
     def record(self, event: str, **values: Any) -> None:
-        """Append a line to the log file."""
+        """Append a line to the log file; numbers go to TensorBoard, too.
+
+        Args:
+            event: what happened.
+            values: JSON data. ``step``, or else ``epoch``, is where TensorBoard draws the others.
+        """
         if self.log_file is not None:
             with open(self.log_file, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
+        if self._board is not None:
+            step = values.get("step", values.get("epoch"))
+            for name, value in values.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(f"{event}/{name}", value, step)
+            self._board.flush()
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _board_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "--tensorboard needs the package tensorboard: pip install 'compressai[tensorboard]'"
+        ) from error
+    return SummaryWriter(str(folder))
 
 
 def format_losses(values: Mapping[str, float]) -> str:

@@ -31,15 +31,19 @@ def save_checkpoint(
             shutil.copyfile(filename, unfinished)
 
 
-def random_states() -> dict[str, Any]:
-    """States of all generators that training draws from, as plain data and tensors."""
+def random_states(cuda: bool = True) -> dict[str, Any]:
+    """States of all generators that training draws from, as plain data and tensors.
+
+    Args:
+        cuda: those of the GPUs, too.
+    """
     numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 (the global one)
     numpy_state["state"]["key"] = numpy_state["state"]["key"].tolist()
     return {
         "python": random.getstate(),
         "numpy": numpy_state,
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if cuda and torch.cuda.is_available() else [],
     }
 
 
@@ -48,7 +52,7 @@ def set_random_states(states: dict[str, Any]) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])  # noqa: NPY002
     torch.set_rng_state(states["torch"])
-    if len(states["cuda"]) == torch.cuda.device_count():
+    if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
@@ -57,7 +61,7 @@ def load_training_state(
     net: nn.Module,
     stateful: Mapping[str, Any],
     metadata: Mapping[str, Any],
-) -> tuple[int, float]:
+) -> tuple[int, float, int | None]:
     """Load a training checkpoint into everything that has a state, random generators last.
 
     Args:
@@ -68,7 +72,8 @@ def load_training_state(
         metadata: description of ``net``, which that of the file must agree with.
 
     Returns:
-        The next epoch and the best test loss so far.
+        The next epoch, the best test loss so far, and the seed of
+        :class:`~.SeededSamples` or ``None``.
 
     Raises:
         ValueError: no training checkpoint, or one of another model.
@@ -88,4 +93,4 @@ def load_training_state(
     if "random_states" in checkpoint:
         set_random_states(checkpoint["random_states"])
     best_loss = checkpoint.get("best_loss", checkpoint["loss"])
-    return checkpoint["epoch"] + 1, float(best_loss)
+    return checkpoint["epoch"] + 1, float(best_loss), checkpoint.get("picture_seed")

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The command line of training, the same for ``compressai train`` and ``examples/train.py``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compressai.zoo import image_models
+from compressai.zoo.image import model_architectures, training_recipe
+
+__all__ = ["parse_args"]
+
+
+def parse_args(argv: Sequence[str], program: str | None = None) -> argparse.Namespace:
+    """Options of a run.
+
+    Args:
+        argv: command line without the program's name.
+        program: its name; default: that of the process.
+
+    Raises:
+        SystemExit: the command line is wrong (status 2), or asks for help.
+    """
+    parser = _parser(program)
+    args = parser.parse_args(argv)
+    args.model_args = dict(args.model_args)
+    recipe = {}
+    if args.quality is not None and not args.model_args and args.model in model_architectures:
+        try:
+            recipe = training_recipe(args.model, args.quality, args.metric)
+        except ValueError as error:
+            parser.error(str(error))
+    args.quality = 3 if args.quality is None else args.quality
+    args.beta = recipe.get("beta", 1.0)
+    if args.lmbda is None:
+        args.lmbda = recipe.get("lmbda", 1e-2)
+    if not (math.isfinite(args.lmbda) and args.lmbda > 0):
+        parser.error(f"--lambda must be positive and finite, got {args.lmbda}")
+    if args.cuda and not torch.cuda.is_available():
+        parser.error("--cuda needs a CUDA device, and torch finds none")
+    if args.metric == "ms-ssim" and min(args.patch_size) <= 160:
+        parser.error(f"--metric ms-ssim needs a --patch-size above 160, got {args.patch_size}")
+    if args.accumulate < 1:
+        parser.error(f"--accumulate must be at least 1, got {args.accumulate}")
+    if args.ema is not None and not 0 < args.ema < 1:
+        parser.error(f"--ema must be between 0 and 1, got {args.ema}")
+    return args
+
+
+def _parser(program: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description="Train an image model of the zoo.")
+    _add_model_options(parser)
+    _add_schedule_options(parser)
+    _add_machine_options(parser)
+    _add_output_options(parser)
+    return parser
+
+
+def _key_value(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    return key, json.loads(value)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "-m",
+        "--model",
+        default="bmshj2018-factorized",
+        choices=image_models.keys(),
+        help="model (default: %(default)s)",
+    )
+    add("-d", "--dataset", type=str, required=True, help="folder with train/ and test/")
+    add("--quality", type=int, help="rate point and size in the zoo (default: size of 3)")
+    add(
+        "--model-args",
+        type=_key_value,
+        nargs="+",
+        default={},
+        metavar="KEY=VALUE",
+        help="arguments of the model class instead of a quality, for example N=64 M=96",
+    )
+    add(
+        "--lambda",
+        dest="lmbda",
+        type=float,
+        help="weight of the distortion (default: what published models of --quality were trained "
+        "with, 0.01 without --quality)",
+    )
+    add("--metric", choices=("mse", "ms-ssim"), default="mse", help="(default: %(default)s)")
+
+
+def _add_schedule_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-e", "--epochs", default=100, type=int, help="(default: %(default)s)")
+    add("-lr", "--learning-rate", default=1e-4, type=float, help="(default: %(default)s)")
+    add(
+        "--aux-learning-rate",
+        type=float,
+        default=1e-3,
+        help="for the quantiles (default: %(default)s)",
+    )
+    add(
+        "--batch-size",
+        type=int,
+        default=16,
+        help="pictures of a step, all processes together (default: %(default)s)",
+    )
+    add("--test-batch-size", type=int, default=64, help="(default: %(default)s)")
+    add(
+        "--patch-size",
+        type=int,
+        nargs=2,
+        default=(256, 256),
+        metavar=("H", "W"),
+        help="size of the crops (default: %(default)s)",
+    )
+    add(
+        "--clip_max_norm",
+        "--clip-max-norm",
+        type=float,
+        default=1.0,
+        help="largest norm of the gradients, 0 for no limit (default: %(default)s)",
+    )
+    add(
+        "--ema",
+        type=float,
+        metavar="DECAY",
+        help="test and keep a moving average of the weights, for example 0.999",
+    )
+    add("--seed", type=int, help="of all random generators")
+
+
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--cuda", action="store_true", help="train on the GPU")
+    add("-n", "--num-workers", type=int, default=4, help="loader processes (default: %(default)s)")
+    add(
+        "--accumulate",
+        type=int,
+        default=1,
+        metavar="N",
+        help="go through a batch in N parts, to save memory (default: %(default)s)",
+    )
+    add(
+        "--per-picture-seeds",
+        action=argparse.BooleanOptionalAction,
+        help="crop and noise of a picture depend on seed, epoch and picture alone, so that "
+        "processes, --accumulate and --num-workers do not matter (default: under torchrun)",
+    )
+    add(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="of the transforms; the entropy models and the loss stay in fp32",
+    )
+    add("--channels-last", action="store_true", help="memory layout, faster on some devices")
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--save",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write checkpoints (default: yes)",
+    )
+    add("--save-dir", type=Path, default=Path(), help="where checkpoints go (default: here)")
+    add("--checkpoint", type=str, help="checkpoint.pth.tar to resume from")
+    add("--log-file", type=Path, help="file to append JSON lines to")
+    add("--tensorboard", type=Path, metavar="DIR", help="folder for TensorBoard")

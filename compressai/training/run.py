@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""A whole training run, from its options to its checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn, optim
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SequentialSampler
+from torchvision import transforms
+
+from compressai.checkpoint import describe
+from compressai.checkpoint import save_checkpoint as save_model
+from compressai.datasets import ImageFolder
+from compressai.losses import CCARateDistortionLoss, RateDistortionLoss
+from compressai.optimizers import net_aux_optimizer
+from compressai.registry import MODELS
+from compressai.zoo import image_models
+
+from .averaging import moving_average
+from .epochs import test_epoch, train_one_epoch
+from .finite import NonFiniteLoss
+from .options import parse_args
+from .precision import keep_entropy_models_in_fp32
+from .processes import Processes, process_group
+from .report import Reporter
+from .sampling import RecordingBatchSampler, SeededSamples
+from .state import load_training_state, random_states, save_checkpoint
+
+__all__ = [
+    "CustomDataParallel",
+    "build_criterion",
+    "build_loaders",
+    "build_model",
+    "configure_optimizers",
+    "main",
+]
+
+
+class CustomDataParallel(nn.DataParallel):
+    """DataParallel that still shows the methods of the model inside."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.module, name)
+
+
+def configure_optimizers(
+    net: nn.Module, args: argparse.Namespace
+) -> tuple[optim.Optimizer, optim.Optimizer]:
+    """Adam for the network, Adam for the quantiles."""
+    optimizers = net_aux_optimizer(
+        net,
+        {
+            "net": {"type": "Adam", "lr": args.learning_rate},
+            "aux": {"type": "Adam", "lr": args.aux_learning_rate},
+        },
+    )
+    return optimizers["net"], optimizers["aux"]
+
+
+def build_model(args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]]:
+    """The model that was asked for, and the arguments that rebuild it."""
+    # The auxiliary entropy model of CCA is there for its loss, and for nothing but training.
+    training = {"cca_training": True} if args.model == "cca" else {}
+    if args.model_args:
+        arguments = {**training, **args.model_args}
+        return MODELS[args.model](**arguments), arguments
+    arguments = {"quality": args.quality, **training}
+    return image_models[args.model](**arguments), arguments
+
+
+def build_criterion(net: nn.Module, args: argparse.Namespace) -> RateDistortionLoss:
+    """The loss of the model: with the terms of CCA where there is an auxiliary entropy model."""
+    if getattr(net, "aux_entropy_model", None) is None:
+        return RateDistortionLoss(lmbda=args.lmbda, metric=args.metric)
+    return CCARateDistortionLoss(lmbda=args.lmbda, metric=args.metric, beta=args.beta)
+
+
+def build_loaders(
+    args: argparse.Namespace, processes: Processes, seed: int | None
+) -> tuple[DataLoader, DataLoader]:
+    """Loaders of random crops of ``train/`` and centre crops of ``test/``.
+
+    Args:
+        args: the options.
+        processes: this process, which gets its part of each batch, and the others.
+        seed: of order and crops; ``None`` takes the default generators.
+    """
+    loaders = []
+    for split, crop, batch_size in (
+        ("train", transforms.RandomCrop(args.patch_size), args.batch_size),
+        ("test", transforms.CenterCrop(args.patch_size), args.test_batch_size),
+    ):
+        transform = transforms.Compose([crop, transforms.ToTensor()])
+        dataset: Any = ImageFolder(args.dataset, split=split, transform=transform)
+        if len(dataset) == 0:
+            raise SystemExit(f"train: there are no pictures in {Path(args.dataset) / split}")
+        sampler: Any = RandomSampler(dataset) if split == "train" else SequentialSampler(dataset)
+        if seed is not None and split == "train":
+            dataset = SeededSamples(dataset, seed)
+            # One replica: all processes walk through the same batches, and share each of them.
+            sampler = DistributedSampler(dataset, num_replicas=1, rank=0, seed=seed)
+        loaders.append(
+            DataLoader(
+                dataset,
+                batch_sampler=RecordingBatchSampler(
+                    sampler,
+                    batch_size,
+                    drop_last=False,
+                    rank=processes.rank,
+                    processes=processes.count,
+                ),
+                num_workers=args.num_workers,
+                pin_memory=processes.device.type == "cuda",
+            )
+        )
+    return loaders[0], loaders[1]
+
+
+class _Run:
+    """What a run consists of, built in the order that a seed promises."""
+
+    def __init__(self, args: argparse.Namespace, processes: Processes) -> None:
+        self.args, self.processes = args, processes
+        self.seed = picture_seed(args, processes)
+        self.memory_format = torch.channels_last if args.channels_last else torch.contiguous_format
+        first = processes.is_first
+        self.reporter = Reporter(args.log_file, tensorboard=args.tensorboard, silent=not first)
+        # The order of what draws random numbers is part of what a seed promises: the model comes
+        # after the loaders, and nothing else draws.
+        self.train_loader, self.test_loader = build_loaders(args, processes, self.seed)
+        net, self.arguments = build_model(args)
+        self.net = net.to(processes.device, memory_format=self.memory_format)
+        self.optimizer, self.aux_optimizer = configure_optimizers(self.net, args)
+        self.scheduler = optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, "min")
+        self.criterion = build_criterion(self.net, args)
+        if args.precision == "bf16":
+            keep_entropy_models_in_fp32(self.net, processes.device.type)
+
+        self.recipe = {"lmbda": args.lmbda, "metric": args.metric}
+        self.metadata = describe(
+            self.net, architecture=args.model, arguments=self.arguments, **self.recipe
+        )
+        self.stateful: dict[str, Any] = {
+            "optimizer": self.optimizer,
+            "aux_optimizer": self.aux_optimizer,
+            "lr_scheduler": self.scheduler,
+        }
+        self.first_epoch, self.best_loss = 0, math.inf
+        self.average = None if args.ema is None else moving_average(self.net, args.ema)
+        if self.average is not None:
+            self.stateful["average"] = self.average
+        if args.checkpoint:
+            self._resume()
+        # Only now: what wraps the model sends the weights of process 0 to the others.
+        self.model: nn.Module = processes.wrap(self.net, self._some_loss)
+        if args.cuda and not processes.launched and torch.cuda.device_count() > 1:
+            self.model = CustomDataParallel(self.net)
+        self.best_net = self.net if self.average is None else self.average.module
+
+    def _resume(self) -> None:
+        self.reporter.line(f"Loading {self.args.checkpoint}")
+        try:
+            self.first_epoch, self.best_loss, seed = load_training_state(
+                self.args.checkpoint, self.net, self.stateful, self.metadata
+            )
+        except ValueError as error:
+            raise SystemExit(f"train: {error}") from error
+        if self.seed is not None and seed is not None:
+            self.seed = self.train_loader.dataset.seed = seed
+            self.train_loader.batch_sampler.sampler.seed = seed
+
+    def _some_loss(self, net: nn.Module) -> Tensor:
+        x = torch.zeros(1, 3, *self.args.patch_size, device=self.processes.device)
+        return self.criterion(net.train()(x), x)["loss"]
+
+    def epoch(self, epoch: int) -> Tensor:
+        """Train and test once; the test loss."""
+        common = {
+            "memory_format": self.memory_format,
+            "reporter": self.reporter,
+            "processes": self.processes,
+        }
+        train_one_epoch(
+            self.model,
+            self.criterion,
+            self.train_loader,
+            self.optimizer,
+            self.aux_optimizer,
+            epoch,
+            self.args.clip_max_norm,
+            precision=self.args.precision,
+            accumulate=self.args.accumulate,
+            average=self.average,
+            **common,
+        )
+        tested = self.model if self.average is None else self.average.module
+        return test_epoch(epoch, self.test_loader, tested, self.criterion, **common)
+
+    def save(self, epoch: int, loss: Tensor, is_best: bool) -> str:
+        """Write the checkpoints of an epoch; the path of the one to resume from."""
+        path = str(self.args.save_dir / "checkpoint.pth.tar")
+        state = {
+            "epoch": epoch,
+            "state_dict": self.net.state_dict(),
+            "loss": loss,
+            **{name: item.state_dict() for name, item in self.stateful.items()},
+            "best_loss": self.best_loss,
+            "random_states": random_states(),
+            "compressai": self.metadata,
+        }
+        if self.seed is not None:
+            state["picture_seed"] = self.seed
+        save_checkpoint(state, is_best, path)
+        if is_best:
+            finished = copy.deepcopy(self.best_net)
+            finished.update(force=True)
+            save_model(
+                self.args.save_dir / "checkpoint_best.safetensors",
+                finished,
+                architecture=self.args.model,
+                arguments=self.arguments,
+                **self.recipe,
+                extra={
+                    "epoch": epoch,
+                    "step": (epoch + 1) * len(self.train_loader),
+                    "loss": float(loss),
+                },
+            )
+        return path
+
+
+def picture_seed(args: argparse.Namespace, processes: Processes) -> int | None:
+    """Seed of order, crops and noise by picture; ``None`` for the default generators."""
+    wanted = processes.launched if args.per_picture_seeds is None else args.per_picture_seeds
+    if not wanted:
+        if processes.count > 1:
+            raise SystemExit("train: several processes need --per-picture-seeds")
+        return None
+    if args.cuda and not processes.launched and torch.cuda.device_count() > 1:
+        raise SystemExit(
+            "train: --per-picture-seeds on several GPUs needs torchrun --nproc-per-node="
+            f"{torch.cuda.device_count()}"
+        )
+    return processes.same(random.randrange(2**31) if args.seed is None else args.seed)
+
+
+def main(argv: Sequence[str], program: str | None = None) -> None:
+    """Train as the command line says.
+
+    Args:
+        argv: command line without the program's name, see :func:`parse_args`.
+        program: the name; default: that of the process.
+
+    Raises:
+        SystemExit: the command line is wrong, or training cannot begin or go on; says why.
+    """
+    args = parse_args(argv, program)
+    with process_group(args.cuda) as processes:
+        _run(args, processes)
+
+
+def _run(args: argparse.Namespace, processes: Processes) -> None:
+    if args.seed is not None:
+        torch.manual_seed(args.seed)
+        random.seed(args.seed)
+        np.random.seed(args.seed % 2**32)  # noqa: NPY002 (the global one)
+    if args.save and processes.is_first:
+        args.save_dir.mkdir(parents=True, exist_ok=True)
+    run = _Run(args, processes)
+    last_good = args.checkpoint
+    for epoch in range(run.first_epoch, args.epochs):
+        run.reporter.line(f"Learning rate: {run.optimizer.param_groups[0]['lr']}")
+        try:
+            loss = run.epoch(epoch)
+        except NonFiniteLoss as error:
+            run.reporter.record("stopped", reason=str(error), checkpoint=last_good)
+            message = f"train: stopped, {error}; last good checkpoint: {last_good or 'none'}"
+            raise SystemExit(message if processes.is_first else 1) from error
+        run.scheduler.step(loss)
+
+        is_best = float(loss) < run.best_loss
+        run.best_loss = min(float(loss), run.best_loss)
+        if args.save and processes.is_first:
+            last_good = run.save(epoch, loss, is_best)
+    run.reporter.close()
