@@ -16,9 +16,11 @@ from typer.core import TyperGroup
 from compressai.cli.convert import convert
 from compressai.cli.decode import decode
 from compressai.cli.encode import encode
+from compressai.cli.eval import EvalCommand, evaluate
 from compressai.cli.info import info
 from compressai.cli.messages import print_error
 from compressai.cli.pipeline import EXPECTED
+from compressai.cli.plot import plot
 from compressai.cli.train import TRAIN_SETTINGS, train
 from compressai.cli.video import video
 from compressai.version import __version__
@@ -74,6 +76,8 @@ def _program(
 app.command()(encode)
 app.command()(decode)
 app.command()(info)
+app.command("eval", cls=EvalCommand)(evaluate)
+app.command()(plot)
 app.command()(convert)
 app.add_typer(video)
 app.command(**TRAIN_SETTINGS)(train)

@@ -12,6 +12,8 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ __all__ = [
     "PSNR",
     "compute_metrics",
     "lpips",
+    "lpips_at_hand",
     "ms_ssim",
     "psnr",
     "to_tensor",
@@ -38,6 +41,8 @@ __all__ = [
 PSNR, MS_SSIM, LPIPS = "psnr-rgb", "ms-ssim-rgb", "lpips"
 # Five scales and a window of 11: smaller pictures have no MS-SSIM.
 MS_SSIM_MIN_SIDE = 161
+# torchvision's file of weights.
+_ALEXNET = "alexnet-owt-7be5be79.pth"
 
 Pixels = Image.Image | np.ndarray | Tensor
 
@@ -147,6 +152,12 @@ def lpips(a: Pixels, b: Pixels, max_val: float = 255.0) -> float:
         return float(_lpips_net()(x, y))
 
 
+def lpips_at_hand() -> bool:
+    """Whether :func:`lpips` would work without fetching anything."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    return find_spec("lpips") is not None and (folder / _ALEXNET).is_file()
+
+
 @cache
 def _lpips_net() -> nn.Module:
     module = require("lpips", "lpips", "LPIPS")
@@ -158,7 +169,7 @@ def _lpips_net() -> nn.Module:
     except OSError as error:
         raise RuntimeError(
             f"LPIPS needs torchvision's weights of AlexNet, which cannot be fetched ({error}): put "
-            f"their file (alexnet-owt-7be5be79.pth) into {torch.hub.get_dir()}/checkpoints"
+            f"their file ({_ALEXNET}) into {torch.hub.get_dir()}/checkpoints"
         ) from error
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressai._files import atomic_write
 from compressai.evaluation.metrics import LPIPS, MS_SSIM, PSNR
-from compressai.evaluation.plot import close_up, curves_of, save_plot
+from compressai.evaluation.plot import close_up, curves_of, require_matplotlib, save_plot
 
 if TYPE_CHECKING:
     from compressai.evaluation.results import Evaluation, Point
@@ -35,6 +35,7 @@ def save_page(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{os.fspath(path)}: the suffix must be .html or .htm")
     if not evaluation.pictures:
         raise ValueError("a page shows the pictures: call evaluate with keep_pictures=True")
+    require_matplotlib()
     template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     page = template.substitute(data=_script_safe(_data(evaluation)), plots=_plots(evaluation))
     with atomic_write(path) as unfinished:

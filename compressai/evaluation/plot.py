@@ -10,18 +10,53 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 from compressai._files import atomic_write
 from compressai.evaluation._extras import require
 from compressai.evaluation.metrics import LPIPS, MS_SSIM, PSNR
 
-__all__ = ["PlotCurve", "close_up", "curves_of", "draw_curves", "read_curves", "save_plot"]
+__all__ = [
+    "PlotCurve",
+    "check_plot_file",
+    "close_up",
+    "curves_of",
+    "draw_curves",
+    "full_name",
+    "read_curves",
+    "require_matplotlib",
+    "save_plot",
+]
 
 _LABELS = {PSNR: "PSNR (dB)", MS_SSIM: "MS-SSIM (dB)", LPIPS: "LPIPS (lower is better)"}
 _SUFFIXES = (".png", ".svg", ".pdf")
 # Codecs that are drawn dashed: what others are compared with.
 _CLASSICAL = re.compile(r"hm|vtm|jpeg|jpeg2000|jxl|webp|bpg|av1|avif")
+
+
+def check_plot_file(path: str | os.PathLike[str]) -> None:
+    """Find out before the work whether a plot can be drawn into a file.
+
+    Raises:
+        ImportError: the extra ``plot`` is not installed.
+        ValueError: unknown suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise ValueError(
+            f"{os.fspath(path)}: the suffix must be one of {' '.join(_SUFFIXES)}, got {suffix!r}"
+        )
+    require_matplotlib()
+
+
+def require_matplotlib() -> ModuleType:
+    """The module ``matplotlib.figure``.
+
+    Raises:
+        ImportError: the extra ``plot`` is not installed.
+    """
+    return require("matplotlib.figure", "plot", "a plot")
 
 
 @dataclass(frozen=True)
@@ -42,6 +77,11 @@ class PlotCurve:
         """Whether one of the words of its name is a classical codec's."""
         words = re.split(r"[^a-z0-9]+", self.name.lower())
         return any(_CLASSICAL.fullmatch(word) for word in words)
+
+
+def full_name(metric: str) -> str:
+    """The key of a metric in results: ``psnr`` and ``ms-ssim`` stand for those of RGB."""
+    return {"psnr": PSNR, "ms-ssim": MS_SSIM}.get(metric, metric)
 
 
 def curves_of(
@@ -155,7 +195,7 @@ def draw_curves(
     Raises:
         ImportError: the extra ``plot`` is not installed.
     """
-    figure = require("matplotlib.figure", "plot", "a plot").Figure(figsize=figsize)
+    figure = require_matplotlib().Figure(figsize=figsize)
     axes = figure.add_subplot()
     for curve in curves:
         style = {"linestyle": "--"} if curve.is_classical else {"linewidth": 2.2, "zorder": 3}
@@ -201,11 +241,7 @@ def save_plot(
             target, format=format, dpi=150
         )
         return
-    suffix = Path(target).suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise ValueError(
-            f"{os.fspath(target)}: the suffix must be one of {' '.join(_SUFFIXES)}, got {suffix!r}"
-        )
+    check_plot_file(target)
     figure = draw_curves(curves, label, title=title, figsize=figsize, limits=limits)
     with atomic_write(target) as unfinished:
-        figure.savefig(unfinished, format=suffix[1:], dpi=150)
+        figure.savefig(unfinished, format=Path(target).suffix.lower()[1:], dpi=150)

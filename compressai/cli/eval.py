@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""``compressai eval``."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compressai.cli.messages import print_note, print_report, progress_bar
+from compressai.cli.options import ModelName, Overwrite
+from compressai.cli.several import STDOUT, command_with_several
+
+if TYPE_CHECKING:
+    from compressai.evaluation import Evaluation, ModelCodec
+
+__all__ = ["Classical", "EvalCommand", "Precision", "evaluate"]
+
+
+# As compressai.evaluation.CODECS and compressai.inference.PRECISIONS have them; a test compares,
+# because importing those takes long.
+Classical = enum.Enum(
+    "Classical", {n: n for n in ("jpeg", "webp", "avif", "jxl", "jpeg2000")}, type=str
+)
+Precision = enum.Enum("Precision", {n: n for n in ("auto", "fp32", "bf16")}, type=str)
+
+EvalCommand = command_with_several(
+    {
+        "--quality": str.isdecimal,
+        "-q": str.isdecimal,
+        "--against": Classical.__members__.__contains__,
+        "--checkpoint": bool,
+    },
+    alone=("--json",),
+)
+
+
+def evaluate(
+    images: Annotated[
+        list[Path], typer.Argument(help="Pictures, or folders with pictures.", show_default=False)
+    ],
+    model: ModelName = None,
+    quality: Annotated[
+        list[int] | None,
+        typer.Option(
+            "-q", "--quality", help="Qualities of the zoo, as in --quality 1 2 3 (default: all)"
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What the zoo's weights were trained for (default: mse)")
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="Files with weights in place of the zoo's, one for each point."),
+    ] = None,
+    against: Annotated[
+        list[Classical] | None, typer.Option(help="Classical codecs to compare with.")
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="Prepare the transforms for speed (default: leave them as they are)"),
+    ] = None,
+    lpips: Annotated[
+        bool | None,
+        typer.Option(
+            "--lpips/--no-lpips",
+            help="Also LPIPS (default: if the extra and AlexNet's weights are at hand)",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[
+        str | None,
+        typer.Option("--json", metavar="[FILE]", help="Write or, without a file, print JSON."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write a line for each point.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the curves: a .png, .svg or .pdf file.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page that shows the pictures side by side.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure rate, distortion and times of a model, against classical codecs."""
+    if checkpoint and metric is not None:
+        raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
+    json_file = None if json in (None, STDOUT) else Path(json)
+    _check_outputs([json_file, csv, plot, html], overwrite)
+    if plot is not None or html is not None:
+        from compressai.evaluation.plot import check_plot_file, require_matplotlib
+
+        require_matplotlib()
+        if plot is not None:
+            check_plot_file(plot)
+    from compressai import evaluation
+    from compressai.evaluation.metrics import lpips_at_hand
+
+    files = evaluation.find_pictures(images)
+    codecs = [evaluation.find_codec(codec.value) for codec in dict.fromkeys(against or ())]
+    tested = _model_codec(model, quality, metric, checkpoint or [], precision and precision.value)
+    points = len(files) * sum(len(codec.qualities) for codec in (tested, *codecs))
+    with progress_bar("eval", points) as advance:
+        result = evaluation.evaluate(
+            files,
+            [tested],
+            codecs,
+            lpips=lpips_at_hand() if lpips is None else lpips,
+            keep_pictures=html is not None,
+            on_point=lambda point: advance(f"{point.image} {point.codec} {point.quality}"),
+        )
+    _write(result, json_file, csv, plot, html)
+    if json == STDOUT:
+        print_report(result.to_dict(), as_json=True)
+    else:
+        print(result)
+
+
+def _check_outputs(files: list[Path | None], overwrite: bool) -> None:
+    """Refuse before the work what could not be written after it."""
+    from compressai._files import check_writable
+
+    for file in files:
+        if file is not None:
+            check_writable(file)
+            if file.exists() and not overwrite:
+                raise FileExistsError(f"{file} exists; give --overwrite to replace it")
+
+
+def _write(
+    result: Evaluation,
+    json_file: Path | None,
+    csv: Path | None,
+    plot: Path | None,
+    html: Path | None,
+) -> None:
+    if json_file is not None:
+        result.to_json(json_file)
+    if csv is not None:
+        result.to_csv(csv)
+    if plot is not None:
+        result.plot(plot)
+    if html is not None:
+        result.to_html(html)
+
+
+def _model_codec(
+    model: str | None,
+    quality: list[int] | None,
+    metric: str | None,
+    checkpoints: list[Path],
+    precision: str | None,
+) -> ModelCodec:
+    """The model under test, with a network for each point."""
+    from compressai import weights
+    from compressai.evaluation import ModelCodec
+    from compressai.inference import prepare
+    from compressai.zoo.image import entries
+
+    metric = metric or weights.DEFAULT_METRIC
+    if checkpoints:
+        chosen = [weights.choose_model(model, 0, metric, file) for file in checkpoints]
+        labels: list[int | str] = [file.stem for file in checkpoints]
+        if len(set(labels)) < len(labels):
+            labels = [str(file) for file in checkpoints]
+    else:
+        model = model or weights.DEFAULT_MODEL
+        entry = entries().get(model)
+        default = (1,) if entry is None else range(entry.qualities[0], entry.qualities[1] + 1)
+        labels = list(dict.fromkeys(quality or default))
+        chosen = [weights.choose_model(model, label, metric, None) for label in labels]
+    levels = getattr(chosen[0].net, "levels", None)
+    if levels is not None and (len(chosen) == 1 or not checkpoints):
+        # The same weights for all rates.
+        labels = list(dict.fromkeys(quality or range(1, levels + 1)))
+        chosen = [chosen[0]] * len(labels)
+    elif checkpoints and quality:
+        raise ValueError(
+            "--quality chooses weights of the zoo, or the rates of one checkpoint of a "
+            "variable-rate model"
+        )
+    names = {one.model for one in chosen}
+    if len(names) > 1:
+        raise ValueError(f"checkpoints must be of one model, got {', '.join(sorted(names))}")
+    for one in dict.fromkeys(chosen):
+        if one.random_weights:
+            print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(one)))
+    nets = {one.net: one.net for one in chosen}
+    if precision is not None:
+        nets = {net: prepare(net, precision) for net in nets}
+    return ModelCodec(
+        chosen[0].model,
+        {label: nets[one.net] for label, one in zip(labels, chosen)},
+        metric=chosen[0].metric,
+        random_weights=any(one.random_weights for one in chosen),
+        # Of module.Class the class.
+        name=chosen[0].model.rpartition(".")[2],
+    )

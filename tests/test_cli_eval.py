@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""``compressai eval`` and ``compressai plot``: figures of real files, in every form asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tiny_nets import SIZES, one_thread, tiny_net
+
+from compressai.bitstream import read_picture
+from compressai.checkpoint import save_checkpoint
+from compressai.cli import main
+from compressai.cli.eval import Classical, Precision
+from compressai.cli.several import _spread
+from compressai.evaluation import CODECS, ModelCodec
+from compressai.inference import PRECISIONS
+
+PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
+MODEL = "mbt2018-mean"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder with two pictures to work in, and no weights at hand."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path / "weights"))
+    monkeypatch.delenv("COMPRESSAI_WEIGHTS_URL", raising=False)
+    (tmp_path / "pictures").mkdir()
+    with Image.open(PHOTO) as photo:
+        photo.crop((100, 40, 270, 205)).save("pictures/a.png")
+        photo.crop((200, 40, 300, 120)).save("pictures/b.png")
+    with one_thread():
+        yield tmp_path
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for seed in range(2):
+        net = tiny_net(MODEL, seed)
+        save_checkpoint(
+            folder / f"step{seed}.safetensors",
+            net,
+            architecture=MODEL,
+            arguments=SIZES[MODEL],
+            metric="mse",
+        )
+    return [str(folder / f"step{seed}.safetensors") for seed in range(2)]
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the program: ``(exit status, stdout, stderr)``."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    return run
+
+
+def test_choices_are_those_of_the_library():
+    assert [codec.value for codec in Classical] == list(CODECS)
+    assert {precision.value for precision in Precision} == set(PRECISIONS)
+
+
+def test_checkpoints_are_measured_by_their_files(run, checkpoints):
+    status, out, err = run("eval", "pictures", "--checkpoint", *checkpoints, "--json")
+    result = json.loads(out)
+    assert (status, err) == (0, "")
+    assert [(p["image"], p["quality"]) for p in result["points"]] == [
+        (image, label) for image in ("a.png", "b.png") for label in ("step0", "step1")
+    ]
+    image = read_picture("pictures/b.png").to_image()
+    codec = ModelCodec(MODEL, {"step1": tiny_net(MODEL, 1)}, metric="mse")
+    assert result["points"][3]["bytes"] == len(codec.code(image, "step1").content)
+    assert result["tested"] == [MODEL]
+
+
+def test_every_output_is_written(run, checkpoints):
+    pytest.importorskip("matplotlib")
+    status, out, err = run(
+        *("eval", "pictures/a.png", "--checkpoint", *checkpoints, "--against", "webp", "jpeg"),
+        *("--json", "r.json", "--csv", "r.csv", "--plot", "r.svg", "--html", "r.html"),
+    )
+    assert (status, err) == (0, "")
+    assert "BD-rate" in out
+    result = json.loads(Path("r.json").read_text())
+    assert result["against"] == ["webp", "jpeg"]
+    assert len(Path("r.csv").read_text().splitlines()) == len(result["points"]) + 1
+    assert "<svg" in Path("r.svg").read_text()
+    assert Path("r.html").read_text().startswith("<!DOCTYPE html>")
+
+    status, out, err = run("plot", "r.json", "-o", "again.png", "--metric", "ms-ssim")
+    assert (status, out, err) == (0, "again.png\n", "")
+    with Image.open("again.png") as image:
+        assert image.format == "PNG"
+    status, _, err = run("plot", "r.json", "-o", "again.png")
+    assert (status, "--overwrite" in err) == (1, True)
+    status, _, err = run("plot", "r.json", "-o", "other.png", "-m", "vmaf")
+    assert status == 1
+    assert "psnr-rgb" in err
+
+
+@pytest.mark.parametrize("name", ["json", "csv", "plot", "html"])
+def test_nothing_is_coded_when_the_output_cannot_be_written(run, name, monkeypatch):
+    monkeypatch.setattr("compressai.evaluation.find_pictures", pytest.fail)
+    suffix = {"plot": "png"}.get(name, name)
+    Path(f"r.{suffix}").write_text("kept")
+    status, _, err = run("eval", "pictures", f"--{name}", f"r.{suffix}")
+    assert status == 1
+    assert "--overwrite" in err
+    assert Path(f"r.{suffix}").read_text() == "kept"
+    status, _, err = run("eval", "pictures", f"--{name}", f"nowhere/r.{suffix}")
+    assert status == 1
+    assert "nowhere" in err
+
+
+def test_plots_are_refused_before_the_work_without_their_extra(run, monkeypatch):
+    monkeypatch.setattr("compressai.evaluation.find_pictures", pytest.fail)
+    status, _, err = run("eval", "pictures", "--plot", "r.gif")
+    assert (status, "suffix" in err) == (1, True)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for arguments in (("--plot", "r.png"), ("--html", "r.html")):
+        status, _, err = run("eval", "pictures", *arguments)
+        assert status == 1
+        assert "pip install compressai[plot]" in err
+
+
+def test_qualities_of_the_zoo_say_that_their_weights_are_random(run, monkeypatch):
+    asked = []
+
+    def small(quality, metric="mse", pretrained=False):
+        asked.append(quality)
+        return tiny_net(MODEL, quality)
+
+    monkeypatch.setitem(sys.modules["compressai.weights"].image_models, MODEL, small)
+    status, out, err = run("eval", "--model", MODEL, "--quality", "2", "1", "pictures", "--json")
+    assert status == 0
+    assert err.count("RANDOM") == 2
+    result = json.loads(out)
+    assert asked == [2, 1]
+    assert result["curves"][0]["results"]["quality"] == [2, 1]
+    assert "RANDOM" in result["curves"][0]["description"]
+    # All qualities if none is named.
+    asked.clear()
+    run("eval", "pictures/b.png", "--model", MODEL)
+    assert asked == list(range(1, 9))
+
+
+def test_one_checkpoint_of_variable_rate_gives_a_curve(run, monkeypatch):
+    from compressai.models.vbr import MeanScaleHyperpriorVbr
+
+    torch.manual_seed(0)
+    net = MeanScaleHyperpriorVbr(N=4, M=6).eval()
+    with torch.no_grad():
+        net.g_a[-1].weight.mul_(50)
+    net.update()
+    save_checkpoint(
+        "vbr.safetensors", net, architecture="mbt2018-mean-vbr", arguments={"N": 4, "M": 6}
+    )
+    status, out, err = run(
+        *("eval", "pictures/b.png", "--checkpoint", "vbr.safetensors", "-q", "8", "1", "--json")
+    )
+    assert (status, err) == (0, "")
+    points = json.loads(out)["points"]
+    assert [p["quality"] for p in points] == [8, 1]
+    assert points[0]["bytes"] > points[1]["bytes"]
+
+
+def test_precision_prepares_the_transforms_and_changes_little(run, checkpoints):
+    plain, fast = (
+        json.loads(run("eval", "pictures", "--checkpoint", checkpoints[0], "--json", *more)[1])[
+            "points"
+        ]
+        for more in ((), ("--precision", "bf16"))
+    )
+    assert [p["psnr"] for p in fast] == pytest.approx([p["psnr"] for p in plain], abs=0.5)
+    assert [p["psnr"] for p in fast] != [p["psnr"] for p in plain]
+
+
+def test_wrong_command_lines_and_pictures_end_with_a_line(run, checkpoints):
+    for arguments, status, words in (
+        ((), 2, "IMAGES"),
+        (("nowhere.png",), 1, "nowhere.png does not exist"),
+        (("pictures", "--against", "gif"), 2, "jpeg"),
+        (("pictures", "--quality", "x"), 2, "quality"),
+        (("pictures", "--checkpoint", *checkpoints, "--quality", "1"), 1, "--quality"),
+        (("pictures", "--checkpoint", checkpoints[0], "--metric", "mse"), 2, "--metric"),
+        (("pictures", "--model", "nope"), 1, "model must be one of"),
+    ):
+        got, out, err = run("eval", *arguments)
+        assert (got, out) == (status, ""), arguments
+        assert words.lower() in err.lower(), err
+        assert "Traceback" not in err
+
+
+def test_several_values_end_where_they_no_longer_fit():
+    def spread_of(text):
+        return " ".join(_spread(text.split(), {"--n": str.isdecimal, "--f": bool}, ("--json",)))
+
+    assert spread_of("a --n 1 2 b 3") == "a --n 1 --n 2 b 3"
+    assert spread_of("--f x y --n 1") == "--f x --f y --n 1"
+    assert spread_of("--n") == "--n"
+    # The first value is taken as it is, for the program to complain of.
+    assert spread_of("--n x b") == "--n x b"
+    assert spread_of("-- --n 1 2") == "-- --n 1 2"
+    assert spread_of("--json a.png") == "--json - a.png"
+    assert spread_of("--json a.json --json - --json") == "--json a.json --json - --json -"
+    assert spread_of("--n=1 2") == "--n=1 2"
