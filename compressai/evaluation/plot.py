@@ -32,7 +32,7 @@ __all__ = [
 _LABELS = {PSNR: "PSNR (dB)", MS_SSIM: "MS-SSIM (dB)", LPIPS: "LPIPS (lower is better)"}
 _SUFFIXES = (".png", ".svg", ".pdf")
 # Codecs that are drawn dashed: what others are compared with.
-_CLASSICAL = re.compile(r"hm|vtm|jpeg|jpeg2000|jxl|webp|bpg|av1|avif")
+_CLASSICAL = re.compile(r"hm|vtm|x26[45]|jpeg|jpeg2000|jxl|webp|bpg|av1|avif")
 
 
 def check_plot_file(path: str | os.PathLike[str]) -> None:
