@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from compressai.bitstream import (
     WrongWeightsError,
 )
 from compressai.checkpoint import read_metadata
+from compressai.inference import prepare
 from compressai.registry import MODELS
 from compressai.zoo import image_models
 from compressai.zoo.weights import weights_at_hand
@@ -48,6 +50,7 @@ RANDOM_WEIGHTS_NOTE = (
 )
 
 Zoo = Mapping[str, Callable[..., nn.Module]]
+Coded = CodedPicture | LegacyPicture | VideoHeader
 
 # Random weights are those of this seed, so that a decoder can make them again.
 _SEED = 0
@@ -70,6 +73,9 @@ def choose_model(
     metric: str,
     checkpoint: Path | None,
     zoo: Zoo = image_models,
+    *,
+    precision: str | None = None,
+    device: str = "cpu",
 ) -> ChosenModel:
     """The model for encoding: a checkpoint, else published weights, else random ones.
 
@@ -81,6 +87,9 @@ def choose_model(
         quality, metric: which weights of the zoo; a checkpoint has its own.
         checkpoint: file with weights, in place of the zoo's.
         zoo: the models to choose from, by name.
+        precision: of the transforms, see :func:`compressai.inference.prepare`; ``None`` leaves the
+            model as it is.
+        device: where it goes.
 
     Returns:
         The model with tables, in evaluation mode.
@@ -91,14 +100,15 @@ def choose_model(
         OSError: the checkpoint cannot be read, or weights cannot be fetched.
     """
     if checkpoint is not None:
-        return _from_checkpoint(model, checkpoint)
-    if model not in zoo:
+        chosen = _from_checkpoint(model, checkpoint)
+    elif model not in zoo:
         raise ValueError(f"model must be one of {', '.join(zoo)}, got {model!r}")
-    random_weights = not weights_at_hand(model, metric, quality)
-    make = _random if random_weights else _published
-    net = make(zoo[model], quality, metric)
-    net.eval().update()
-    return ChosenModel(net, model, quality, metric, random_weights)
+    else:
+        random_weights = not weights_at_hand(model, metric, quality)
+        make = _random if random_weights else _published
+        net = make(zoo[model], quality, metric)
+        chosen = ChosenModel(net, model, quality, metric, random_weights)
+    return dataclasses.replace(chosen, net=_ready(chosen.net, precision, device))
 
 
 def _from_checkpoint(model: str | None, checkpoint: Path) -> ChosenModel:
@@ -120,9 +130,12 @@ def _from_checkpoint(model: str | None, checkpoint: Path) -> ChosenModel:
 
 
 def model_of(
-    coded: CodedPicture | LegacyPicture | VideoHeader,
+    coded: Coded,
     checkpoint: Path | None,
     zoo: Zoo = image_models,
+    *,
+    precision: str | None = None,
+    device: str = "cpu",
 ) -> nn.Module:
     """The model that a coded picture or video needs.
 
@@ -130,6 +143,7 @@ def model_of(
         coded: the coded picture, or what a coded video says about itself.
         checkpoint: file with weights; needed unless it was coded with the zoo's.
         zoo: the models to choose from, by name.
+        precision, device: as for :func:`choose_model`.
 
     Returns:
         The model with tables, in evaluation mode.
@@ -140,16 +154,23 @@ def model_of(
         ValueError: the checkpoint does not fit the model.
         OSError: the checkpoint cannot be read, or weights cannot be fetched.
     """
-    if checkpoint is not None:
-        if read_metadata(checkpoint) is not None:
-            return compressai.load(checkpoint)
-        # The name comes from a file that anybody may have made: nothing is imported for it.
-        if coded.model not in zoo and coded.model not in MODELS:
-            raise UnsupportedFileError(
-                f"the file was coded with {coded.model}, which this version does not know, and "
-                f"{checkpoint} does not say how to build it"
-            )
-        return compressai.load(checkpoint, architecture=coded.model)
+    net = _from_zoo(coded, zoo) if checkpoint is None else _of_checkpoint(coded, checkpoint, zoo)
+    return _ready(net, precision, device)
+
+
+def _of_checkpoint(coded: Coded, checkpoint: Path, zoo: Zoo) -> nn.Module:
+    if read_metadata(checkpoint) is not None:
+        return compressai.load(checkpoint)
+    # The name comes from a file that anybody may have made: nothing is imported for it.
+    if coded.model not in zoo and coded.model not in MODELS:
+        raise UnsupportedFileError(
+            f"the file was coded with {coded.model}, which this version does not know, and "
+            f"{checkpoint} does not say how to build it"
+        )
+    return compressai.load(checkpoint, architecture=coded.model)
+
+
+def _from_zoo(coded: Coded, zoo: Zoo) -> nn.Module:
     if coded.quality is None:
         raise WrongWeightsError(
             f"the file was coded with a checkpoint of {coded.model}: name that file with "
@@ -161,13 +182,23 @@ def model_of(
         )
     make = _random if coded.random_weights else _published
     try:
-        net = make(zoo[coded.model], coded.quality, coded.metric or DEFAULT_METRIC)
+        return make(zoo[coded.model], coded.quality, coded.metric or DEFAULT_METRIC)
     except RuntimeError as error:
         raise WrongWeightsError(str(error)) from error
     except ValueError as error:
         raise UnsupportedFileError(f"the file names weights that do not exist: {error}") from error
-    net.eval().update()
-    return net
+
+
+def _ready(net: nn.Module, precision: str | None, device: str) -> nn.Module:
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device must be cpu, this PyTorch finds no CUDA device, got {device!r}")
+    net = net.eval().to(device)
+    net.update()
+    # Models of other people may have no such transforms, for which there is nothing to choose.
+    has_transforms = hasattr(net, "g_a") and hasattr(net, "g_s")
+    if precision is None or (precision == "auto" and not has_transforms):
+        return net
+    return prepare(net, precision)
 
 
 class ModelCache:
@@ -177,10 +208,12 @@ class ModelCache:
 
     Args:
         size: number of models to keep.
+        precision, device: as for :func:`choose_model`.
     """
 
-    def __init__(self, size: int = 4) -> None:
+    def __init__(self, size: int = 4, *, precision: str | None = None, device: str = "cpu") -> None:
         self._size = size
+        self._how = {"precision": precision, "device": device}
         self._models: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
         self._lock = threading.Lock()
 
@@ -189,14 +222,16 @@ class ModelCache:
     ) -> ChosenModel:
         """As the function :func:`choose_model`."""
         key = (model, _version_of(checkpoint)) if checkpoint else (model, quality, metric)
-        return self._get(("encode", *key), lambda: choose_model(model, quality, metric, checkpoint))
+        return self._get(
+            ("encode", *key), lambda: choose_model(model, quality, metric, checkpoint, **self._how)
+        )
 
     def model_of(self, coded: CodedPicture | LegacyPicture, checkpoint: Path | None) -> nn.Module:
         """As the function :func:`model_of`."""
         key: tuple[Hashable, ...] = (coded.model, _version_of(checkpoint))
         if checkpoint is None:
             key = (coded.model, coded.quality, coded.metric, coded.random_weights)
-        return self._get(("decode", *key), lambda: model_of(coded, checkpoint))
+        return self._get(("decode", *key), lambda: model_of(coded, checkpoint, **self._how))
 
     def _get(self, key: Hashable, load: Callable[[], Any]) -> Any:
         # Held while loading, so that threads that want the same model load it once.

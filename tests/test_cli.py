@@ -147,6 +147,19 @@ def test_files_of_compressai_1_2_are_accepted(run, command):
         assert Image.open("back.png").size == (63, 31)
 
 
+def test_files_of_every_precision_decode_in_every_precision(run, photo, checkpoint):
+    for coding in ("bf16", "fp32"):
+        arguments = ["--checkpoint", checkpoint, "--precision"]
+        assert run("encode", "photo.png", "-o", f"{coding}.cai", *arguments, coding)[0] == 0
+        decoded = []
+        for precision in ("bf16", "fp32", "auto"):
+            decode = ["decode", f"{coding}.cai", "-o", f"{coding}{precision}.png"]
+            assert run(*decode, *arguments, precision)[0] == 0
+            decoded.append(pixels(f"{coding}{precision}.png").astype(int))
+        assert np.abs(decoded[0] - decoded[1]).max() <= 3
+        assert any(np.array_equal(decoded[2], other) for other in decoded[:2])
+
+
 def test_version_is_printed(run):
     assert run("--version") == (0, f"compressai {compressai.__version__}\n", "")
 
@@ -320,6 +333,7 @@ def test_damaged_files_are_refused_and_leave_nothing(run, photo, checkpoint):
         ["decode", "x.cai", "--nonsense"],
         ["encode", "photo.png", "-q", "three"],
         ["encode", "photo.png", "--max-pixels", "0"],
+        ["encode", "photo.png", "--precision", "fp64"],
         ["encode", "photo.png", "-q", "3", "--checkpoint", "x"],
         ["encode", "photo.png", "--metric", "mse", "--checkpoint", "x"],
     ],
@@ -336,6 +350,7 @@ def test_wrong_command_lines_end_with_status_2(run, photo, arguments):
         (["-q", "0"], "quality must be between 1 and 8, got 0"),
         (["--metric", "psnr"], "metric must be one of"),
         (["--max-pixels", "8191"], "limit of 8191"),
+        (["--device", "nonsense"], "nonsense"),
     ],
 )
 def test_impossible_wishes_end_with_status_1(run, photo, arguments, message):

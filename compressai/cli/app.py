@@ -19,6 +19,7 @@ from compressai.cli.encode import encode
 from compressai.cli.eval import EvalCommand, evaluate
 from compressai.cli.info import info
 from compressai.cli.messages import print_error
+from compressai.cli.models import models
 from compressai.cli.pipeline import EXPECTED
 from compressai.cli.plot import plot
 from compressai.cli.train import TRAIN_SETTINGS, train
@@ -78,6 +79,7 @@ app.command()(decode)
 app.command()(info)
 app.command("eval", cls=EvalCommand)(evaluate)
 app.command()(plot)
+app.command()(models)
 app.command()(convert)
 app.add_typer(video)
 app.command(**TRAIN_SETTINGS)(train)

@@ -16,9 +16,12 @@ from compressai.cli.options import (
     AsJson,
     Checkpoint,
     CodedFiles,
+    Device,
     Jobs,
     MaxPixels,
     Overwrite,
+    Precision,
+    PrecisionName,
     debugging,
 )
 from compressai.cli.pipeline import Stages, run
@@ -58,6 +61,8 @@ def decode(
         typer.Option("--format", help="Kind of picture where no name of an output tells it."),
     ] = Format.PNG,
     checkpoint: Checkpoint = None,
+    precision: Precision = PrecisionName.AUTO,
+    device: Device = "cpu",
     jobs: Jobs = None,
     max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
@@ -75,7 +80,7 @@ def decode(
     )
     from compressai.weights import ModelCache
 
-    models = ModelCache()
+    models = ModelCache(precision=precision.value, device=device)
 
     def named(target: Path) -> Path:
         return Path(f"stdout{suffix}") if target == STANDARD else target

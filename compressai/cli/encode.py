@@ -14,10 +14,13 @@ from compressai.cli.messages import print_note
 from compressai.cli.options import (
     AsJson,
     Checkpoint,
+    Device,
     Jobs,
     MaxPixels,
     ModelName,
     Overwrite,
+    Precision,
+    PrecisionName,
     debugging,
 )
 from compressai.cli.pipeline import Stages, run
@@ -60,6 +63,8 @@ def encode(
         str | None, typer.Option(help="What the zoo's weights were trained for.  [default: mse]")
     ] = None,
     checkpoint: Checkpoint = None,
+    precision: Precision = PrecisionName.AUTO,
+    device: Device = "cpu",
     jobs: Jobs = None,
     max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
@@ -126,6 +131,8 @@ def encode(
         weights.DEFAULT_QUALITY if quality is None else quality,
         weights.DEFAULT_METRIC if metric is None else metric,
         checkpoint,
+        precision=precision.value,
+        device=device,
     )
     if chosen.random_weights:
         print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))

@@ -78,8 +78,9 @@ def print_table(
         table.add_row(*(escape(_printable(str(value))) for value in row))
     # Made at each call: stdout may be another one by then. Files get lines as long as they are.
     console = Console()
-    width = console.width if console.is_terminal else 10_000
-    console.print(table, width=width, soft_wrap=not console.is_terminal)
+    if not console.is_terminal:
+        console = Console(width=10_000)
+    console.print(table)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,9 @@ __all__ = [
     "Jobs",
     "MaxPixels",
     "ModelName",
+    "Device",
     "Overwrite",
+    "Precision",
     "debugging",
 ]
 
@@ -50,6 +53,21 @@ Jobs = Annotated[
         help="Files to work on at the same time.  [default: one for each core, at most 8]",
     ),
 ]
+
+
+class PrecisionName(str, enum.Enum):
+    """What :func:`compressai.inference.prepare` takes."""
+
+    AUTO = "auto"
+    BF16 = "bf16"
+    FP32 = "fp32"
+
+
+Precision = Annotated[
+    PrecisionName,
+    typer.Option(help="Of the transforms; auto is bf16 where the processor has it in hardware."),
+]
+Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1 and so on.")]
 MaxPixels = Annotated[
     int | None,
     typer.Option("--max-pixels", min=1, help="Refuse larger pictures.  [default: 134217728]"),

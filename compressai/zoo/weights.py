@@ -31,6 +31,7 @@ __all__ = [
     "published_weights",
     "weights_at_hand",
     "weights_folder",
+    "weights_status",
 ]
 
 _HASH_DIGITS = 8
@@ -53,8 +54,12 @@ def published_weights() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def weights_at_hand(architecture: str, metric: str, quality: int) -> bool:
-    """Whether ``pretrained=True`` has a chance: a file is there, or a mirror may have it.
+def weights_status(architecture: str, metric: str, quality: int) -> str | None:
+    """Where weights of a zoo entry are.
+
+    Returns:
+        ``"installed"``: in the weights folder. ``"published"``: the library knows their name, but
+        they are not there. ``None``: nobody published any.
 
     Raises:
         RuntimeError: several were installed.
@@ -63,8 +68,20 @@ def weights_at_hand(architecture: str, metric: str, quality: int) -> bool:
     # Variable-rate models have one file for all qualities.
     name = files.get(str(quality), files.get("-"))
     if name is None:
-        return installed_weights(architecture, metric, quality) is not None
-    return bool(os.environ.get("COMPRESSAI_WEIGHTS_URL")) or (weights_folder() / name).exists()
+        return "installed" if installed_weights(architecture, metric, quality) else None
+    return "installed" if (weights_folder() / name).exists() else "published"
+
+
+def weights_at_hand(architecture: str, metric: str, quality: int) -> bool:
+    """Whether ``pretrained=True`` has a chance: a file is there, or a mirror may have it.
+
+    Raises:
+        RuntimeError: several were installed.
+    """
+    status = weights_status(architecture, metric, quality)
+    if status == "published":
+        return bool(os.environ.get("COMPRESSAI_WEIGHTS_URL"))
+    return status is not None
 
 
 def load_weights(file_name: str, progress: bool = True) -> Mapping[str, Tensor]:

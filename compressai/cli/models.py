@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""``compressai models``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compressai.cli.messages import print_report, print_table, progress_bar
+from compressai.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["models", "multiplications"]
+
+# Sides of the picture that operations are counted on: a multiple of what every model needs.
+_SIDE = 512
+
+
+def models(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names in the zoo.  [default: all image models]")
+    ] = None,
+    quality: Annotated[
+        int,
+        typer.Option(
+            "-q", "--quality", min=1, help="Whose sizes to show, or the highest that there is."
+        ),
+    ] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """List the models of the zoo: papers, sizes, operations, weights."""
+    from compressai.zoo import image_models
+
+    unknown = set(names or ()) - set(image_models)
+    if unknown:
+        raise ValueError(
+            f"names must be in {', '.join(image_models)}, got {', '.join(sorted(unknown))}"
+        )
+    chosen = names or list(image_models)
+    entries = []
+    with progress_bar("count operations", len(chosen)) as advance:
+        for name in chosen:
+            entries.append(_describe(name, quality))
+            advance(name)
+    if as_json:
+        print_report({"models": entries}, as_json=True)
+        return
+    columns = ("qualities", "quality", "parameters", "encode", "decode")
+    print_table(
+        {"model": "left", **dict.fromkeys(columns, "right"), "weights": "left", "paper": "left"},
+        [
+            (
+                entry["model"],
+                "{}-{}".format(*entry["qualities"]),
+                entry["quality"],
+                _millions(entry["parameters"]),
+                _thousands(entry["encode_macs_per_pixel"]),
+                _thousands(entry["decode_macs_per_pixel"]),
+                _weights(entry),
+                entry["note"] or entry["paper"],
+            )
+            for entry in entries
+        ],
+    )
+
+
+def _describe(name: str, quality: int) -> dict[str, Any]:
+    """What is known about an entry of the zoo, as data."""
+    from compressai.zoo import image_models
+    from compressai.zoo.image import entries
+    from compressai.zoo.weights import weights_status
+
+    # Models of variable rate have one set of weights, and levels as qualities.
+    lowest, highest = entries()[name].qualities if name in entries() else (1, 8)
+    metrics = entries()[name].metrics if name in entries() else ("mse",)
+    quality = max(lowest, min(quality, highest))
+    build = image_models[name]
+    facts = {
+        "model": name,
+        "paper": " ".join((build.__doc__ or "").partition("\n\n")[0].split()),
+        "qualities": (lowest, highest),
+        "quality": quality,
+        "parameters": None,
+        "encode_macs_per_pixel": None,
+        "decode_macs_per_pixel": None,
+        "note": None,
+        "weights": {
+            metric: {q: weights_status(name, metric, q) for q in range(lowest, highest + 1)}
+            for metric in metrics
+        },
+    }
+    try:
+        net = _without_values(build, quality)
+    except ImportError as error:
+        return {**facts, "note": str(error)}
+    counts = multiplications(net)
+    total = counts.pop("all")
+    return {
+        **facts,
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "encode_macs_per_pixel": total - counts.get("g_s", 0),
+        "decode_macs_per_pixel": total - counts.get("g_a", 0) - counts.get("h_a", 0),
+    }
+
+
+def _without_values(build: Any, quality: int) -> nn.Module:
+    """A model whose weights take no memory."""
+    import torch
+
+    with torch.device("meta"):
+        return build(quality)
+
+
+def multiplications(net: nn.Module) -> dict[str, float]:
+    """Multiply-accumulate operations for each pixel, counted by torch while the model runs.
+
+    What a model computes once for each picture, and operations that are no multiplications of
+    matrices or convolutions, do not count.
+
+    Args:
+        net: an image model on the device ``meta``.
+
+    Returns:
+        Operations of ``forward`` as a whole under ``"all"``, and of the transforms ``"g_a"``,
+        ``"g_s"``, ``"h_a"`` where the model has them. The encoder runs all but ``g_s``, the decoder
+        all but ``g_a`` and ``h_a``.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # In training mode no path depends on values, which there are none of.
+    net.train()
+    # Models of variable rate would otherwise look for a fixed point, among values.
+    arguments = {"stage": 1} if hasattr(net, "levels") else {}
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        net(torch.empty(1, 3, _SIDE, _SIDE, device="meta"), **arguments)
+    counts: dict[str, float] = {"all": counter.get_total_flops() / 2 / _SIDE**2}
+    for path, operations in counter.get_flop_counts().items():
+        name = path.rpartition(".")[2]
+        if name in ("g_a", "g_s", "h_a"):
+            counts[name] = sum(operations.values()) / 2 / _SIDE**2
+    return counts
+
+
+def _millions(value: int | None) -> str:
+    return "" if value is None else f"{value / 1e6:.1f} M"
+
+
+def _thousands(value: float | None) -> str:
+    return "" if value is None else f"{value / 1e3:.0f} k"
+
+
+def _weights(entry: dict[str, Any]) -> str:
+    """Which weights there are, best first: ``installed 1,2 (mse)``."""
+    found = []
+    for metric, statuses in entry["weights"].items():
+        for status in ("shipped", "installed"):
+            here = [str(quality) for quality, found in statuses.items() if found == status]
+            if here:
+                found.append(f"{status} {','.join(here)} ({metric})")
+    statuses = {status for by in entry["weights"].values() for status in by.values()}
+    return "; ".join(found) or ("published, not here" if "published" in statuses else "none")
