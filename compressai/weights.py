@@ -18,7 +18,7 @@ import compressai
 from compressai.bitstream import (
     CodedPicture,
     LegacyPicture,
-    UnsupportedFileError,
+    UnknownModelError,
     VideoHeader,
     WrongWeightsError,
 )
@@ -150,7 +150,7 @@ def model_of(
 
     Raises:
         WrongWeightsError: the weights are not at hand.
-        UnsupportedFileError: the zoo has no such model.
+        UnknownModelError: the zoo has no such model.
         ValueError: the checkpoint does not fit the model.
         OSError: the checkpoint cannot be read, or weights cannot be fetched.
     """
@@ -163,7 +163,7 @@ def _of_checkpoint(coded: Coded, checkpoint: Path, zoo: Zoo) -> nn.Module:
         return compressai.load(checkpoint)
     # The name comes from a file that anybody may have made: nothing is imported for it.
     if coded.model not in zoo and coded.model not in MODELS:
-        raise UnsupportedFileError(
+        raise UnknownModelError(
             f"the file was coded with {coded.model}, which this version does not know, and "
             f"{checkpoint} does not say how to build it"
         )
@@ -177,7 +177,7 @@ def _from_zoo(coded: Coded, zoo: Zoo) -> nn.Module:
             "--checkpoint"
         )
     if coded.model not in zoo:
-        raise UnsupportedFileError(
+        raise UnknownModelError(
             f"the file was coded with {coded.model}, which this version does not know: update it"
         )
     make = _random if coded.random_weights else _published
@@ -186,7 +186,7 @@ def _from_zoo(coded: Coded, zoo: Zoo) -> nn.Module:
     except RuntimeError as error:
         raise WrongWeightsError(str(error)) from error
     except ValueError as error:
-        raise UnsupportedFileError(f"the file names weights that do not exist: {error}") from error
+        raise UnknownModelError(f"the file names weights that do not exist: {error}") from error
 
 
 def _ready(net: nn.Module, precision: str | None, device: str) -> nn.Module:

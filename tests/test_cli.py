@@ -160,6 +160,54 @@ def test_files_of_every_precision_decode_in_every_precision(run, photo, checkpoi
         assert any(np.array_equal(decoded[2], other) for other in decoded[:2])
 
 
+def test_tiles_can_be_decoded_alone(run, checkpoint):
+    blurred_noise((200, 150)).save("photo.png")
+    arguments = ["--checkpoint", checkpoint]
+    status, out, _ = run("encode", "photo.png", "--tile", 64, "--json", *arguments)
+    assert (status, json.loads(out)["tiles"]) == (0, len(read_coded("photo.cai").tiles))
+    assert json.loads(out)["tiles"] > 4
+    assert run("decode", "photo.cai", "-o", "all.png", *arguments)[0] == 0
+    region = ["--region", "90,20,50,40", "--json"]
+    status, out, _ = run("decode", "photo.cai", "-o", "part.png", *region, *arguments)
+    assert (status, json.loads(out)["width"], json.loads(out)["height"]) == (0, 50, 40)
+    assert np.array_equal(pixels("part.png"), pixels("all.png")[20:60, 90:140])
+    assert run("encode", "photo.png", "-o", "one.cai", "--tile", "none", *arguments)[0] == 0
+    assert len(read_coded("one.cai").tiles) == 1
+
+
+def test_what_is_left_of_damaged_files_is_decoded_on_request(run, checkpoint):
+    blurred_noise((200, 150)).save("photo.png")
+    run("encode", "photo.png", "--tile", 64, "--checkpoint", checkpoint)
+    content = bytearray(Path("photo.cai").read_bytes())
+    content[-20] ^= 1
+    Path("photo.cai").write_bytes(content)
+    decode = ["decode", "photo.cai", "-o", "back.png", "--checkpoint", checkpoint, "--json"]
+    status, out, err = run(*decode)
+    assert (status, out) == (1, "")
+    assert "checksum" in err
+    status, out, err = run(*decode, "--best-effort")
+    assert status == 0
+    assert json.loads(out)["complete"] is False
+    assert "note: photo.cai: damaged" in err
+    assert Image.open("back.png").size == (200, 150)
+
+
+def test_metadata_are_kept_on_request(run, photo, checkpoint):
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    photo.save("photo.jpg", exif=exif.tobytes())
+    arguments = ["--checkpoint", checkpoint]
+    status, _, err = run("encode", "photo.jpg", "--keep-metadata", *arguments)
+    assert (status, err) == (0, "")
+    assert run("decode", "photo.cai", "-o", "back.png", *arguments)[0] == 0
+    assert Image.open("back.png").getexif()[0x010F] == "maker"
+
+
+def test_plain_coding_can_be_asked_for(run, photo, checkpoint):
+    assert run("encode", "photo.png", "--plain", "--checkpoint", checkpoint)[0] == 0
+    assert not read_coded("photo.cai").sync_safe
+
+
 def test_version_is_printed(run):
     assert run("--version") == (0, f"compressai {compressai.__version__}\n", "")
 
@@ -334,6 +382,8 @@ def test_damaged_files_are_refused_and_leave_nothing(run, photo, checkpoint):
         ["encode", "photo.png", "-q", "three"],
         ["encode", "photo.png", "--max-pixels", "0"],
         ["encode", "photo.png", "--precision", "fp64"],
+        ["encode", "photo.png", "--tile", "large"],
+        ["decode", "x.cai", "--region", "1,2,3"],
         ["encode", "photo.png", "-q", "3", "--checkpoint", "x"],
         ["encode", "photo.png", "--metric", "mse", "--checkpoint", "x"],
     ],

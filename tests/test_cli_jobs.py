@@ -133,6 +133,17 @@ def test_debug_shows_tracebacks_of_each_failure_and_goes_on(run, tree, checkpoin
     assert Path("in/a.cai").is_file()
 
 
+def test_notes_that_are_true_of_many_files_are_told_once(run, tree, checkpoint):
+    run("encode", tree, "-o", "coded", "--checkpoint", checkpoint)
+    decode = ["decode", "coded", "-o", "back", "--format", "jpg", "--checkpoint", checkpoint]
+    status, _, err = run(*decode, "-j", 1)
+    assert status == 0
+    assert err.splitlines() == [
+        "note: back/D.jpg: JPEG files are lossy",
+        "note: the same of 3 more: JPEG files are lossy",
+    ]
+
+
 def test_results_that_exist_are_kept_unless_asked(run, tree, checkpoint):
     Path("coded/deep").mkdir(parents=True)
     Path("coded/deep/b.cai").write_text("precious")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.messages import print_note
+from compressai.cli.messages import Notes
 from compressai.cli.options import (
     AsJson,
     Checkpoint,
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from compressai.bitstream import CodedPicture, LegacyPicture, Picture
 
 __all__ = ["decode"]
+
+
+RANDOM_WEIGHTS = "coded with RANDOM weights, the picture will not be recognisable"
 
 
 class Format(str, enum.Enum):
@@ -64,11 +67,25 @@ def decode(
     precision: Precision = PrecisionName.AUTO,
     device: Device = "cpu",
     jobs: Jobs = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,WIDTH,HEIGHT",
+            help="Decode a part only, of tiled pictures with no more work than the part takes.",
+        ),
+    ] = None,
+    best_effort: Annotated[
+        bool,
+        typer.Option(
+            "--best-effort", help="Decode what is left of damaged files; says what is not."
+        ),
+    ] = False,
     max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Decompress coded pictures."""
+    box = _region(region)
     suffix = f".{format_.value}"
     chosen_plan = plan(files, output, suffixes=[".cai"], new_suffix=suffix, what="coded picture")
     from compressai.bitstream import (
@@ -82,26 +99,35 @@ def decode(
 
     models = ModelCache(precision=precision.value, device=device)
 
+    notes = Notes()
+
     def named(target: Path) -> Path:
         return Path(f"stdout{suffix}") if target == STANDARD else target
 
     def read(task: Task) -> CodedPicture | LegacyPicture:
         task.check_target(overwrite)
-        coded = parse_coded(read_input(task.source))
-        note = check_picture_file(named(task.target), coded.mode)
-        if note:
-            print_note(note)
+        coded = parse_coded(read_input(task.source), best_effort=best_effort)
+        lossy = check_picture_file(named(task.target), coded.mode)
+        if lossy:
+            notes.tell(task.target, lossy.partition(":")[0])
         if coded.random_weights:
-            print_note(
-                f"{task.source} was coded with RANDOM weights: the picture will not be recognisable"
-            )
+            notes.tell(task.source, RANDOM_WEIGHTS)
         return coded
 
     def code(task: Task, coded: CodedPicture | LegacyPicture) -> tuple[Any, Picture, float]:
         net = models.model_of(coded, checkpoint)
         start = time.perf_counter()
-        picture = decode_picture(net, coded, max_pixels=max_pixels or MAX_PIXELS)
-        return coded, picture, time.perf_counter() - start
+        picture = decode_picture(
+            net,
+            coded,
+            max_pixels=max_pixels or MAX_PIXELS,
+            region=box,
+            best_effort=best_effort,
+        )
+        seconds = time.perf_counter() - start
+        for note in picture.notes:
+            notes.tell(task.source, f"damaged: {note}")
+        return coded, picture, seconds
 
     def write(task: Task, result: tuple[Any, Picture, float]) -> dict[str, Any]:
         coded, picture, seconds = result
@@ -115,15 +141,33 @@ def decode(
         return {
             "source": str(task.source),
             "file": str(task.target),
-            "width": coded.width,
-            "height": coded.height,
-            "mode": coded.mode,
+            "width": picture.size[0],
+            "height": picture.size[1],
+            "mode": picture.mode,
             "model": coded.model,
             "quality": coded.quality,
             "metric": coded.metric,
             "random_weights": coded.random_weights,
+            "complete": not picture.notes,
             "seconds": seconds,
         }
 
     stages = Stages(read, code, write)
-    run(chosen_plan, stages, jobs=jobs, title="decode", as_json=as_json, debug=debugging(context))
+    run(
+        chosen_plan,
+        stages,
+        jobs=jobs,
+        title="decode",
+        as_json=as_json,
+        debug=debugging(context),
+        notes=notes,
+    )
+
+
+def _region(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(number.strip().isdecimal() for number in numbers):
+        raise typer.BadParameter(f"--region must be four numbers X,Y,WIDTH,HEIGHT, got {text!r}")
+    return tuple(map(int, numbers))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.messages import print_note
+from compressai.cli.messages import Notes, print_note
 from compressai.cli.options import (
     AsJson,
     Checkpoint,
@@ -66,25 +66,51 @@ def encode(
     precision: Precision = PrecisionName.AUTO,
     device: Device = "cpu",
     jobs: Jobs = None,
+    tile: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|SIZE",
+            help="Side of the tiles that a picture is cut into, which bound the memory that coding "
+            "takes; auto cuts pictures above 4 megapixels.",
+        ),
+    ] = "auto",
+    keep_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--keep-metadata",
+            help="Keep EXIF, and the colour profile with the colours as they are.",
+        ),
+    ] = False,
+    sync_safe: Annotated[
+        bool | None,
+        typer.Option(
+            "--sync-safe/--plain",
+            help="Code so that rounding differences between machines do not matter.  [default: "
+            "where the model can]",
+        ),
+    ] = None,
     max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Compress pictures into .cai files."""
+    tile_size = _tile_size(tile)
     if checkpoint is not None and (quality, metric) != (None, None):
         raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
     chosen_plan = plan(pictures, output, suffixes=_suffixes(), new_suffix=".cai", what="picture")
     from compressai import weights
     from compressai.bitstream import MAX_PIXELS, encode_picture, read_picture
 
+    notes = Notes()
+
     def read(task: Task) -> Picture:
         task.check_target(overwrite)
-        if task.source == STANDARD:
-            picture = read_picture(io.BytesIO(read_input(task.source)))
-        else:
-            picture = read_picture(task.source)
+        source: Any = task.source
+        if source == STANDARD:
+            source = io.BytesIO(read_input(source))
+        picture = read_picture(source, keep_metadata=keep_metadata)
         for note in picture.notes:
-            print_note(f"{task.source}: {note}")
+            notes.tell(task.source, note)
         return picture
 
     def code(task: Task, picture: Picture) -> tuple[CodedPicture, bytes, float]:
@@ -97,6 +123,8 @@ def encode(
             metric=chosen.metric,
             random_weights=chosen.random_weights,
             max_pixels=max_pixels or MAX_PIXELS,
+            tile=tile_size,
+            sync_safe=sync_safe,
         )
         return coded, coded.to_bytes(), time.perf_counter() - start
 
@@ -111,6 +139,8 @@ def encode(
             "width": coded.width,
             "height": coded.height,
             "mode": coded.mode,
+            "tiles": len(coded.tiles),
+            "sync_safe": coded.sync_safe,
             "model": coded.model,
             "quality": coded.quality,
             "metric": coded.metric,
@@ -136,7 +166,23 @@ def encode(
     )
     if chosen.random_weights:
         print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
-    run(chosen_plan, stages, jobs=jobs, title="encode", as_json=as_json, debug=debugging(context))
+    run(
+        chosen_plan,
+        stages,
+        jobs=jobs,
+        title="encode",
+        as_json=as_json,
+        debug=debugging(context),
+        notes=notes,
+    )
+
+
+def _tile_size(text: str) -> int | str | None:
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    if not text.isdecimal() or not int(text):
+        raise typer.BadParameter(f"--tile must be auto, none, or a number of pixels, got {text!r}")
+    return int(text)
 
 
 def _suffixes() -> list[str]:

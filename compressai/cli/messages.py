@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,7 +17,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["explain", "print_error", "print_note", "print_report", "print_table", "progress_bar"]
+__all__ = [
+    "Notes",
+    "explain",
+    "print_error",
+    "print_note",
+    "print_report",
+    "print_table",
+    "progress_bar",
+]
 
 _stderr = Console(stderr=True)
 
@@ -42,6 +52,31 @@ def print_error(error: BaseException | str) -> None:
 def print_note(text: str) -> None:
     """One line on stderr."""
     _say("[yellow]note:[/]", text)
+
+
+class Notes:
+    """Notes on files, each of which is told of one file and then only counted.
+
+    May be used by several threads at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._lock = threading.Lock()
+
+    def tell(self, file: object, text: str) -> None:
+        """Print a note on a file, unless the same was told of another."""
+        with self._lock:
+            self._counts[text] += 1
+            first = self._counts[text] == 1
+        if first:
+            print_note(f"{file}: {text}")
+
+    def sum_up(self) -> None:
+        """Tell how many other files the notes are true of."""
+        for text, count in self._counts.items():
+            if count > 1:
+                print_note(f"the same of {count - 1} more: {text}")
 
 
 def print_report(values: Mapping[str, Any], as_json: bool, *, to_stderr: bool = False) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 import typer
 
-from compressai.cli.messages import explain, print_error, print_report, progress_bar
+from compressai.cli.messages import Notes, explain, print_error, print_report, progress_bar
 from compressai.cli.tasks import STANDARD, Plan, Task
 
 __all__ = ["EXPECTED", "Stages", "default_jobs", "failures", "print_failures", "run"]
@@ -69,6 +69,7 @@ def run(
     title: str,
     as_json: bool,
     debug: bool,
+    notes: Notes | None = None,
 ) -> None:
     """Work on all files and print the report: of a single file its own, else a summary.
 
@@ -81,6 +82,7 @@ def run(
         title: what the progress bar says.
         as_json: print JSON.
         debug: print the traceback of each file that fails.
+        notes: what the stages have to say about the files; summed up at the end.
 
     Raises:
         typer.Exit: status 1, because a file of several failed.
@@ -96,14 +98,16 @@ def run(
     start = time.perf_counter()
     with progress_bar(title, len(plan.tasks)) as advance, _share_of_cores(jobs) as threads:
         for task, outcome in _outcomes(plan.tasks, stages, jobs, threads):
-            advance(task.source.name)
             try:
                 reports.append(outcome.result())
             except EXPECTED as error:
                 if debug:
                     traceback.print_exception(error)
                 failed.append((task.source, error))
+            advance(task.source.name)
     seconds = time.perf_counter() - start
+    if notes is not None:
+        notes.sum_up()
     _summarise(reports, failed, seconds, jobs, as_json)
     if failed:
         raise typer.Exit(1)
