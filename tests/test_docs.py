@@ -159,7 +159,10 @@ def test_command_line_page_has_every_command_and_option() -> None:
     assert set(sections) == set(commands)
     for command, section in sections.items():
         options = {
-            o for p in commands[command].params if p.param_type_name == "option" for o in p.opts
+            o
+            for p in commands[command].params
+            if p.param_type_name == "option"
+            for o in (*p.opts, *p.secondary_opts)
         }
         assert set(re.findall(r"`(--?[a-z-]+)`", section)) == options - {"--help"}
 
