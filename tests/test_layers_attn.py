@@ -333,3 +333,47 @@ class TestNames:
         module = importlib.import_module(module)
         with pytest.warns(DeprecationWarning, match="WinNoShiftAttention"):
             assert module.Win_noShift_Attention is WinNoShiftAttention
+
+
+class TestRememberedBias:
+    @staticmethod
+    def attention() -> WMSA:
+        torch.manual_seed(0)
+        return WMSA(8, 8, 4, 4, type="SW").eval()
+
+    def test_bias_is_gathered_once(self, monkeypatch):
+        msa, x = self.attention(), torch.rand(1, 8, 8, 8)
+        calls = []
+        gather = WindowAttention.relative_position_bias
+        monkeypatch.setattr(
+            WindowAttention,
+            "relative_position_bias",
+            lambda self: (calls.append(1), gather(self))[1],
+        )
+        with torch.no_grad():
+            first = msa(x)
+            # One for each kind of window: inner, right, bottom, corner.
+            assert len(calls) == 4
+            assert torch.equal(msa(x), first)
+        assert len(calls) == 4
+
+    @pytest.mark.parametrize("through_data", [True, False])
+    def test_change_of_the_table_is_noticed(self, through_data):
+        msa, x = self.attention(), torch.rand(1, 8, 8, 8)
+        with torch.no_grad():
+            before = msa(x)
+            table = msa.attn.relative_position_bias_table
+            (table.data if through_data else table).normal_()
+            after = msa(x)
+        assert not torch.equal(before, after)
+        assert torch.equal(after, msa(x).detach())
+
+    def test_what_inference_remembers_serves_training_of_other_weights(self):
+        msa, x = self.attention(), torch.rand(1, 8, 8, 8)
+        with torch.inference_mode():
+            expected = msa(x)
+        msa.attn.relative_position_bias_table.requires_grad_(False)
+        out = msa(x)
+        out.sum().backward()
+        assert torch.equal(out.detach(), expected)
+        assert msa.attn.qkv.weight.grad is not None

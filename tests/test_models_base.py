@@ -339,3 +339,19 @@ def test_every_base_model_is_registered_and_documented() -> None:
     assert set(TINY) <= set(MODELS)
     for model in {MODELS[name] for name in TINY}:
         assert "Source:" in inspect.getdoc(model) or issubclass(model, models.FactorizedPrior)
+
+
+def test_what_is_decoded_can_take_part_in_training(net: CompressionModel) -> None:
+    coded = net.compress(torch.rand(1, 3, 64, 64))
+    x_hat = net.decompress(coded["strings"], coded["shape"])["x_hat"]
+    assert not x_hat.is_inference()
+    weight = torch.ones(1, requires_grad=True)
+    (weight * x_hat).square().sum().backward()
+    assert weight.grad is not None
+
+
+def test_tables_built_while_coding_can_be_replaced(name: str) -> None:
+    net = build(name).eval()
+    net.compress(torch.rand(1, 3, 64, 64))
+    assert not any(buffer.is_inference() for buffer in net.buffers())
+    net.load_state_dict(net.state_dict())

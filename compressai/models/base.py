@@ -84,18 +84,30 @@ def get_scale_table(
 def coding(method: Method) -> Method:
     """Decorate a model's ``compress`` or ``decompress``.
 
-    Inside, there are no gradients, the model is in evaluation mode, and tables that were never
-    built or loaded are built first.
+    Inside, there are no gradients (inference mode), the model is in evaluation mode, and tables
+    that were never built or loaded are built first. What comes out are ordinary tensors.
     """
 
     @functools.wraps(method)
     def wrapped(self: CompressionModel, *args: Any, **kwargs: Any) -> Any:
-        with torch.no_grad(), _evaluation_mode(self):
+        with _evaluation_mode(self):
             if not self.has_tables:
+                # Outside of inference mode: tables stay, and are moved and loaded into later.
                 self.update()
-            return method(self, *args, **kwargs)
+            with torch.inference_mode():
+                result = method(self, *args, **kwargs)
+            return _ordinary(result)
 
     return wrapped
+
+
+def _ordinary(result: Any) -> Any:
+    """The same results with tensors that can take part in training, such as of a predictor."""
+    if isinstance(result, Tensor):
+        return result.clone() if result.is_inference() else result
+    if isinstance(result, dict):
+        return {key: _ordinary(value) for key, value in result.items()}
+    return type(result)(map(_ordinary, result)) if type(result) in (list, tuple) else result
 
 
 @contextmanager

@@ -517,7 +517,10 @@ class JointAutoregressiveHierarchicalPriorsVbr(
         if not _is_variable(stage):
             return ScanRate(index_scale=value)
         context = self.scale_to_context(gain.reshape(1)) if self.scl2ctx else None
-        network, cpu_gain = copy.deepcopy(self.QuantABCD).cpu().float(), gain.cpu().float()
+        network, cpu_gain = self.QuantABCD, gain.cpu().float()
+        weight = network[0].weight
+        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            network = copy.deepcopy(network).cpu().float()
         return ScanRate(
             index_scale=value,
             gain=value,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ._remembered import Remembered
 from .biased_attention import biased_attention
 from .windows import (
     build_window_attention_mask,
@@ -70,12 +71,26 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
+        self._biases = Remembered()
 
     def relative_position_bias(self) -> Tensor:
         """Return the bias of every head and pair of positions, ``(num_heads, L, L)``."""
         index = self.relative_position_index
         bias = self.relative_position_bias_table.t().index_select(1, index.flatten())
         return bias.view(self.num_heads, *index.shape)
+
+    def _bias(self, mask: Tensor | None) -> Tensor:
+        """The relative position bias and the mask in one, ``(1 or windows, num_heads, L, L)``.
+
+        Computed once for each mask and state of the weights, unless it takes part in training.
+        """
+
+        def add() -> Tensor:
+            bias = self.relative_position_bias()[None]
+            return bias if mask is None else bias + mask[:, None]
+
+        table = self.relative_position_bias_table
+        return self._biases.get(add, (table,) if mask is None else (table, mask))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend inside each window.
@@ -93,16 +108,14 @@ class WindowAttention(nn.Module):
                 f"x must be (windows, {self.relative_position_index.shape[0]}, {self.dim}),"
                 f" got {tuple(x.shape)}"
             )
-        bias = self.relative_position_bias()[None]
-        if mask is not None:
-            if count % mask.shape[0]:
-                raise ValueError(
-                    "the number of windows must be a multiple of the mask's,"
-                    f" got {count} and {mask.shape[0]}"
-                )
-            bias = bias + mask[:, None]
-            if mask.shape[0] > 1:
-                bias = bias.repeat(count // mask.shape[0], 1, 1, 1)
+        if mask is not None and count % mask.shape[0]:
+            raise ValueError(
+                "the number of windows must be a multiple of the mask's,"
+                f" got {count} and {mask.shape[0]}"
+            )
+        bias = self._bias(mask)
+        if bias.shape[0] > 1:
+            bias = bias.repeat(count // bias.shape[0], 1, 1, 1)
 
         qkv = self.qkv(x).view(count, length, 3, self.num_heads, channels // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
