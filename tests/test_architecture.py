@@ -29,7 +29,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             *("bitstream", "checkpoint", "convert", "evaluation", "inference", "training"),
-            *("utils", "weights"),
+            *("pillow", "utils", "weights"),
         }
     ),
     frozenset({"cli"}),

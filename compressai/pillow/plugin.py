@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""What Pillow calls to read and write ``.cai`` files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import IO, Any
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from compressai.bitstream import (
+    BitstreamError,
+    CodedPicture,
+    WrongWeightsError,
+    decode_picture,
+    encode_picture,
+    read_picture,
+)
+from compressai.bitstream.container import MAGIC
+from compressai.pillow.models import model_to_decode, model_to_encode, remember_checkpoint
+
+__all__ = ["EXTENSION", "FORMAT", "MIME", "CaiImageFile", "register"]
+
+FORMAT = "CAI"
+EXTENSION = ".cai"
+MIME = "image/x-cai"
+
+
+class CaiImageFile(ImageFile.ImageFile):
+    """A coded picture, as ``Image.open`` gives it; see :mod:`compressai.pillow`."""
+
+    format = FORMAT
+    format_description = "compressai, learned image compression"
+
+    def _open(self) -> None:
+        try:
+            coded = CodedPicture.from_bytes(
+                self.fp.read(), best_effort=ImageFile.LOAD_TRUNCATED_IMAGES
+            )
+        except BitstreamError as error:
+            raise UnidentifiedImageError(f"cannot identify image file: {error}") from error
+        self._coded: CodedPicture | None = coded
+        self._size = (coded.width, coded.height)
+        self._mode = coded.mode
+        self.info.update(
+            model=coded.model,
+            quality=coded.quality,
+            metric=coded.metric,
+            random_weights=coded.random_weights,
+        )
+        for name, value in (("icc_profile", coded.icc), ("exif", coded.exif)):
+            if value:
+                self.info[name] = value
+        self.tile = [ImageFile._Tile("raw", (0, 0, *self._size), 0, self._mode)]
+
+    def load(self) -> Any:
+        """Decode the picture, if that was not done yet.
+
+        Raises:
+            OSError: it is damaged, or the weights that it needs are not at hand.
+        """
+        if self.tile and self._coded is not None:
+            try:
+                picture = decode_picture(
+                    model_to_decode(self._coded),
+                    self._coded,
+                    best_effort=ImageFile.LOAD_TRUNCATED_IMAGES,
+                )
+            except (BitstreamError, ImportError, RuntimeError) as error:
+                raise OSError(f"cannot decode the picture: {_explain(error)}") from error
+            if self._exclusive_fp and self.fp:
+                self.fp.close()
+            self.fp = io.BytesIO(picture.to_image().tobytes())
+            self._coded = None
+        return super().load()
+
+    def load_seek(self, pos: int) -> None:
+        """Pillow asks for the place of the pixels; they are all that the stream holds."""
+
+
+def _explain(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, WrongWeightsError):
+        text += " (from Python: compressai.pillow.use_checkpoint)"
+    return text
+
+
+def _accept(prefix: bytes) -> bool:
+    return prefix.startswith(MAGIC)
+
+
+def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
+    options = image.encoderinfo
+    model, checkpoint = options.get("model"), options.get("checkpoint")
+    keep = bool(options.get("keep_metadata", False))
+    try:
+        chosen = model_to_encode(model, options.get("quality"), options.get("metric"), checkpoint)
+        coded = encode_picture(
+            chosen.net,
+            read_picture(_with_metadata(image, options), keep_metadata=keep or _is_given(options)),
+            model=chosen.model,
+            quality=chosen.quality,
+            metric=chosen.metric,
+            tile=options.get("tile", "auto"),
+            sync_safe=options.get("sync_safe"),
+        )
+    except (ImportError, RuntimeError) as error:
+        raise OSError(f"cannot code the picture: {error}") from error
+    if checkpoint is not None:
+        remember_checkpoint(coded.fingerprint, checkpoint, model)
+    file.write(coded.to_bytes())
+
+
+def _is_given(options: Mapping[str, Any]) -> bool:
+    return bool(options.get("exif") or options.get("icc_profile"))
+
+
+def _with_metadata(image: Image.Image, options: Mapping[str, Any]) -> Image.Image:
+    """The picture with the metadata that were given for saving, if any were."""
+    if not _is_given(options):
+        return image
+    image = image.copy()
+    exif = options.get("exif", b"")
+    image.getexif().clear()
+    image.info["exif"] = exif.tobytes() if isinstance(exif, Image.Exif) else exif
+    if options.get("icc_profile"):
+        image.info["icc_profile"] = options["icc_profile"]
+    return image
+
+
+def register() -> None:
+    """Make the format known to Pillow; importing :mod:`compressai.pillow` does."""
+    Image.register_open(FORMAT, CaiImageFile, _accept)
+    Image.register_save(FORMAT, _save)
+    Image.register_extension(FORMAT, EXTENSION)
+    Image.register_mime(FORMAT, MIME)
