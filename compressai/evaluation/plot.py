@@ -180,6 +180,7 @@ def draw_curves(
     xlabel: str = "rate (bits per pixel)",
     figsize: Sequence[float] = (9, 6),
     limits: Sequence[float] | None = None,
+    interactive: bool = False,
 ) -> Any:
     """Draw curves, those of classical codecs dashed.
 
@@ -188,6 +189,7 @@ def draw_curves(
         ylabel, xlabel, title: texts.
         figsize: width and height in inches.
         limits: ends of the axes, ``(xmin, xmax, ymin, ymax)``.
+        interactive: let pyplot know the figure, so that ``pyplot.show`` shows it.
 
     Returns:
         A figure of matplotlib.
@@ -195,7 +197,10 @@ def draw_curves(
     Raises:
         ImportError: the extra ``plot`` is not installed.
     """
-    figure = require_matplotlib().Figure(figsize=figsize)
+    if interactive:
+        figure = require("matplotlib.pyplot", "plot", "a plot").figure(figsize=figsize)
+    else:
+        figure = require_matplotlib().Figure(figsize=figsize)
     axes = figure.add_subplot()
     for curve in curves:
         style = {"linestyle": "--"} if curve.is_classical else {"linewidth": 2.2, "zorder": 3}

@@ -19,7 +19,7 @@ from compressai.evaluation.bjontegaard import bd_rate
 from compressai.evaluation.metrics import LPIPS, MS_SSIM, PSNR
 from compressai.version import __version__
 
-__all__ = ["BdRate", "EmbeddedPicture", "Evaluation", "Point"]
+__all__ = ["BdRate", "EmbeddedPicture", "Evaluation", "Point", "finite_json"]
 
 AVERAGE = "average curve"
 
@@ -253,7 +253,7 @@ class Evaluation:
         Returns:
             The text.
         """
-        return _written(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", path)
+        return _written(finite_json(self.to_dict()) + "\n", path)
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """A line for each point, after a line of names.
@@ -319,6 +319,11 @@ def _bd_rate(
         return BdRate(image, codec, anchor, bd_rate(*finite))
     except ValueError as error:
         return BdRate(image, codec, anchor, None, str(error))
+
+
+def finite_json(data: Any) -> str:
+    """Indented JSON; numbers that JSON does not have, such as a PSNR without loss, are ``null``."""
+    return json.dumps(_finite(data), indent=2, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
