@@ -5,5 +5,6 @@ from __future__ import annotations
 
 from .cca import CCARateDistortionLoss
 from .rate_distortion import RateDistortionLoss
+from .video import VideoRateDistortionLoss
 
-__all__ = ["CCARateDistortionLoss", "RateDistortionLoss"]
+__all__ = ["CCARateDistortionLoss", "RateDistortionLoss", "VideoRateDistortionLoss"]

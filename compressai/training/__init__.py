@@ -23,7 +23,13 @@ from .run import (
     main,
 )
 from .sampling import RecordingBatchSampler, SeededSamples, begin_epoch, item_noise
-from .state import load_training_state, random_states, save_checkpoint, set_random_states
+from .state import (
+    load_training_state,
+    random_states,
+    save_checkpoint,
+    save_epoch,
+    set_random_states,
+)
 
 __all__ = [
     "AverageMeter",
@@ -49,6 +55,7 @@ __all__ = [
     "process_group",
     "random_states",
     "save_checkpoint",
+    "save_epoch",
     "set_random_states",
     "test_epoch",
     "train_one_epoch",

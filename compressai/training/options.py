@@ -15,7 +15,7 @@ import torch
 from compressai.zoo import image_models
 from compressai.zoo.image import model_architectures, training_recipe
 
-__all__ = ["parse_args"]
+__all__ = ["add_output_options", "parse_args"]
 
 
 def parse_args(argv: Sequence[str], program: str | None = None) -> argparse.Namespace:
@@ -59,7 +59,7 @@ def _parser(program: str | None) -> argparse.ArgumentParser:
     _add_model_options(parser)
     _add_schedule_options(parser)
     _add_machine_options(parser)
-    _add_output_options(parser)
+    add_output_options(parser)
     return parser
 
 
@@ -166,7 +166,8 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     add("--channels-last", action="store_true", help="memory layout, faster on some devices")
 
 
-def _add_output_options(parser: argparse.ArgumentParser) -> None:
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Options for what a run leaves: checkpoints and logs."""
     add = parser.add_argument
     add(
         "--save",

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import math
 import random
 from collections.abc import Sequence
@@ -18,7 +17,6 @@ from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sequ
 from torchvision import transforms
 
 from compressai.checkpoint import describe
-from compressai.checkpoint import save_checkpoint as save_model
 from compressai.datasets import ImageFolder
 from compressai.losses import CCARateDistortionLoss, RateDistortionLoss
 from compressai.optimizers import net_aux_optimizer
@@ -33,7 +31,7 @@ from .precision import keep_entropy_models_in_fp32
 from .processes import Processes, process_group
 from .report import Reporter
 from .sampling import RecordingBatchSampler, SeededSamples
-from .state import load_training_state, random_states, save_checkpoint
+from .state import load_training_state, save_epoch
 
 __all__ = [
     "CustomDataParallel",
@@ -210,35 +208,19 @@ class _Run:
 
     def save(self, epoch: int, loss: Tensor, is_best: bool) -> str:
         """Write the checkpoints of an epoch; the path of the one to resume from."""
-        path = str(self.args.save_dir / "checkpoint.pth.tar")
-        state = {
-            "epoch": epoch,
-            "state_dict": self.net.state_dict(),
-            "loss": loss,
-            **{name: item.state_dict() for name, item in self.stateful.items()},
-            "best_loss": self.best_loss,
-            "random_states": random_states(),
-            "compressai": self.metadata,
-        }
+        state = {"epoch": epoch, "loss": loss, "best_loss": self.best_loss}
         if self.seed is not None:
             state["picture_seed"] = self.seed
-        save_checkpoint(state, is_best, path)
-        if is_best:
-            finished = copy.deepcopy(self.best_net)
-            finished.update(force=True)
-            save_model(
-                self.args.save_dir / "checkpoint_best.safetensors",
-                finished,
-                architecture=self.args.model,
-                arguments=self.arguments,
-                **self.recipe,
-                extra={
-                    "epoch": epoch,
-                    "step": (epoch + 1) * len(self.train_loader),
-                    "loss": float(loss),
-                },
-            )
-        return path
+        return save_epoch(
+            self.args.save_dir,
+            state,
+            self.stateful,
+            self.net,
+            metadata=self.metadata,
+            is_best=is_best,
+            steps=len(self.train_loader),
+            best_net=self.best_net,
+        )
 
 
 def picture_seed(args: argparse.Namespace, processes: Processes) -> int | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import shutil
 from collections.abc import Mapping
@@ -15,8 +16,15 @@ from torch import nn
 
 from compressai._files import atomic_write
 from compressai.checkpoint import read_pickle
+from compressai.checkpoint import save_checkpoint as save_model
 
-__all__ = ["load_training_state", "random_states", "save_checkpoint", "set_random_states"]
+__all__ = [
+    "load_training_state",
+    "random_states",
+    "save_checkpoint",
+    "save_epoch",
+    "set_random_states",
+]
 
 
 def save_checkpoint(
@@ -29,6 +37,51 @@ def save_checkpoint(
         best = Path(filename).with_name("checkpoint_best_loss.pth.tar")
         with atomic_write(best) as unfinished:
             shutil.copyfile(filename, unfinished)
+
+
+def save_epoch(
+    folder: Path,
+    state: Mapping[str, Any],
+    stateful: Mapping[str, Any],
+    net: nn.Module,
+    *,
+    metadata: Mapping[str, Any],
+    is_best: bool,
+    steps: int,
+    best_net: nn.Module | None = None,
+) -> str:
+    """Write what an epoch ends with: a checkpoint to resume from, and the model if it is the best.
+
+    Args:
+        folder: where ``checkpoint.pth.tar`` and ``checkpoint_best.safetensors`` go.
+        state: ``epoch``, ``loss``, ``best_loss``, and what else the checkpoint holds.
+        stateful: optimizers and schedulers, by their key in the checkpoint.
+        net: the model, without wrappers.
+        metadata: description of ``net``, see :func:`compressai.checkpoint.describe`.
+        is_best: whether its test loss is the best so far.
+        steps: batches of an epoch.
+        best_net: the model that was tested, if it is another one, such as an average.
+
+    Returns:
+        The path of the checkpoint.
+    """
+    path = str(folder / "checkpoint.pth.tar")
+    content = {
+        **state,
+        "state_dict": net.state_dict(),
+        **{name: item.state_dict() for name, item in stateful.items()},
+        "random_states": random_states(),
+        "compressai": metadata,
+    }
+    save_checkpoint(content, is_best, path)
+    if is_best:
+        finished = copy.deepcopy(net if best_net is None else best_net)
+        finished.update(force=True)
+        told = {key: metadata[key] for key in ("architecture", "arguments", "lmbda", "metric")}
+        epoch, loss = state["epoch"], float(state["loss"])
+        extra = {"epoch": epoch, "step": (epoch + 1) * steps, "loss": loss}
+        save_model(folder / "checkpoint_best.safetensors", finished, **told, extra=extra)
+    return path
 
 
 def random_states(cuda: bool = True) -> dict[str, Any]:
