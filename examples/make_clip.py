@@ -72,7 +72,7 @@ def make_clip(
 
     Args:
         photo: picture file.
-        folder: where the clip goes.
+        folder: where the clip goes; made if needed.
         width, height, frames, framerate, bitdepth, format: of the clip.
         period: frames after which the camera is back.
 
@@ -82,6 +82,7 @@ def make_clip(
     with Image.open(photo) as file:
         picture = file.convert("RGB")
     name = f"{photo.stem}_{width}x{height}_{framerate}fps_{bitdepth}bit_{format.value}.yuv"
+    folder.mkdir(parents=True, exist_ok=True)
     target = folder / name
     with atomic_write(target) as unfinished, open(unfinished, "wb") as out:
         for number in range(frames):
