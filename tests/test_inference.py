@@ -15,6 +15,14 @@ from torch import Tensor, nn
 
 from compressai.bitstream import fingerprint
 from compressai.inference import choose_precision, has_native_bfloat16, prepare
+from compressai.inference.fusion import FusedConv, fuse
+from compressai.layers import (
+    AttentionBlock,
+    ResidualBlock,
+    ResidualBlockUpsample,
+    ResidualBlockWithStride,
+    ResidualBottleneckBlock,
+)
 from compressai.models import MeanScaleHyperprior, ScaleSpaceFlow
 from compressai.models.lite import Lite
 
@@ -68,17 +76,13 @@ def decoded_latent(net: nn.Module, coded: dict[str, Any]) -> tuple[Tensor, Tenso
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_strings_and_pictures_of_fp32_in_the_default_layout_are_those_of_the_model(
-    name: str,
-) -> None:
+def test_strings_of_fp32_are_those_of_the_model(name: str) -> None:
     net = net_of(name)
-    prepared = prepare(net, "fp32", channels_last=False)
+    prepared = prepare(net, "fp32")
     x = picture(net)
-    coded = net.compress(x)
-    assert prepared.compress(x)["strings"] == coded["strings"]
-    x_hat = net.decompress(coded["strings"], coded["shape"])["x_hat"]
-    theirs = prepared.decompress(coded["strings"], coded["shape"])["x_hat"]
-    assert torch.equal(theirs, x_hat)
+    with torch.no_grad():
+        assert torch.equal(prepared.g_a(x), net.g_a(x))
+    assert prepared.compress(x)["strings"] == net.compress(x)["strings"]
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -91,13 +95,43 @@ def test_any_precision_decodes_any_other_to_the_same_latent(name: str, encoder: 
         x_hat = net.g_s(latent)
     for precision, tolerance in (("fp32", 1e-4), ("bf16", 0.05)):
         for channels_last in (True, False):
-            decoder = prepare(net, precision, channels_last)
+            decoder = prepare(net, precision, channels_last, same_strings=False)
             other, _ = decoded_latent(decoder, coded)
             assert torch.equal(other, latent)
             theirs = decoder.g_s(latent)
             assert theirs.dtype == torch.float32
             assert theirs.is_contiguous()
             assert (theirs - x_hat).norm() < tolerance * x_hat.norm()
+
+
+@pytest.mark.parametrize("name", ["cheng2020-anchor", "elic2022-official", "wacnn", "tcm", "cca"])
+def test_fused_transforms_differ_in_the_last_digits_only(name: str) -> None:
+    net = net_of(name)
+    x = picture(net)
+    with torch.no_grad():
+        y = net.g_a(x)
+    other = prepare(net, "fp32", same_strings=False).g_a(x)
+    assert (other - y).abs().max() < 1e-4 * y.abs().max()
+
+
+def test_convolutions_apply_activations_themselves() -> None:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("needs oneDNN")
+    blocks = nn.Sequential(
+        ResidualBlockWithStride(3, 8),
+        ResidualBlock(8, 8),
+        ResidualBlockUpsample(8, 8),
+        ResidualBottleneckBlock(8, 8),
+        AttentionBlock(8),
+        nn.Sequential(nn.Conv2d(8, 8, 1), nn.GELU(), nn.GELU(approximate="tanh")),
+    )
+    x = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        expected = blocks(x)
+        fuse(blocks, torch.float32)
+        fused = sum(isinstance(module, FusedConv) for module in blocks.modules())
+        assert fused == 1 + 2 + 1 + 2 + 6 * 2 + 1
+        torch.testing.assert_close(blocks(x), expected)
 
 
 @pytest.mark.parametrize("name", ["mbt2018-mean", "stf", "tcm", "lite"])
@@ -136,7 +170,7 @@ def test_prepared_model_can_be_prepared_again() -> None:
     net = net_of("mbt2018-mean")
     x = picture(net)
     bf16 = prepare(net, "bf16")
-    again = prepare(prepare(bf16, "bf16"), "fp32", channels_last=False)
+    again = prepare(prepare(bf16, "bf16"), "fp32")
     assert again.preparation.reference is net
     assert torch.equal(again.g_a(x), net.g_a(x))
     assert bf16.preparation.dtype == torch.bfloat16

@@ -1,17 +1,29 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Rewriting networks for inference: what depends on weights alone is computed once."""
+"""Rewriting networks for inference: what depends on weights alone is computed once.
+
+Folding changes no digit of a result. Fusion may change the last ones.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compressai.layers import GDN, GDN1
+from compressai.layers import (
+    GDN,
+    GDN1,
+    ResidualBlock,
+    ResidualBlockUpsample,
+    ResidualBlockWithStride,
+    ResidualBottleneckBlock,
+)
+from compressai.layers.attn import WMSA
 
-__all__ = ["fold", "last_layer", "replace_module"]
+__all__ = ["fold", "fuse", "last_layer", "replace_module"]
 
 
 class FoldedGDN(nn.Module):
@@ -33,6 +45,52 @@ class FoldedGDN(nn.Module):
         return x * (torch.sqrt(norm) if self.inverse else torch.rsqrt(norm))
 
 
+class FusedConv(nn.Module):
+    """Convolution that applies an activation as it writes its results (oneDNN).
+
+    Args:
+        conv: the convolution.
+        activation: one of :data:`_ACTIVATIONS`.
+    """
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        self.kind, self.algorithm = _ACTIVATIONS[type(activation)]
+        self.scalars = [activation.negative_slope] if self.kind == "leaky_relu" else []
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        return torch.ops.mkldnn._convolution_pointwise(
+            x,
+            conv.weight,
+            conv.bias,
+            conv.padding,
+            conv.stride,
+            conv.dilation,
+            conv.groups,
+            self.kind,
+            self.scalars,
+            self.algorithm,
+        )
+
+
+# Names of the activations in oneDNN, and of the way to compute them.
+_ACTIVATIONS: dict[type[nn.Module], tuple[str, str]] = {
+    nn.ReLU: ("relu", ""),
+    nn.LeakyReLU: ("leaky_relu", ""),
+    nn.GELU: ("gelu", "none"),
+}
+# The convolutions of a block, and the activation that is behind all of them and nowhere else. A
+# pixel shuffle between makes no difference.
+_PAIRS: dict[type[nn.Module], tuple[tuple[tuple[str, ...], str], ...]] = {
+    ResidualBlock: ((("conv1", "conv2"), "leaky_relu"),),
+    ResidualBlockWithStride: ((("conv1",), "leaky_relu"),),
+    ResidualBlockUpsample: ((("subpel_conv.0",), "leaky_relu"),),
+    ResidualBottleneckBlock: ((("conv1",), "relu1"), (("conv2",), "relu2")),
+}
+
+
 def fold(network: nn.Module) -> None:
     """Replace, in place, what computes weights from parameters at each call."""
     for name, child in network.named_children():
@@ -40,6 +98,63 @@ def fold(network: nn.Module) -> None:
             setattr(network, name, FoldedGDN(child))
         else:
             fold(child)
+
+
+def fuse(network: nn.Module, dtype: torch.dtype) -> None:
+    """Let layers do in one go what they do in two, in place.
+
+    Convolutions apply the activation behind them, in sequences and in the blocks of
+    :mod:`compressai.layers`, where the processor can; pairs of linear layers become one.
+
+    Args:
+        network: with weights in float32.
+        dtype: what it is going to compute in.
+    """
+    convolutions_too = _can_fuse_convolutions(next(network.parameters()).device, dtype)
+    for module in list(network.modules()):
+        if isinstance(module, WMSA):
+            _merge_projections(module)
+        if not convolutions_too:
+            continue
+        pairs = _PAIRS.get(type(module), ())
+        if isinstance(module, nn.Sequential):
+            names = [name for name, _ in module.named_children()]
+            pairs = tuple(((a,), b) for a, b in pairwise(names))
+        for convolutions, activation in pairs:
+            _fuse_pair(module, convolutions, activation)
+
+
+def _can_fuse_convolutions(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether there are fused convolutions of a type on a device."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _fuse_pair(block: nn.Module, convolutions: tuple[str, ...], activation: str) -> None:
+    act = block.get_submodule(activation)
+    convs = [block.get_submodule(name) for name in convolutions]
+    if type(act) not in _ACTIVATIONS or any(type(conv) is not nn.Conv2d for conv in convs):
+        return
+    if getattr(act, "approximate", "none") != "none":
+        return
+    for name, conv in zip(convolutions, convs):
+        parent, _, leaf = name.rpartition(".")
+        setattr(block.get_submodule(parent), leaf, FusedConv(conv, act))
+    setattr(block, activation, nn.Identity())
+
+
+def _merge_projections(attention: WMSA) -> None:
+    """Make one linear layer of the two behind an attention."""
+    first, second = attention.attn.proj, attention.output_proj
+    if not isinstance(second, nn.Linear) or second.in_features != second.out_features:
+        return
+    wide = second.weight.double()
+    merged = nn.Linear(first.in_features, second.out_features, device=wide.device)
+    merged.weight.copy_(wide @ first.weight.double())
+    merged.bias.copy_(wide @ first.bias.double() + second.bias.double())
+    attention.attn.proj = merged.to(second.weight.dtype).requires_grad_(False)
+    attention.output_proj = nn.Identity()
 
 
 def last_layer(

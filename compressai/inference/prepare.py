@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from compressai.inference.fusion import fold, last_layer, replace_module
+from compressai.inference.fusion import fold, fuse, last_layer, replace_module
 from compressai.inference.precision import choose_precision
 from compressai.models import CompressionModel
 
@@ -31,25 +31,34 @@ class Preparation:
         dtype: what its transforms compute in.
         channels_last: whether their feature maps are in channels-last layout.
         compile: whether they are compiled.
+        same_strings: whether ``g_a`` in float32 is left as it is in all that changes digits.
     """
 
     reference: CompressionModel
     dtype: torch.dtype
     channels_last: bool
     compile: bool
+    same_strings: bool
 
 
 def prepare(
-    net: Model, precision: str = "auto", channels_last: bool = True, compile: bool = False
+    net: Model,
+    precision: str = "auto",
+    channels_last: bool = True,
+    compile: bool = False,
+    *,
+    same_strings: bool = True,
 ) -> Model:
     """Return a model like ``net`` whose transforms are fast; ``net`` itself stays as it is.
 
     ``g_a`` and ``g_s`` are converted copies. All else is shared with ``net``, state dict and
     fingerprint are those of ``net``, and what both encoder and decoder compute is computed by the
     same operations in float32. So every preparation decodes every string to the same ``y_hat``.
-    Strings depend on ``g_a``: with ``precision="fp32", channels_last=False`` they are those of
-    ``net``, byte for byte; any other choice rounds ``y`` differently in its last digits, and now
-    and then a value that lies between two integers is coded as the other one.
+
+    Strings depend on ``g_a``. In float32 they are those of ``net``, byte for byte, because ``g_a``
+    keeps its layout and its kernels: others add in another order, so that now and then a value
+    half-way between two integers is coded as the other one. Say ``same_strings=False`` to have
+    ``g_a`` made as fast as ``g_s``.
 
     The last layer of either transform stays in float32, so that pictures do not lose digits that
     they are measured with.
@@ -62,6 +71,8 @@ def prepare(
         channels_last: keep feature maps in channels-last layout, which most convolutions prefer.
         compile: hand the transforms to :func:`torch.compile`. The first picture of a size then
             takes minutes; for programs that code many.
+        same_strings: in float32, let ``compress`` give the strings of ``net``, at the speed of its
+            ``g_a``. Without effect in bfloat16, which gives others.
 
     Returns:
         A model of the same class. It refuses to run if weights of ``net`` changed or moved since.
@@ -83,7 +94,9 @@ def prepare(
         )
     device = next(reference.parameters()).device
     dtype = choose_precision(precision, device)
-    preparation = Preparation(reference, dtype, bool(channels_last), bool(compile))
+    preparation = Preparation(
+        reference, dtype, bool(channels_last), bool(compile), bool(same_strings)
+    )
 
     prepared = _shallow_copy(reference)
     side = getattr(reference, "downsampling_factor", 64)
@@ -102,19 +115,21 @@ class _PreparedTransform:
     Args:
         network: what does the work.
         sources: modules that its weights were taken from.
-        preparation: how.
+        dtype: what it takes.
+        layout: memory format of what it takes.
     """
 
     def __init__(
         self,
         network: Callable[[Tensor], Tensor],
         sources: list[nn.Module],
-        preparation: Preparation,
+        dtype: torch.dtype,
+        layout: torch.memory_format,
     ) -> None:
         self._network = network
         self._sources = sources
-        self._dtype = preparation.dtype
-        self._layout = torch.channels_last if preparation.channels_last else torch.contiguous_format
+        self._dtype = dtype
+        self._layout = layout
         self._state = _state(sources)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -167,18 +182,25 @@ def _convert(
         network._modules = {part: copy.deepcopy(getattr(net, part)) for part in parts}
         call = getattr(network, name)
 
+    dtype = preparation.dtype
+    exact = name == "g_a" and preparation.same_strings and dtype == torch.float32
+    layout = torch.contiguous_format
     network.requires_grad_(False)
     with torch.no_grad():
         last, result = last_layer(network, call, probe)
         fold(network)
-        if preparation.dtype != torch.float32:
-            network.to(preparation.dtype)
-            replace_module(network, last, _Float32(last.float()))
-        if preparation.channels_last:
-            network.to(memory_format=torch.channels_last)
-    if preparation.compile:
+        if dtype != torch.float32:
+            replace_module(network, last, _Float32(last))
+        if not exact and not preparation.compile:
+            fuse(network, dtype)
+        network.to(dtype)
+        last.float()
+        if preparation.channels_last and not exact:
+            layout = torch.channels_last
+            network.to(memory_format=layout)
+    if preparation.compile and not exact:
         call = torch.compile(call)
-    return _PreparedTransform(call, sources, preparation), result
+    return _PreparedTransform(call, sources, dtype, layout), result
 
 
 class _Float32(nn.Module):
