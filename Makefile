@@ -55,7 +55,7 @@ bench: install ## coder and autoregressive benchmarks, as ratios measured in one
 SANITIZE_CMAKE = $(BIN)/cmake -G Ninja -S compressai/cpp_exts -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	-DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
 CODER_TESTS := tests/test_ans.py tests/test_ans_errors.py tests/test_ans_threads.py tests/test_pmf.py
-FUZZ_INPUTS ?= 20000
+FUZZ_SECONDS ?= 600
 FUZZ_SEED ?= 1
 
 build/sanitize/built: $(VENV)/.installed $(NATIVE) $(wildcard tests/native/*.cpp)
@@ -73,8 +73,15 @@ sanitize: build/sanitize/built ## coder tests with address, undefined-behaviour 
 		$(BIN)/python tests/native/run_with_build.py build/sanitize -q -n 0 \
 		--capture=sys -p no:cacheprovider $(CODER_TESTS)
 
-fuzz: build/sanitize/built ## more random inputs for the coder: FUZZ_INPUTS, FUZZ_SEED
-	build/sanitize/fuzz_coder $(FUZZ_INPUTS) $(FUZZ_SEED)
+FUZZ = $(BIN)/python tests/fuzz/run.py
+FUZZ_OPTIONS = -max_total_time=$$(($(FUZZ_SECONDS) / 3)) -max_len=4096 -rss_limit_mb=3000 -timeout=20 \
+	-verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/
+
+fuzz: build/sanitize/built ## files, their decoding, and the native coder for FUZZ_SECONDS in all (600)
+	mkdir -p build/fuzz/container build/fuzz/picture
+	OMP_NUM_THREADS=1 $(FUZZ) container $(FUZZ_OPTIONS) build/fuzz/container tests/fuzz/seeds/container
+	OMP_NUM_THREADS=1 $(FUZZ) picture $(FUZZ_OPTIONS) build/fuzz/picture tests/fuzz/seeds/picture
+	build/sanitize/fuzz_coder --seconds $$(($(FUZZ_SECONDS) / 3)) $(FUZZ_SEED)
 
 lock: | $(BIN)/python ## resolve the dependencies anew into uv.lock and requirements.lock
 	@command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv

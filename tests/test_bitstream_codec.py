@@ -24,13 +24,15 @@ from compressai.bitstream import (
     LegacyPicture,
     Picture,
     TooLargeError,
+    UnsupportedFileError,
     WrongWeightsError,
     decode_picture,
     encode_picture,
     fingerprint,
+    hash_latent,
     read_picture,
 )
-from compressai.bitstream._nets import pad_to_multiple
+from compressai.bitstream._nets import latent_layout, pad_to_multiple
 from compressai.bitstream.container import COLOUR_MODES
 
 
@@ -55,7 +57,7 @@ def coded(net):
 
 @pytest.fixture
 def watched_net(net, monkeypatch):
-    def decompress(*_):
+    def decompress(*_, sync_safe=False):
         raise AssertionError("decoding began")
 
     monkeypatch.setattr(net, "decompress", decompress)
@@ -99,7 +101,7 @@ def test_limit_counts_padded_pixels_and_can_be_set(net, coded):
 
 def test_values_that_are_not_finite_are_no_picture(net, coded, monkeypatch):
     out = {"x_hat": torch.full((1, 3, 64, 128), torch.nan)}
-    monkeypatch.setattr(net, "decompress", lambda *_: out)
+    monkeypatch.setattr(net, "decompress", lambda *_, sync_safe: out)
     with pytest.raises(DesyncError, match="not finite"):
         decode_picture(net, coded)
 
@@ -129,7 +131,7 @@ def padded(picture):
 def test_decoded_picture_is_that_of_forward_in_every_bit(model, size):
     net = tiny_net(model)
     picture = read_picture(noise(*size))
-    content = encode_picture(net, picture, model=model).to_bytes()
+    content = encode_picture(net, picture, model=model, sync_safe=False).to_bytes()
     decoded = decode_picture(tiny_net(model), CodedPicture.from_bytes(content))
     with torch.no_grad():
         if model == "bmshj2018-factorized":  # this one needs multiples of 16 only
@@ -146,11 +148,75 @@ def test_decoded_picture_is_that_of_forward_in_every_bit(model, size):
 def test_decoded_picture_is_that_of_decompress_in_every_bit(model, size):
     net = tiny_net(model)
     picture = read_picture(noise(*size))
-    content = encode_picture(net, picture, model=model).to_bytes()
+    content = encode_picture(net, picture, model=model, sync_safe=False).to_bytes()
     decoded = decode_picture(tiny_net(model), CodedPicture.from_bytes(content))
     out = net.compress(padded(picture))
     x_hat = net.decompress(out["strings"], out["shape"])["x_hat"]
     assert torch.equal(decoded.pixels, x_hat[0, :, : size[1], : size[0]])
+
+
+@pytest.mark.parametrize("model", [*PARALLEL, *AUTOREGRESSIVE])
+def test_files_are_sync_safe_and_hold_a_hash_of_the_latent(model):
+    net = tiny_net(model)
+    picture = read_picture(noise(70, 66))
+    coded = CodedPicture.from_bytes(encode_picture(net, picture, model=model).to_bytes())
+    assert coded.sync_safe
+    out = net.compress(pad_to_multiple(picture.pixels[None], 64), sync_safe=True)
+    if model != "bmshj2018-factorized":  # which pads to multiples of 16
+        assert coded.tiles[0].y_hat_hash == hash_latent(out["y_hat"])
+    net = tiny_net(model)
+    decoded = decode_picture(net, coded)
+    strings = [[string] for string in coded.tiles[0].strings]
+    width, height = (80, 80) if model == "bmshj2018-factorized" else (128, 128)
+    shape, _ = latent_layout(net, width, height)
+    x_hat = net.decompress(strings, shape, sync_safe=True)["x_hat"]
+    assert torch.equal(decoded.pixels, x_hat[0, :, :66, :70])
+    tile = replace(coded.tiles[0], y_hat_hash=b"anything")
+    with pytest.raises(DesyncError, match="another one"):
+        decode_picture(net, replace(coded, tiles=(tile,)))
+    notes = decode_picture(net, replace(coded, tiles=(tile,)), best_effort=True).notes
+    assert "another one" in notes[0]
+
+
+def test_files_without_synchrony_have_no_hash_unless_it_is_asked_for(net):
+    picture = read_picture(noise(70, 40))
+    plain = encode_picture(net, picture, model="m", sync_safe=False)
+    assert (plain.sync_safe, plain.tiles[0].y_hat_hash) == (False, b"")
+    hashed = encode_picture(net, picture, model="m", sync_safe=False, hash_y_hat=True)
+    assert len(hashed.tiles[0].y_hat_hash) == 8
+    decode_picture(net, hashed)
+    factorized = tiny_net("bmshj2018-factorized")  # the same on every machine as it is
+    exact = encode_picture(factorized, picture, model="m", sync_safe=False)
+    assert len(exact.tiles[0].y_hat_hash) == 8
+
+
+class Plain(nn.Module):
+    """What a user's own model may be: without synchrony, and without ``y_hat``."""
+
+    has_tables = True
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def compress(self, x):
+        out = self.net.compress(x)
+        return {"strings": out["strings"], "shape": out["shape"]}
+
+    def decompress(self, strings, shape):
+        return {"x_hat": self.net.decompress(strings, shape)["x_hat"]}
+
+
+def test_models_of_other_origin_are_coded_without_synchrony(net):
+    other, picture = Plain(net), read_picture(noise(70, 40))
+    coded = encode_picture(other, picture, model="m")
+    assert (coded.sync_safe, coded.tiles[0].y_hat_hash) == (False, b"")
+    assert decode_picture(other, coded).size == (70, 40)
+    for argument in ("sync_safe", "hash_y_hat"):
+        with pytest.raises(ValueError, match=f"{argument} must be False for Plain"):
+            encode_picture(other, picture, model="m", **{argument: True})
+    with pytest.raises(UnsupportedFileError, match="sync-safe"):
+        decode_picture(other, replace(coded, sync_safe=True))
 
 
 def test_symbols_of_the_tiny_nets_are_worth_testing(coded):
@@ -271,7 +337,9 @@ def test_quality_of_a_variable_rate_model_is_its_level(variable_bottleneck: bool
     picture = Picture(torch.rand(3, 50, 70))
     decoded = []
     for quality in (1, 8, None):
-        coded = encode_picture(net, picture, model="mbt2018-mean-vbr", quality=quality)
+        coded = encode_picture(
+            net, picture, model="mbt2018-mean-vbr", quality=quality, sync_safe=False
+        )
         coded = CodedPicture.from_bytes(coded.to_bytes())
         level = 7 if quality is None else quality - 1
         x = pad_to_multiple(picture.pixels[None], 64)

@@ -10,6 +10,7 @@ from PIL import Image
 
 import compressai
 from compressai.bitstream import CodedPicture, LegacyPicture, decode_picture, read_coded
+from compressai.bitstream.container import VERSION
 
 
 @pytest.mark.parametrize(
@@ -30,8 +31,13 @@ def test_files_of_every_version_decode_for_ever(path):
             assert not difference[..., -1].any()
 
 
-def test_corpus_holds_both_formats_and_nested_sizes():
+def test_corpus_holds_every_version_and_what_files_can_hold():
     coded = [read_coded(p) for p in CORPUS.iterdir() if p.suffix in (".cai", ".bin")]
     assert {type(c) for c in coded} == {CodedPicture, LegacyPicture}
+    assert {c.version for c in coded} == {0, *range(1, VERSION + 1)}
     assert {type(c.shape) for c in coded} >= {tuple, dict}
-    assert {c.mode for c in coded} >= {"LA", "RGB", "RGBA"}
+    for version in (1, 2):
+        assert {c.mode for c in coded if c.version == version} == {"LA", "RGB", "RGBA"}
+    assert {c.sync_safe for c in coded} == {False, True}
+    assert any(len(c.tiles) > 1 for c in coded)
+    assert any(c.exif for c in coded)

@@ -224,13 +224,13 @@ class _TileDecoder:
         """
         try:
             self._check_layout(index)
-            return self._decode(index), ""
+            return self._decode(index)
         except BitstreamError as error:
             if not self.best_effort:
                 raise
             return None, str(error)
 
-    def _decode(self, index: int) -> Tensor:
+    def _decode(self, index: int) -> tuple[Tensor, str]:
         tile = self.coded.tiles[index]
         shape, _ = self._layout(index)
         strings = [[string] for string in tile.strings]
@@ -238,16 +238,20 @@ class _TileDecoder:
             out = self.net.decompress(strings, shape, **self.arguments)
         except ValueError as error:
             raise self._failure(str(error)) from error
-        if tile.y_hat_hash and hash_latent(out["y_hat"]) != tile.y_hat_hash:
-            raise self._failure("the latent is another one than that which was coded")
         x_hat = out["x_hat"]
         if not bool(torch.isfinite(x_hat).all()):
             raise self._failure("it has values that are not finite")
+        problem = None
+        if tile.y_hat_hash and hash_latent(out["y_hat"]) != tile.y_hat_hash:
+            problem = self._failure("the latent is another one than that which was coded")
+            if not self.best_effort:
+                raise problem
         box = self.tiling[index]
         top = left = 0
         if self.is_legacy:
             (left, _, top, _), _ = compute_padding(box.height, box.width, min_div=self.multiple)
-        return x_hat[0, :, top : top + box.height, left : left + box.width].float().cpu()
+        pixels = x_hat[0, :, top : top + box.height, left : left + box.width].float().cpu()
+        return pixels, str(problem or "")
 
     def _failure(self, reason: str) -> BitstreamError:
         if self.is_legacy:  # there are no checksums, so that this is more likely

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -91,9 +92,10 @@ def coding(method: Method) -> Method:
     @functools.wraps(method)
     def wrapped(self: CompressionModel, *args: Any, **kwargs: Any) -> Any:
         with _evaluation_mode(self):
-            if not self.has_tables:
-                # Outside of inference mode: tables stay, and are moved and loaded into later.
-                self.update()
+            with _tables_lock:
+                if not self.has_tables:
+                    # Outside of inference mode: tables stay, and are moved and loaded into later.
+                    self.update()
             with torch.inference_mode():
                 result = method(self, *args, **kwargs)
             return _ordinary(result)
@@ -110,16 +112,31 @@ def _ordinary(result: Any) -> Any:
     return type(result)(map(_ordinary, result)) if type(result) in (list, tuple) else result
 
 
+# One for all models: both are held for moments only.
+_coding_lock, _tables_lock = threading.Lock(), threading.Lock()
+
+
 @contextmanager
 def _evaluation_mode(net: nn.Module) -> Iterator[None]:
-    training = [module for module in net.modules() if module.training]
+    # Threads that code with one model share one change of mode: the last one takes it back.
+    state = vars(net)
+    with _coding_lock:
+        users, training = state.get("_coding", (0, []))
+        if not users:
+            training = [module for module in net.modules() if module.training]
+            for module in training:
+                module.training = False
+        state["_coding"] = (users + 1, training)
     try:
-        for module in training:
-            module.training = False
         yield
     finally:
-        for module in training:
-            module.training = True
+        with _coding_lock:
+            users, training = state.pop("_coding")
+            if users > 1:
+                state["_coding"] = (users - 1, training)
+            else:
+                for module in training:
+                    module.training = True
 
 
 def check_latent_size(x: Tensor, y: Tensor, multiple: int, factor: int = 16) -> None:

@@ -3,10 +3,12 @@
 // made with them. Bad arguments must end in std::invalid_argument, good ones must come back.
 //
 //   fuzz_coder ITERATIONS [SEED]    inputs by a generator: the same on every run
+//   fuzz_coder --seconds N [SEED]   as many of these as that time allows
 //   fuzz_coder FILE...              inputs from files
 // The entry point is that of libFuzzer, whose `main` takes the place of ours with
 // -DCOMPRESSAI_LIBFUZZER -fsanitize=fuzzer.
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -230,8 +232,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
 #ifndef COMPRESSAI_LIBFUZZER
 int main(int argc, char** argv) {
+  const bool timed = argc > 2 && std::string(argv[1]) == "--seconds";
   char* end = nullptr;
-  const unsigned long iterations = argc > 1 ? std::strtoul(argv[1], &end, 10) : 2000;
+  const unsigned long limit = argc > 1 ? std::strtoul(argv[timed ? 2 : 1], &end, 10) : 2000;
   if (end != nullptr && *end != '\0') {
     for (int i = 1; i < argc; ++i) {
       std::ifstream file(argv[i], std::ios::binary);
@@ -240,19 +243,26 @@ int main(int argc, char** argv) {
     }
     return 0;
   }
-  std::uint64_t state = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 1;
+  const int seed = timed ? 3 : 2;
+  std::uint64_t state = argc > seed ? std::strtoul(argv[seed], nullptr, 10) : 1;
   const auto next = [&state] {  // splitmix64
     std::uint64_t z = state += 0x9e3779b97f4a7c15;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
     z = (z ^ z >> 27) * 0x94d049bb133111eb;
     return z ^ z >> 31;
   };
-  for (unsigned long i = 0; i < iterations; ++i) {
+  const auto start = std::chrono::steady_clock::now();
+  const auto ongoing = [&](unsigned long done) {
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    return timed ? passed.count() < static_cast<double>(limit) : done < limit;
+  };
+  unsigned long i = 0;
+  for (; ongoing(i); ++i) {
     Bytes bytes(next() % (i % 16 == 0 ? 65536 : 1024));
     for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(next());
     LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
   }
-  std::printf("%lu inputs\n", iterations);
+  std::printf("%lu inputs\n", i);
   return 0;
 }
 #endif

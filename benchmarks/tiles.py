@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""What tiles cost and save: quality and bytes against no tiles, and memory of a large picture.
+
+Quality: a picture is coded whole and in tiles; the loss is the difference of the PSNR, in all of it
+and within the strips where tiles overlap. Memory: a picture of 8192 x 8192 (the given one,
+enlarged) goes from a PNG file to a .cai file and back, each way in a process of its own, which
+reports the most memory that it had.
+
+    python benchmarks/tiles.py --checkpoint FILE [--pictures FILE...] [--sides 256 512 1024]
+    python benchmarks/tiles.py --checkpoint FILE --memory [--side 8192] [--tile auto]
+
+Without a checkpoint, lite has random weights: good enough for memory, useless for quality.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import resource
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from _report import machine
+from PIL import Image
+from torch import Tensor, nn
+
+import compressai
+from compressai.bitstream import (
+    CodedPicture,
+    Picture,
+    decode_picture,
+    encode_picture,
+    read_coded,
+    read_picture,
+    save_picture,
+    write_coded,
+)
+from compressai.models.lite import Lite
+
+PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
+
+
+def load(checkpoint: Path | None) -> nn.Module:
+    if checkpoint is not None:
+        return compressai.load(checkpoint)
+    torch.manual_seed(0)
+    net = Lite().eval()
+    net.update()
+    return net
+
+
+def psnr(decoded: Picture, picture: Picture, where: Tensor | None = None) -> float:
+    error = (decoded.pixels - picture.pixels).square().mean(0)
+    return -10 * math.log10(float((error if where is None else error[where]).mean()))
+
+
+def overlaps(coded: CodedPicture) -> Tensor:
+    """Where more than one tile counts."""
+    several = torch.zeros(coded.height, coded.width, dtype=torch.bool)
+    for index, box in enumerate(coded.tiling):
+        part = several[box.y : box.y + box.height, box.x : box.x + box.width]
+        part |= coded.tiling.weights(index) < 1
+    return several
+
+
+def measure_quality(net: nn.Module, path: Path, sides: list[int]) -> list[dict[str, Any]]:
+    picture = read_picture(path)
+    whole = encode_picture(net, picture, model="lite", tile=None)
+    decoded, size = decode_picture(net, whole), len(whole.to_bytes())
+    rows = []
+    for side in sides:
+        tiled = encode_picture(net, picture, model="lite", tile=side)
+        if len(tiled.tiles) == 1:
+            continue
+        blended, where = decode_picture(net, tiled), overlaps(tiled)
+        rows.append(
+            {
+                "picture": path.name,
+                "size": picture.size,
+                "tile": side,
+                "overlap": tiled.tile_overlap,
+                "tiles": len(tiled.tiles),
+                "psnr_untiled": round(psnr(decoded, picture), 3),
+                "psnr_loss": round(psnr(decoded, picture) - psnr(blended, picture), 4),
+                "psnr_loss_in_overlaps": round(
+                    psnr(decoded, picture, where) - psnr(blended, picture, where), 4
+                ),
+                "bytes_ratio": round(len(tiled.to_bytes()) / size, 4),
+            }
+        )
+    return rows
+
+
+def encode_large(checkpoint: Path | None, source: Path, target: Path, tile: str) -> None:
+    picture = read_picture(source)
+    side = tile if tile == "auto" else int(tile)
+    write_coded(encode_picture(load(checkpoint), picture, model="lite", tile=side), target)
+
+
+def decode_large(checkpoint: Path | None, source: Path, target: Path, tile: str) -> None:
+    save_picture(decode_picture(load(checkpoint), read_coded(source)), target)
+
+
+def report_memory(queue: Any, function: Any, arguments: tuple[Any, ...]) -> None:
+    start = time.perf_counter()
+    function(*arguments)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    queue.put({"GB": round(peak / 1e9, 3), "seconds": round(time.perf_counter() - start, 1)})
+
+
+def measure_memory(checkpoint: Path | None, path: Path, side: int, tile: str) -> dict[str, Any]:
+    context = multiprocessing.get_context("spawn")  # a fork would count the memory of this process
+    report: dict[str, Any] = {"size": (side, side), "tile": tile}
+    with tempfile.TemporaryDirectory() as folder:
+        names = [Path(folder) / name for name in ("large.png", "large.cai", "decoded.png")]
+        with Image.open(path) as photo:
+            large = photo.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+            large.save(names[0], compress_level=1)
+        for place, function in enumerate((encode_large, decode_large)):
+            queue = context.SimpleQueue()
+            arguments = (checkpoint, names[place], names[place + 1], tile)
+            process = context.Process(target=report_memory, args=(queue, function, arguments))
+            process.start()
+            process.join()
+            if process.exitcode:
+                raise SystemExit(f"{function.__name__} failed")
+            report[function.__name__] = queue.get()
+        report["bytes"] = names[1].stat().st_size
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--checkpoint", type=Path, help="weights of lite")
+    parser.add_argument("--pictures", type=Path, nargs="+", default=[PHOTO])
+    parser.add_argument("--sides", type=int, nargs="+", default=[256, 512, 1024])
+    parser.add_argument("--memory", action="store_true", help="measure memory in place of quality")
+    parser.add_argument("--side", type=int, default=8192, help="of the picture for --memory")
+    parser.add_argument("--tile", default="auto", help="for --memory")
+    options = parser.parse_args()
+    report: dict[str, Any] = {"machine": machine()}
+    if options.memory:
+        report["memory"] = measure_memory(
+            options.checkpoint, options.pictures[0], options.side, options.tile
+        )
+    else:
+        net = load(options.checkpoint)
+        report["quality"] = [
+            row for path in options.pictures for row in measure_quality(net, path, options.sides)
+        ]
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""What is fuzzed: functions of bytes that may raise nothing but what they are documented to raise.
+
+A file is given a checksum that fits wherever that is possible, so that damage gets past it.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import google_crc32c
+from torch import nn
+
+import compressai
+from compressai.bitstream import BitstreamError, decode_picture, parse_coded
+from compressai.bitstream._fields import FieldReader
+from compressai.bitstream.container import _read_header
+
+__all__ = ["CORPUS", "MAX_PIXELS", "SEEDS", "TARGETS", "fuzz_container", "fuzz_picture", "load_net"]
+
+CORPUS = Path(__file__).parents[1] / "corpus"
+SEEDS = Path(__file__).parent / "seeds"
+# Enough for all seeds, little enough for many pictures a second.
+MAX_PIXELS = 128 * 128
+_SUM = 4
+
+
+def fuzz_container(data: bytes) -> None:
+    """Files: what is read can be written again, and is then the same."""
+    for content in (data, _with_fitting_sums(data)):
+        for best_effort in (False, True):
+            try:
+                coded = parse_coded(content, best_effort=best_effort)
+            except BitstreamError:
+                continue
+            intact = not coded.damage and not any(tile.damage for tile in coded.tiles)
+            if coded.version != 1 and intact and all(tile.strings for tile in coded.tiles):
+                assert parse_coded(coded.to_bytes()) == coded
+
+
+def fuzz_picture(data: bytes) -> None:
+    """Files and the strings in them: a picture of the size that the file says, or an error."""
+    for best_effort in (False, True):
+        try:
+            coded = parse_coded(_with_fitting_sums(data), best_effort=best_effort)
+            net = load_net(coded.model)
+            picture = decode_picture(
+                net, coded, best_effort=best_effort, max_pixels=MAX_PIXELS, workers=1
+            )
+        except BitstreamError:
+            continue
+        assert picture.size == (coded.width, coded.height)
+        assert bool(((picture.pixels >= 0) & (picture.pixels <= 1)).all())
+        picture.to_image()
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "container": fuzz_container,
+    "picture": fuzz_picture,
+}
+
+
+@functools.cache
+def load_net(model: str) -> nn.Module:
+    """The model of that name in the corpus; some model for all other names."""
+    # Names come from the data: only those of files that are there become paths.
+    names = {path.stem for path in CORPUS.glob("*.safetensors")}
+    return compressai.load(CORPUS / f"{model if model in names else 'mbt2018-mean'}.safetensors")
+
+
+def _with_fitting_sums(data: bytes) -> bytes:
+    """The data with checksums that fit, as far as they look like a file."""
+    content = bytearray(data)
+    if len(content) > 12 and content[4] == 1:
+        content[-_SUM:] = zlib.crc32(bytes(content[:-_SUM])).to_bytes(_SUM, "little")
+    if len(content) < 14 or content[4] != 2:
+        return bytes(content)
+    end = 10 + int.from_bytes(content[6:10], "little")
+    start = _put_sum(content, 0, end)
+    try:
+        _, sections = _read_header(FieldReader(memoryview(content)[10:end]))
+    except BitstreamError:
+        return bytes(content)
+    for _, length in sections:
+        start = _put_sum(content, start, length)
+    return bytes(content)
+
+
+def _put_sum(content: bytearray, start: int, length: int) -> int:
+    """Put the checksum of a part behind it, and tell where the next part begins."""
+    end = start + length
+    if end + _SUM <= len(content):
+        checksum = google_crc32c.value(bytes(content[start:end]))
+        content[end : end + _SUM] = checksum.to_bytes(_SUM, "little")
+    return end + _SUM
