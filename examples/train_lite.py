@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import math
 import signal
@@ -38,11 +39,12 @@ from pytorch_optimizer import SOAP
 from torch import Tensor, nn
 
 from compressai._files import atomic_write
-from compressai.checkpoint import save_checkpoint
+from compressai.checkpoint import METADATA_KEY, describe
 from compressai.models.lite import Lite
 from compressai.training import Reporter
+from compressai.zoo.image import training_recipe
 
-MULTIPLIERS = (0.0035, 0.009, 0.0225, 0.056)
+MULTIPLIERS = tuple(training_recipe("lite", quality)["lmbda"] for quality in (1, 2, 3, 4))
 REFERENCE = 0.014  # geometric mean of the multipliers: the quality whose gains start at 1
 QUANTILES_LEARNING_RATE = 1e-3
 # Steps between updates of the bases in which SOAP keeps its moments.
@@ -348,18 +350,38 @@ def train(training: Training, args: argparse.Namespace) -> None:
 
 
 def export(training: Training, args: argparse.Namespace) -> None:
-    """Write one self-describing model a quality, made of the averaged weights."""
+    """Write one self-describing model a quality, made of the averaged weights.
+
+    Weights are stored in half precision. Of the tables, only those of the bottleneck are stored:
+    the others come out the same on every machine. Names are those of
+    :mod:`compressai.zoo.weights`.
+    """
     args.export.mkdir(parents=True, exist_ok=True)
     for q in args.qualities:
-        save_checkpoint(
-            args.export / f"lite-mse-{q}.safetensors",
-            training.average.folded(q - 1),
+        net = training.average.folded(q - 1)
+        for parameter in net.parameters():
+            parameter.data = parameter.data.half().float()
+        net.update(force=True)
+        metadata = describe(
+            net,
             architecture="compressai.models.lite.Lite",
             arguments=args.model_args,
             lmbda=MULTIPLIERS[q - 1],
             metric="mse",
             extra={"quality": q, "step": training.step},
         )
+        parameters = dict(net.named_parameters())
+        content = safetensors.torch.save(
+            {
+                name: (value.half() if name in parameters else value).contiguous()
+                for name, value in net.state_dict().items()
+                if ".gaussian_conditional." not in name or value.numel() == 1
+            },
+            metadata={METADATA_KEY: json.dumps(metadata)},
+        )
+        digest = hashlib.sha256(content).hexdigest()[:8]
+        with atomic_write(args.export / f"lite-mse-{q}-{digest}.safetensors") as unfinished:
+            unfinished.write_bytes(content)
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from itertools import pairwise
@@ -201,14 +202,17 @@ def test_exported_models_do_what_the_trunk_does(
     trunk = training.Training(args).average
     x = torch.rand(1, 3, 64, 64)
     for quality in (1, 4):
-        net = load_checkpoint(tmp_path / "out" / f"lite-mse-{quality}.safetensors")
+        (file,) = (tmp_path / "out").glob(f"lite-mse-{quality}-*.safetensors")
+        assert hashlib.sha256(file.read_bytes()).hexdigest().startswith(file.stem[-8:])
+        net = load_checkpoint(file)
         with torch.no_grad():
             out = net(x)
             bpp, mse = trunk(x, torch.tensor([quality - 1]))
         bits = sum(-p.log2().sum() for p in out["likelihoods"].values())
-        assert torch.allclose(bits / (64 * 64), bpp[0], rtol=1e-3)
+        # Weights are rounded to half precision.
+        assert torch.allclose(bits / (64 * 64), bpp[0], rtol=1e-2)
         found = 255**2 * (out["x_hat"].clamp(0, 1) - x).square().mean()
-        assert torch.allclose(found, mse[0], rtol=1e-3)
+        assert torch.allclose(found, mse[0], rtol=1e-2)
 
 
 def test_compact_state_continues_at_the_same_step(

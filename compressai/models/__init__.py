@@ -18,6 +18,7 @@ from compressai.models.google import (
     MeanScaleHyperprior,
     ScaleHyperprior,
 )
+from compressai.models.lite import Lite
 from compressai.models.sensetime import (
     Cheng2020AnchorCheckerboard,
     Elic2022Chandelier,
@@ -42,6 +43,7 @@ __all__ = [
     "FactorizedPriorReLU",
     "JointAutoregressiveHierarchicalPriors",
     "JointAutoregressiveHierarchicalPriorsVbr",
+    "Lite",
     "MeanScaleHyperprior",
     "MeanScaleHyperpriorVbr",
     "ScaleHyperprior",

@@ -18,6 +18,7 @@ from compressai.models.channel_slice import (
     proportional_slices,
 )
 from compressai.models.utils import conv, deconv
+from compressai.registry import register_model
 
 __all__ = ["Lite"]
 
@@ -79,6 +80,7 @@ def _hyper_synthesis(N: int) -> nn.Sequential:
     )
 
 
+@register_model("lite")
 class Lite(ChannelSliceModel):
     """Small channel-slice model, made for processors without accelerator.
 

@@ -16,6 +16,7 @@ from compressai.zoo.image import (
     cheng2020_attn,
     elic2022_chandelier,
     elic2022_official,
+    lite,
     mbt2018,
     mbt2018_mean,
     stf,
@@ -38,6 +39,7 @@ __all__ = [
     "elic2022_chandelier",
     "elic2022_official",
     "image_models",
+    "lite",
     "load_state_dict",
     "mbt2018",
     "mbt2018_mean",
@@ -69,6 +71,7 @@ image_models: dict[str, Callable[..., Any]] = {
     "stf-wacnn": stf_wacnn,
     "tcm": tcm,
     "cca": cca,
+    "lite": lite,
 }
 
 video_models: dict[str, Callable[..., Any]] = {"ssf2020": ssf2020}

@@ -19,6 +19,7 @@ from compressai.models import (
     FactorizedPrior,
     FactorizedPriorReLU,
     JointAutoregressiveHierarchicalPriors,
+    Lite,
     MeanScaleHyperprior,
     ScaleHyperprior,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "cheng2020_attn",
     "elic2022_chandelier",
     "elic2022_official",
+    "lite",
     "mbt2018",
     "mbt2018_mean",
     "stf",
@@ -73,6 +75,7 @@ model_architectures: dict[str, type[nn.Module] | LazyModel] = {
     "cheng2020-anchor-checkerboard": Cheng2020AnchorCheckerboard,
     "elic2022-official": Elic2022Official,
     "elic2022-chandelier": Elic2022Chandelier,
+    "lite": Lite,
     **LAZY_MODELS,
 }
 
@@ -98,6 +101,10 @@ cfgs: dict[str, Mapping[int, tuple[int, ...] | Mapping[str, Any]]] = {
     "cheng2020-anchor-checkerboard": _steps((3, (128,)), (6, (192,))),
     "elic2022-official": _steps((8, (192, 320))),
     "elic2022-chandelier": _steps((8, (192, 320))),
+    "lite": {
+        quality: {"lmbda": lmbda}
+        for quality, lmbda in enumerate((0.0035, 0.009, 0.0225, 0.056), start=1)
+    },
     **PUBLISHED_POINTS,
 }
 # What of these is for the loss.
@@ -191,7 +198,9 @@ def _load_model(
         return cls(**{**sizes, **kwargs})
     if kwargs:
         raise TypeError(f"pretrained weights fix the architecture, {sorted(kwargs)} have no use")
-    if architecture in LAZY_MODELS:
+    if architecture == "lite":
+        weights = _shipped(architecture, metric, quality)
+    elif architecture in LAZY_MODELS:
         weights = _installed(architecture, metric, quality)
     else:
         weights = load_weights(_file_name(architecture, metric, quality), progress)
@@ -224,6 +233,16 @@ def _installed(architecture: str, metric: str, quality: int | None) -> Mapping[s
             f"{missing}: get the checkpoint that the authors of {architecture} published "
             f"({trained}) and convert it with\n    "
             + converter_command(architecture, metric, quality)
+        )
+    return load_installed(architecture, metric, quality)
+
+
+def _shipped(architecture: str, metric: str, quality: int) -> Mapping[str, Tensor]:
+    """Weights that come with the library."""
+    if installed_weights(architecture, metric, quality) is None:
+        raise RuntimeError(
+            f"no weights of {architecture}, metric {metric}, quality {quality} come with the "
+            "library: it has those of metric mse; train others with examples/train_lite.py"
         )
     return load_installed(architecture, metric, quality)
 
@@ -289,7 +308,7 @@ def _entry(architecture: str, paper: str) -> Callable[..., nn.Module]:
         paper=paper,
         qualities=(1, highest),
         metrics=METRICS,
-        published=architecture in published_weights(),
+        published=architecture in published_weights() or architecture == "lite",
     )
     return build
 
@@ -335,6 +354,11 @@ elic2022_official = _entry(
 elic2022_chandelier = _entry(
     "elic2022-chandelier",
     "ELIC in the lighter variant by Chandelier. He et al. 2022, ELIC.",
+)
+lite = _entry(
+    "lite",
+    "Small channel-slice model; its weights come with the library. Slices: Minnen and Singh 2020, "
+    "Channel-wise autoregressive entropy models for learned image compression.",
 )
 stf = _entry(
     "stf",

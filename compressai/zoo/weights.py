@@ -4,7 +4,8 @@
 The library knows the file names of published weights, and with them the start of each file's
 SHA-256, but no server. Files are looked for in the weights folder; ``COMPRESSAI_WEIGHTS_URL`` may
 name a place to fetch missing ones from. Weights that ``compressai convert --install`` made are in
-the same folder, as ``ARCHITECTURE-METRIC-QUALITY-HASH.safetensors``.
+the same folder, as ``ARCHITECTURE-METRIC-QUALITY-HASH.safetensors``; those that ship with the
+library have such names, too, and lie beside this module.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 _HASH_DIGITS = 8
+_SHIPPED = Path(__file__).with_name("shipped")
 _HASH = re.compile(r"-([0-9a-f]{8,})\.")
 
 
@@ -119,12 +121,14 @@ def load_weights(file_name: str, progress: bool = True) -> Mapping[str, Tensor]:
 
 
 def installed_weights(architecture: str, metric: str, quality: int) -> Path | None:
-    """The file that :func:`install_weights` made, or ``None``.
+    """The file that ships with the library or that :func:`install_weights` made, or ``None``.
 
     Raises:
         RuntimeError: there are several.
     """
-    found = sorted(weights_folder().glob(f"{architecture}-{metric}-{quality}-*.safetensors"))
+    pattern = f"{architecture}-{metric}-{quality}-*.safetensors"
+    # Files that were coded with what ships must decode, whatever lies in the weights folder.
+    found = sorted(_SHIPPED.glob(pattern)) or sorted(weights_folder().glob(pattern))
     if len(found) > 1:
         raise RuntimeError(
             f"there are several weights of {architecture}, metric {metric}, quality {quality}: "

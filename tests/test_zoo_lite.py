@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The weights that ship with the library: at hand without network, small, and trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import compressai.zoo.weights as weights_module
+from compressai import zoo
+from compressai.bitstream import decode_picture, encode_picture, read_picture
+from compressai.models import Lite
+from compressai.zoo.image import entries, training_recipe
+
+PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
+QUALITIES = (1, 2, 3, 4)
+
+
+@pytest.fixture(autouse=True)
+def empty_weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path / "weights"))
+    monkeypatch.delenv("COMPRESSAI_WEIGHTS_URL", raising=False)
+
+
+def test_all_qualities_together_fit_into_12_megabytes() -> None:
+    files = [weights_module.installed_weights("lite", "mse", quality) for quality in QUALITIES]
+    assert sum(file.stat().st_size for file in files) <= 12e6
+    assert all(weights_module.weights_at_hand("lite", "mse", quality) for quality in QUALITIES)
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_shipped_weights_load_in_single_precision(quality: int) -> None:
+    net = zoo.lite(quality, pretrained=True)
+    assert type(net) is Lite
+    assert {p.dtype for p in net.parameters()} == {torch.float32}
+    assert training_recipe("lite", quality)["lmbda"] > 0
+
+
+def test_bottleneck_tables_come_from_the_file_and_not_from_this_processor() -> None:
+    net = zoo.lite(1, pretrained=True)
+    bottleneck = net.latent_codec.z.entropy_bottleneck
+    assert bottleneck.has_tables
+    stored = bottleneck.quantized_cdf.clone()
+    net.update()
+    assert net.has_tables
+    assert torch.equal(bottleneck.quantized_cdf, stored)
+
+
+def test_rate_and_quality_ascend_and_the_picture_is_recognised() -> None:
+    with Image.open(PHOTO) as image:
+        picture = read_picture(image.crop((100, 20, 292, 148)))
+    points = []
+    for quality in QUALITIES:
+        net = zoo.lite(quality, pretrained=True).eval()
+        coded = encode_picture(net, picture, model="lite", quality=quality, metric="mse")
+        decoded = decode_picture(net, coded)
+        error = (decoded.pixels - picture.pixels).square().mean()
+        points.append((len(coded.to_bytes()), float(-10 * torch.log10(error))))
+    assert points == sorted(points)
+    psnrs = [psnr for _, psnr in points]
+    assert psnrs == sorted(psnrs)
+    assert psnrs[0] > 27
+    assert psnrs[-1] > 31
+
+
+def test_what_does_not_ship_is_said() -> None:
+    with pytest.raises(RuntimeError, match="it has those of metric mse"):
+        zoo.lite(1, "ms-ssim", pretrained=True)
+    assert type(zoo.lite(1, "ms-ssim")) is Lite
+    with pytest.raises(ValueError, match="quality must be between 1 and 4"):
+        zoo.lite(5)
+    assert entries()["lite"].published
+
+
+def test_damaged_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = weights_module.installed_weights("lite", "mse", 1)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    (tmp_path / file.name).write_bytes(content)
+    monkeypatch.setattr(weights_module, "_SHIPPED", tmp_path)
+    with pytest.raises(RuntimeError, match="damaged"):
+        zoo.lite(1, pretrained=True)
