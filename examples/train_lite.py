@@ -327,7 +327,7 @@ def train(training: Training, args: argparse.Namespace) -> None:
     began, saved = time.monotonic(), time.monotonic()
     used = time.process_time() - training.cpu_seconds
     sums: dict[str, float] = {}
-    while training.step < args.steps and not stop:
+    while training.step < min(args.steps, args.until) and not stop:
         if time.monotonic() - began > 60 * args.minutes:
             break
         values = training.update(photos, args)
@@ -398,6 +398,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add("--qualities", type=int, nargs="+", default=[1, 2, 3, 4], choices=[1, 2, 3, 4])
     add("--model-args", type=json.loads, default={}, help="arguments of the model, as JSON")
     add("--steps", type=int, default=400_000, help="length of the schedule")
+    add("--until", type=int, default=sys.maxsize, help="step of the schedule to stop at")
     add("--cool-down", type=int, default=20_000, help="last steps, of falling learning rate")
     add("--precision", choices=["fp32", "bf16"], default="fp32")
     add("--batch-size", type=int, default=8)
