@@ -197,7 +197,7 @@ def test_exported_models_do_what_the_trunk_does(
 ) -> None:
     run(training, tmp_path, photos, "--steps", "2")
     words = ["--run", tmp_path, "--model-args", json.dumps(TINY), "--export", tmp_path / "out"]
-    training.main([str(word) for word in words])
+    training.main([str(word) for word in (*words, "--threads", torch.get_num_threads())])
     args = training.parse_args([str(word) for word in words])
     trunk = training.Training(args).average
     x = torch.rand(1, 3, 64, 64)
@@ -222,7 +222,8 @@ def test_compact_state_continues_at_the_same_step(
     (tmp_path / "b").mkdir()
     words = ["--run", tmp_path / "a", "--model-args", json.dumps(TINY)]
     compact = tmp_path / "b" / training.STATE
-    training.main([str(word) for word in (*words, "--compact", compact)])
+    more = ("--compact", compact, "--threads", torch.get_num_threads())
+    training.main([str(word) for word in (*words, *more)])
     full = (tmp_path / "a" / training.STATE).stat().st_size
     assert compact.stat().st_size < 0.75 * full
     run(training, tmp_path / "b", photos, "--steps", "4")
