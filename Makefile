@@ -29,7 +29,7 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml compressai/version.py $(NATIV
 	VIRTUAL_ENV=$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: install ## compress a photo, decode it, print what came out
+demo: install ## compress a photo, compare with JPEG and WebP of the same size
 	$(BIN)/python examples/demo.py
 
 lint: install ## style and import order
