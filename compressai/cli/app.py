@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from compressai.cli.bench import bench
 from compressai.cli.convert import convert
 from compressai.cli.decode import decode
 from compressai.cli.encode import encode
@@ -79,6 +80,7 @@ app.command()(decode)
 app.command()(info)
 app.command("eval", cls=EvalCommand)(evaluate)
 app.command()(plot)
+app.command()(bench)
 app.command()(models)
 app.command()(convert)
 app.add_typer(video)

@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compressai.cli.messages import print_note, print_report, progress_bar
-from compressai.cli.options import ModelName, Overwrite
+from compressai.cli.options import Device, ModelName, Overwrite, Precision, PrecisionName
 from compressai.cli.several import STDOUT, command_with_several
 
 if TYPE_CHECKING:
     from compressai.evaluation import Evaluation, ModelCodec
 
-__all__ = ["Classical", "EvalCommand", "Precision", "evaluate"]
+__all__ = ["Classical", "EvalCommand", "evaluate"]
 
 
-# As compressai.evaluation.CODECS and compressai.inference.PRECISIONS have them; a test compares,
-# because importing those takes long.
+# As compressai.evaluation.CODECS has them; a test compares, because importing that takes long.
 Classical = enum.Enum(
-    "Classical", {n: n for n in ("jpeg", "webp", "avif", "jxl", "jpeg2000")}, type=str
+    "Classical", {name: name for name in ("jpeg", "webp", "avif", "jxl", "jpeg2000")}, type=str
 )
-Precision = enum.Enum("Precision", {n: n for n in ("auto", "fp32", "bf16")}, type=str)
 
 EvalCommand = command_with_several(
     {
@@ -58,10 +56,8 @@ def evaluate(
     against: Annotated[
         list[Classical] | None, typer.Option(help="Classical codecs to compare with.")
     ] = None,
-    precision: Annotated[
-        Precision | None,
-        typer.Option(help="Prepare the transforms for speed (default: leave them as they are)"),
-    ] = None,
+    precision: Precision = PrecisionName.FP32,
+    device: Device = "cpu",
     lpips: Annotated[
         bool | None,
         typer.Option(
@@ -99,7 +95,7 @@ def evaluate(
 
     files = evaluation.find_pictures(images)
     codecs = [evaluation.find_codec(codec.value) for codec in dict.fromkeys(against or ())]
-    tested = _model_codec(model, quality, metric, checkpoint or [], precision and precision.value)
+    tested = _model_codec(model, quality, metric, checkpoint or [], precision.value, device)
     points = len(files) * sum(len(codec.qualities) for codec in (tested, *codecs))
     with progress_bar("eval", points) as advance:
         result = evaluation.evaluate(
@@ -150,17 +146,23 @@ def _model_codec(
     quality: list[int] | None,
     metric: str | None,
     checkpoints: list[Path],
-    precision: str | None,
+    precision: str,
+    device: str,
 ) -> ModelCodec:
     """The model under test, with a network for each point."""
     from compressai import weights
     from compressai.evaluation import ModelCodec
-    from compressai.inference import prepare
     from compressai.zoo.image import entries
 
-    metric = metric or weights.DEFAULT_METRIC
+    def choose(quality: int, file: Path | None = None) -> weights.ChosenModel:
+        return weights.choose_model(
+            *(model, quality, metric or weights.DEFAULT_METRIC, file),
+            precision=precision,
+            device=device,
+        )
+
     if checkpoints:
-        chosen = [weights.choose_model(model, 0, metric, file) for file in checkpoints]
+        chosen = [choose(0, file) for file in checkpoints]
         labels: list[int | str] = [file.stem for file in checkpoints]
         if len(set(labels)) < len(labels):
             labels = [str(file) for file in checkpoints]
@@ -169,7 +171,7 @@ def _model_codec(
         entry = entries().get(model)
         default = (1,) if entry is None else range(entry.qualities[0], entry.qualities[1] + 1)
         labels = list(dict.fromkeys(quality or default))
-        chosen = [weights.choose_model(model, label, metric, None) for label in labels]
+        chosen = [choose(label) for label in labels]
     levels = getattr(chosen[0].net, "levels", None)
     if levels is not None and (len(chosen) == 1 or not checkpoints):
         # The same weights for all rates.
@@ -186,12 +188,9 @@ def _model_codec(
     for one in dict.fromkeys(chosen):
         if one.random_weights:
             print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(one)))
-    nets = {one.net: one.net for one in chosen}
-    if precision is not None:
-        nets = {net: prepare(net, precision) for net in nets}
     return ModelCodec(
         chosen[0].model,
-        {label: nets[one.net] for label, one in zip(labels, chosen)},
+        {label: one.net for label, one in zip(labels, chosen)},
         metric=chosen[0].metric,
         random_weights=any(one.random_weights for one in chosen),
         # Of module.Class the class.

@@ -22,6 +22,7 @@ from compressai.evaluation.metrics import (
 from compressai.evaluation.model import ModelCodec
 from compressai.evaluation.pictures import find_pictures
 from compressai.evaluation.results import BdRate, EmbeddedPicture, Evaluation, Point
+from compressai.evaluation.speed import Speed, StageTimes, measure_speed
 
 __all__ = [
     "CODECS",
@@ -37,6 +38,8 @@ __all__ = [
     "ModelCodec",
     "PillowCodec",
     "Point",
+    "Speed",
+    "StageTimes",
     "bd_psnr",
     "bd_rate",
     "compute_metrics",
@@ -45,6 +48,7 @@ __all__ = [
     "find_codec",
     "find_pictures",
     "lpips",
+    "measure_speed",
     "ms_ssim",
     "psnr",
 ]

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""``compressai bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressai.cli.messages import print_note, print_report
+from compressai.cli.options import (
+    AsJson,
+    Checkpoint,
+    Device,
+    ModelName,
+    Precision,
+    PrecisionName,
+)
+
+__all__ = ["bench"]
+
+
+def bench(
+    picture: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
+    model: ModelName = None,
+    quality: Annotated[
+        int | None, typer.Option("-q", "--quality", help="Quality in the zoo (default: 3)")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What the zoo's weights were trained for (default: mse)")
+    ] = None,
+    checkpoint: Checkpoint = None,
+    precision: Precision = PrecisionName.AUTO,
+    device: Device = "cpu",
+    repeats: Annotated[int, typer.Option(min=1, help="Timed repetitions, after one more.")] = 5,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of torch (default: as torch chooses)")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time a model on a picture: encoding, decoding, and the stages of both."""
+    if checkpoint is not None and (quality, metric) != (None, None):
+        raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
+    import torch
+
+    from compressai import weights
+    from compressai.bitstream import read_picture
+    from compressai.evaluation import measure_speed
+
+    source = read_picture(picture)
+    if model is None and checkpoint is None:
+        model = weights.DEFAULT_MODEL
+    chosen = weights.choose_model(
+        model,
+        weights.DEFAULT_QUALITY if quality is None else quality,
+        metric or weights.DEFAULT_METRIC,
+        checkpoint,
+        precision=precision.value,
+        device=device,
+    )
+    if chosen.random_weights:
+        print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
+    before = torch.get_num_threads()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        speed = measure_speed(
+            chosen.net, source, model=chosen.model, quality=chosen.quality, repeats=repeats
+        )
+    finally:
+        torch.set_num_threads(before)
+    report = {
+        "model": chosen.model,
+        "quality": chosen.quality,
+        "precision": precision.value,
+        **speed.to_dict(),
+    }
+    if as_json:
+        print_report(report, as_json=True)
+    else:
+        print(f"{chosen.model}, {precision.value}, {speed}")
