@@ -87,10 +87,16 @@ def coding(method: Method) -> Method:
 
     Inside, there are no gradients (inference mode), the model is in evaluation mode, and tables
     that were never built or loaded are built first. What comes out are ordinary tensors.
+
+    ``decompress`` also takes the ``y_hat`` that ``compress`` gives besides what it takes, without
+    effect: code written for CompressAI says ``decompress(**compress(x))``.
     """
+    decodes = method.__name__ == "decompress"
 
     @functools.wraps(method)
     def wrapped(self: CompressionModel, *args: Any, **kwargs: Any) -> Any:
+        if decodes:
+            kwargs.pop("y_hat", None)
         with _evaluation_mode(self):
             with _tables_lock:
                 if not self.has_tables:
