@@ -20,6 +20,7 @@ from compressai.evaluation.plot import (
 __all__ = ["main", "matplotlib_plt", "parse_json_file", "plotly_plt", "setup_args"]
 
 Scatter = Mapping[str, Any]
+XLABEL = "Bit-rate [bpp]"
 
 
 def parse_json_file(filepath: str | Path, metric: str) -> dict[str, Any]:
@@ -52,12 +53,13 @@ def matplotlib_plt(
     limits: Sequence[float] | None = None,
     show: bool = False,
     figsize: Sequence[float] | None = None,
+    xlabel: str = XLABEL,
 ) -> None:
     """Draw with matplotlib.
 
     Args:
         scatters: what :func:`parse_json_file` gives.
-        title, ylabel: texts.
+        title, ylabel, xlabel: texts.
         output_file: file to write, at 300 dpi, if any.
         limits: ends of the axes, ``(xmin, xmax, ymin, ymax)``.
         show: open a window.
@@ -69,7 +71,7 @@ def matplotlib_plt(
     figure = draw_curves(
         [PlotCurve(scatter["name"], scatter["xs"], scatter["ys"]) for scatter in scatters],
         ylabel,
-        xlabel="Bit-rate [bpp]",
+        xlabel=xlabel,
         title=title,
         figsize=figsize or (9, 6),
         limits=limits,
@@ -91,11 +93,12 @@ def plotly_plt(
     limits: Sequence[float] | None = None,
     show: bool = False,
     figsize: Sequence[float] | None = None,
+    xlabel: str = XLABEL,
 ) -> None:
     """Draw with plotly, into an HTML page.
 
     Args:
-        scatters, title, ylabel, limits: as of :func:`matplotlib_plt`.
+        scatters, title, ylabel, limits, xlabel: as of :func:`matplotlib_plt`.
         output_file: page to write, ``plot.html`` by default.
         show: open it in the browser.
         figsize: has no meaning in a page.
@@ -113,7 +116,7 @@ def plotly_plt(
         figure.add_trace(
             graph_objects.Scatter(x=scatter["xs"], y=scatter["ys"], name=scatter["name"])
         )
-    figure.update_layout(title=title, xaxis_title="Bit-rate [bpp]", yaxis_title=ylabel)
+    figure.update_layout(title=title, xaxis_title=xlabel, yaxis_title=ylabel)
     if limits:
         figure.update_xaxes(range=limits[:2])
         figure.update_yaxes(range=limits[2:])
