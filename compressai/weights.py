@@ -26,6 +26,7 @@ from compressai.checkpoint import read_metadata
 from compressai.inference import prepare
 from compressai.registry import MODELS
 from compressai.zoo import image_models
+from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
 from compressai.zoo.weights import weights_at_hand
 
 __all__ = [
@@ -38,10 +39,6 @@ __all__ = [
     "choose_model",
     "model_of",
 ]
-
-DEFAULT_MODEL = "mbt2018-mean"
-DEFAULT_QUALITY = 3
-DEFAULT_METRIC = "mse"
 
 RANDOM_WEIGHTS_NOTE = (
     "no trained weights of {model} (quality {quality}, {metric}) are at hand: coding with RANDOM "

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -579,3 +583,34 @@ def test_file_made_here_with_random_weights_decodes_in_another_process(run, phot
     done = run_elsewhere("decode", "photo.cai", "-o", "there.png")
     assert done.returncode == 0, done.stderr
     assert np.array_equal(pixels("here.png"), pixels("there.png"))
+
+
+def test_program_that_is_told_to_stop_leaves_nothing_unfinished(photo, checkpoint, folder):
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "def write_a_part_and_be_killed(self, content):\n"
+        "    self.open('wb').write(content[:5])\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "Path.write_bytes = write_a_part_and_be_killed\n"
+        "from compressai.cli import main\n"
+        f"sys.argv = ['compressai', 'encode', 'photo.png', '--checkpoint', {checkpoint!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert files() == ["photo.png"]
+
+
+def test_shells_complete_names_of_models():
+    words = {"COMP_WORDS": "compressai encode --model mbt2018-m", "COMP_CWORD": "3"}
+    environment = {**os.environ, **words, "_COMPRESSAI_COMPLETE": "complete_bash"}
+    program = "from compressai.cli.app import app; app(prog_name='compressai')"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.stdout.split() == ["mbt2018-mean", "mbt2018-mean-vbr"]

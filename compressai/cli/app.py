@@ -7,6 +7,7 @@ a line in the list below.
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -95,4 +96,8 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: command line without the program's name; ``None`` takes that of the process.
     """
-    app(sys.argv[1:] if arguments is None else list(arguments))
+    if arguments is None:
+        # So that what is unfinished is cleared away, as on Ctrl-C.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        arguments = sys.argv[1:]
+    app(list(arguments))

@@ -56,7 +56,7 @@ def decode(
             "-o",
             "--output",
             allow_dash=True,
-            help="Picture, folder for the pictures, or - for stdout.  [default: beside each file]",
+            help="Picture, folder for the pictures, or - for stdout. (default: beside each file)",
         ),
     ] = None,
     format_: Annotated[

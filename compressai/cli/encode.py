@@ -25,6 +25,7 @@ from compressai.cli.options import (
 )
 from compressai.cli.pipeline import Stages, run
 from compressai.cli.tasks import STANDARD, Task, plan, read_input, write_output
+from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedPicture, Picture
@@ -51,16 +52,18 @@ def encode(
             "-o",
             "--output",
             allow_dash=True,
-            help="File, folder for the results, or - for stdout.  [default: beside each picture, "
-            "with suffix .cai]",
+            help="File, folder for the results, or - for stdout. (default: beside each picture, "
+            "with suffix .cai)",
         ),
     ] = None,
     model: ModelName = None,
     quality: Annotated[
-        int | None, typer.Option("-q", "--quality", help="Quality in the zoo.  [default: 3]")
+        int | None,
+        typer.Option("-q", "--quality", help=f"Quality in the zoo. (default: {DEFAULT_QUALITY})"),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="What the zoo's weights were trained for.  [default: mse]")
+        str | None,
+        typer.Option(help=f"What the zoo's weights were trained for. (default: {DEFAULT_METRIC})"),
     ] = None,
     checkpoint: Checkpoint = None,
     precision: Precision = PrecisionName.AUTO,
@@ -85,8 +88,8 @@ def encode(
         bool | None,
         typer.Option(
             "--sync-safe/--plain",
-            help="Code so that rounding differences between machines do not matter.  [default: "
-            "where the model can]",
+            help="Code so that rounding differences between machines do not matter. (default: "
+            "where the model can)",
         ),
     ] = None,
     max_pixels: MaxPixels = None,
@@ -155,11 +158,11 @@ def encode(
         picture = read(task)
         stages = Stages(lambda task: picture, code, write)
     if model is None and checkpoint is None:
-        model = weights.DEFAULT_MODEL
+        model = DEFAULT_MODEL
     chosen = weights.choose_model(
         model,
-        weights.DEFAULT_QUALITY if quality is None else quality,
-        weights.DEFAULT_METRIC if metric is None else metric,
+        DEFAULT_QUALITY if quality is None else quality,
+        DEFAULT_METRIC if metric is None else metric,
         checkpoint,
         precision=precision.value,
         device=device,

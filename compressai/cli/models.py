@@ -21,7 +21,7 @@ _SIDE = 512
 
 def models(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names in the zoo.  [default: all image models]")
+        list[str] | None, typer.Argument(help="Names in the zoo. (default: all image models)")
     ] = None,
     quality: Annotated[
         int,

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from compressai.zoo.defaults import DEFAULT_MODEL
+
 __all__ = [
     "AsJson",
     "Checkpoint",
@@ -40,7 +42,11 @@ Checkpoint = Annotated[
 ]
 ModelName = Annotated[
     str | None,
-    typer.Option("--model", help="Name in the model zoo.", autocompletion=_model_names),
+    typer.Option(
+        "--model",
+        help=f"Name in the model zoo. (default: {DEFAULT_MODEL})",
+        autocompletion=_model_names,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
@@ -50,7 +56,7 @@ Jobs = Annotated[
         "-j",
         "--jobs",
         min=1,
-        help="Files to work on at the same time.  [default: one for each core, at most 8]",
+        help="Files to work on at the same time. (default: one for each core, at most 8)",
     ),
 ]
 
@@ -70,7 +76,7 @@ Precision = Annotated[
 Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1 and so on.")]
 MaxPixels = Annotated[
     int | None,
-    typer.Option("--max-pixels", min=1, help="Refuse larger pictures.  [default: 134217728]"),
+    typer.Option("--max-pixels", min=1, help="Refuse larger pictures. (default: 134217728)"),
 ]
 CodedFiles = Annotated[
     list[Path],

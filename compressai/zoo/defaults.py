@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The model that programs take if nobody names one."""
+
+from __future__ import annotations
+
+__all__ = ["DEFAULT_METRIC", "DEFAULT_MODEL", "DEFAULT_QUALITY"]
+
+DEFAULT_MODEL = "mbt2018-mean"
+DEFAULT_QUALITY = 3
+DEFAULT_METRIC = "mse"
