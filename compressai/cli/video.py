@@ -59,7 +59,7 @@ def encode(
         Any, typer.Option(parser=_rate, metavar="RATE", help="As --width: frames per second.")
     ] = None,
     frames: Annotated[
-        int | None, typer.Option(min=1, help="How many, from the first.  [default: all]")
+        int | None, typer.Option(min=1, help="How many, from the first. (default: all)")
     ] = None,
     gop: Annotated[
         int,
@@ -70,13 +70,13 @@ def encode(
         ),
     ] = 0,
     model: Annotated[
-        str | None, typer.Option(help=f"Name in the model zoo.  [default: {DEFAULT_MODEL}]")
+        str | None, typer.Option(help=f"Name in the model zoo. (default: {DEFAULT_MODEL})")
     ] = None,
     quality: Annotated[
-        int | None, typer.Option("-q", "--quality", help="Quality in the zoo.  [default: 3]")
+        int | None, typer.Option("-q", "--quality", help="Quality in the zoo. (default: 3)")
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="What the zoo's weights were trained for.  [default: mse]")
+        str | None, typer.Option(help="What the zoo's weights were trained for. (default: mse)")
     ] = None,
     checkpoint: Checkpoint = None,
     max_pixels: MaxPixels = None,
