@@ -60,7 +60,7 @@ def pmfs_to_quantized_cdfs(
     """
 
 class ScaleLevels:
-    """The scales that a stream in synchronised coding may use, prepared for :func:`round_scales`.
+    """Ascending scales, those of the rows of a table, prepared for looking them up.
 
     Args:
         levels: float32 (n,), finite, positive and ascending.
@@ -72,6 +72,45 @@ class ScaleLevels:
 
     def __init__(self, levels: _Floats) -> None: ...
     def __len__(self) -> int: ...
+
+def table_rows(scales: _FloatArray, levels: ScaleLevels, first: int = 0) -> NDArray[np.int32]:
+    """Table row of each scale: the first whose level is not smaller, else the last.
+
+    Args:
+        scales: float32 array or CPU tensor, 1 or 2 dimensions; NaN counts as the largest.
+        levels: scales of the rows.
+        first: no row below it.
+
+    Returns:
+        numpy int32 (n,).
+
+    Raises:
+        TypeError: ``scales`` is not of numbers.
+    """
+
+def latent_symbols(
+    values: _FloatArray,
+    means: _FloatArray | None,
+    scales: _FloatArray,
+    levels: ScaleLevels,
+    first: int = 0,
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Symbols and table rows of a latent, in one pass.
+
+    Args:
+        values: float32 array or CPU tensor (N, n).
+        means: float32 (N, n), subtracted before rounding (halves to even); or ``None``.
+        scales: float32 (N, n), see :func:`table_rows`.
+        levels: scales of the rows.
+        first: no row below it.
+
+    Returns:
+        ``(symbols, rows)``, each numpy int32 (N, n).
+
+    Raises:
+        TypeError: an argument is not of numbers.
+        ValueError: shapes differ, or a symbol is no int32.
+    """
 
 def plan_sync(
     scales: _FloatArray,
@@ -113,7 +152,7 @@ def round_scales(scales: _FloatArray, levels: ScaleLevels, ranks: _Ints) -> NDAr
     Args:
         scales: float32 array or CPU tensor of any values, 1 or 2 dimensions.
         levels: what they are rounded to.
-        ranks: int32, the shift of each block; as many as a power of two, in 0..255.
+        ranks: int32, the shift of each block; as many as a power of two, in 0..127.
 
     Returns:
         numpy int32 (n,), the numbers of the levels.
@@ -129,7 +168,7 @@ def round_values(values: _FloatArray, step: float, ranks: _Ints) -> NDArray[np.i
     Args:
         values: float32 array or CPU tensor, 1 or 2 dimensions.
         step: positive.
-        ranks: int32, the shift of each block; as many as a power of two, in 0..255.
+        ranks: int32, the shift of each block; as many as a power of two, in 0..127.
 
     Returns:
         numpy int32 (n,), the number of steps of each value.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from compressai import _CXX
 from compressai.entropy_models import GaussianConditional
 from compressai.entropy_models._sync_stream import Exceptions, Rounding, StreamReader, StreamWriter
+from compressai.entropy_models.gaussian import sync_rows
 from compressai.entropy_models.synchrony import (
     DEFAULT_TOLERANCE,
     SLOPE,
@@ -25,7 +26,6 @@ from compressai.entropy_models.synchrony import (
     Gain,
     SyncDecoder,
     SyncEncoder,
-    sync_levels,
 )
 from compressai.models import (
     JointAutoregressiveHierarchicalPriorsVbr,
@@ -275,7 +275,7 @@ _ONES = np.ones((1, 2), dtype=np.float32)
         (lambda: _plan(_ONES, _ONES * 1e12, 1), "values"),
         (lambda: _plan(_ONES, _ONES[:, :1], 1), "shape"),
         (lambda: _round_values(_ONES, np.zeros(3, np.int32)), "power of two"),
-        (lambda: _round_values(_ONES, np.array([256], np.int32)), "0..255"),
+        (lambda: _round_values(_ONES, np.array([128], np.int32)), "0..127"),
         (lambda: _round_values(_ONES * 1e12, np.zeros(1, np.int32)), "values"),
         (lambda: _CXX.ScaleLevels([1.0, 1.0]), "ascend"),
         (lambda: _CXX.ScaleLevels([]), "empty"),
@@ -305,15 +305,17 @@ def test_values_that_no_shift_suits_are_told() -> None:
 
 
 def test_levels_are_part_of_the_format() -> None:
-    assert sync_levels(_standard()).tolist() == [2, 4, *range(5, 64)]
-    assert sync_levels(GaussianConditional([0.5, 1.0])).tolist() == [0, 1]
-    assert sync_levels(GaussianConditional([0.5, 1.0, 2.0], scale_bound=0.9)).tolist() == [1, 2]
+    assert sync_rows(get_scale_table().numpy()).tolist() == [2, 4, *range(5, 64)]
+    assert sync_rows(np.array([0.5, 1.0], dtype=np.float32)).tolist() == [0, 1]
+    assert sync_rows(np.array([0.1, 0.15, 0.16], dtype=np.float32)).tolist() == [0, 1]
+    conditional = GaussianConditional([0.5, 1.0, 2.0], scale_bound=0.9)
+    assert conditional._scales().levels[0].tolist() == [1, 2]
 
 
 def test_streams_are_read_as_written() -> None:
     (tables,) = _standard()._coder_tables()
     rounding = Rounding(
-        np.array([0, 3, 255, 17], dtype=np.int32),
+        np.array([0, 3, 127, 17], dtype=np.int32),
         Exceptions([0, 7, 9000], [1, 0, 60]),
         Exceptions([3, 9999], [-5, 2**20]),
     )

@@ -51,7 +51,7 @@ Raises:
         failed), or a length is out of range, or the numbers of rows differ.
 )";
 
-constexpr const char* kScaleLevels = R"(The scales that a stream in synchronised coding may use, prepared for :func:`round_scales`.
+constexpr const char* kScaleLevels = R"(Ascending scales, those of the rows of a table, prepared for looking them up.
 
 Args:
     levels: float32 (n,), finite, positive and ascending.
@@ -59,6 +59,37 @@ Args:
 Raises:
     TypeError: the levels are not numbers.
     ValueError: there are none, or they break a rule above.
+)";
+
+constexpr const char* kTableRows = R"(Table row of each scale: the first whose level is not smaller, else the last.
+
+Args:
+    scales: float32 array or CPU tensor, 1 or 2 dimensions; NaN counts as the largest.
+    levels: scales of the rows.
+    first: no row below it.
+
+Returns:
+    numpy int32 (n,).
+
+Raises:
+    TypeError: ``scales`` is not of numbers.
+)";
+
+constexpr const char* kLatentSymbols = R"(Symbols and table rows of a latent, in one pass.
+
+Args:
+    values: float32 array or CPU tensor (N, n).
+    means: float32 (N, n), subtracted before rounding (halves to even); or ``None``.
+    scales: float32 (N, n), see :func:`table_rows`.
+    levels: scales of the rows.
+    first: no row below it.
+
+Returns:
+    ``(symbols, rows)``, each numpy int32 (N, n).
+
+Raises:
+    TypeError: an argument is not of numbers.
+    ValueError: shapes differ, or a symbol is no int32.
 )";
 
 constexpr const char* kPlanSync = R"(Choose shifts at which no rounding is in doubt.
@@ -90,7 +121,7 @@ constexpr const char* kRoundScales = R"(Round scales to levels.
 Args:
     scales: float32 array or CPU tensor of any values, 1 or 2 dimensions.
     levels: what they are rounded to.
-    ranks: int32, the shift of each block; as many as a power of two, in 0..255.
+    ranks: int32, the shift of each block; as many as a power of two, in 0..127.
 
 Returns:
     numpy int32 (n,), the numbers of the levels.
@@ -105,7 +136,7 @@ constexpr const char* kRoundValues = R"(Round values to multiples of a step.
 Args:
     values: float32 array or CPU tensor, 1 or 2 dimensions.
     step: positive.
-    ranks: int32, the shift of each block; as many as a power of two, in 0..255.
+    ranks: int32, the shift of each block; as many as a power of two, in 0..127.
 
 Returns:
     numpy int32 (n,), the number of steps of each value.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cxx_docs.hpp"
+#include "latent_symbols.hpp"
 #include "python_arrays.hpp"
 #include "quantize_pmf.hpp"
 #include "sync_grid.hpp"
@@ -83,7 +84,7 @@ class Ranks {
     }
     for (std::size_t i = 0; i < blocks; ++i) {
       if (data()[i] < 0 || data()[i] >= kShifts) {
-        throw std::invalid_argument("ranks must be in 0..255, got " + std::to_string(data()[i]));
+        throw std::invalid_argument("ranks must be in 0..127, got " + std::to_string(data()[i]));
       }
     }
   }
@@ -134,7 +135,38 @@ nb::tuple plan(nb::handle scales, nb::handle values, const ScaleLevels& levels, 
                         to_array(result.value_exceptions));
 }
 
-nb::object scale_rows(nb::handle scales, const ScaleLevels& levels, nb::handle ranks) {
+nb::object table_rows(nb::handle scales, const ScaleLevels& levels, std::size_t first) {
+  const FloatArray spread(scales, "scales", 2);
+  NewArray result(spread.size());
+  {
+    const nb::gil_scoped_release release;
+    scale_rows(spread.data(), spread.size(), levels, first, result.data());
+  }
+  return result.release();
+}
+
+nb::tuple latent_symbols(nb::handle values, nb::handle means, nb::handle scales,
+                         const ScaleLevels& levels, std::size_t first) {
+  const FloatArray latent(values, "values", 2);
+  const FloatArray spread(scales, "scales", 2);
+  std::optional<FloatArray> centre;
+  if (!means.is_none()) centre.emplace(means, "means", 2);
+  const auto fits = [&](const FloatArray& other) {
+    return other.rows() == latent.rows() && other.columns() == latent.columns();
+  };
+  if (!fits(spread) || (centre && !fits(*centre))) {
+    throw std::invalid_argument("values, means and scales must have one shape");
+  }
+  NewArray symbols(latent.rows(), latent.columns()), rows(latent.rows(), latent.columns());
+  {
+    const nb::gil_scoped_release release;
+    symbols_and_rows(latent.data(), centre ? centre->data() : nullptr, spread.data(),
+                     latent.size(), levels, first, symbols.data(), rows.data());
+  }
+  return nb::make_tuple(symbols.release(), rows.release());
+}
+
+nb::object shifted_rows(nb::handle scales, const ScaleLevels& levels, nb::handle ranks) {
   const FloatArray spread(scales, "scales", 2);
   const Ranks shifts(ranks);
   NewArray result(spread.size());
@@ -182,6 +214,16 @@ NB_MODULE(_CXX, m) {
           },
           "levels"_a, nb::sig("def __init__(self, levels: Floats) -> None"))
       .def("__len__", &ScaleLevels::size);
+  m.def("table_rows", &table_rows, "scales"_a, "levels"_a, "first"_a = 0,
+        nb::sig("def table_rows(scales: NDArray | Tensor, levels: ScaleLevels, first: int = 0) "
+                "-> NDArray"),
+        docs::kTableRows);
+  m.def("latent_symbols", &latent_symbols, "values"_a, "means"_a.none(), "scales"_a, "levels"_a,
+        "first"_a = 0,
+        nb::sig("def latent_symbols(values: NDArray | Tensor, means: NDArray | Tensor | None, "
+                "scales: NDArray | Tensor, levels: ScaleLevels, first: int = 0) "
+                "-> tuple[NDArray, NDArray]"),
+        docs::kLatentSymbols);
   m.def("plan_sync", &plan, "scales"_a, "values"_a.none(), "levels"_a, "step"_a, "scale_guards"_a,
         "value_guards"_a.none(), "slope"_a, "max_blocks"_a = 4096,
         nb::sig("def plan_sync(scales: NDArray | Tensor, values: NDArray | Tensor | None, "
@@ -189,7 +231,7 @@ NB_MODULE(_CXX, m) {
                 "value_guards: Floats | None, slope: float, max_blocks: int = 4096) "
                 "-> tuple[NDArray, NDArray, NDArray]"),
         docs::kPlanSync);
-  m.def("round_scales", &scale_rows, "scales"_a, "levels"_a, "ranks"_a,
+  m.def("round_scales", &shifted_rows, "scales"_a, "levels"_a, "ranks"_a,
         nb::sig("def round_scales(scales: NDArray | Tensor, levels: ScaleLevels, ranks: Ints) "
                 "-> NDArray"),
         docs::kRoundScales);

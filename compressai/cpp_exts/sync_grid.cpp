@@ -14,10 +14,10 @@ constexpr int kMaxShift = kShifts / 2;
 constexpr int kMinShift = kMaxShift - kShifts + 1;
 constexpr double kMaxCell = 1 << 30;
 
-// A block is best if about this many of its values exclude a given shift: one shift in e^3 is free
-// then, and the choice costs 1.9 bits for each of the values. With fewer it costs more, with more
-// there would soon be no free one.
-constexpr double kBestLoad = 3;
+// At most so many values of a block exclude a given shift, on average. One shift in e^3.1 is free
+// then, and the choice costs 1.9 bits for each of the values. With fewer values it costs more (2.3
+// bits with half of them), with more there would soon be no free one.
+constexpr double kMaxLoad = 3.1;
 
 // Upper bits of a float that the search for its level starts from: 5 of the mantissa.
 constexpr int kKeyShift = 18;
@@ -34,97 +34,111 @@ std::uint32_t key_of(float value) {
                               ": the network has diverged or its input is damaged");
 }
 
-// What a planned element excludes.
-class Exclusions {
+// std::floor is a call into a library on processors before SSE 4.1, which builds must run on.
+std::int64_t floor_to_int(double value) {
+  const auto truncated = static_cast<std::int64_t>(value);
+  return truncated - (value < static_cast<double>(truncated) ? 1 : 0);
+}
+
+// Calls visit(rank) for the shifts from `low` to `high` that there are; true if that is all of them.
+template <typename Visit>
+bool for_each_shift(double low, double high, const Visit& visit) {
+  const std::int64_t first = -floor_to_int(-std::max(low, double{kMinShift}));
+  const std::int64_t last = floor_to_int(std::min(high, double{kMaxShift}));
+  for (std::int64_t shift = first; shift <= last; ++shift) {
+    visit(static_cast<std::uint32_t>(shift_rank(static_cast<int>(shift))));
+  }
+  return last - first + 1 >= kShifts;
+}
+
+// Visits the ranks of the shifts that leave a scale in doubt.
+template <typename Visit>
+void exclude_scale(float scale, double guard, const ScaleLevels& levels, const Visit& visit) {
+  const double low = scale - guard, high = scale + guard;
+  // A threshold beyond the neighbours of these cannot be shifted to here.
+  const std::vector<ScaleLevels::Threshold>& thresholds = levels.thresholds();
+  const std::size_t below = levels.below(static_cast<float>(low));
+  for (std::size_t i = below - (below > 0 ? 1 : 0); i < thresholds.size(); ++i) {
+    const double last = (high - thresholds[i].middle) * thresholds[i].units;
+    if (last < kMinShift) break;
+    const double first = (low - thresholds[i].middle) * thresholds[i].units;
+    if (first <= kMaxShift && for_each_shift(first, last, visit)) break;
+  }
+}
+
+// Likewise for a value, both arguments in shifts. Its thresholds are half a cell from the multiples.
+template <typename Visit>
+void exclude_value(double value, double guard, const Visit& visit) {
+  if (guard >= kShiftUnits / 2) {
+    for_each_shift(kMinShift, kMaxShift, visit);
+    return;
+  }
+  const double high = value + kShiftUnits / 2 + guard, low = high - 2 * guard;
+  for (std::int64_t at = floor_to_int(high); static_cast<double>(at) >= low; --at) {
+    const auto cell = static_cast<int>(at & (kShiftUnits - 1));
+    const int shift = cell > kMaxShift ? cell - kShiftUnits : cell;
+    if (shift >= kMinShift) visit(static_cast<std::uint32_t>(shift_rank(shift)));
+  }
+}
+
+// The elements of a plan and what each excludes.
+class Elements {
  public:
-  // Shifts `low` ... `high`, which may reach beyond those that there are.
-  void add(std::size_t element, double low, double high, bool is_scale) {
-    const int first = static_cast<int>(std::ceil(std::max(low, double{kMinShift})));
-    const int last = static_cast<int>(std::floor(std::min(high, double{kMaxShift})));
-    if (last - first + 1 >= kShifts) {
-      always_.push_back({static_cast<std::uint32_t>(element), 0, is_scale});
-      return;
-    }
-    for (int shift = first; shift <= last; ++shift) {
-      entries_.push_back({static_cast<std::uint32_t>(element),
-                          static_cast<std::uint16_t>(shift_rank(shift)), is_scale});
+  Elements(const float* scales, const float* values, std::size_t channels, std::size_t positions,
+           const ScaleLevels& levels, double step, const Guards& guards)
+      : scales_(scales), values_(values), channels_(channels), positions_(positions),
+        levels_(levels), guards_(guards), units_(kShiftUnits / step) {
+    if (levels.size() > 1) lowest_ = levels.thresholds()[0].at(kMinShift / double{kShiftUnits});
+  }
+
+  // Calls visit(element, rank, is_scale) for all that is excluded by each `stride`-th position.
+  template <typename Visit>
+  void for_each(std::size_t stride, const Visit& visit) const {
+    for (std::size_t channel = 0; channel < channels_; ++channel) {
+      for (std::size_t p = 0; p < positions_; p += stride) {
+        const std::size_t i = channel * positions_ + p;
+        const double scale = scales_[i];
+        const double guard = guards_.scales[channel] * (1 + guards_.slope * std::abs(scale));
+        if (scale + guard >= lowest_) {
+          exclude_scale(scales_[i], guard, levels_,
+                        [&](std::uint32_t rank) { visit(i, rank, true); });
+        }
+        if (values_ == nullptr) continue;
+        const double value = values_[i];
+        exclude_value(value * units_,
+                      guards_.values[channel] * (1 + guards_.slope * std::abs(value)) * units_,
+                      [&](std::uint32_t rank) { visit(i, rank, false); });
+      }
     }
   }
 
-  SyncPlan choose(std::size_t max_blocks) const {
-    const double load = static_cast<double>(entries_.size()) / kShifts;
-    std::size_t blocks = 1;
-    while (2 * blocks <= max_blocks && load > kBestLoad * std::sqrt(2.0) * static_cast<double>(blocks)) {
-      blocks *= 2;
+  void check(double step) const {
+    for (std::size_t i = 0; i < channels_ * positions_; ++i) {
+      if (!std::isfinite(scales_[i])) refuse("scales", i, scales_[i]);
+      if (values_ != nullptr && !(std::abs(values_[i]) < kMaxCell * step)) {
+        refuse("values", i, values_[i]);
+      }
     }
-    std::vector<std::uint32_t> counts(blocks * kShifts);
-    for (const Entry& entry : entries_) {
-      ++counts[(entry.element & (blocks - 1)) * kShifts + entry.rank];
-    }
-    SyncPlan plan;
-    for (std::size_t block = 0; block < blocks; ++block) {
-      const std::uint32_t* first = counts.data() + block * kShifts;
-      plan.ranks.push_back(
-          static_cast<std::int32_t>(std::min_element(first, first + kShifts) - first));
-    }
-    for (const Entry& entry : entries_) {
-      if (plan.ranks[entry.element & (blocks - 1)] == entry.rank) except(entry, plan);
-    }
-    for (const Entry& entry : always_) except(entry, plan);
-    for (std::vector<std::int32_t>* list : {&plan.scale_exceptions, &plan.value_exceptions}) {
-      std::sort(list->begin(), list->end());
-      list->erase(std::unique(list->begin(), list->end()), list->end());
-    }
-    return plan;
+  }
+
+  // About how many elements exclude a given shift, from a part of them.
+  double load() const {
+    const std::size_t stride = std::max<std::size_t>(1, std::min<std::size_t>(16, positions_ / 16));
+    std::size_t count = 0;
+    for_each(stride, [&](std::size_t, std::uint32_t, bool) { ++count; });
+    return static_cast<double>(count * stride) / kShifts;
   }
 
  private:
-  struct Entry {
-    std::uint32_t element;
-    std::uint16_t rank;
-    bool is_scale;
-  };
-
-  static void except(const Entry& entry, SyncPlan& plan) {
-    (entry.is_scale ? plan.scale_exceptions : plan.value_exceptions)
-        .push_back(static_cast<std::int32_t>(entry.element));
-  }
-
-  std::vector<Entry> entries_;
-  std::vector<Entry> always_;
+  const float* scales_;
+  const float* values_;
+  std::size_t channels_;
+  std::size_t positions_;
+  const ScaleLevels& levels_;
+  const Guards& guards_;
+  double units_;
+  double lowest_ = INFINITY;
 };
-
-void exclude_scale(float scale, double guard, std::size_t element, const ScaleLevels& levels,
-                   Exclusions& exclusions) {
-  const double low = scale - guard, high = scale + guard;
-  // A threshold beyond the neighbours of these cannot be shifted to here.
-  const std::size_t below = levels.below(static_cast<float>(low));
-  for (std::size_t i = below - std::min<std::size_t>(below, 1); i + 1 < levels.size(); ++i) {
-    const double middle = levels.threshold(i, 0);
-    const double unit = (levels.threshold(i, 1) - middle) / kShiftUnits;
-    const double first = (low - middle) / unit, last = (high - middle) / unit;
-    if (last < kMinShift) break;
-    if (first <= kMaxShift) exclusions.add(element, first, last, true);
-  }
-}
-
-void exclude_value(double value, double guard, std::size_t element, Exclusions& exclusions) {
-  // Both in shifts. The thresholds that a shift moves are half a cell from the multiples.
-  const double half = kShiftUnits / 2;
-  if (guard >= half) return exclusions.add(element, kMinShift, kMaxShift, false);
-  const double position = value - half;
-  const double nearest = position - kShiftUnits * std::nearbyint(position / kShiftUnits);
-  if (nearest - guard <= kMaxShift && nearest + guard >= kMinShift) {
-    exclusions.add(element, nearest - guard, nearest + guard, false);
-  }
-  // The next cell's, for a wide guard.
-  if (nearest + guard - kShiftUnits >= kMinShift) {
-    exclusions.add(element, kMinShift, nearest + guard - kShiftUnits, false);
-  }
-  if (nearest - guard + kShiftUnits <= kMaxShift) {
-    exclusions.add(element, nearest - guard + kShiftUnits, kMaxShift, false);
-  }
-}
 
 }  // namespace
 
@@ -136,8 +150,8 @@ ScaleLevels::ScaleLevels(const float* levels, std::size_t count) {
                                   std::to_string(levels[i]) + " at position " + std::to_string(i));
     }
     if (i + 1 < count) {
-      thresholds_.push_back(levels[i]);
-      widths_.push_back(double{levels[i + 1]} - double{levels[i]});
+      const double width = double{levels[i + 1]} - double{levels[i]};
+      thresholds_.push_back({levels[i], width, kShiftUnits / width});
     }
   }
   // Positive floats sort like their bits, so what is below the least float of a key is a start for
@@ -148,7 +162,7 @@ ScaleLevels::ScaleLevels(const float* levels, std::size_t count) {
     const std::uint32_t bits = static_cast<std::uint32_t>(key) << kKeyShift;
     float least;
     std::memcpy(&least, &bits, sizeof least);
-    while (below < thresholds_.size() && thresholds_[below] < least) ++below;
+    while (below < thresholds_.size() && thresholds_[below].middle < least) ++below;
     start_[key] = static_cast<std::uint16_t>(below);
   }
 }
@@ -156,43 +170,53 @@ ScaleLevels::ScaleLevels(const float* levels, std::size_t count) {
 std::size_t ScaleLevels::below(float scale) const {
   if (!(scale > 0)) return 0;
   std::size_t below = start_[key_of(scale)];
-  while (below < thresholds_.size() && thresholds_[below] < scale) ++below;
+  while (below < thresholds_.size() && thresholds_[below].middle < scale) ++below;
   return below;
 }
 
 SyncPlan plan_sync(const float* scales, const float* values, std::size_t channels,
                    std::size_t positions, const ScaleLevels& levels, double step,
                    const Guards& guards, std::size_t max_blocks) {
-  Exclusions exclusions;
-  const double units = kShiftUnits / step;
-  const double lowest = levels.size() < 2 ? INFINITY : levels.threshold(0, -0.25);
-  std::size_t i = 0;
-  for (std::size_t channel = 0; channel < channels; ++channel) {
-    for (const std::size_t end = i + positions; i < end; ++i) {
-      const double scale = scales[i];
-      if (!std::isfinite(scale)) refuse("scales", i, scale);
-      const double guard = guards.scales[channel] * (1 + guards.slope * std::abs(scale));
-      if (scale + guard >= lowest) exclude_scale(scales[i], guard, i, levels, exclusions);
-      if (values == nullptr) continue;
-      const double value = values[i];
-      if (!(std::abs(value) < kMaxCell * step)) refuse("values", i, value);
-      exclude_value(value * units,
-                    guards.values[channel] * (1 + guards.slope * std::abs(value)) * units, i,
-                    exclusions);
-    }
+  const Elements elements(scales, values, channels, positions, levels, step, guards);
+  elements.check(step);
+  std::size_t blocks = 1;
+  if (max_blocks > 1) {
+    const double load = elements.load() / kMaxLoad;
+    while (2 * blocks <= max_blocks && load > static_cast<double>(blocks)) blocks *= 2;
   }
-  return exclusions.choose(max_blocks);
+  std::vector<std::uint32_t> counts(blocks * kShifts);
+  elements.for_each(1, [&](std::size_t element, std::uint32_t rank, bool) {
+    ++counts[(element & (blocks - 1)) * kShifts + rank];
+  });
+  SyncPlan plan;
+  bool in_doubt = false;
+  for (std::size_t block = 0; block < blocks; ++block) {
+    const std::uint32_t* first = counts.data() + block * kShifts;
+    const std::uint32_t* best = std::min_element(first, first + kShifts);
+    plan.ranks.push_back(static_cast<std::int32_t>(best - first));
+    in_doubt = in_doubt || *best != 0;
+  }
+  if (in_doubt) {
+    elements.for_each(1, [&](std::size_t element, std::uint32_t rank, bool is_scale) {
+      if (plan.ranks[element & (blocks - 1)] != static_cast<std::int32_t>(rank)) return;
+      auto& exceptions = is_scale ? plan.scale_exceptions : plan.value_exceptions;
+      const auto number = static_cast<std::int32_t>(element);
+      if (exceptions.empty() || exceptions.back() != number) exceptions.push_back(number);
+    });
+  }
+  return plan;
 }
 
 void round_scales(const float* scales, std::size_t count, const ScaleLevels& levels,
                   const std::int32_t* ranks, std::size_t blocks, std::int32_t* out) {
+  const std::vector<ScaleLevels::Threshold>& thresholds = levels.thresholds();
   for (std::size_t i = 0; i < count; ++i) {
     const double scale = scales[i];
     std::size_t level = levels.below(scales[i]);
     const double shift = rank_shift(ranks[i & (blocks - 1)]) / double{kShiftUnits};
-    if (shift < 0 && level + 1 < levels.size() && scale > levels.threshold(level, shift)) {
+    if (shift < 0 && level < thresholds.size() && scale > thresholds[level].at(shift)) {
       ++level;
-    } else if (shift > 0 && level > 0 && scale <= levels.threshold(level - 1, shift)) {
+    } else if (shift > 0 && level > 0 && scale <= thresholds[level - 1].at(shift)) {
       --level;
     }
     out[i] = static_cast<std::int32_t>(level);
@@ -205,7 +229,7 @@ void round_values(const float* values, std::size_t count, double step, const std
     const double value = values[i] / step;
     if (!(std::abs(value) < kMaxCell)) refuse("values", i, values[i]);
     const double shift = rank_shift(ranks[i & (blocks - 1)]) / double{kShiftUnits};
-    out[i] = static_cast<std::int32_t>(std::floor(value + 0.5 - shift));
+    out[i] = static_cast<std::int32_t>(floor_to_int(value + 0.5 - shift));
   }
 }
 

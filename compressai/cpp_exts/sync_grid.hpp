@@ -13,8 +13,8 @@
 
 namespace compressai {
 
-constexpr int kShifts = 256;       // shifts to choose from: -127 ... 128
-constexpr int kShiftUnits = 512;   // a shift never exceeds a quarter of a cell
+constexpr int kShifts = 128;      // shifts to choose from: -63 ... 64
+constexpr int kShiftUnits = 256;  // a shift never exceeds a quarter of a cell
 
 // The number of a shift in the order of preference, and back.
 constexpr std::int32_t shift_rank(int shift) { return shift > 0 ? 2 * shift - 1 : -2 * shift; }
@@ -29,18 +29,22 @@ class ScaleLevels {
   // Throws std::invalid_argument unless there is a level and all are finite, positive and ascend.
   ScaleLevels(const float* levels, std::size_t count);
 
+  // Between two levels. `width` is the distance to the next threshold, within a quarter of which
+  // this one may be shifted.
+  struct Threshold {
+    double middle;
+    double width;
+    double units;  // shift units in a distance of 1
+    double at(double shift) const { return middle + shift * width; }
+  };
+
   std::size_t size() const { return thresholds_.size() + 1; }
   // How many thresholds, not shifted, are below `scale`; 0 for NaN.
   std::size_t below(float scale) const;
-  // Threshold between levels i and i + 1, with a shift (in cells).
-  double threshold(std::size_t i, double shift) const {
-    return thresholds_[i] + shift * widths_[i];
-  }
+  const std::vector<Threshold>& thresholds() const { return thresholds_; }
 
  private:
-  std::vector<double> thresholds_;
-  std::vector<double> widths_;        // of a threshold: distance to the next, within a quarter of
-                                      // which it may be shifted
+  std::vector<Threshold> thresholds_;
   std::vector<std::uint16_t> start_;  // by the upper bits of a float: the result to start from
 };
 

@@ -13,11 +13,11 @@ import numpy as np
 
 __all__ = ["MAX_BLOCKS", "SHIFTS", "Exceptions", "Rounding", "StreamReader", "StreamWriter"]
 
-SHIFTS = 256
+SHIFTS = 128
 MAX_BLOCKS = 4096
 _BLOCK_BITS_LIMIT = MAX_BLOCKS.bit_length()
 # Mean ranks of the geometric distributions that ranks may be coded with.
-_MEAN_RANKS = (0.05, 0.25, 1, 4, 12, 32, 64, 110)
+_MEAN_RANKS = (0.05, 0.25, 1, 3, 8, 16, 28, 50)
 _BLOCK_BITS, _RANK_TABLE, _COUNT, _BYTE, _FIRST_RANKS = 0, 1, 2, 3, 4
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from compressai.entropy_models._background import write_strings
 from compressai.entropy_models._coder import EntropyCoder
 from compressai.entropy_models.noise import uniform_noise
 from compressai.ops import LowerBound
@@ -305,8 +306,10 @@ class EntropyModel(nn.Module):
                 "inputs and indexes must have the same shape, got "
                 f"{tuple(symbols.shape)} and {tuple(indexes.shape)}"
             )
+        return self._encode_rows(_int_rows(symbols), _int_rows(indexes))
+
+    def _encode_rows(self, rows: np.ndarray, index_rows: np.ndarray) -> list[bytes]:
         tables = self._coder_tables()
-        rows, index_rows = _int_rows(symbols), _int_rows(indexes)
         if self.entropy_coder.name != "ans":
             return [
                 self.entropy_coder.encode_with_indexes(row.tolist(), index.tolist(), *tables)
@@ -314,7 +317,12 @@ class EntropyModel(nn.Module):
             ]
         from compressai import ans
 
-        return ans.encode_batch(rows, index_rows, *tables, threads=torch.get_num_threads())
+        threads = torch.get_num_threads()
+        return write_strings(
+            lambda: ans.encode_batch(rows, index_rows, *tables, threads=threads),
+            len(rows),
+            rows.size,
+        )
 
     def decompress(
         self,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,10 +65,10 @@ class GaussianConditional(EntropyModel):
         self.lower_bound_scale = LowerBound(scale_bound)
         self.register_buffer("scale_table", self._prepare_scale_table(scale_table or ()))
         self.register_buffer("scale_bound", torch.tensor([float(scale_bound)]))
-        self._sync_levels: Any = None
+        self._prepared_scales: tuple[Any, PreparedScales] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_sync_levels": None}
+        return {**super().__getstate__(), "_prepared_scales": None}
 
     @staticmethod
     def _prepare_scale_table(scale_table: Iterable[float]) -> Tensor:
@@ -130,11 +130,67 @@ class GaussianConditional(EntropyModel):
         Returns:
             int32 tensor of the shape of ``scales``.
         """
+        if _is_native(scales) and self.scale_table.numel():
+            from compressai import _CXX
+
+            prepared = self._scales()
+            flat = scales.detach().contiguous().numpy().reshape(-1)
+            rows = _CXX.table_rows(flat, prepared.native, prepared.first)
+            return torch.from_numpy(rows).view(scales.shape)
         # Half-precision scales are compared in single precision, or neighbours would merge.
         scales = scales.detach().to(torch.promote_types(scales.dtype, torch.float32))
         scales = torch.maximum(scales, self.lower_bound_scale.bound.to(scales.dtype))
         edges = self.scale_table[:-1].to(scales.dtype)
         return torch.bucketize(scales, edges, out_int32=True)
+
+    def code(
+        self, y: Tensor, scales: Tensor, means: Tensor | None = None
+    ) -> tuple[list[bytes], Tensor]:
+        """Code a batch: :meth:`build_indexes` and :meth:`compress_and_quantize` in one.
+
+        Args:
+            y: float ``(N, C, ...)``.
+            scales: of the shape of ``y``.
+            means: of the shape of ``y``; ``None`` stands for 0.
+
+        Returns:
+            ``(strings, y_hat)``, as :meth:`compress_and_quantize`.
+
+        Raises:
+            ValueError: shapes do not fit, there are no tables, or ``y`` is not finite.
+        """
+        latents = [y, scales] if means is None else [y, scales, means]
+        if not all(map(_is_native, latents)):
+            return self.compress_and_quantize(y, self.build_indexes(scales), means)
+        if len({t.shape for t in latents}) != 1 or y.dim() < 2:
+            raise ValueError(
+                "y, scales and means must have one shape of 2 or more dimensions, got "
+                f"{[tuple(t.shape) for t in latents]}"
+            )
+        from compressai import _CXX
+
+        self._check_tables()
+        prepared = self._scales()
+        rows = [t.detach().contiguous().numpy().reshape(len(t), y[0].numel()) for t in latents]
+        symbols, indexes = _CXX.latent_symbols(
+            rows[0], None if means is None else rows[2], rows[1], prepared.native, prepared.first
+        )
+        strings = self._encode_rows(symbols, indexes)
+        return strings, self.dequantize(torch.from_numpy(symbols).view(y.shape), means, y.dtype)
+
+    def _scales(self) -> PreparedScales:
+        """The scale table ready for looking up, prepared once for the present buffers."""
+        buffers = (self.scale_table, self.lower_bound_scale.bound)
+        if any(buffer.is_inference() for buffer in buffers):
+            return PreparedScales(*buffers)  # such tensors do not tell when they change
+        versions = tuple(buffer._version for buffer in buffers)
+        cached = self._prepared_scales
+        if cached is not None:
+            known, known_versions = cached[0]
+            if known_versions == versions and all(a is b for a, b in zip(known, buffers)):
+                return cached[1]
+        self._prepared_scales = ((buffers, versions), PreparedScales(*buffers))
+        return self._prepared_scales[1]
 
     def update_scale_table(self, scale_table: Iterable[float], force: bool = False) -> bool:
         """Set the scales and build the tables that coding needs.
@@ -172,6 +228,72 @@ class GaussianConditional(EntropyModel):
 
     def _resizable_buffers(self) -> tuple[str, ...]:
         return (*super()._resizable_buffers(), "scale_table")
+
+
+def _is_native(t: Tensor) -> bool:
+    """Whether native code can read a tensor in place."""
+    return t.dtype == torch.float32 and t.device.type == "cpu"
+
+
+class PreparedScales:
+    """A scale table as the native code takes it.
+
+    Args:
+        table: ascending scales.
+        bound: scales are at least that.
+
+    Attributes:
+        table: float32 ``(rows,)``.
+        first: the row of the bound, the lowest in use.
+        native: the table as ``compressai._CXX.ScaleLevels``.
+        levels: the rows that synchronised coding uses, and these as ``ScaleLevels``.
+
+    Raises:
+        ValueError: the table does not ascend, or has scales that are not positive.
+    """
+
+    def __init__(self, table: Tensor, bound: Tensor) -> None:
+        from compressai import _CXX
+
+        self.table = table.detach().float().cpu().numpy()
+        self.first = int(np.searchsorted(self.table[:-1], float(bound)))
+        self.native = _CXX.ScaleLevels(self.table)
+
+    @cached_property
+    def levels(self) -> tuple[np.ndarray, Any]:
+        from compressai import _CXX
+
+        rows = sync_rows(self.table, self.first)
+        return rows, _CXX.ScaleLevels(self.table[rows])
+
+
+# Below these two scales, levels of synchronised coding that are closer than the ratio are left out.
+# Nearly all symbols are 0 there, so a coarser scale costs next to nothing, and thresholds would be
+# close to each other.
+_FIRST_LEVEL = 0.141
+_SPARSE_BELOW = 0.19
+_SPARSE_RATIO = 1.2
+
+
+def sync_rows(table: np.ndarray, first: int = 0) -> np.ndarray:
+    """Rows of a scale table that synchronised coding uses.
+
+    Args:
+        table: ascending scales, float32.
+        first: no row below it.
+
+    Returns:
+        int32, ascending.
+    """
+    scales = table.astype(np.float64)
+    usable = range(first, len(scales))
+    low = [row for row in usable if scales[row] <= _FIRST_LEVEL]
+    rows = [low[-1] if low else first]
+    for row in usable:
+        least = min(_SPARSE_BELOW, _SPARSE_RATIO * scales[rows[-1]])
+        if row > rows[-1] and scales[row] >= least:
+            rows.append(row)
+    return np.array(rows, dtype=np.int32)
 
 
 # Models with many slices have one conditional a slice, all with the same table.

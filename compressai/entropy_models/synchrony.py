@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compressai.entropy_models._background import write_strings
 from compressai.entropy_models._sync_stream import (
     MAX_BLOCKS,
     Exceptions,
@@ -34,7 +35,6 @@ __all__ = [
     "SyncEncoder",
     "SyncLatent",
     "SyncProbe",
-    "sync_levels",
 ]
 
 DEFAULT_TOLERANCE = 2e-5
@@ -42,57 +42,25 @@ DEFAULT_TOLERANCE = 2e-5
 STEP = 0.125
 # Guards grow with the magnitude m of what they guard, by 1 + SLOPE * m: so does rounding error.
 SLOPE = 0.25
-# Below these two scales, levels that are closer than the ratio are left out. Nearly all symbols are
-# 0 there, so a coarser scale costs next to nothing, and thresholds would be close to each other.
-_FIRST_LEVEL = 0.141
-_SPARSE_BELOW = 0.19
-_SPARSE_RATIO = 1.2
-
-
-def sync_levels(conditional: GaussianConditional) -> np.ndarray:
-    """Rows of a conditional's table that synchronised coding uses.
-
-    Returns:
-        int32, ascending.
-    """
-    table = conditional.scale_table.detach().double().cpu().numpy()
-    bound = float(conditional.lower_bound_scale.bound)
-    usable = [row for row, scale in enumerate(table) if scale >= bound] or [len(table) - 1]
-    low = [row for row in usable if table[row] <= _FIRST_LEVEL]
-    rows = [low[-1] if low else usable[0]]
-    for row in usable:
-        if row <= rows[-1]:
-            continue
-        if table[row] >= min(_SPARSE_BELOW, _SPARSE_RATIO * table[rows[-1]]):
-            rows.append(row)
-    return np.array(rows, dtype=np.int32)
 
 
 @dataclass(frozen=True)
 class _Levels:
+    """Levels that scales are rounded to: their rows in the tables, and both in native form."""
+
     rows: np.ndarray
     native: Any
     tables: Any
 
 
 def _levels(conditional: GaussianConditional) -> _Levels:
-    """The levels of a conditional, prepared once for its present tables."""
-    from compressai import _CXX
-
     if conditional.entropy_coder.name != "ans":
         raise ValueError(
             "synchronised coding needs the entropy coder 'ans', got "
             f"{conditional.entropy_coder.name!r}"
         )
     (tables,) = conditional._coder_tables()
-    cached = conditional._sync_levels
-    if cached is not None and cached[0] is tables:
-        return cached[1]
-    rows = sync_levels(conditional)
-    scales = conditional.scale_table.detach().float().cpu().numpy()[rows]
-    levels = _Levels(rows, _CXX.ScaleLevels(scales), tables)
-    conditional._sync_levels = (tables, levels)
-    return levels
+    return _Levels(*conditional._scales().levels, tables)
 
 
 @dataclass(frozen=True)
@@ -165,13 +133,19 @@ class SyncEncoder:
         flat_symbols = _integers(symbols)
         flat_scales = _floats(scales)
         flat_values = None if values is None else _floats(values)
-        strings: list[bytes] = []
-        steps: list[np.ndarray] = []
-        for i, item in enumerate(flat_symbols):
-            given = None if flat_values is None else flat_values[i]
-            rounding, rows, cells = planner.plan(flat_scales[i], given)
-            strings.append(StreamWriter(rounding).finish(item.reshape(-1), rows, levels.tables))
-            steps.append(cells)
+        plans = [
+            planner.plan(item, None if flat_values is None else flat_values[i])
+            for i, item in enumerate(flat_scales)
+        ]
+
+        def write() -> list[bytes]:
+            return [
+                StreamWriter(rounding).finish(item.reshape(-1), rows, levels.tables)
+                for item, (rounding, rows, _) in zip(flat_symbols, plans)
+            ]
+
+        strings = write_strings(write, len(plans), flat_symbols.size)
+        steps = [plan[2] for plan in plans]
         return strings, symbols if values is None else _from_steps(np.stack(steps), values)
 
     def planner(self, conditional: GaussianConditional) -> _Planner:

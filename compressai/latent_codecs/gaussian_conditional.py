@@ -96,8 +96,7 @@ class GaussianConditionalLatentCodec(LatentCodec):
         """
         scales, means = self._predict(ctx_params, sync)
         if sync is None:
-            indexes = self.gaussian_conditional.build_indexes(scales)
-            strings, y_hat = self.gaussian_conditional.compress_and_quantize(y, indexes, means)
+            strings, y_hat = self.gaussian_conditional.code(y, scales, means)
             y_hat = self._correct(y_hat, ctx_params)
         else:
             symbols = sync.quantize(y if means is None else y - means)

@@ -17,6 +17,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck, EntropyModel, GaussianConditional
+from compressai.entropy_models._background import strings_in_background
 from compressai.entropy_models.synchrony import (
     DEFAULT_TOLERANCE,
     Gain,
@@ -86,7 +87,8 @@ def coding(method: Method) -> Method:
     """Decorate a model's ``compress`` or ``decompress``.
 
     Inside, there are no gradients (inference mode), the model is in evaluation mode, and tables
-    that were never built or loaded are built first. What comes out are ordinary tensors.
+    that were never built or loaded are built first. Long strings are written in the background, so
+    what is inside must not look at them. What comes out are ordinary tensors.
 
     ``decompress`` also takes the ``y_hat`` that ``compress`` gives besides what it takes, without
     effect: code written for CompressAI says ``decompress(**compress(x))``.
@@ -102,7 +104,7 @@ def coding(method: Method) -> Method:
                 if not self.has_tables:
                     # Outside of inference mode: tables stay, and are moved and loaded into later.
                     self.update()
-            with torch.inference_mode():
+            with strings_in_background(), torch.inference_mode():
                 result = method(self, *args, **kwargs)
             return _ordinary(result)
 

@@ -286,8 +286,7 @@ class ScaleHyperprior(_GdnTransforms):
     def _code_y(self, y: Tensor, params: Tensor, sync: Any) -> tuple[list[bytes], Tensor]:
         scales, means = self._split_parameters(params)
         if sync is None:
-            indexes = self.gaussian_conditional.build_indexes(scales)
-            return self.gaussian_conditional.compress_and_quantize(y, indexes, means)
+            return self.gaussian_conditional.code(y, scales, means)
         symbols = sync.quantize(y if means is None else y - means)
         values = None if means is None else symbols + means
         return sync.encode(self.gaussian_conditional, symbols, scales, values)
