@@ -23,6 +23,7 @@ from compressai.entropy_models import (
     GaussianConditional,
     GaussianMixtureConditional,
 )
+from compressai.entropy_models._background import strings_in_background, write_strings
 from compressai.entropy_models.entropy_models import pmf_to_quantized_cdf
 from compressai.models import get_scale_table
 
@@ -547,3 +548,80 @@ def test_rows_of_probabilities_become_padded_tables(rows: int, width: int, seed:
         want: Tensor = pmf_to_quantized_cdf(torch.cat((p[:n], t)))
         assert torch.equal(row[: n + 2], want)
         assert not row[n + 2 :].any()
+
+
+# -- one native pass, and strings in the background ------------------------------------------------
+
+
+def _gaussian() -> GaussianConditional:
+    conditional = GaussianConditional(get_scale_table().tolist())
+    conditional.update()
+    return conditional
+
+
+@pytest.mark.parametrize("with_means", [False, True])
+def test_one_pass_codes_as_several_do(with_means: bool) -> None:
+    conditional = _gaussian()
+    generator = torch.Generator().manual_seed(0)
+    scales, means, y = (4 * torch.randn(2, 8, 20, 20, generator=generator) for _ in range(3))
+    y[0, 0] = means[0, 0] + 0.5 + torch.arange(400).view(20, 20) - 200  # halves
+    scales[0, 0].view(-1)[:64] = conditional.scale_table
+    scales[0, 1, 0, :4] = torch.tensor([float("nan"), float("inf"), 1e30, 0.0])
+    centre = means if with_means else None
+    edges = conditional.scale_table[:-1]
+    indexes = torch.bucketize(scales.clamp_min(0.11), edges, out_int32=True)
+    assert torch.equal(conditional.build_indexes(scales), indexes)
+    strings, y_hat = conditional.code(y, scales, centre)
+    expected = conditional.compress_and_quantize(y, indexes, centre)
+    assert strings == expected[0]
+    assert torch.equal(y_hat, expected[1])
+    double = conditional.code(
+        y.double(), scales.double(), None if centre is None else means.double()
+    )
+    assert double[1].dtype == torch.float64
+
+
+def test_one_pass_refuses_what_several_do() -> None:
+    conditional = _gaussian()
+    y = torch.zeros(1, 2, 3)
+    for bad in (float("nan"), float("inf"), 2.0**31):
+        with pytest.raises(ValueError, match="int32"):
+            conditional.code(y + bad, y + 1)
+    with pytest.raises(ValueError, match="one shape"):
+        conditional.code(y, y[:, :1])
+    with pytest.raises(ValueError, match="update"):
+        GaussianConditional(None).code(y, y)
+
+
+def test_changed_scale_tables_are_noticed() -> None:
+    conditional = _gaussian()
+    scales = torch.tensor([1.0])
+    before = conditional.build_indexes(scales)
+    conditional.update_scale_table([0.5, 1.5, 3.0], force=True)
+    assert conditional.build_indexes(scales).item() == 1 != before.item()
+    with torch.no_grad():
+        conditional.scale_table.mul_(0.5)
+    assert conditional.build_indexes(scales).item() == 2
+    assert copy.deepcopy(conditional).build_indexes(scales).item() == 2
+
+
+def test_strings_written_in_the_background_are_the_same() -> None:
+    conditional = _gaussian()
+    y = 3 * torch.randn(2, 8, 64, 64, generator=torch.Generator().manual_seed(0))
+    scales = torch.full_like(y, 3)
+    expected, _ = conditional.code(y, scales)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with strings_in_background():
+            strings, _ = conditional.code(y, scales)
+            assert len(strings) == 2
+        assert strings == expected
+        with pytest.raises(RuntimeError, match="no room"), strings_in_background():
+            write_strings(_fail, 1, 10**6)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fail() -> list[bytes]:
+    raise RuntimeError("no room")
