@@ -156,9 +156,11 @@ def test_codecs_give_files_that_decode_to_what_was_measured(name, photo):
         codec.code(photo, 101)
 
 
-def test_profiles_and_texts_of_the_source_are_not_counted(photo):
+def test_profiles_and_texts_of_the_source_are_not_counted(photo, model):
     noted = photo.copy()
     noted.info.update(icc_profile=bytes(5000), xmp=bytes(5000), comment=b"x" * 500)
+    noted.info["exif"] = b"Exif\0\0" + bytes(500)
+    assert model.code(noted, 1).content == model.code(photo, 1).content
     for name in ("jpeg", "webp", "avif", "jpeg2000"):
         codec = find_codec(name)
         assert codec.code(noted, 50).content == codec.code(photo, 50).content

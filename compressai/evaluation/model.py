@@ -10,7 +10,13 @@ from typing import Any
 from PIL import Image
 from torch import nn
 
-from compressai.bitstream import CodedPicture, decode_picture, encode_picture, read_picture
+from compressai.bitstream import (
+    CodedPicture,
+    Picture,
+    decode_picture,
+    encode_picture,
+    read_picture,
+)
 from compressai.evaluation.codecs import Coded, ImageCodec
 
 __all__ = ["ModelCodec"]
@@ -61,7 +67,10 @@ class ModelCodec(ImageCodec):
                 f"quality of {self.name} must be one of {list(self._nets)}, got {quality!r}"
             )
         net = self._nets[quality]
-        picture = read_picture(image)
+        # As for the classical codecs: pixels, without profile and texts of the source.
+        bare = image.copy()
+        bare.info.clear()
+        picture = Picture(read_picture(bare).pixels)
         start = time.perf_counter()
         content = encode_picture(
             net,
