@@ -19,6 +19,7 @@ from compressai.cli.convert import convert
 from compressai.cli.decode import decode
 from compressai.cli.encode import encode
 from compressai.cli.eval import EvalCommand, evaluate
+from compressai.cli.export import export
 from compressai.cli.info import info
 from compressai.cli.messages import print_error
 from compressai.cli.models import models
@@ -84,6 +85,7 @@ app.command()(plot)
 app.command()(bench)
 app.command()(models)
 app.command()(convert)
+app.command()(export)
 app.add_typer(video)
 app.command(**TRAIN_SETTINGS)(train)
 

@@ -7,13 +7,16 @@ contexts, stays as it is, so that what one precision codes any other decodes.
 
 from __future__ import annotations
 
+from compressai.inference.export import ExportedTransform, export_onnx
 from compressai.inference.precision import PRECISIONS, choose_precision, has_native_bfloat16
 from compressai.inference.prepare import Preparation, prepare
 
 __all__ = [
     "PRECISIONS",
+    "ExportedTransform",
     "Preparation",
     "choose_precision",
+    "export_onnx",
     "has_native_bfloat16",
     "prepare",
 ]

@@ -3,23 +3,25 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from compressai.inference.fusion import fold, fuse, last_layer, replace_module
 from compressai.inference.precision import choose_precision
+from compressai.inference.transforms import (
+    TRANSFORMS,
+    Model,
+    check_model,
+    copy_transform,
+    shallow_copy,
+    smallest_picture,
+)
 from compressai.models import CompressionModel
 
 __all__ = ["Preparation", "prepare"]
-
-Model = TypeVar("Model", bound=CompressionModel)
-
-_TRANSFORMS = ("g_a", "g_s")
 
 
 @dataclass(frozen=True)
@@ -82,26 +84,15 @@ def prepare(
         ValueError: ``net`` is in training mode or has no ``g_a`` and ``g_s``, or unknown
             ``precision``.
     """
-    if not isinstance(net, CompressionModel):
-        raise TypeError(f"net must be a CompressionModel, got {type(net).__name__}")
-    before: Preparation | None = vars(net).get("preparation")
-    reference = net if before is None else before.reference
-    if reference.training:
-        raise ValueError("net must be in evaluation mode: call net.eval() before prepare()")
-    if not all(hasattr(reference, name) for name in _TRANSFORMS):
-        raise ValueError(
-            f"net must have the transforms g_a and g_s, {type(reference).__name__} has not"
-        )
-    device = next(reference.parameters()).device
-    dtype = choose_precision(precision, device)
+    reference = check_model(net)
+    probe = smallest_picture(reference)
+    dtype = choose_precision(precision, probe.device)
     preparation = Preparation(
         reference, dtype, bool(channels_last), bool(compile), bool(same_strings)
     )
 
-    prepared = _shallow_copy(reference)
-    side = getattr(reference, "downsampling_factor", 64)
-    probe = torch.zeros(1, getattr(reference, "in_chans", 3), side, side, device=device)
-    for name in _TRANSFORMS:
+    prepared = shallow_copy(reference)
+    for name in TRANSFORMS:
         network, probe = _convert(reference, name, probe, preparation)
         # Past nn.Module, which would register it: state dict and fingerprint are those of `net`.
         vars(prepared)[name] = network
@@ -152,40 +143,15 @@ def _state(sources: list[nn.Module]) -> list[tuple[int, int]]:
     ]
 
 
-def _shallow_copy(net: Model) -> Model:
-    """A module with the same parameters and submodules, to which others can be given."""
-    twin = copy.copy(net)
-    for name, value in vars(twin).items():
-        if isinstance(value, dict):
-            vars(twin)[name] = value.copy()
-    return twin
-
-
 def _convert(
     net: CompressionModel, name: str, probe: Tensor, preparation: Preparation
 ) -> tuple[_PreparedTransform, Tensor]:
     """The converted transform, and what the original one makes of ``probe``."""
-    if name in net._modules:
-        sources = [getattr(net, name)]
-        network = copy.deepcopy(sources[0])
-        call: Callable[[Tensor], Tensor] = network
-    else:
-        # A method that uses submodules of the net: it gets a net with converted ones.
-        parts = getattr(net, "transform_parts", {}).get(name)
-        if parts is None:
-            raise ValueError(
-                f"{name} of {type(net).__name__} is a method: name the submodules that it uses in "
-                f"the class attribute transform_parts, {{{name!r}: (names...)}}"
-            )
-        sources = [getattr(net, part) for part in parts]
-        network = _shallow_copy(net)
-        network._modules = {part: copy.deepcopy(getattr(net, part)) for part in parts}
-        call = getattr(network, name)
-
+    copied = copy_transform(net, name)
+    network, call = copied.network, copied.call
     dtype = preparation.dtype
     exact = name == "g_a" and preparation.same_strings and dtype == torch.float32
     layout = torch.contiguous_format
-    network.requires_grad_(False)
     with torch.no_grad():
         last, result = last_layer(network, call, probe)
         fold(network)
@@ -200,7 +166,7 @@ def _convert(
             network.to(memory_format=layout)
     if preparation.compile and not exact:
         call = torch.compile(call)
-    return _PreparedTransform(call, sources, dtype, layout), result
+    return _PreparedTransform(call, copied.sources, dtype, layout), result
 
 
 class _Float32(nn.Module):

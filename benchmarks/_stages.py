@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Where the time of coding goes, and how much memory it takes."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from compressai.entropy_models import EntropyModel
+
+__all__ = ["STAGES", "peak_memory", "split_time"]
+
+STAGES = ("g_a", "h_a", "h_s", "contexts", "coder", "g_s", "other")
+
+_CONTEXTS = frozenset({"channel_context", "context_prediction", "entropy_parameters"})
+_CODING = ("build_indexes", "compress", "compress_and_quantize", "decompress")
+
+
+def split_time(
+    net: nn.Module, function: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Seconds that a call spends in each stage of a model.
+
+    ``contexts`` are the networks that predict distributions and residuals, ``coder`` is all that
+    entropy models do: symbols, table rows, strings. What sequential models do position by position
+    counts as ``other``.
+
+    Args:
+        net: the model, also a prepared one.
+        function: codes with it.
+        clock: seconds at this moment.
+    """
+    seconds: dict[str, float] = defaultdict(float)
+    stack: list[str] = ["other"]
+    last = clock()
+
+    def switch() -> None:
+        """Count the time since the last switch for the stage that was on."""
+        nonlocal last
+        now = clock()
+        seconds[stack[-1]] += now - last
+        last = now
+
+    def timed(stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            switch()
+            stack.append(stage)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                switch()
+                stack.pop()
+
+        return wrapped
+
+    with _replaced(net, timed):
+        function()
+    switch()
+    return {stage: seconds[stage] for stage in STAGES}
+
+
+@contextmanager
+def _replaced(
+    net: nn.Module, timed: Callable[[str, Callable[..., Any]], Callable[..., Any]]
+) -> Iterator[None]:
+    """Let the parts of a model be called through ``timed``."""
+    undo: list[tuple[dict[str, Any], str, Any]] = []
+
+    def replace(owner: Any, name: str, stage: str) -> None:
+        # Past nn.Module, which would register or refuse it.
+        undo.append((vars(owner), name, vars(owner).get(name)))
+        vars(owner)[name] = timed(stage, getattr(owner, name))
+
+    for name in ("g_a", "g_s"):
+        replace(net, name, name)
+    for name, module in net.named_modules():
+        stage = _stage(name)
+        if stage is not None:
+            replace(module, "forward", stage)
+        if isinstance(module, EntropyModel):
+            for method in _CODING:
+                if hasattr(module, method):
+                    replace(module, method, "coder")
+    try:
+        yield
+    finally:
+        for attributes, name, before in undo:
+            if before is None:
+                del attributes[name]
+            else:
+                attributes[name] = before
+
+
+def _stage(name: str) -> str | None:
+    *parents, last = name.split(".")
+    if last in ("h_a", "h_s"):
+        return last
+    if last in _CONTEXTS - {"channel_context"} or last == "lrp_transform":
+        return "contexts"
+    return "contexts" if parents and parents[-1] in _CONTEXTS else None
+
+
+def peak_memory(function: Callable[[], Any]) -> int | None:
+    """Bytes that a call takes at most, above what the process has before; ``None`` if unknown.
+
+    Linux only: the kernel keeps the highest figure since it was reset.
+    """
+    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    try:
+        reset.write_text("5")
+        before = _kilobytes(status, "VmRSS")
+        function()
+        return 1024 * (_kilobytes(status, "VmHWM") - before)
+    except OSError:
+        return None
+
+
+def _kilobytes(status: Path, key: str) -> int:
+    line = next(line for line in status.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1])

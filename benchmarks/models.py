@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""How fast models code, as they are and prepared, measured in turn in one run.
+
+The reference is the model as it is: plain calls, default layout, float32. Beside it stand the
+preparations of ``compressai.inference.prepare``: ``fp32`` (the same strings), ``fp32-fast`` (other
+strings) and ``bf16``; the latter only where the processor has it, unless asked for. For each there
+is the time of each stage, the memory on top, and for batches the time of one picture. The growth
+is the time of a pixel at the last size over that at the first: 1 is linear.
+
+    python benchmarks/models.py [--models tcm ...] [--sizes 512x768 2048x1365] [--repeats 5]
+
+With ``--training``, a training step in float32 against one in bfloat16 and channels-last layout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from _report import alternate, machine, summary
+from _stages import STAGES, peak_memory, split_time
+from torch import nn
+
+from compressai.inference import has_native_bfloat16, prepare
+from compressai.losses import RateDistortionLoss
+from compressai.models.lite import Lite
+from compressai.zoo import image_models
+
+MODELS = ("tcm", "stf", "stf-wacnn", "cca", "lite")
+PATHS = ("reference", "fp32", "fp32-fast", "bf16")
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def build(name: str, quality: int) -> nn.Module:
+    """A model with random weights, which take as long as any."""
+    torch.manual_seed(0)
+    net = image_models[name](quality) if name in image_models else Lite()
+    net.eval().update()
+    return net
+
+
+def build_paths(net: nn.Module, names: list[str]) -> dict[str, nn.Module]:
+    make: dict[str, Callable[[], nn.Module]] = {
+        "reference": lambda: net,
+        "fp32": lambda: prepare(net, "fp32"),
+        "fp32-fast": lambda: prepare(net, "fp32", same_strings=False),
+        "bf16": lambda: prepare(net, "bf16"),
+    }
+    return {name: make[name]() for name in names}
+
+
+def measure(
+    paths: dict[str, nn.Module], size: tuple[int, int], repeats: int, batch: int, clock: str
+) -> dict[str, Any]:
+    """Figures of one model at one size."""
+    multiple = getattr(paths["reference"], "downsampling_factor", 64)
+    height, width = (side + -side % multiple for side in size)
+    x = torch.rand(1, 3, height, width)
+    several = torch.rand(batch, 3, height, width)
+    coded = {name: net.compress(x) for name, net in paths.items()}
+    decode = {
+        name: lambda net=net, c=coded[name]: net.decompress(c["strings"], c["shape"])
+        for name, net in paths.items()
+    }
+    encode = {name: lambda net=net: net.compress(x) for name, net in paths.items()}
+    timer = CLOCKS[clock]
+    seconds = {
+        "compress": alternate(encode, repeats, timer),
+        "decompress": alternate(decode, repeats, timer),
+    }
+    if batch > 1:
+        batches = {name: lambda net=net: net.compress(several) for name, net in paths.items()}
+        timed = alternate(batches, repeats, timer)
+        seconds["compress of a batch, each"] = {
+            name: [value / batch for value in values] for name, values in timed.items()
+        }
+
+    def whole(name: str) -> list[float]:
+        return [a + b for a, b in zip(seconds["compress"][name], seconds["decompress"][name])]
+
+    result: dict[str, Any] = {"size": [height, width], "batch": batch, "paths": {}}
+    for name, net in paths.items():
+        split = [
+            split_time(net, function[name], timer)
+            for function in (encode, decode)
+            for _ in range(repeats)
+        ]
+        result["paths"][name] = {
+            "seconds": {task: summary(values[name]) for task, values in seconds.items()},
+            "times_faster": summary([a / b for a, b in zip(whole("reference"), whole(name))]),
+            "stages": {stage: sum(part[stage] for part in split) / repeats for stage in STAGES},
+            "peak_bytes": {
+                "compress": peak_memory(encode[name]),
+                "decompress": peak_memory(decode[name]),
+                **_transform_peaks(net, x),
+            },
+            "same_strings": coded[name]["strings"] == coded["reference"]["strings"],
+        }
+    return result
+
+
+def _transform_peaks(net: nn.Module, x: torch.Tensor) -> dict[str, int | None]:
+    with torch.inference_mode():
+        y = net.g_a(x)
+        return {
+            "g_a": peak_memory(lambda: net.g_a(x)),
+            "g_s": peak_memory(lambda: net.g_s(y)),
+        }
+
+
+def measure_training(name: str, quality: int, repeats: int, clock: str) -> dict[str, Any]:
+    """A step in float32 against one in bfloat16 and channels-last layout."""
+    criterion = RateDistortionLoss(lmbda=0.01)
+
+    def stepper(fast: bool) -> Callable[[], None]:
+        net = build(name, quality).train()
+        x = torch.rand(4, 3, 256, 256)
+        if fast:
+            net = net.to(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=torch.channels_last)
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-5)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+                out = net(x)
+            criterion(out, x)["loss"].backward()
+            optimizer.step()
+
+        return step
+
+    steps = {"fp32": stepper(False), "bf16 and channels last": stepper(True)}
+    seconds = alternate(steps, repeats, CLOCKS[clock])
+    plain, fast = seconds.values()
+    return {
+        "model": name,
+        "training_step": {key: summary(values) for key, values in seconds.items()},
+        "times_faster": summary([a / b for a, b in zip(plain, fast)]),
+    }
+
+
+def growth(results: list[dict[str, Any]]) -> dict[str, float]:
+    """Time of a pixel at the last size over that at the first, for each path."""
+
+    def a_pixel(result: dict[str, Any], path: str) -> float:
+        seconds = result["paths"][path]["seconds"]
+        total = seconds["compress"]["median"] + seconds["decompress"]["median"]
+        return total / (result["size"][0] * result["size"][1])
+
+    first, last = results[0], results[-1]
+    return {path: a_pixel(last, path) / a_pixel(first, path) for path in first["paths"]}
+
+
+def print_table(name: str, result: dict[str, Any]) -> None:
+    height, width = result["size"]
+    print(f"\n{name}, {height} x {width}, seconds (medians)")
+    print(f"{'':10} {'compress':>9} {'decompr.':>9} {'faster':>7} {'peak MB':>8}  same  time split")
+    for path, figures in result["paths"].items():
+        seconds, stages = figures["seconds"], figures["stages"]
+        whole = sum(stages.values())
+        split = " ".join(f"{stage} {stages[stage] / whole:.0%}" for stage in STAGES)
+        peaks = [figures["peak_bytes"][task] for task in ("compress", "decompress")]
+        peak = "?" if None in peaks else f"{max(peaks) / 1e6:.0f}"
+        print(
+            f"{path:10} {seconds['compress']['median']:9.3f} "
+            f"{seconds['decompress']['median']:9.3f} {figures['times_faster']['median']:6.2f}x "
+            f"{peak:>8}  {'yes' if figures['same_strings'] else 'no':4}  {split}"
+        )
+
+
+def plot(results: dict[str, dict[str, Any]], target: Path) -> None:
+    """Draw the time split of every model's reference and fastest path."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    bars = [
+        (f"{name}, {path}", result["paths"][path]["stages"])
+        for name, result in results.items()
+        for path in result["paths"]
+    ][::-1]
+    figure, axes = pyplot.subplots(figsize=(9, 1 + 0.35 * len(bars)), layout="constrained")
+    left = [0.0] * len(bars)
+    for stage in STAGES:
+        widths = [stages[stage] for _, stages in bars]
+        axes.barh([label for label, _ in bars], widths, left=left, label=stage)
+        left = [a + b for a, b in zip(left, widths)]
+    axes.set_xlabel("seconds, compress and decompress")
+    axes.legend(ncols=len(STAGES), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    figure.savefig(target)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    return int(height), int(width)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--models", nargs="+", default=MODELS, choices=sorted({"lite", *image_models})
+    )
+    parser.add_argument("--quality", type=int, default=1)
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=parse_size,
+        default=[(512, 768)],
+        metavar="HxW",
+        help="rounded up to what the model takes",
+    )
+    parser.add_argument("--paths", nargs="+", choices=PATHS[1:], help="besides the reference")
+    parser.add_argument("--batch", type=int, default=1, help="code as many pictures at once, too")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: for busy machines, with --threads 1"
+    )
+    parser.add_argument("--training", action="store_true", help="time training steps instead")
+    parser.add_argument("--plot", type=Path, help="draw the time split at the first size")
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    paths = args.paths or [p for p in PATHS[1:] if p != "bf16" or has_native_bfloat16()]
+    command = " ".join(["python", *sys.argv])
+    print(json.dumps({"benchmark": "models", "command": command, **machine()}))
+    if args.training:
+        for name in args.models:
+            print(json.dumps(measure_training(name, args.quality, args.repeats, args.clock)))
+        return
+
+    first: dict[str, dict[str, Any]] = {}
+    for name in args.models:
+        nets = build_paths(build(name, args.quality), ["reference", *paths])
+        results = []
+        for size in args.sizes:
+            result = measure(nets, size, args.repeats, args.batch, args.clock)
+            results.append(result)
+            print(json.dumps({"model": name, "quality": args.quality, **result}))
+            print_table(name, result)
+        if len(results) > 1:
+            print(json.dumps({"model": name, "growth": growth(results)}))
+        first[name] = results[0]
+    if args.plot:
+        plot(first, args.plot)
+
+
+if __name__ == "__main__":
+    main()

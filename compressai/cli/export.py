@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""``compressai export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressai.cli.messages import print_note, print_report
+from compressai.cli.options import AsJson, Checkpoint, ModelName, Overwrite
+
+__all__ = ["export"]
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where g_a.onnx and g_s.onnx go.")],
+    model: ModelName = None,
+    quality: Annotated[
+        int | None, typer.Option("-q", "--quality", help="Quality in the zoo.  [default: 3]")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What the zoo's weights were trained for.  [default: mse]")
+    ] = None,
+    checkpoint: Checkpoint = None,
+    size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Height and width of the only pictures to take.  [default: any]"),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the transforms of a model as ONNX files, and compare them with onnxruntime."""
+    if checkpoint is not None and (quality, metric) != (None, None):
+        raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
+    if checkpoint is None and model is None:
+        raise typer.BadParameter("give --model or --checkpoint")
+    for name in ("g_a", "g_s"):
+        target = folder / f"{name}.onnx"
+        if target.exists() and not overwrite:
+            raise FileExistsError(f"{target} exists; give --overwrite to replace it")
+    from compressai import weights
+    from compressai.inference import export_onnx
+
+    chosen = weights.choose_model(
+        model,
+        weights.DEFAULT_QUALITY if quality is None else quality,
+        weights.DEFAULT_METRIC if metric is None else metric,
+        checkpoint,
+    )
+    if chosen.random_weights:
+        print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
+    exported = export_onnx(chosen.net, folder, size=size)
+    if not as_json:
+        for one in exported.values():
+            print(f"{one.path}: differs from torch by {one.error:.1e}")
+        return
+    files = {name: {"path": str(one.path), "error": one.error} for name, one in exported.items()}
+    print_report(
+        {
+            "model": chosen.model,
+            "quality": chosen.quality,
+            "random_weights": chosen.random_weights,
+            "files": files,
+        },
+        as_json,
+    )

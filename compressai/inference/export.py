@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Transforms as ONNX files, for programs that run networks without torch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressai._files import atomic_write
+from compressai.inference.fusion import fold
+from compressai.inference.transforms import (
+    TRANSFORMS,
+    check_model,
+    copy_transform,
+    smallest_picture,
+)
+from compressai.models import CompressionModel
+
+__all__ = ["ExportedTransform", "export_onnx"]
+
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class ExportedTransform:
+    """One transform in a file.
+
+    Attributes:
+        path: the ONNX file.
+        error: largest difference between onnxruntime and torch, in units of the largest value or of
+            1, whichever is more.
+        shape: of the input that was tried, ``(N, C, H, W)``.
+    """
+
+    path: Path
+    error: float
+    shape: tuple[int, ...]
+
+
+def export_onnx(
+    net: CompressionModel, folder: Path | str, *, size: tuple[int, int] | None = None
+) -> dict[str, ExportedTransform]:
+    """Write ``g_a.onnx`` and ``g_s.onnx``, and see that onnxruntime computes what torch does.
+
+    Input and output are called ``x`` and ``y`` in ``g_a``, ``y_hat`` and ``x_hat`` in ``g_s``, all
+    float32 ``(N, C, H, W)``. The entropy path is not exported: other kernels would compute other
+    probabilities, and strings would not decode.
+
+    Args:
+        net: model in evaluation mode.
+        folder: where to; made if it is missing. Files of these names are replaced.
+        size: height and width of the pictures that the files are for. ``None``: any size that the
+            model takes, and any batch.
+
+    Returns:
+        The files, by name of the transform.
+
+    Raises:
+        ImportError: onnx, onnxscript or onnxruntime is missing.
+        TypeError, ValueError: as :func:`~compressai.inference.prepare`; ``size`` does not fit the
+            model; its transforms work for one size only and ``size`` is ``None``.
+        RuntimeError: the results differ by more than 1e-4. Nothing is written then.
+    """
+    _import_onnx()
+    reference = check_model(net)
+    picture = smallest_picture(reference).cpu()
+    side = picture.size(-1)
+    if size is not None and (min(size) < 1 or size[0] % side or size[1] % side):
+        raise ValueError(f"height and width must be positive multiples of {side}, got size={size}")
+    generator = torch.Generator().manual_seed(0)
+    # Sides that differ, so that none is taken for the other.
+    height, width = (2 * side, 3 * side) if size is None else size
+    x = torch.rand(1, picture.size(1), height, width, generator=generator)
+    others = torch.rand(2, picture.size(1), 3 * side, side, generator=generator)
+
+    exported: dict[str, ExportedTransform] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in TRANSFORMS:
+            network = _Callable(reference, name)
+            path = Path(scratch) / f"{name}.onnx"
+            with torch.no_grad():
+                outputs = [network(x)] if size else [network(x), network(others)]
+                inputs = [x] if size else [x, others]
+                _export(network, name, x, path, dynamic=size is None)
+                error = max(map(_error, [path] * len(inputs), inputs, outputs))
+            if not error <= _TOLERANCE:
+                raise RuntimeError(
+                    f"onnxruntime gives other results for {name} of {type(reference).__name__} "
+                    f"than torch: they differ by {error:.2g}, more than {_TOLERANCE:g}"
+                )
+            target = Path(folder) / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(target) as new:
+                new.write_bytes(path.read_bytes())
+            exported[name] = ExportedTransform(target, error, tuple(x.shape))
+            x, others = outputs[0], outputs[-1]
+    return exported
+
+
+_NAMES = {"g_a": ("x", "y"), "g_s": ("y_hat", "x_hat")}
+
+
+class _Callable(nn.Module):
+    """A copy of a transform as a module, on the processor."""
+
+    def __init__(self, net: CompressionModel, name: str) -> None:
+        super().__init__()
+        copied = copy_transform(net, name)
+        with torch.no_grad():
+            fold(copied.network)
+        self.network = copied.network.cpu().float()
+        self._call: Callable[[Tensor], Tensor] = copied.call
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._call(x)
+
+
+def _export(network: nn.Module, name: str, x: Tensor, path: Path, dynamic: bool) -> None:
+    names = _NAMES[name]
+    auto = torch.export.Dim.AUTO
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            (x.repeat(2, 1, 1, 1) if dynamic else x,),
+            dynamo=True,
+            input_names=names[:1],
+            output_names=names[1:],
+            # Sizes of one are taken for constants, hence two pictures.
+            dynamic_shapes=({0: auto, 2: auto, 3: auto},) if dynamic else None,
+            verbose=False,
+        )
+        program.save(path)
+    if dynamic and not all(isinstance(side, str) for side in _input_sides(path)):
+        raise ValueError(
+            f"{name} can be exported for one size of pictures only: give size=(height, width)"
+        )
+
+
+def _input_sides(path: Path) -> list[Any]:
+    import onnxruntime
+
+    shape = onnxruntime.InferenceSession(path).get_inputs()[0].shape
+    return [shape[0], *shape[2:]]
+
+
+def _error(path: Path, x: Tensor, expected: Tensor) -> float:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    result = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    difference = (torch.from_numpy(result) - expected).abs().max()
+    return float(difference / expected.abs().max().clamp(min=1))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says about itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def _import_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{error.name} is missing: pip install 'compressai[onnx]' to export to ONNX"
+        ) from error

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The analysis and the synthesis of a model, as networks of their own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from compressai.models import CompressionModel
+
+__all__ = [
+    "TRANSFORMS",
+    "CopiedTransform",
+    "Model",
+    "check_model",
+    "copy_transform",
+    "shallow_copy",
+    "smallest_picture",
+]
+
+TRANSFORMS = ("g_a", "g_s")
+
+Model = TypeVar("Model", bound=CompressionModel)
+
+
+@dataclass(frozen=True)
+class CopiedTransform:
+    """A transform whose weights can be changed without changing the model's.
+
+    Attributes:
+        network: holds the copies.
+        call: runs them.
+        sources: the modules of the model that were copied.
+    """
+
+    network: nn.Module
+    call: Callable[[Tensor], Tensor]
+    sources: list[nn.Module]
+
+
+def check_model(net: Model) -> Model:
+    """The model that was prepared if ``net`` is a prepared one, else ``net``.
+
+    Raises:
+        TypeError: ``net`` is no :class:`~compressai.models.CompressionModel`.
+        ValueError: it is in training mode or has no ``g_a`` and ``g_s``.
+    """
+    if not isinstance(net, CompressionModel):
+        raise TypeError(f"net must be a CompressionModel, got {type(net).__name__}")
+    before = vars(net).get("preparation")
+    reference = net if before is None else before.reference
+    if reference.training:
+        raise ValueError("net must be in evaluation mode: call net.eval() first")
+    if not all(hasattr(reference, name) for name in TRANSFORMS):
+        raise ValueError(
+            f"net must have the transforms g_a and g_s, {type(reference).__name__} has not"
+        )
+    return reference
+
+
+def smallest_picture(net: CompressionModel) -> Tensor:
+    """A black picture ``(1, C, H, W)`` of the smallest size that a model takes, on its device."""
+    side = getattr(net, "downsampling_factor", 64)
+    device = next(net.parameters()).device
+    return torch.zeros(1, getattr(net, "in_chans", 3), side, side, device=device)
+
+
+def shallow_copy(net: Model) -> Model:
+    """A module with the same parameters and submodules, to which others can be given."""
+    twin = copy.copy(net)
+    for name, value in vars(twin).items():
+        if isinstance(value, dict):
+            vars(twin)[name] = value.copy()
+    return twin
+
+
+def copy_transform(net: CompressionModel, name: str) -> CopiedTransform:
+    """Copy ``g_a`` or ``g_s``.
+
+    Args:
+        net: the model.
+        name: of the transform, a module or a method. If it is a method, the class attribute
+            ``transform_parts`` tells which submodules it uses: ``{name: (names...)}``.
+
+    Raises:
+        ValueError: it is a method and the class does not tell.
+    """
+    if name in net._modules:
+        source = getattr(net, name)
+        network = copy.deepcopy(source).requires_grad_(False)
+        return CopiedTransform(network, network, [source])
+    parts = getattr(net, "transform_parts", {}).get(name)
+    if parts is None:
+        raise ValueError(
+            f"{name} of {type(net).__name__} is a method: name the submodules that it uses in the "
+            f"class attribute transform_parts, {{{name!r}: (names...)}}"
+        )
+    # The method gets a net with copied submodules, and nothing else.
+    network = shallow_copy(net)
+    network._modules = {part: copy.deepcopy(getattr(net, part)) for part in parts}
+    network._parameters, network._buffers = {}, {}
+    network.requires_grad_(False)
+    return CopiedTransform(network, getattr(network, name), [getattr(net, part) for part in parts])
