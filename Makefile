@@ -10,7 +10,7 @@ NATIVE := $(wildcard compressai/cpp_exts/*.cpp compressai/cpp_exts/*.hpp compres
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench lock sanitize fuzz install clean
+.PHONY: help demo test lint format docs bench lock sanitize fuzz soak install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -84,6 +84,11 @@ fuzz: build/sanitize/built ## files, their decoding, and the native coder for FU
 	OMP_NUM_THREADS=1 $(FUZZ) container $(FUZZ_OPTIONS) build/fuzz/container tests/fuzz/seeds/container
 	OMP_NUM_THREADS=1 $(FUZZ) picture $(FUZZ_OPTIONS) build/fuzz/picture tests/fuzz/seeds/picture
 	build/sanitize/fuzz_coder --seconds $$(($(FUZZ_SECONDS) / 3)) $(FUZZ_SEED)
+
+SOAK_PICTURES ?= 1000
+
+soak: install ## random pictures to files and back with lite, TCM, CCA and ELIC: SOAK_PICTURES (1000)
+	$(BIN)/python benchmarks/soak.py --pictures $(SOAK_PICTURES)
 
 lock: | $(BIN)/python ## resolve the dependencies anew into uv.lock and requirements.lock
 	@command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -351,5 +351,8 @@ def test_quality_of_a_variable_rate_model_is_its_level(variable_bottleneck: bool
         assert torch.equal(decoded[-1], want)
     assert not torch.equal(decoded[0], decoded[1])
     assert torch.equal(decoded[1], decoded[2])
+    first = encode_picture(net, picture, model="mbt2018-mean-vbr", quality=1, sync_safe=False)
+    encode_picture(net, picture, model="mbt2018-mean-vbr", quality=8)
+    assert torch.equal(decode_picture(net, first).pixels, decoded[0])
     with pytest.raises(ValueError, match="quality"):
         encode_picture(net, picture, model="mbt2018-mean-vbr", quality=9)

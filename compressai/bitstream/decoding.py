@@ -97,10 +97,10 @@ def decode_picture(
         raise TooLargeError(problem)
     build_tables(net)
     level = _level_of(net, coded)
-    _check_weights(net, coded)
     notes = [*coded.damage] if best_effort else []
     extras = _read_extras(coded, wanted, best_effort, notes)
     with prepared_for(net, level) as rate:
+        _check_weights(net, coded)  # which include tables, those of the level
         decoder.prepare(rate, needed)
         pixels = torch.zeros(3, wanted.height, wanted.width)
         lost = 0

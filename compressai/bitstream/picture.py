@@ -141,8 +141,12 @@ def check_exif(exif: bytes) -> bytes:
     Raises:
         DamagedFileError: they cannot.
     """
+    if not exif:
+        return b""
     try:
-        Image.Exif().load(exif)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow warns of what is cut, and goes on
+            Image.Exif().load(exif)
     # Pillow fails in as many ways as damaged or hostile metadata can be written.
     except Exception as error:
         raise DamagedFileError(f"the EXIF metadata are damaged: {error}") from error

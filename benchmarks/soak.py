@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""A long run: random pictures of random sizes to files and back, with several models in turn.
+
+Every picture is coded, written to bytes, read and decoded by another instance of the model. The
+file holds a hash of the latent, so that a single different bit of ``y_hat`` ends the run; so does a
+picture of another size or mode. Sizes are from 1 x 1 to 600 x 600; pictures are flat, noise,
+gradients, or extreme. At the end, memory must be what it was after the first tenth.
+
+    python benchmarks/soak.py [--pictures 1000] [--seed 0] [--checkpoint FILE]
+
+Without a checkpoint, lite has random weights; TCM, CCA and ELIC are tiny and have random weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _report import machine
+from PIL import Image
+from torch import nn
+
+import compressai
+from compressai.bitstream import decode_picture, encode_picture, parse_coded, read_picture
+from compressai.models.lite import Lite
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from slice_nets import small_net
+from tiny_nets import tiny_net
+
+MAX_SIDE = 600
+# What an allocator keeps is not lost: so much more is no leak.
+_SLACK_BYTES = 100e6
+
+
+def make_nets(checkpoint: Path | None = None) -> dict[str, nn.Module]:
+    """The models by name, with tables, in evaluation mode."""
+    torch.manual_seed(0)
+    nets = {
+        "lite": Lite().eval() if checkpoint is None else compressai.load(checkpoint),
+        "tcm": small_net("tcm"),
+        "cca": small_net("cca"),
+        "elic2022-official": tiny_net("elic2022-official"),
+    }
+    for net in nets.values():
+        net.update()
+    return nets
+
+
+def random_pictures(seed: int, max_side: int = MAX_SIDE) -> Iterator[Image.Image]:
+    """Without end: flat, noise, gradients, and extremes, of random sizes and modes."""
+    rng = np.random.default_rng(seed)
+    yield Image.new("RGB", (1, 1), (255, 0, 255))
+    while True:
+        height, width = np.exp(rng.uniform(0, np.log(max_side + 1), 2)).astype(int).clip(1)
+        kind = rng.integers(4)
+        if kind == 0:
+            samples = np.broadcast_to(rng.integers(0, 256, 3), (height, width, 3))
+        elif kind == 1:
+            samples = rng.integers(0, 256, (height, width, 3))
+        elif kind == 2:
+            down, along = (
+                np.linspace(0, 1, height)[:, None, None],
+                np.linspace(0, 1, width)[:, None],
+            )
+            samples = 255 * (down * rng.random(3) + along * rng.random(3)) / 2
+        else:
+            cell = int(rng.integers(1, 9))
+            checks = np.add.outer(np.arange(height) // cell, np.arange(width) // cell) % 2
+            samples = 255 * checks[..., None] * rng.integers(0, 2, 3)
+        image = Image.fromarray(np.ascontiguousarray(samples).astype(np.uint8))
+        yield image.convert(str(rng.choice(["RGB", "RGB", "L", "RGBA"])))
+
+
+def memory() -> float:
+    """Bytes of memory that this process has now."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * float(os.sysconf("SC_PAGE_SIZE"))
+
+
+def run(
+    pictures: int, seed: int = 0, nets: dict[str, nn.Module] | None = None, max_side: int = MAX_SIDE
+) -> dict[str, Any]:
+    """Code that many pictures, in turn with each model.
+
+    Args:
+        pictures: how many, in all.
+        seed: of the pictures.
+        nets: the models; default: those of :func:`make_nets`.
+        max_side: of the pictures, in pixels.
+
+    Returns:
+        What happened, as JSON data.
+
+    Raises:
+        BitstreamError: a file did not decode to the latent that was coded.
+        RuntimeError: a picture came back in another size or mode.
+    """
+    nets = make_nets() if nets is None else nets
+    others = {name: copy.deepcopy(net) for name, net in nets.items()}
+    report: dict[str, Any] = {"pictures": 0, "pixels": 0, "bytes": 0, "by_model": {}}
+    resident = []
+    start = time.perf_counter()
+    for number, image in zip(range(pictures), random_pictures(seed, max_side)):
+        name = list(nets)[number % len(nets)]
+        coded = encode_picture(
+            nets[name], read_picture(image), model=name, sync_safe=True, hash_y_hat=True
+        )
+        content = coded.to_bytes()
+        decoded = decode_picture(others[name], parse_coded(content)).to_image()
+        if decoded.size != image.size:
+            raise RuntimeError(f"picture {number} of {image.size} came back as {decoded.size}")
+        report["pictures"] += 1
+        report["pixels"] += image.width * image.height
+        report["bytes"] += len(content)
+        report["by_model"][name] = report["by_model"].get(name, 0) + 1
+        if (number + 1) % max(1, pictures // 10) == 0:
+            resident.append(memory())
+    report["seconds"] = round(time.perf_counter() - start, 1)
+    report["memory_MB"] = [round(value / 1e6, 1) for value in resident]
+    report["memory_is_flat"] = resident[-1] <= resident[0] + _SLACK_BYTES
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkpoint", type=Path, help="weights of lite")
+    options = parser.parse_args()
+    report = run(options.pictures, options.seed, make_nets(options.checkpoint))
+    print(json.dumps({"machine": machine(), **report}, indent=1))
+    if not report["memory_is_flat"]:
+        raise SystemExit("memory grew")
+
+
+if __name__ == "__main__":
+    main()

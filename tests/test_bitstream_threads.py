@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""One model in many threads, processes that are killed, disks that are full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from bitstream_pictures import noise
+from tiny_nets import one_thread, tiny_net
+
+from compressai.bitstream import (
+    decode_picture,
+    encode_picture,
+    read_coded,
+    read_picture,
+    save_picture,
+    write_coded,
+)
+from compressai.models import get_scale_table
+from compressai.registry import MODELS
+
+THREADS = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _threads():
+    with one_thread():
+        yield
+
+
+def together(function):
+    """Results of a function of a number, called in eight threads at once."""
+    barrier = threading.Barrier(THREADS)
+
+    def call(number):
+        barrier.wait()
+        return function(number)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(call, range(THREADS)))
+
+
+def round_trip(net, number, quality=None):
+    picture = read_picture(noise(40 + 7 * number, 90 - 9 * number))
+    content = encode_picture(net, picture, model="m", quality=quality).to_bytes()
+    coded = type(encode_picture(net, picture, model="m", quality=quality)).from_bytes(content)
+    return content, decode_picture(net, coded).pixels
+
+
+@pytest.mark.parametrize(
+    "model", ["mbt2018-mean", "mbt2018", "cheng2020-anchor-checkerboard", "elic2022-official"]
+)
+def test_eight_threads_code_with_one_model_as_one_does(model):
+    net = tiny_net(model)
+    alone = [round_trip(tiny_net(model), number) for number in range(THREADS)]
+    for (content, pixels), (expected, expected_pixels) in zip(
+        together(lambda number: round_trip(net, number)), alone
+    ):
+        assert content == expected
+        assert torch.equal(pixels, expected_pixels)
+
+
+def test_threads_may_come_first_to_a_model_without_tables_and_in_training_mode():
+    expected = round_trip(tiny_net("bmshj2018-factorized"), 0)
+    net = tiny_net("bmshj2018-factorized").train()
+    for name in ("_quantized_cdf", "_cdf_length", "_offset"):
+        setattr(net.entropy_bottleneck, name, torch.empty(0, dtype=torch.int32))
+    for content, pixels in together(lambda _: round_trip(net, 0)):
+        assert content == expected[0]
+        assert torch.equal(pixels, expected[1])
+    assert all(module.training for module in net.modules())
+
+
+def test_threads_with_different_rates_do_not_take_each_others_tables():
+    torch.manual_seed(0)
+    net = MODELS["mbt2018-mean-vbr"](4, 6, vr_entbttlnck=True).eval()
+    with torch.no_grad():
+        net.g_a[6].weight.mul_(12)
+    net.update(scale_table=get_scale_table(0.11, 16, 12))
+    alone = [round_trip(net, number, quality=number + 1) for number in range(THREADS)]
+    for one, other in zip(together(lambda n: round_trip(net, n, quality=n + 1)), alone):
+        assert one[0] == other[0]
+        assert torch.equal(one[1], other[1])
+
+
+def test_tiles_are_the_same_with_any_number_of_workers():
+    net, picture = tiny_net("mbt2018-mean"), read_picture(noise(300, 200))
+    threads = torch.get_num_threads()
+    coded = [
+        encode_picture(net, picture, model="m", tile=64, workers=workers) for workers in (1, 3)
+    ]
+    assert coded[0] == coded[1]
+    decoded = [decode_picture(net, coded[0], workers=workers).pixels for workers in (1, 3, None)]
+    assert torch.equal(decoded[0], decoded[1])
+    assert torch.equal(decoded[0], decoded[2])
+    assert torch.get_num_threads() == threads
+    with pytest.raises(ValueError, match="workers"):
+        encode_picture(net, picture, model="m", tile=64, workers=0)
+
+
+def test_killed_process_leaves_the_old_file_and_the_next_one_writes_it(tmp_path):
+    path = tmp_path / "picture.cai"
+    path.write_bytes(b"old")
+    program = (
+        "import sys, time; from compressai._files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as unfinished:\n"
+        "    unfinished.write_bytes(b'half'); print('written', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"written\n"
+        process.send_signal(signal.SIGKILL)
+    assert path.read_bytes() == b"old"
+    net = tiny_net("mbt2018-mean")
+    write_coded(encode_picture(net, read_picture(noise(9, 9)), model="m"), path)
+    assert read_coded(path).width == 9
+
+
+def test_full_disk_is_reported_and_nothing_is_lost(tmp_path, monkeypatch):
+    path = tmp_path / "picture.cai"
+    path.write_bytes(b"old")
+    net, picture = tiny_net("mbt2018-mean"), read_picture(noise(9, 9))
+    coded = encode_picture(net, picture, model="m")
+
+    def full(self, content):
+        with open(self, "wb") as file:
+            file.write(content[:3])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_coded(coded, path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_pictures_on_a_full_device_are_refused(tmp_path):
+    link = tmp_path / "picture.png"
+    link.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="no regular file"):
+        save_picture(read_picture(noise(9, 9)), link)
+
+
+def test_unreadable_input_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_coded(tmp_path / "nowhere.cai")
+    with pytest.raises(IsADirectoryError):
+        read_coded(tmp_path)
