@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +135,18 @@ def test_wrong_command_lines_and_files_leave_nothing(folder, checkpoint, tmp_pat
         assert run(*arguments) == code, arguments
         assert message in " ".join(capsys.readouterr().err.split())
     assert sorted(folder.iterdir()) == before
+
+
+def test_programs_of_utils_are_commands_too(folder, capsys):
+    for command, part in (("eval", "pretrained"), ("bench", "x264"), ("plot", "--results-file")):
+        assert run(command, "--help") == 0
+        assert part in capsys.readouterr().out
+        assert run(command) == 2
+    assert run("bench", "x264", ".", "out", "--dry-run", "-q", 30) == 0
+    assert "-crf 30" in capsys.readouterr().err
+    Path("curve.json").write_text('{"name": "a", "results": {"bitrate": [1], "psnr-rgb": [30]}}')
+    assert run("plot", "-f", "curve.json") == 1
+    assert "--output" in capsys.readouterr().err
 
 
 # -- examples/codec.py ----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import typer
 from compressai.cli.messages import print_note, print_report
 from compressai.cli.options import AsJson, Checkpoint, MaxPixels, Overwrite
 from compressai.cli.tasks import Task
+from compressai.cli.video_tools import add_video_tools
 
 __all__ = ["video"]
 
@@ -195,6 +196,9 @@ def info(file: _CodedVideo, as_json: AsJson = False) -> None:
         },
         as_json,
     )
+
+
+add_video_tools(video)
 
 
 def _sizes(size: int, header: Any) -> dict[str, Any]:
