@@ -24,7 +24,7 @@ from compressai.models.cca import CCAModel
 from compressai.models.stf import WACNN, SymmetricalTransFormer
 from compressai.models.tcm import TCM
 
-__all__ = ["FULL_SIZE", "VECTORS", "authors_weights", "hashed", "keymap"]
+__all__ = ["FULL_SIZE", "VECTORS", "authors_weights", "hashed", "keymap", "modern"]
 
 _TABLES = Path(__file__).parent / "tables"
 VECTORS: dict[str, Any] = json.loads((_TABLES / "channel_slice_vectors.json").read_text())
@@ -60,7 +60,8 @@ def hashed(key: str, shape: tuple[int, ...]) -> np.ndarray:
     return ((x >> np.uint64(11)).astype(np.float64) / 2**53).reshape(shape)
 
 
-def _modern(name: str) -> str:
+def modern(name: str) -> str:
+    """The present name of a bottleneck's parameter; others stay."""
     for old, new in (("_matrix", "matrices."), ("_bias", "biases."), ("_factor", "factors.")):
         name = re.sub(rf"(entropy_bottleneck\.){old}(\d)", rf"\g<1>{new}\2", name)
     return name
@@ -120,7 +121,7 @@ def authors_weights(name: str, net: nn.Module, gain: float) -> dict[str, Tensor]
         if ours in parameters:
             owner = net.get_submodule(ours.rpartition(".")[0])
             transposed = isinstance(owner, nn.ConvTranspose2d)
-            value = _value(_modern(original), tuple(shape), transposed, gain, scale_biases)
+            value = _value(modern(original), tuple(shape), transposed, gain, scale_biases)
         weights[original] = (
             state[ours] if value is None else torch.from_numpy(value.astype(np.float32))
         )

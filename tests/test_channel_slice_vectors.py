@@ -8,10 +8,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from channel_slice_vectors import FULL_SIZE, VECTORS, authors_weights, hashed, keymap
-from torch import Tensor
+from channel_slice_vectors import FULL_SIZE, VECTORS, authors_weights, hashed, keymap, modern
+from torch import Tensor, nn
 
 CASES = {"wacnn": "wacnn", "stf": "stf", "tcm_64": "tcm_64", "cca": "cca_train"}
+# A latent on the edge between two integers may move these on another processor.
+BEHIND_ROUNDING = {"likelihoods_y", "likelihoods_z", "x_hat", "y_aux", "y_cca"}
 
 
 @pytest.mark.parametrize("name", FULL_SIZE)
@@ -30,11 +32,41 @@ def test_full_size_model_has_the_published_names_shapes_and_counts(name: str) ->
     assert count == keymap(name)["parameters"] + added
 
 
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_full_size_weights_of_the_authors_find_their_places(name: str, released: bool) -> None:
+    cls, arguments = FULL_SIZE[name]
+    rows = keymap(name)["rows"]
+    # Some entries are in released checkpoints only, not in what the present program saves; the
+    # table says so in brackets behind their names.
+    theirs = {
+        original.partition(" ")[0]: torch.empty(orig_shape or shape, device="meta")
+        for original, _, shape, orig_shape in rows
+        if original is not None and (released or orig_shape is not None)
+    }
+    converted = cls.convert(theirs)
+    assert {modern(key): list(value.shape) for key, value in converted.items()} == {
+        ours: shape
+        for original, names, shape, _ in rows
+        for ours in names
+        if original is not None or not ours.endswith("relative_position_index")
+    }
+    with torch.device("meta"):
+        inferred, wanted = cls(**cls._infer_arguments(converted)), cls(**arguments)
+    assert _shapes(inferred) == _shapes(wanted)
+    for size in ("N", "M", "head_dim", "hyper_head_dim", "depths", "num_heads", "slice_sizes"):
+        assert getattr(inferred, size, None) == getattr(wanted, size, None)
+
+
+def _shapes(net: nn.Module) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in net.state_dict().items()}
+
+
 def _filled(key: str, shape: list[int]) -> Tensor:
     return torch.from_numpy(hashed(key, tuple(shape)).astype(np.float32))
 
 
-def _check(got: Tensor, want: dict, rtol: float = 1e-4) -> None:
+def _check(got: Tensor, want: dict, rtol: float) -> None:
     assert list(got.shape) == want["shape"]
     flat = got.flatten().double()
     samples = torch.tensor(want["samples"], dtype=torch.float64)
@@ -79,7 +111,7 @@ def test_converted_weights_reproduce_the_authors_program(name: str) -> None:
         got
     )
     for key, value in got.items():
-        _check(value, want[key])
+        _check(value, want[key], 1e-4 if key in BEHIND_ROUNDING else 2e-5)
     bits = [
         float(-part.double().log2().sum())
         for part in out["likelihoods"]["y"].split(hyper.y.groups, dim=1)

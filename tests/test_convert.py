@@ -34,6 +34,7 @@ from compressai.convert import (
 )
 from compressai.models import cca, stf, tcm
 from compressai.zoo.image import LAMBDAS, cfgs, entries, model_architectures, training_recipe
+from compressai.zoo.weights import weights_folder
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 T = torch.zeros(2)
@@ -201,6 +202,22 @@ def test_authors_weights_rebuild_the_model(source: str, prefix: str) -> None:
     assert _equal(other, net)
 
 
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("style", ["_{}{}", "_{}.{}"])
+def test_old_names_of_bottlenecks_are_understood(source: str, style: str) -> None:
+    net, weights = original(source)
+    singular = {"matrices": "matrix", "biases": "bias", "factors": "factor"}
+
+    def old(match: re.Match) -> str:
+        name = match[2] if "." in style else singular[match[2]]
+        return match[1] + style.format(name, match[3])
+
+    pattern = r"(entropy_bottleneck\.)(matrices|biases|factors)\.(\d)"
+    renamed = {re.sub(pattern, old, key): value for key, value in weights.items()}
+    assert renamed.keys() != weights.keys()
+    assert _equal(type(net).from_state_dict(renamed), net)
+
+
 def test_auxiliary_branch_is_converted_with_or_without_its_last_corrections() -> None:
     net, weights = small_net("cca+cca"), None
     weights = authors_state_dict("cca", net)
@@ -328,8 +345,9 @@ def test_self_check_notices_a_decoder_that_disagrees() -> None:
 def test_installed_weights_are_pretrained_ones(checkpoint, source: str) -> None:
     net, path = checkpoint(source)
     build = zoo.image_models[SOURCES[source]]
-    with pytest.raises(RuntimeError, match=f"compressai convert --from {source} --install"):
+    with pytest.raises(RuntimeError, match=f"compressai convert --from {source} --install") as told:
         build(quality=3, pretrained=True)
+    assert str(weights_folder()) in str(told.value)
     installed = install(convert_checkpoint(path), 3)
     assert installed.name.startswith(f"{SOURCES[source]}-mse-3-")
     loaded = build(quality=3, pretrained=True)
@@ -467,9 +485,12 @@ def test_command_refuses_what_makes_no_sense(checkpoint, tmp_path: Path, capsys)
     assert not (tmp_path / "x.pth").exists()
 
 
-def test_pictures_are_coded_with_converted_weights(checkpoint, tmp_path: Path, capsys) -> None:
-    _, path = checkpoint("cca")
-    weights = tmp_path / "cca.safetensors"
+@pytest.mark.parametrize("source", SOURCES)
+def test_pictures_of_any_size_are_coded_with_converted_weights(
+    checkpoint, tmp_path: Path, capsys, source: str
+) -> None:
+    _, path = checkpoint(source)
+    weights = tmp_path / "ours.safetensors"
     assert _run("convert", path, weights) == 0
     picture, coded, decoded = (tmp_path / name for name in ("p.png", "p.cai", "q.png"))
     from torchvision.utils import save_image

@@ -403,6 +403,9 @@ def test_support_is_read_off_the_widths() -> None:
     assert infer_max_support_slices({}, 64, 8) == 0
     assert infer_max_support_slices(_context_weights([0], 144), 64, 8, extra_factor=2) == 2
     assert infer_max_support_slices(_context_weights([0], 32), 64, 8) == 0
+    renamed = {key: torch.zeros(4, 96) for key in ("a.3.c", "d.3.b")}
+    renamed["a.3.b"] = torch.zeros(4, 88)
+    assert infer_max_support_slices(renamed, 64, 8, prefix="a.", suffix=".b") == 3
 
 
 def test_helpers_and_codecs_load_neither_models_nor_timm() -> None:

@@ -62,8 +62,9 @@ def test_decoder_gives_exactly_the_picture_of_the_evaluation(
     coded = net.compress(x)
     decoded = net.decompress(coded["strings"], coded["shape"])
     assert set(coded) == {"strings", "shape", "y_hat"}
-    assert set(decoded) == {"x_hat"}
+    assert set(decoded) == {"x_hat", "y_hat"}
     assert torch.equal(decoded["x_hat"], out["x_hat"].clamp(0, 1))
+    assert torch.equal(decoded["y_hat"], coded["y_hat"])
 
 
 @plain
@@ -352,6 +353,8 @@ class TestTcm:
         [
             {"config": (1, 2, 0, 3, 0, 1), "head_dim": (4, 8, 16, 2, 16, 8)},
             {"config": (0, 1, 1, 1, 1, 1)},
+            {"config": (0, 1, 1, 0, 1, 1), "hyper_head_dim": 8},
+            {"config": (0, 0, 0, 0, 0, 0), "window_size": 4},
             {"window_size": 4, "hyper_window_size": 2, "hyper_head_dim": 8},
             {"max_support_slices": 5},
             {"num_slices": 8, "max_support_slices": 3},
@@ -388,6 +391,17 @@ class TestTcm:
     def test_correction_sees_the_support_behind_the_attention(self) -> None:
         heads = small_net("tcm").latent_codec.y.channel_context.values()
         assert {head.emit_mean_support for head in heads} == {"post"}
+
+    def test_correction_can_be_made_to_see_the_support_before_the_attention(self) -> None:
+        net, x = small_net("tcm"), _picture()
+        published = net(x)["x_hat"]
+        for head in net.latent_codec.y.channel_context.values():
+            head.emit_mean_support = "pre"
+        other = net(x)["x_hat"]
+        assert not torch.allclose(other, published, atol=1e-3)
+        coded = net.compress(x)
+        decoded = net.decompress(coded["strings"], coded["shape"])["x_hat"]
+        assert torch.equal(decoded, other.clamp(0, 1))
 
     @pytest.mark.parametrize(
         ("options", "match"),

@@ -43,6 +43,11 @@ __all__ = ["TCM", "convert_upstream_tcm_state_dict"]
 _CONFIG = (2, 2, 2, 2, 2, 2)
 _HEAD_DIM = (8, 16, 32, 32, 16, 8)
 _TABLE = "trans_block.msa.attn.relative_position_bias_table"
+# Every TCM has this one, even without any blocks in its transforms.
+_CONTEXT_TABLE = (
+    "latent_codec.y.channel_context.y0.mean_support_transform.non_local_block.block_1."
+    "msa.attn.relative_position_bias_table"
+)
 
 
 @register_model("lic-tcm")
@@ -69,7 +74,9 @@ class TCM(ChannelSliceModel):
     Shape: ``x`` ``(N, 3, H, W)`` in [0, 1]; sides must be multiples of 64.
 
     The correction of a slice sees the mean's support behind its attention, as in the authors'
-    program, so that published weights give the authors' results.
+    program, so that published weights give the authors' results. For weights that were trained with
+    the support before it, set ``emit_mean_support = "pre"`` on every head in
+    ``latent_codec.y.channel_context``; the weights have the same names and shapes.
 
     Raises:
         ValueError: ``config`` or ``head_dim`` is not of six entries, a negative number of blocks,
@@ -173,10 +180,15 @@ class TCM(ChannelSliceModel):
             *_stages(state_dict, "g_s", ".subpel_conv.0.weight"),
         ]
         tables = [state_dict.get(f"{start}.{_TABLE}") for start, _ in stages]
-        sizes = {"N": N, "M": M, "config": [count for _, count in stages]}
-        if any(table is not None for table in tables):
-            sizes["window_size"] = next(window_size(t) for t in tables if t is not None)
-        sizes["head_dim"] = [N if t is None else N // t.size(1) for t in tables]
+        sizes = {
+            "N": N,
+            "M": M,
+            "config": [count for _, count in stages],
+            "head_dim": [N if t is None else N // t.size(1) for t in tables],
+            "hyper_head_dim": N,
+        }
+        if _CONTEXT_TABLE in state_dict:
+            sizes["window_size"] = window_size(state_dict[_CONTEXT_TABLE])
         for first in ("h_a.1", "h_s.h_mean_s.1"):
             table = state_dict.get(f"latent_codec.{first}.{_TABLE}")
             if table is not None:

@@ -35,6 +35,7 @@ from compressai.zoo.weights import (
     load_installed,
     load_weights,
     published_weights,
+    weights_folder,
 )
 
 __all__ = [
@@ -232,7 +233,8 @@ def _installed(architecture: str, metric: str, quality: int | None) -> Mapping[s
         raise RuntimeError(
             f"{missing}: get the checkpoint that the authors of {architecture} published "
             f"({trained}) and convert it with\n    "
-            + converter_command(architecture, metric, quality)
+            f"{converter_command(architecture, metric, quality)}\n"
+            f"which puts it into {weights_folder()}, where it is looked for"
         )
     return load_installed(architecture, metric, quality)
 
