@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from compressai._files import atomic_write
 from compressai.checkpoint import read_pickle, save_checkpoint
 from compressai.models._state_dict import clean_state_dict
-from compressai.zoo.image import model_architectures, training_recipe
+from compressai.zoo.image import cfgs, model_architectures, training_recipe
 from compressai.zoo.weights import install_weights
 
 __all__ = [
@@ -299,13 +299,21 @@ def install(
         Path of the file.
 
     Raises:
-        ValueError: unknown quality or metric.
+        ValueError: unknown quality or metric, or weights of another size than this quality has.
         FileExistsError: there are other weights.
     """
-    training_recipe(conversion.architecture, quality, metric)
+    architecture, net = conversion.architecture, conversion.net
+    training_recipe(architecture, quality, metric)
+    for name, wanted in cfgs[architecture][quality].items():
+        found = getattr(net, name, wanted)
+        if found != wanted:
+            raise ValueError(
+                f"weights with {name}={found} are not of quality {quality} of {architecture}, "
+                f"which has {name}={wanted}"
+            )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.safetensors"
         save(conversion, path, quality=quality, metric=metric)
         return install_weights(
-            path.read_bytes(), conversion.architecture, metric, quality, overwrite=overwrite
+            path.read_bytes(), architecture, metric, quality, overwrite=overwrite
         )

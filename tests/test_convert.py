@@ -25,6 +25,7 @@ from compressai.cli import main
 from compressai.cli.convert import run_script
 from compressai.convert import (
     SOURCES,
+    Conversion,
     check_by_coding,
     convert_checkpoint,
     detect_source,
@@ -240,7 +241,13 @@ def test_auxiliary_branch_is_converted_with_or_without_its_last_corrections() ->
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Callable[[str], tuple[nn.Module, Path]]:
+def checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], tuple[nn.Module, Path]]:
+    # What can be installed has the size of its quality; those of the tests are small.
+    small = {quality: {**point, "N": 16} for quality, point in cfgs["tcm"].items()}
+    monkeypatch.setitem(cfgs, "tcm", small)
+
     def make(source: str) -> tuple[nn.Module, Path]:
         net, weights = original(source)
         path = tmp_path / f"{source}.pth.tar"
@@ -382,6 +389,13 @@ def test_installed_weights_are_checked_and_replaced_only_on_demand(checkpoint) -
         zoo.cca(1, pretrained=True)
     with pytest.raises(ValueError, match="quality"):
         install(conversion, 9)
+
+
+def test_weights_of_another_size_than_the_quality_has_are_not_installed(tmp_path: Path) -> None:
+    conversion = Conversion("tcm", "tcm", small_net("tcm"), {}, ())
+    with pytest.raises(ValueError, match=r"N=16 are not of quality 7 of tcm, which has N=128"):
+        install(conversion, 7)
+    assert not (tmp_path / "home").exists()
 
 
 QUALITIES = {"stf": 6, "stf-wacnn": 4, "tcm": 7, "cca": 4}
