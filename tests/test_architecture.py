@@ -28,8 +28,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"zoo"}),
     frozenset(
         {
-            *("bitstream", "checkpoint", "convert", "evaluation", "inference", "training"),
-            *("pillow", "utils", "weights"),
+            *("bitstream", "checkpoint", "cluster", "convert", "evaluation", "inference"),
+            *("pillow", "training", "utils", "weights"),
         }
     ),
     frozenset({"cli"}),

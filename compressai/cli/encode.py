@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compressai.cli.corpus import Engine, EngineName, Retries, encode_on_ray
 from compressai.cli.messages import Notes, print_note
 from compressai.cli.options import (
     AsJson,
@@ -29,6 +32,7 @@ from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALI
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedPicture, Picture
+    from compressai.weights import ChosenModel
 
 __all__ = ["encode"]
 
@@ -93,6 +97,8 @@ def encode(
         ),
     ] = None,
     max_pixels: MaxPixels = None,
+    engine: Engine = EngineName.LOCAL,
+    retries: Retries = 2,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -100,6 +106,19 @@ def encode(
     tile_size = _tile_size(tile)
     if checkpoint is not None and (quality, metric) != (None, None):
         raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
+    if engine is EngineName.RAY:
+        choose = _chooser(model, quality, metric, checkpoint, precision.value, device)
+        options = {"tile": tile_size, "sync_safe": sync_safe, "keep_metadata": keep_metadata}
+        encode_on_ray(
+            *(pictures, output, choose, _suffixes()),
+            jobs=jobs,
+            retries=retries,
+            overwrite=overwrite,
+            max_pixels=max_pixels,
+            options=options,
+            as_json=as_json,
+        )
+        return
     chosen_plan = plan(pictures, output, suffixes=_suffixes(), new_suffix=".cai", what="picture")
     from compressai import weights
     from compressai.bitstream import MAX_PIXELS, encode_picture, read_picture
@@ -157,16 +176,7 @@ def encode(
         [task] = chosen_plan.tasks
         picture = read(task)
         stages = Stages(lambda task: picture, code, write)
-    if model is None and checkpoint is None:
-        model = DEFAULT_MODEL
-    chosen = weights.choose_model(
-        model,
-        DEFAULT_QUALITY if quality is None else quality,
-        DEFAULT_METRIC if metric is None else metric,
-        checkpoint,
-        precision=precision.value,
-        device=device,
-    )
+    chosen = _chooser(model, quality, metric, checkpoint, precision.value, device)()
     if chosen.random_weights:
         print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
     run(
@@ -177,6 +187,30 @@ def encode(
         as_json=as_json,
         debug=debugging(context),
         notes=notes,
+    )
+
+
+def _chooser(
+    model: str | None,
+    quality: int | None,
+    metric: str | None,
+    checkpoint: Path | None,
+    precision: str,
+    device: str,
+) -> Callable[[], ChosenModel]:
+    """What loads the model that the options name, here or in another process."""
+    from compressai import weights
+
+    if model is None and checkpoint is None:
+        model = DEFAULT_MODEL
+    return functools.partial(
+        weights.choose_model,
+        model,
+        DEFAULT_QUALITY if quality is None else quality,
+        DEFAULT_METRIC if metric is None else metric,
+        checkpoint,
+        precision=precision,
+        device=device,
     )
 
 

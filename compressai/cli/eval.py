@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import enum
+import functools
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compressai.cli.corpus import Engine, EngineName, Retries, evaluate_on_ray
 from compressai.cli.messages import print_note, print_report, progress_bar
 from compressai.cli.options import Device, ModelName, Overwrite, Precision, PrecisionName
 from compressai.cli.several import STDOUT, command_with_several
 
 if TYPE_CHECKING:
-    from compressai.evaluation import Evaluation, ModelCodec
+    from compressai.evaluation import Evaluation, ImageCodec, ModelCodec
 
 __all__ = ["Classical", "EvalCommand", "evaluate"]
 
@@ -77,11 +80,27 @@ def evaluate(
     html: Annotated[
         Path | None, typer.Option(help="Write a page that shows the pictures side by side.")
     ] = None,
+    engine: Engine = EngineName.LOCAL,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="With --engine ray: folder that keeps what was measured, to go on from."),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "-j", "--jobs", min=1, help="With --engine ray: workers (default: all processors)"
+        ),
+    ] = None,
+    retries: Retries = 2,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure rate, distortion and times of a model, against classical codecs."""
     if checkpoint and metric is not None:
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
+    if engine is EngineName.RAY and html is not None:
+        raise typer.BadParameter("--html needs the pictures here: it does not go with --engine ray")
+    if engine is EngineName.LOCAL and (manifest is not None or jobs is not None):
+        raise typer.BadParameter("--manifest and --jobs are for --engine ray")
     json_file = None if json in (None, STDOUT) else Path(json)
     _check_outputs([json_file, csv, plot, html], overwrite)
     if plot is not None or html is not None:
@@ -93,24 +112,60 @@ def evaluate(
     from compressai import evaluation
     from compressai.evaluation.metrics import lpips_at_hand
 
-    files = evaluation.find_pictures(images)
-    codecs = [evaluation.find_codec(codec.value) for codec in dict.fromkeys(against or ())]
-    tested = _model_codec(model, quality, metric, checkpoint or [], precision.value, device)
-    points = len(files) * sum(len(codec.qualities) for codec in (tested, *codecs))
-    with progress_bar("eval", points) as advance:
-        result = evaluation.evaluate(
-            files,
-            [tested],
-            codecs,
-            lpips=lpips_at_hand() if lpips is None else lpips,
-            keep_pictures=html is not None,
-            on_point=lambda point: advance(f"{point.image} {point.codec} {point.quality}"),
+    lpips = lpips_at_hand() if lpips is None else lpips
+    names = [codec.value for codec in dict.fromkeys(against or ())]
+    choice = (model, quality, metric, checkpoint or [], precision.value, device)
+    if engine is EngineName.RAY:
+        result, tell_failures = evaluate_on_ray(
+            *(images, manifest, functools.partial(_codecs, choice, names)),
+            settings=_settings(choice, names),
+            lpips=lpips,
+            jobs=jobs,
+            retries=retries,
         )
+    else:
+        files = evaluation.find_pictures(images)
+        tested, codecs = _codecs(choice, names)
+        points = len(files) * sum(len(codec.qualities) for codec in (*tested, *codecs))
+        with progress_bar("eval", points) as advance:
+            result = evaluation.evaluate(
+                files,
+                tested,
+                codecs,
+                lpips=lpips,
+                keep_pictures=html is not None,
+                on_point=lambda point: advance(f"{point.image} {point.codec} {point.quality}"),
+            )
     _write(result, json_file, csv, plot, html)
     if json == STDOUT:
         print_report(result.to_dict(), as_json=True)
     else:
         print(result)
+    if engine is EngineName.RAY:
+        tell_failures()
+
+
+def _codecs(
+    choice: tuple[Any, ...], against: list[str]
+) -> tuple[list[ModelCodec], list[ImageCodec]]:
+    """The codecs under test, and those to compare them with."""
+    from compressai.evaluation import find_codec
+
+    return [_model_codec(*choice)], [find_codec(name) for name in against]
+
+
+def _settings(choice: tuple[Any, ...], against: list[str]) -> dict[str, Any]:
+    """What tells these codecs from others, as JSON data."""
+    model, quality, metric, checkpoints, precision, _ = choice
+    hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in checkpoints]
+    return {
+        "model": model,
+        "quality": quality,
+        "metric": metric,
+        "checkpoints": hashes,
+        "precision": precision,
+        "against": against,
+    }
 
 
 def _check_outputs(files: list[Path | None], overwrite: bool) -> None:

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Images a second that `compressai encode --engine ray` codes, with one and with two workers.
+
+::
+
+    python benchmarks/corpus.py --pictures 40 --size 256 384
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from compressai.cluster import encode_corpus
+from compressai.cluster.engine import ray_cluster
+from compressai.weights import choose_model
+
+PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", default="mbt2018-mean", help="name in the zoo (default: %(default)s)")
+    add("--quality", type=int, default=1, help="(default: %(default)s)")
+    add("--pictures", type=int, default=40, help="(default: %(default)s)")
+    add(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(256, 384),
+        metavar=("H", "W"),
+        help="of the pictures, at most 300 451 (default: %(default)s)",
+    )
+    add("--runs", type=int, default=3, help="of each (default: %(default)s)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure, and print one JSON object."""
+    args = parse_args(argv)
+    choose = functools.partial(choose_model, args.model, args.quality, "mse", None)
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    with tempfile.TemporaryDirectory() as folder, ray_cluster() as processors:
+        photos = Path(folder) / "photos"
+        photos.mkdir()
+        with Image.open(PHOTO) as photo:
+            height, width = args.size
+            for i in range(args.pictures):
+                left, top = i % (photo.width - width + 1), i % (photo.height - height + 1)
+                crop = photo.convert("RGB").crop((left, top, left + width, top + height))
+                crop.save(photos / f"{i:05}.png")
+        for run in range(args.runs + 1):
+            for workers, times in seconds.items():
+                target = f"{folder}/{run}-{workers}"
+                rows: list[float] = []
+                report = encode_corpus(
+                    [str(photos)],
+                    target,
+                    choose,
+                    suffixes=[".png"],
+                    workers=workers,
+                    on_row=lambda row, rows=rows: rows.append(time.perf_counter()),
+                )
+                if report.failed:
+                    raise SystemExit(f"corpus.py: {report.failed[0]['error']}")
+                if run:  # the first run warms up
+                    # From first row to last: without the start of workers, which a large job
+                    # does not feel.
+                    times.append((rows[-1] - rows[0]) / (len(rows) - 1) * len(rows))
+    rates = {workers: args.pictures / statistics.median(t) for workers, t in seconds.items()}
+    result = {
+        "model": args.model,
+        "quality": args.quality,
+        "size": args.size,
+        "processors": processors,
+        "machine": platform.processor() or platform.machine(),
+        "images_per_second": {str(k): round(v, 2) for k, v in rates.items()},
+        "two_workers_against_one": round(rates[2] / rates[1], 2),
+        "seconds": {str(k): [round(x, 2) for x in v] for k, v in seconds.items()},
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""``--engine ray``: what commands do on a cluster, and how they tell about it."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compressai.cli.messages import print_error, print_report
+
+if TYPE_CHECKING:
+    from compressai.cluster import JobReport
+    from compressai.evaluation import Evaluation
+    from compressai.weights import ChosenModel
+
+__all__ = ["Engine", "EngineName", "Retries", "encode_on_ray", "evaluate_on_ray"]
+
+
+class EngineName(str, enum.Enum):
+    """Where files are worked on."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+Engine = Annotated[
+    EngineName, typer.Option(help="Where to work: on this machine, or on a Ray cluster.")
+]
+Retries = Annotated[
+    int,
+    typer.Option(min=0, help="With --engine ray: how often a file that fails is tried again."),
+]
+
+
+def encode_on_ray(
+    pictures: Sequence[Path],
+    output: Path | None,
+    choose: Callable[[], ChosenModel],
+    suffixes: Sequence[str],
+    *,
+    jobs: int | None,
+    retries: int,
+    overwrite: bool,
+    max_pixels: int | None,
+    options: Mapping[str, Any],
+    as_json: bool,
+) -> None:
+    """Encode folders on a Ray cluster; the last one is for the results, if ``output`` is not.
+
+    Raises:
+        typer.Exit: status 1, because a picture failed.
+    """
+    sources = list(pictures)
+    if output is None:
+        if len(sources) < 2:
+            raise typer.BadParameter("--engine ray needs a folder for the results, as in SRC DST")
+        output = sources.pop()
+    if Path("-") in (*sources, output):
+        raise typer.BadParameter("--engine ray does not work on standard input or output")
+    from compressai.bitstream import MAX_PIXELS
+    from compressai.cluster import encode_corpus
+
+    report = encode_corpus(
+        [_url(source) for source in sources],
+        _url(output),
+        choose,
+        suffixes=suffixes,
+        workers=jobs,
+        retries=retries,
+        overwrite=overwrite,
+        max_pixels=max_pixels or MAX_PIXELS,
+        options=options,
+    )
+    size = sum(row["bytes"] for row in report.done)
+    pixels = sum(row["width"] * row["height"] for row in report.done)
+    figures = {"bytes": size, "bpp": 8 * size / pixels} if pixels else {}
+    _print_summary(report, figures, as_json)
+    _tell_failures(report)
+
+
+def evaluate_on_ray(
+    images: Sequence[Path],
+    manifest: Path | None,
+    make_codecs: Callable[[], Any],
+    *,
+    settings: Mapping[str, Any],
+    lpips: bool,
+    jobs: int | None,
+    retries: int,
+) -> tuple[Evaluation, Callable[[], None]]:
+    """Evaluate on a Ray cluster.
+
+    Returns:
+        The evaluation, and what tells of the pictures that failed, to be called at the end.
+    """
+    if manifest is None:
+        raise typer.BadParameter("--engine ray needs --manifest, a folder to keep the figures in")
+    from compressai.cluster import evaluate_corpus
+
+    result, report = evaluate_corpus(
+        [_url(image) for image in images],
+        make_codecs,
+        _url(manifest),
+        settings=settings,
+        lpips=lpips,
+        workers=jobs,
+        retries=retries,
+    )
+    if not result.points:
+        _tell_failures(report)
+    return result, lambda: _tell_failures(report)
+
+
+def _url(path: Path) -> str:
+    """A path that may be an URL, of which :class:`Path` has made one slash of two."""
+    url = re.sub(r"^([a-z][a-z0-9+.-]+):/+", r"\1://", str(path))
+    return url.replace("file://", "file:///", 1) if url.startswith("file://") else url
+
+
+def _print_summary(report: JobReport, figures: Mapping[str, Any], as_json: bool) -> None:
+    summary: dict[str, Any] = {
+        "done": len(report.done),
+        "skipped": len(report.skipped),
+        "failed": len(report.failed),
+        **figures,
+        "seconds": report.seconds,
+    }
+    if report.done:
+        summary["images_per_second"] = len(report.done) / report.seconds
+    if as_json:
+        summary["failed"] = [
+            {"file": row["source"], "error": row["error"]} for row in report.failed
+        ]
+    print_report(summary, as_json)
+
+
+def _tell_failures(report: JobReport) -> None:
+    for row in report.failed:
+        print_error(f"{row['source']}: {row['error']}")
+    if report.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Work on more files than one machine can: corpora, on Ray Data.
+
+``compressai encode --engine ray`` and ``compressai eval --engine ray`` are made of this. Each
+worker holds one prepared model; files come from and go to any file system that PyArrow or fsspec
+know; a file that fails is tried again, then recorded, and never stops the job; what became of each
+file is in a manifest; the same command again goes on where the last one stopped. Needs the extra
+``ray``.
+"""
+
+from __future__ import annotations
+
+try:
+    import fsspec  # noqa: F401
+    import pyarrow  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "working on a cluster needs Ray and PyArrow: pip install 'compressai[ray]'"
+    ) from error
+
+from compressai.cluster.encode import EncodeWorker, encode_corpus
+from compressai.cluster.evaluate import EvaluateWorker, evaluate_corpus
+from compressai.cluster.job import Item, JobReport, Worker, run_job
+from compressai.cluster.manifest import Manifest, read_manifest
+from compressai.cluster.stores import Store
+
+__all__ = [
+    "EncodeWorker",
+    "EvaluateWorker",
+    "Item",
+    "JobReport",
+    "Manifest",
+    "Store",
+    "Worker",
+    "encode_corpus",
+    "evaluate_corpus",
+    "read_manifest",
+    "run_job",
+]

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Coding a corpus of pictures into ``.cai`` files."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from compressai.bitstream import (
+    MAX_PIXELS,
+    BitstreamError,
+    CodedPicture,
+    encode_picture,
+    fingerprint,
+    read_picture,
+)
+from compressai.cluster.engine import ray_cluster, ray_pass
+from compressai.cluster.job import Item, JobReport, run_job
+from compressai.cluster.manifest import Manifest
+from compressai.cluster.stores import Store
+
+if TYPE_CHECKING:
+    from compressai.weights import ChosenModel
+
+__all__ = ["EncodeWorker", "encode_corpus"]
+
+
+class EncodeWorker:
+    """Codes pictures with one model.
+
+    Args:
+        choose: loads the model.
+        settings: what :func:`encode_corpus` found the model to be.
+        overwrite: replace files that exist. Otherwise they count as done, if they were coded with
+            the same model.
+        options: arguments of :func:`~compressai.bitstream.encode_picture`, and ``keep_metadata`` of
+            :func:`~compressai.bitstream.read_picture`.
+
+    Raises:
+        RuntimeError: the model is another one here, such as for other weights on this machine.
+    """
+
+    def __init__(
+        self,
+        choose: Callable[[], ChosenModel],
+        settings: Mapping[str, Any],
+        overwrite: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.chosen = choose()
+        self.settings = dict(settings)
+        self.overwrite = overwrite
+        self.options = dict(options)
+        self.keep_metadata = bool(self.options.pop("keep_metadata", False))
+        here = describe_model(self.chosen)
+        if here != {key: self.settings[key] for key in here}:
+            raise RuntimeError(f"the model on this machine is {here}, not {self.settings}")
+
+    def __call__(self, item: Item) -> dict[str, Any]:
+        """Code a picture, unless that is done.
+
+        Raises:
+            FileExistsError: another file has the name of the result.
+            OSError: the picture cannot be read, or the result not be written.
+            ValueError: it is no picture, or too large.
+        """
+        if not self.overwrite:
+            finished = self._finished(item)
+            if finished is not None:
+                return finished
+        source = io.BytesIO(Store(item.source).read())
+        picture = read_picture(source, keep_metadata=self.keep_metadata)
+        coded = encode_picture(
+            self.chosen.net,
+            picture,
+            model=self.chosen.model,
+            quality=self.chosen.quality,
+            metric=self.chosen.metric,
+            random_weights=self.chosen.random_weights,
+            **self.options,
+        )
+        content = coded.to_bytes()
+        self.write(item, content)
+        return _result(coded, content)
+
+    def write(self, item: Item, content: bytes) -> None:
+        """Write a coded picture."""
+        Store(item.target).write(content)
+
+    def _finished(self, item: Item) -> dict[str, Any] | None:
+        target = Store(item.target)
+        if not target.exists():
+            return None
+        content = target.read()
+        problem = "was not coded with this model"
+        try:
+            coded = CodedPicture.from_bytes(content)
+            found = {
+                "model": coded.model,
+                "quality": coded.quality,
+                "metric": coded.metric,
+                "random_weights": coded.random_weights,
+            }
+            # A level of a variable-rate model has a fingerprint of its own.
+            if getattr(self.chosen.net, "levels", None) is None:
+                found["fingerprint"] = coded.fingerprint.hex()
+            if all(self.settings[key] == value for key, value in found.items()):
+                return _result(coded, content)
+        except BitstreamError as error:
+            problem = f"is damaged ({error})"
+        raise FileExistsError(f"{item.target} exists and {problem}; overwrite replaces it")
+
+
+def _result(coded: CodedPicture, content: bytes) -> dict[str, Any]:
+    return {
+        "bytes": len(content),
+        "width": coded.width,
+        "height": coded.height,
+        "mode": coded.mode,
+        "tiles": len(coded.tiles),
+    }
+
+
+def describe_model(chosen: ChosenModel) -> dict[str, Any]:
+    """What tells one model from another, as JSON data."""
+    return {
+        "model": chosen.model,
+        "quality": chosen.quality,
+        "metric": chosen.metric,
+        "random_weights": chosen.random_weights,
+        "fingerprint": fingerprint(chosen.net).hex(),
+    }
+
+
+def encode_corpus(
+    sources: Sequence[str],
+    destination: str,
+    choose: Callable[[], ChosenModel],
+    *,
+    suffixes: Collection[str],
+    workers: int | None = None,
+    retries: int = 2,
+    overwrite: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    options: Mapping[str, Any] | None = None,
+    on_row: Callable[[Mapping[str, Any]], None] | None = None,
+    make_encoder: type[EncodeWorker] = EncodeWorker,
+) -> JobReport:
+    """Code all pictures of some folders on a Ray cluster.
+
+    The results have the paths of their pictures, with suffix ``.cai``, below ``destination``; what
+    became of each picture is in ``_manifest`` there.
+
+    Args:
+        sources: folders and files, paths or URLs.
+        destination: folder, path or URL; of all machines the same.
+        choose: loads the model, here and in each worker; has to be picklable.
+        suffixes: of the files to take from folders, in lower case and with the dot.
+        workers: number of workers; default: one for each processor of the cluster.
+        retries: how often a picture is tried again.
+        overwrite: replace files that exist, instead of taking them as done.
+        max_pixels: largest picture that is coded.
+        options: more arguments of :func:`~compressai.bitstream.encode_picture`, and
+            ``keep_metadata``.
+        on_row: called with each row of the manifest as it comes.
+        make_encoder: the class of the workers.
+
+    Returns:
+        The report. Pictures that failed are in it, and in the manifest.
+
+    Raises:
+        FileNotFoundError: a source does not exist.
+        ValueError: there are no pictures, two would have the same result, or the destination holds
+            the results of another model.
+        RuntimeError: there is no cluster, or a worker cannot load its model.
+    """
+    store = Store(destination)
+    items = plan_items(sources, store, suffixes)
+    chosen_options = {"max_pixels": max_pixels, "workers": 1, **(options or {})}
+    settings = {**describe_model(choose()), "options": chosen_options}
+    manifest = Manifest(store, settings)
+    known = {} if overwrite else manifest.known()
+    for row in known.values():
+        if row["status"] == "done" and row["settings"] != manifest.settings:
+            raise ValueError(
+                f"{destination} holds pictures that were coded with {row['settings']}, not with "
+                f"{manifest.settings}: name another folder, or overwrite them"
+            )
+    present = set() if overwrite else {store.join(name) for name in store.files()}
+    done = {
+        item.source
+        for item in items
+        if item.target in present and known.get(item.source, {}).get("status") == "done"
+    }
+    make_worker = functools.partial(
+        _make_encoder, make_encoder, choose, settings, overwrite, chosen_options
+    )
+    left = [item for item in items if item.source not in done]
+    report = JobReport()
+    if left:
+        with ray_cluster() as processors:
+            one_pass = functools.partial(ray_pass, workers=workers or processors)
+            report = run_job(left, make_worker, manifest, one_pass, retries=retries, on_row=on_row)
+    report.skipped = [known[source] for source in done]
+    return report
+
+
+def _make_encoder(
+    make_encoder: type[EncodeWorker],
+    choose: Callable[[], ChosenModel],
+    settings: Mapping[str, Any],
+    overwrite: bool,
+    options: Mapping[str, Any],
+    number: int,
+) -> EncodeWorker:
+    # Later passes would replace what the first one has written.
+    return make_encoder(choose, settings, overwrite and number == 0, options)
+
+
+def plan_items(sources: Sequence[str], store: Store, suffixes: Collection[str]) -> list[Item]:
+    """Sources with the targets that they get."""
+    items: dict[str, Item] = {}
+    for url in sources:
+        folder = Store(url)
+        if folder.is_folder():
+            pairs = [(folder.join(name), name) for name in folder.files(suffixes)]
+        else:
+            pairs = [(folder.url, os.path.basename(folder.url))]
+        for source, name in pairs:
+            target = store.join(f"{os.path.splitext(name)[0]}.cai")
+            other = items.setdefault(target, Item(source, target))
+            if other.source != source:
+                raise ValueError(f"{source} and {other.source} would both become {target}")
+    if not items:
+        raise ValueError(f"there is no picture in {', '.join(sources)}")
+    return list(items.values())

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Passes of a job on Ray Data: a pool of actors, each with a worker of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from compressai.cluster.job import Item, MakeWorker, work_on
+from compressai.cluster.manifest import SCHEMA
+
+__all__ = ["ray_cluster", "ray_pass"]
+
+# Files that travel together. Few, so that the last ones are spread well over the workers.
+_BATCH = 8
+
+
+@contextlib.contextmanager
+def ray_cluster() -> Iterator[int]:
+    """Join the cluster that ``RAY_ADDRESS`` names, or start one on this machine for the time being.
+
+    Gives the number of its processors.
+
+    Raises:
+        ImportError: Ray is not installed.
+        RuntimeError: there is no such cluster, or none can be started.
+    """
+    # Ray tells its makers about its use, unless it is told not to.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError("--engine ray needs Ray: pip install 'compressai[ray]'") from error
+
+    started = not ray.is_initialized()
+    if started:
+        try:
+            # A dashboard is for clusters that stay.
+            dashboard = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **dashboard)
+        except (ConnectionError, ValueError) as error:
+            raise RuntimeError(f"no Ray cluster: {error}") from error
+    try:
+        yield int(ray.cluster_resources().get("CPU", 1))
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def ray_pass(
+    items: Sequence[Item],
+    make_worker: MakeWorker,
+    number: int,
+    retries: int,
+    *,
+    workers: int,
+) -> Iterator[list[dict[str, Any]]]:
+    """One pass over files; see :func:`~compressai.cluster.run_job`.
+
+    Args:
+        items, make_worker, number, retries: as there.
+        workers: number of actors, of one processor each.
+
+    Raises:
+        RuntimeError: a worker cannot be made, such as for want of its weights.
+    """
+    import ray
+    from ray.data import DataContext
+    from ray.exceptions import RayError
+    from ray.util.annotations import RayDeprecationWarning
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    # Whatever is lost with a process is for the next pass.
+    context.max_errored_blocks = -1
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    # Machines may have gone since the last pass.
+    workers = max(1, min(workers, len(items), int(ray.cluster_resources().get("CPU", 1))))
+    batch = _BATCH if number == 0 else 1
+    batch = max(1, min(batch, len(items) // (4 * workers)))
+    try:
+        names = [{"source": item.source, "target": item.target} for item in items]
+        blocks = ray.data.from_items(names, override_num_blocks=-(-len(items) // batch))
+        with warnings.catch_warnings():
+            # Ray means to drop arguments of actors, and has nothing in their place yet.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            rows = blocks.map_batches(
+                _Actor,
+                fn_constructor_args=(functools.partial(make_worker, number), retries),
+                batch_size=batch,
+                batch_format="pyarrow",
+                concurrency=workers,
+                num_cpus=1,
+                # Ray's own retries would wait for machines that do not come back.
+                max_restarts=-1,
+                max_task_retries=0,
+            )
+        for table in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield table.to_pylist()
+    except RayError as error:
+        raise RuntimeError(f"a worker cannot be made: {_cause(error)}") from error
+    finally:
+        logger.setLevel(level)
+
+
+class _Actor:
+    """A worker as Ray Data wants it: tables in, tables out."""
+
+    def __init__(self, make_worker: Any, retries: int) -> None:
+        import torch
+
+        # One processor is what it was given.
+        torch.set_num_threads(1)
+        self.worker, self.retries = make_worker(), retries
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        items = [Item(row["source"], row["target"]) for row in table.to_pylist()]
+        rows: list[Mapping[str, Any]] = list(work_on(self.worker, items, self.retries))
+        return pa.Table.from_pylist(rows, SCHEMA.remove(SCHEMA.get_field_index("settings")))
+
+
+def _cause(error: BaseException) -> str:
+    """The last line of what Ray tells, which says what went wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

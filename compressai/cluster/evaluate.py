@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Measuring codecs on a corpus of pictures."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from compressai.bitstream import read_picture
+from compressai.cluster.engine import ray_cluster, ray_pass
+from compressai.cluster.job import Item, JobReport, run_job
+from compressai.cluster.manifest import Manifest
+from compressai.cluster.stores import Store
+from compressai.evaluation import Evaluation, ImageCodec, Point, evaluate_picture
+from compressai.evaluation.evaluate import opaque
+from compressai.evaluation.pictures import SUFFIXES
+
+__all__ = ["EvaluateWorker", "evaluate_corpus"]
+
+MakeCodecs = Callable[[], tuple[Sequence[ImageCodec], Sequence[ImageCodec]]]
+
+
+class EvaluateWorker:
+    """Measures codecs on pictures.
+
+    Args:
+        make_codecs: makes the codecs under test, and those to compare them with.
+        lpips: also compute LPIPS.
+    """
+
+    def __init__(self, make_codecs: MakeCodecs, lpips: bool) -> None:
+        tested, against = make_codecs()
+        self.codecs = [*tested, *against]
+        self.lpips = lpips
+
+    def __call__(self, item: Item) -> dict[str, Any]:
+        """All points of a picture.
+
+        Raises:
+            OSError: the picture cannot be read.
+            ValueError: it is no picture.
+        """
+        image = opaque(read_picture(io.BytesIO(Store(item.source).read())))
+        points = [
+            evaluate_picture(
+                image,
+                codec.code(image, quality),
+                item.source,
+                codec.name,
+                quality,
+                lpips=self.lpips,
+            )
+            for codec in self.codecs
+            for quality in codec.qualities
+        ]
+        return {
+            "width": image.width,
+            "height": image.height,
+            "points": [asdict(point) for point in points],
+        }
+
+
+def evaluate_corpus(
+    sources: Sequence[str],
+    make_codecs: MakeCodecs,
+    manifest: str,
+    *,
+    settings: Mapping[str, Any],
+    lpips: bool = False,
+    workers: int | None = None,
+    retries: int = 2,
+    on_row: Callable[[Mapping[str, Any]], None] | None = None,
+) -> tuple[Evaluation, JobReport]:
+    """Measure codecs on all pictures of some folders, on a Ray cluster.
+
+    Args:
+        sources: folders and files, paths or URLs.
+        make_codecs: makes the codecs under test, and those to compare them with, here and in each
+            worker; has to be picklable.
+        manifest: folder that keeps what was measured; the same call again goes on from it.
+        settings: JSON data that tells these codecs from others.
+        lpips: also compute LPIPS.
+        workers: number of workers; default: one for each processor of the cluster.
+        retries: how often a picture is tried again.
+        on_row: called with each row of the manifest as it comes.
+
+    Returns:
+        The evaluation of the pictures that could be measured, and the report with all others.
+
+    Raises:
+        FileNotFoundError: a source does not exist.
+        ValueError: there are no pictures, or the manifest is of other codecs.
+        RuntimeError: there is no cluster, or a worker cannot be made.
+    """
+    items = []
+    for url in sources:
+        folder = Store(url)
+        names = folder.files(SUFFIXES) if folder.is_folder() else None
+        urls = [folder.url] if names is None else [folder.join(name) for name in names]
+        items += [Item(source) for source in urls]
+    items = list(dict.fromkeys(items))
+    if not items:
+        raise ValueError(f"there is no picture in {', '.join(sources)}")
+    tested, against = make_codecs()
+    record = Manifest(Store(manifest), {**settings, "lpips": lpips})
+    known = {source: row for source, row in record.known().items() if row["status"] == "done"}
+    for row in known.values():
+        if row["settings"] != record.settings:
+            raise ValueError(
+                f"{manifest} is of {row['settings']}, not of {record.settings}: name another folder"
+            )
+    left = [item for item in items if item.source not in known]
+    report = JobReport()
+    if left:
+        make_worker = functools.partial(_make_evaluator, make_codecs, lpips)
+        with ray_cluster() as processors:
+            one_pass = functools.partial(ray_pass, workers=workers or processors)
+            report = run_job(left, make_worker, record, one_pass, retries=retries, on_row=on_row)
+    report.skipped = [known[item.source] for item in items if item.source in known]
+    result = Evaluation(
+        tested=[codec.name for codec in tested],
+        against=[codec.name for codec in against],
+        descriptions={codec.name: codec.description for codec in (*tested, *against)},
+        points=_points(items, [*report.done, *report.skipped]),
+    )
+    return result, report
+
+
+def _make_evaluator(make_codecs: MakeCodecs, lpips: bool, number: int) -> EvaluateWorker:
+    return EvaluateWorker(make_codecs, lpips)
+
+
+def _points(items: Sequence[Item], rows: Sequence[Mapping[str, Any]]) -> list[Point]:
+    """Points in the order of the pictures, with file names where these tell them apart."""
+    by_source = {row["source"]: json.loads(row["result"])["points"] for row in rows}
+    counts = Counter(os.path.basename(item.source) for item in items)
+    points = []
+    for item in items:
+        base = os.path.basename(item.source)
+        name = base if counts[base] == 1 else item.source
+        points += [replace(Point(**p), image=name) for p in by_source.get(item.source, ())]
+    return points

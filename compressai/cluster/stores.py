@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Files wherever they are: on this machine, in S3 or GCS, or on what else fsspec reaches."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from compressai._files import atomic_write
+
+__all__ = ["Store"]
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+
+
+class Store:
+    """A folder, or a file, named by a path or an URL such as ``s3://bucket/photos``.
+
+    ``s3://``, ``gs://``, ``hdfs://`` and ``file://`` are PyArrow's; all other schemes are fsspec's,
+    which may need a package for them.
+
+    Args:
+        url: path or URL.
+
+    Raises:
+        ValueError: nothing knows the scheme.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url if _SCHEME.match(url) else os.path.abspath(url)
+        self._connection: tuple[fs.FileSystem, str] | None = None
+        self._connect()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "_connection": None}
+
+    def _connect(self) -> tuple[fs.FileSystem, str]:
+        if self._connection is None:
+            self._connection = _open(self.url)
+        return self._connection
+
+    def _path(self, name: str) -> str:
+        root = self._connect()[1]
+        return f"{root.rstrip('/')}/{name}" if name else root
+
+    def is_folder(self) -> bool:
+        """Whether it exists and is a folder.
+
+        Raises:
+            FileNotFoundError: there is no such file or folder.
+        """
+        info = self._connect()[0].get_file_info(self._path(""))
+        if info.type == fs.FileType.NotFound:
+            raise FileNotFoundError(f"{self.url} does not exist")
+        return info.type == fs.FileType.Directory
+
+    def files(self, suffixes: Collection[str] | None = None) -> dict[str, int]:
+        """Files of a folder and of all below it; names with a leading dot or underscore are hidden.
+
+        Args:
+            suffixes: only these, in lower case and with the dot.
+
+        Returns:
+            Sizes by path relative to the folder, in order; nothing if there is no folder.
+        """
+        filesystem, root = self._connect()
+        found = filesystem.get_file_info(
+            fs.FileSelector(root, recursive=True, allow_not_found=True)
+        )
+        sizes = {}
+        for info in found:
+            name = info.path[len(root.rstrip("/")) + 1 :]
+            hidden = any(part[:1] in (".", "_") for part in name.split("/"))
+            known = suffixes is None or os.path.splitext(name)[1].lower() in suffixes
+            if info.type == fs.FileType.File and known and not hidden:
+                sizes[name] = info.size
+        return dict(sorted(sizes.items()))
+
+    def join(self, name: str) -> str:
+        """Path or URL of a file in the folder."""
+        return f"{self.url.rstrip('/')}/{name}"
+
+    def read(self, name: str = "") -> bytes:
+        """The content of a file in the folder, or of the store if it is a file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with self._connect()[0].open_input_stream(self._path(name)) as file:
+            return file.read()
+
+    def exists(self, name: str = "") -> bool:
+        """Whether there is such a file."""
+        return self._connect()[0].get_file_info(self._path(name)).type == fs.FileType.File
+
+    def write(self, content: bytes, name: str = "") -> None:
+        """Write a file at once or not at all; folders are made as needed.
+
+        On disks the file is written under another name, and renamed. Object stores show an object
+        when all of it is there.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        filesystem, _ = self._connect()
+        path = self._path(name)
+        filesystem.create_dir(os.path.dirname(path), recursive=True)
+        if isinstance(filesystem, fs.LocalFileSystem):
+            with atomic_write(path) as unfinished:
+                Path(unfinished).write_bytes(content)
+            return
+        if filesystem.type_name != "hdfs":
+            with filesystem.open_output_stream(path) as file:
+                file.write(content)
+            return
+        unfinished_path = f"{path}.{os.getpid()}.unfinished"
+        with filesystem.open_output_stream(unfinished_path) as file:
+            file.write(content)
+        filesystem.move(unfinished_path, path)
+
+
+def _open(url: str) -> tuple[fs.FileSystem, str]:
+    if not _SCHEME.match(url):
+        return fs.LocalFileSystem(), url
+    try:
+        return fs.FileSystem.from_uri(url)
+    except pa.ArrowInvalid:
+        pass  # not one of PyArrow's schemes
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{url}: {error}") from error
+    return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
