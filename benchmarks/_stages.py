@@ -19,7 +19,7 @@ __all__ = ["STAGES", "peak_memory", "split_time"]
 STAGES = ("g_a", "h_a", "h_s", "contexts", "coder", "g_s", "other")
 
 _CONTEXTS = frozenset({"channel_context", "context_prediction", "entropy_parameters"})
-_CODING = ("build_indexes", "compress", "compress_and_quantize", "decompress")
+_CODING = ("build_indexes", "code", "compress", "compress_and_quantize", "decompress")
 
 
 def split_time(
