@@ -10,7 +10,7 @@ NATIVE := $(wildcard compressai/cpp_exts/*.cpp compressai/cpp_exts/*.hpp compres
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench lock sanitize fuzz soak install clean
+.PHONY: help demo test test-slow lint format docs bench lock sanitize fuzz soak install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -41,7 +41,11 @@ format: install ## apply the style
 	$(BIN)/ruff format .
 
 test: lint ## lint, then the whole test suite
-	$(BIN)/python -m pytest -n auto $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n auto --ignore=tests/test_cluster_ray.py $(PYTEST_FLAGS)
+
+# Alone, since a Ray node gives up when it starts slowly.
+test-slow: install ## the tests on a Ray cluster of two nodes on this machine
+	$(BIN)/python -m pytest -n 0 tests/test_cluster_ray.py
 
 docs: install ## HTML documentation in docs/_build/html, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

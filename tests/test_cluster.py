@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """Jobs over many files: nothing lost, nothing twice, failures recorded, reruns go on.
 
-Workers run in this process here, in place of Ray.
+Workers run in this process here; ``test_cluster_ray.py`` has the same on Ray.
 """
 
 from __future__ import annotations

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Jobs on a Ray cluster of two nodes on this machine, one of which dies in the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from compressai.bitstream import decode_picture, read_coded
+from compressai.models import MeanScaleHyperprior
+from compressai.weights import ChosenModel
+
+ray = pytest.importorskip("ray")
+cluster_package = pytest.importorskip("compressai.cluster")
+EncodeWorker = cluster_package.EncodeWorker
+
+ROOT = Path(__file__).parents[1]
+PICTURES = 40
+
+
+def node_arguments():
+    """A small node, which is told all ports: it soon gives up waiting to hear of them."""
+    names = (
+        *("metrics_agent_port", "metrics_export_port"),
+        *("runtime_env_agent_port", "dashboard_agent_listen_port"),
+    )
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in names]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        ports = {name: free.getsockname()[1] for name, free in zip(names, sockets)}
+    return {"num_cpus": 1, "object_store_memory": 100 * 2**20, **ports}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from ray.cluster_utils import Cluster
+
+    # Workers cannot import this module: what they need of it goes along.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_register_timeout_seconds="600")
+    head = {**node_arguments(), "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.second = cluster.add_node(**node_arguments())
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    with Image.open(ROOT / "examples" / "assets" / "chelsea.png") as file:
+        photo = file.convert("RGB")
+    for i in range(PICTURES):
+        photo.crop((4 * i, 2 * i, 4 * i + 128, 2 * i + 128)).save(folder / f"{i:02}.png")
+    return folder
+
+
+def chosen() -> ChosenModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = MeanScaleHyperprior(8, 12).eval()
+    net.update()
+    return ChosenModel(net, "mbt2018-mean", 1, "mse", random_weights=True)
+
+
+class LoggingEncoder(EncodeWorker):
+    """Notes each file that it codes; on a node that is to die, holds on to the fourth."""
+
+    def __init__(self, *args, log, doomed, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.log = log
+        self.doomed = ray.get_runtime_context().get_node_id() == doomed
+        self.count = 0
+
+    def write(self, item, content):
+        self.count += 1
+        if self.doomed and self.count == 4:
+            self.note("stuck", item)
+            threading.Event().wait()
+        super().write(item, content)
+        self.note("coded", item)
+
+    def note(self, what, item):
+        with open(self.log, "a") as file:
+            file.write(f"{what} {Path(item.source).name} {int(self.doomed)}\n")
+
+
+def encode(photos, target, make_encoder=EncodeWorker, **more):
+    return cluster_package.encode_corpus(
+        [str(photos)], str(target), chosen, suffixes=[".png"], make_encoder=make_encoder, **more
+    )
+
+
+def test_no_file_is_lost_and_none_coded_twice_when_a_node_dies(cluster, photos, tmp_path):
+    log = tmp_path / "log"
+    log.touch()
+    over = threading.Event()
+
+    def kill_when_stuck():
+        while "stuck" not in log.read_text():
+            if over.wait(0.05):
+                return
+        cluster.remove_node(cluster.second, allow_graceful=False)
+
+    doomed = cluster.second.node_id
+    killer = threading.Thread(target=kill_when_stuck)
+    killer.start()
+    try:
+        make_encoder = functools.partial(LoggingEncoder, log=log, doomed=doomed)
+        report = encode(photos, tmp_path / "coded", make_encoder)
+    finally:
+        over.set()
+        killer.join()
+
+    notes = [line.split() for line in log.read_text().splitlines()]
+    coded = [name for what, name, _ in notes if what == "coded"]
+    assert sorted(coded) == [f"{i:02}.png" for i in range(PICTURES)]
+    assert sum(what == "stuck" for what, _, _ in notes) == 1
+    assert sum(what == "coded" and where == "1" for what, _, where in notes) == 3
+    assert (len(report.done), report.failed) == (PICTURES, [])
+    rows = cluster_package.read_manifest(str(tmp_path / "coded")).to_pylist()
+    assert {row["status"] for row in rows} == {"done"}
+    assert len(rows) == PICTURES
+    for row in rows:
+        picture = decode_picture(chosen().net, read_coded(Path(row["target"])))
+        assert picture.size == (128, 128)
+    assert len(encode(photos, tmp_path / "coded").skipped) == PICTURES
