@@ -29,6 +29,7 @@ def test_all_qualities_together_fit_into_12_megabytes() -> None:
     files = [weights_module.installed_weights("lite", "mse", quality) for quality in QUALITIES]
     assert sum(file.stat().st_size for file in files) <= 12e6
     assert all(weights_module.weights_at_hand("lite", "mse", quality) for quality in QUALITIES)
+    assert weights_module.weights_status("lite", "mse", 1) == "shipped"
 
 
 @pytest.mark.parametrize("quality", QUALITIES)

@@ -5,6 +5,6 @@ from __future__ import annotations
 
 __all__ = ["DEFAULT_METRIC", "DEFAULT_MODEL", "DEFAULT_QUALITY"]
 
-DEFAULT_MODEL = "mbt2018-mean"
+DEFAULT_MODEL = "lite"
 DEFAULT_QUALITY = 3
 DEFAULT_METRIC = "mse"

@@ -60,8 +60,9 @@ def weights_status(architecture: str, metric: str, quality: int) -> str | None:
     """Where weights of a zoo entry are.
 
     Returns:
-        ``"installed"``: in the weights folder. ``"published"``: the library knows their name, but
-        they are not there. ``None``: nobody published any.
+        ``"shipped"``: they come with the library. ``"installed"``: in the weights folder.
+        ``"published"``: the library knows their name, but they are not there. ``None``: nobody
+        published any.
 
     Raises:
         RuntimeError: several were installed.
@@ -70,7 +71,8 @@ def weights_status(architecture: str, metric: str, quality: int) -> str | None:
     # Variable-rate models have one file for all qualities.
     name = files.get(str(quality), files.get("-"))
     if name is None:
-        return "installed" if installed_weights(architecture, metric, quality) else None
+        file = installed_weights(architecture, metric, quality)
+        return None if file is None else "shipped" if file.parent == _SHIPPED else "installed"
     return "installed" if (weights_folder() / name).exists() else "published"
 
 
