@@ -150,7 +150,7 @@ def test_tables_have_their_private_names(name):
 class TestGaussian:
     @pytest.mark.parametrize(
         "table",
-        [1, [], (), torch.rand(10), [2, 1], [0, 1], [-1, 1], (1.0, 0.5)],
+        [1, [], (), torch.ones(10), [2, 1], [0, 1], [-1, 1], (1.0, 0.5)],
         ids=repr,
     )
     def test_wrong_scale_tables(self, table):
