@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from compressai.bitstream import decode_picture, read_coded
+from compressai.evaluation import ModelCodec
 from compressai.models import MeanScaleHyperprior
 from compressai.weights import ChosenModel
 
@@ -97,6 +98,15 @@ class LoggingEncoder(EncodeWorker):
             file.write(f"{what} {Path(item.source).name} {int(self.doomed)}\n")
 
 
+class DeadlyEncoder(EncodeWorker):
+    """Dies of one picture."""
+
+    def write(self, item, content):
+        if item.source.endswith("07.png"):
+            os._exit(1)
+        super().write(item, content)
+
+
 def encode(photos, target, make_encoder=EncodeWorker, **more):
     return cluster_package.encode_corpus(
         [str(photos)], str(target), chosen, suffixes=[".png"], make_encoder=make_encoder, **more
@@ -137,3 +147,43 @@ def test_no_file_is_lost_and_none_coded_twice_when_a_node_dies(cluster, photos, 
         picture = decode_picture(chosen().net, read_coded(Path(row["target"])))
         assert picture.size == (128, 128)
     assert len(encode(photos, tmp_path / "coded").skipped) == PICTURES
+
+
+def test_picture_that_kills_its_worker_is_given_up(cluster, photos, tmp_path):
+    report = encode(photos, tmp_path / "coded", DeadlyEncoder, workers=1, retries=1)
+    assert [Path(row["source"]).name for row in report.failed] == ["07.png"]
+    assert "died" in report.failed[0]["error"]
+    assert len(report.done) == PICTURES - 1
+
+
+def unusable():
+    raise FileNotFoundError("no weights here")
+
+
+def test_workers_without_a_model_stop_the_job(cluster, photos, tmp_path):
+    tries = []
+
+    def choose():
+        if tries or os.getpid() != here:
+            unusable()
+        tries.append(1)
+        return chosen()
+
+    here = os.getpid()
+    with pytest.raises(RuntimeError, match="no weights here"):
+        cluster_package.encode_corpus(
+            [str(photos)], str(tmp_path / "coded"), choose, suffixes=[".png"]
+        )
+
+
+def make_codecs():
+    return [ModelCodec("mbt2018-mean", {1: chosen().net})], []
+
+
+def test_corpus_is_measured(cluster, photos, tmp_path):
+    sources = [str(path) for path in sorted(photos.iterdir())[:6]]
+    result, report = cluster_package.evaluate_corpus(
+        sources, make_codecs, str(tmp_path), settings={}
+    )
+    assert report.failed == []
+    assert [point.image for point in result.points] == [f"{i:02}.png" for i in range(6)]

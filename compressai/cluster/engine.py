@@ -72,7 +72,7 @@ def ray_pass(
         RuntimeError: a worker cannot be made, such as for want of its weights.
     """
     import ray
-    from ray.data import DataContext
+    from ray.data import ActorPoolStrategy, DataContext
     from ray.exceptions import RayError
     from ray.util.annotations import RayDeprecationWarning
 
@@ -98,7 +98,10 @@ def ray_pass(
                 fn_constructor_args=(functools.partial(make_worker, number), retries),
                 batch_size=batch,
                 batch_format="pyarrow",
-                concurrency=workers,
+                # Tasks that wait for a worker fail with it: from the second pass on, none waits.
+                compute=ActorPoolStrategy(
+                    size=workers, max_tasks_in_flight_per_actor=None if number == 0 else 1
+                ),
                 num_cpus=1,
                 # Ray's own retries would wait for machines that do not come back.
                 max_restarts=-1,
