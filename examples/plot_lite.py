@@ -53,7 +53,9 @@ def draw(logs: Iterable[tuple[str, Sequence[dict[str, Any]]]], out: Path) -> Non
         for quality in ("q1", "q2", "q3", "q4"):
             rates, psnrs = ([r[quality][key] for r in records] for key in ("bpp", "psnr"))
             right.plot(rates, psnrs, ".-", color=left.lines[-1].get_color(), linewidth=0.7)
-    left.set(xlabel="minutes of processor time", ylabel="loss of held-out photographs", yscale="log")
+    left.set(
+        xlabel="minutes of processor time", ylabel="loss of held-out photographs", yscale="log"
+    )
     right.set(xlabel="bits per pixel (estimated)", ylabel="PSNR (dB)")
     left.legend()
     for axes in (left, right):
