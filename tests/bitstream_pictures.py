@@ -44,10 +44,11 @@ def with_sums(content: bytes, lengths: list[int]) -> bytes:
     """The content with checksums that fit the header and sections of those lengths."""
     content = bytearray(with_header_sum(content))
     start = header_end(content) + 4
-    for length in lengths:
+    head_sum = bytes(content[start - 4 : start]) if content[5] & 8 else b""
+    for number, length in enumerate(lengths):
         end = start + length
-        content[end : end + 4] = google_crc32c.value(bytes(content[start:end])).to_bytes(
-            4, "little"
-        )
+        place = head_sum + number.to_bytes(4, "little") if head_sum else b""
+        checksum = google_crc32c.value(place + bytes(content[start:end]))
+        content[end : end + 4] = checksum.to_bytes(4, "little")
         start = end + 4
     return bytes(content)

@@ -112,11 +112,15 @@ def test_whatever_is_written_is_read_back(picture):
     assert CodedPicture.from_bytes(picture.to_bytes(), best_effort=True) == picture
 
 
-def section(content):
-    return content + google_crc32c.value(content).to_bytes(4, "little")
+LENGTHS_OF_RICH = [19, 12, 5, 3, 4]
 
 
-def test_layout_of_version_2_is_as_documented(rich):
+def section(content, place=b""):
+    return content + google_crc32c.value(place + content).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_layout_of_version_2_is_as_documented(rich, placed):
     sections = (
         b"hashhash\x03\x01\x03\x03zonetwo",
         b"12341234\x02\x01\x00z",
@@ -132,8 +136,12 @@ def test_layout_of_version_2_is_as_documented(rich):
             b"\x05\x00\x13\x00\x0c\x01\x05\x02\x03\x03\x04",
         )
     )
-    head = b"\x93CAI\x02\x07" + len(header).to_bytes(4, "little") + header
-    assert rich.to_bytes() == section(head) + b"".join(map(section, sections))
+    start = b"\x93CAI\x02" + (b"\x0f" if placed else b"\x07")
+    head = section(start + len(header).to_bytes(4, "little") + header)
+    places = [head[-4:] + bytes((n, 0, 0, 0)) if placed else b"" for n in range(5)]
+    content = head + b"".join(map(section, sections, places))
+    assert CodedPicture.from_bytes(content) == rich
+    assert (rich.to_bytes() == content) == placed
 
 
 def test_a_plain_picture_costs_few_bytes_beside_its_strings(coded):
@@ -202,8 +210,8 @@ def test_each_cause_has_an_error_of_its_own(rich):
         CodedPicture.from_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(UnsupportedVersionError, match="version 3"):
         CodedPicture.from_bytes(content[:4] + b"\3" + content[5:])
-    with pytest.raises(UnsupportedVersionError, match="0x0f"):
-        CodedPicture.from_bytes(with_header_sum(content[:5] + b"\x0f" + content[6:]))
+    with pytest.raises(UnsupportedVersionError, match="0x1f"):
+        CodedPicture.from_bytes(with_header_sum(content[:5] + b"\x1f" + content[6:]))
     with pytest.raises(ChecksumError, match="the header"):
         CodedPicture.from_bytes(content.replace(b"lite", b"life"))
     with pytest.raises(ChecksumError, match="section 0"):
@@ -227,10 +235,11 @@ def changed_header(content, old, new):
 def test_reader_skips_what_later_headers_and_files_may_add(rich):
     content = rich.to_bytes()
     longer = changed_header(content, b"\x03\x04", b"\x03\x04later")
-    assert CodedPicture.from_bytes(longer) == rich
+    assert CodedPicture.from_bytes(with_sums(longer, LENGTHS_OF_RICH)) == rich
     with_section = changed_header(content, b"\x05\x00\x13", b"\x06\x00\x13")
     with_section = changed_header(with_section, b"\x03\x04", b"\x03\x04\x80\x05")
-    assert CodedPicture.from_bytes(with_section + section(b"later")) == rich
+    with_section = with_sums(with_section + b"later" + bytes(4), [*LENGTHS_OF_RICH, 5])
+    assert CodedPicture.from_bytes(with_section) == rich
 
 
 @pytest.mark.parametrize(

@@ -41,3 +41,6 @@ def test_corpus_holds_every_version_and_what_files_can_hold():
     assert {c.sync_safe for c in coded} == {False, True}
     assert any(len(c.tiles) > 1 for c in coded)
     assert any(c.exif for c in coded)
+    assert any(len(c.tiles[0].strings) > 3 for c in coded)  # slices
+    flags = {p.read_bytes()[5] & 8 for p in CORPUS.glob("v2-*.cai")}
+    assert flags == {0, 8}  # checksums of sections with and without their places

@@ -43,11 +43,15 @@ def net():
 
 
 @pytest.fixture(scope="module")
-def tiled(net):
-    """4 x 2 tiles."""
+def picture():
     image = noise(200, 100)
     image.putalpha(Image.linear_gradient("L").resize(image.size))
-    picture = read_picture(image)
+    return read_picture(image)
+
+
+@pytest.fixture(scope="module")
+def tiled(net, picture):
+    """4 x 2 tiles."""
     return encode_picture(net, picture, model="mbt2018-mean", tile=64, tile_overlap=16)
 
 
@@ -81,7 +85,7 @@ def test_every_flipped_bit_of_every_seed_is_noticed():
 
 def test_one_damaged_tile_is_grey_and_the_others_are_exact(net, tiled, whole):
     content = bytearray(tiled.to_bytes())
-    content[section_starts(tiled)[5] + 20] ^= 1
+    content[section_starts(tiled)[5] + 14] ^= 1
     with pytest.raises(ChecksumError, match="section 5"):
         parse_coded(bytes(content))
     coded = parse_coded(bytes(content), best_effort=True)
@@ -102,7 +106,7 @@ def test_one_damaged_tile_is_grey_and_the_others_are_exact(net, tiled, whole):
 
 def test_regions_beside_the_damage_are_whole(net, tiled, whole):
     content = bytearray(tiled.to_bytes())
-    content[section_starts(tiled)[5] + 20] ^= 1
+    content[section_starts(tiled)[5] + 14] ^= 1
     coded = parse_coded(bytes(content), best_effort=True)
     region = decode_picture(net, coded, region=(120, 10, 60, 60))
     assert region.notes == []
@@ -126,6 +130,32 @@ def test_of_every_truncation_the_tiles_before_it_are_left(net, tiled, whole):
         assert len(picture.notes) >= len(tiles) - complete
         assert (picture.alpha is None) == (length < len(content))
         assert torch.equal(picture.pixels[:, :48, :48], whole.pixels[:, :48, :48])
+
+
+def test_swapped_tiles_are_noticed(net, picture):
+    coded = encode_picture(net, picture, model="mbt2018-mean", tile=64, tile_overlap=16)
+    same = replace(coded, tiles=(coded.tiles[0], coded.tiles[0], *coded.tiles[2:]))
+    twice = bytearray(same.to_bytes())
+    starts = section_starts(same)
+    first, second = slice(*starts[:2]), slice(*starts[1:3])
+    assert twice[first][:-4] == twice[second][:-4]
+    twice[first], twice[second] = twice[second], twice[first]  # which moves the sums only
+    with pytest.raises(ChecksumError, match="section 0"):
+        parse_coded(bytes(twice))
+    assert [bool(t.damage) for t in parse_coded(bytes(twice), best_effort=True).tiles[:3]] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_tiles_of_another_picture_are_noticed(tiled):
+    content = bytearray(tiled.to_bytes())
+    other = replace(tiled, quality=7).to_bytes()
+    start, end = section_starts(tiled)[3:5]
+    content[start:end] = other[start:end]
+    with pytest.raises(ChecksumError, match="section 3"):
+        parse_coded(bytes(content))
 
 
 def test_a_damaged_header_leaves_nothing(tiled):

@@ -10,8 +10,9 @@ bytes        field
 4            magic ``93 43 41 49`` (``\\x93CAI``)
 1            version, 2
 1            flags: bit 0 = random weights (no trained ones were at hand); bit 1 =
-             sync-safe strings; bit 2 = each tile has a hash of its latent; the others are
-             0, and a reader refuses a file with a flag that it does not know
+             sync-safe strings; bit 2 = each tile has a hash of its latent; bit 3 =
+             checksums of sections also cover their place; the others are 0, and a reader
+             refuses a file with a flag that it does not know
 4            length of the rest of the header, without its checksum, H
 text         model: a name of ``compressai.zoo``, of the registry, or ``module.Class``
 1            quality, 0 = not one of the zoo's (weights from a checkpoint)
@@ -31,6 +32,9 @@ varint       number of sections, then for each one a byte of kind and a varint o
 ===========  ==========================================================================
 
 Then come the sections, in that order, each followed by the CRC-32C of its bytes, and nothing else.
+With flag 3, which all writers set (files from before it are read for ever), the CRC-32C is that of
+the header's checksum (4 bytes), the number of the section (4 bytes, from 0), and its bytes: a
+section of another file, or of another place, does not fit.
 
 - The tiles are first, row by row, as many as :class:`compressai.bitstream.Tiling` says.
 - The alpha plane is an 8-bit greyscale PNG. It is there if, and only if, the colour mode has ``A``.
@@ -85,11 +89,12 @@ VERSION = 2
 COLOUR_MODES = ("L", "LA", "RGB", "RGBA")
 
 _METRICS = {"mse": 0, "ms-ssim": 1, None: 255}
-_RANDOM_WEIGHTS, _SYNC_SAFE, _HASHES = 1, 2, 4
+_RANDOM_WEIGHTS, _SYNC_SAFE, _HASHES, _PLACED = 1, 2, 4, 8
 _TILE, _ALPHA, _ICC, _EXIF = range(4)
 _OPTIONAL = 128
 _FIXED = struct.Struct("<4sBBI")
 _CRC = struct.Struct("<I")
+_NUMBER = struct.Struct("<I")
 _HASH_BYTES = 8
 # A damaged flag that turns a few bytes into millions of empty strings must not cost memory.
 _MAX_STRINGS = 2**16
@@ -192,10 +197,12 @@ class CodedPicture:
             )
         )
         flags = _RANDOM_WEIGHTS * self.random_weights | _SYNC_SAFE * self.sync_safe
-        head = _FIXED.pack(MAGIC, VERSION, flags | _HASHES * with_hash, len(header)) + header
-        parts = [head, _checksum(head)]
-        for _, content in sections:
-            parts += (content, _checksum(content))
+        flags |= _HASHES * with_hash | _PLACED
+        head = _FIXED.pack(MAGIC, VERSION, flags, len(header)) + header
+        head_sum = _checksum(head)
+        parts = [head, head_sum]
+        for number, (_, content) in enumerate(sections):
+            parts += (content, _checksum(content, _place(head_sum, number)))
         return b"".join(parts)
 
     @classmethod
@@ -237,14 +244,14 @@ class CodedPicture:
         file = FieldReader(memoryview(content))
         _, _, flags, header_length = _FIXED.unpack(file.take(_FIXED.size))
         header = FieldReader(file.take(header_length))
-        _check_sum(file, content[: _FIXED.size + header_length], "the header")
-        if flags & ~(_RANDOM_WEIGHTS | _SYNC_SAFE | _HASHES):
+        head_sum = _check_sum(file, content[: _FIXED.size + header_length], "the header")
+        if flags & ~(_RANDOM_WEIGHTS | _SYNC_SAFE | _HASHES | _PLACED):
             raise UnsupportedVersionError(
                 f"the file uses features (flags {flags:#04x}) that this program does not know: "
                 "update it"
             )
         fields, directory = _read_header(header)
-        sections = _Sections(file, directory, best_effort)
+        sections = _Sections(file, directory, head_sum if flags & _PLACED else b"", best_effort)
         tiles = [
             _read_tile(*sections.next(), bool(flags & _HASHES), best_effort)
             for kind, _ in directory
@@ -275,10 +282,17 @@ class CodedPicture:
 
 
 class _Sections:
-    """Takes the sections of a file one after the other, and checks their sums."""
+    """Takes the sections of a file one after the other, and checks their sums.
+
+    ``head_sum`` is what their sums cover besides; empty if they cover nothing else.
+    """
 
     def __init__(
-        self, file: FieldReader, directory: list[tuple[int, int]], best_effort: bool
+        self,
+        file: FieldReader,
+        directory: list[tuple[int, int]],
+        head_sum: bytes,
+        best_effort: bool,
     ) -> None:
         total = sum(length + _CRC.size for _, length in directory)
         if total > file.left and not best_effort:
@@ -287,24 +301,26 @@ class _Sections:
                 f"{file.left} are there; get it again"
             )
         self._file = file
+        self._head_sum = head_sum
         self._names = [
             f"section {place} ({_NAMES.get(kind, f'kind {kind}')})"
             for place, (kind, _) in enumerate(directory)
         ]
         self._lengths = [length for _, length in directory]
-        self._place = 0
+        self._number = 0
         self._best_effort = best_effort
 
     def next(self) -> tuple[bytes, str]:
         """The bytes of the next section as far as they are there, and what is wrong with it."""
-        name, length = self._names[self._place], self._lengths[self._place]
-        self._place += 1
+        number, self._number = self._number, self._number + 1
+        name, length = self._names[number], self._lengths[number]
         if length + _CRC.size > self._file.left:
             section = bytes(self._file.take(self._file.left))[:length]
             return section, f"{name} is missing or cut: the file is truncated"
         section = bytes(self._file.take(length))
+        place = _place(self._head_sum, number) if self._head_sum else b""
         try:
-            _check_sum(self._file, section, name)
+            _check_sum(self._file, section, name, place)
         except ChecksumError as error:
             if not self._best_effort:
                 raise
@@ -315,13 +331,21 @@ class _Sections:
 _NAMES = {_TILE: "a tile", _ALPHA: "the alpha plane", _ICC: "the ICC profile", _EXIF: "EXIF"}
 
 
-def _checksum(content: bytes) -> bytes:
-    return _CRC.pack(google_crc32c.value(content))
+def _checksum(content: bytes, place: bytes = b"") -> bytes:
+    return _CRC.pack(google_crc32c.extend(google_crc32c.value(place), content))
 
 
-def _check_sum(file: FieldReader, content: bytes, name: str) -> None:
-    if bytes(file.take(_CRC.size)) != _checksum(content):
+def _place(head_sum: bytes, number: int) -> bytes:
+    """What the checksum of a section covers before its bytes."""
+    return head_sum + _NUMBER.pack(number)
+
+
+def _check_sum(file: FieldReader, content: bytes, name: str, place: bytes = b"") -> bytes:
+    """The checksum that follows, if it is that of the content."""
+    found = bytes(file.take(_CRC.size))
+    if found != _checksum(content, place):
         raise ChecksumError(f"{name} was changed: its checksum does not match; get the file again")
+    return found
 
 
 def _read_header(header: FieldReader) -> tuple[dict[str, Any], list[tuple[int, int]]]:

@@ -42,6 +42,7 @@ from compressai.ops import compute_padding
 __all__ = ["decode_picture"]
 
 _GREY = 0.5
+_OTHER_LATENT = "the latent is another one than that which was coded"
 
 
 def decode_picture(
@@ -66,8 +67,10 @@ def decode_picture(
         region: ``(x, y, width, height)`` in pixels: the part of the picture that is wanted. Only
             the tiles that it meets are decoded; the pixels are the same as in the whole picture.
         best_effort: decode what is not damaged instead of raising an error, if anything is left,
-            and tell in ``notes`` of the picture what is missing or may be wrong. Tiles that are
-            lost become grey. Read the file with ``best_effort``, too.
+            and tell in ``notes`` of the picture what is missing or may be wrong. Of a tile (or a
+            picture without tiles), the strings before the first damaged one are kept, and the
+            rest of the latent is what the network expects of it; where the hyper latent is lost,
+            so is the tile, which becomes grey. Read the file with ``best_effort``, too.
         workers: how many tiles are decoded at a time. Default: up to 4, as torch has threads.
 
     Returns:
@@ -222,36 +225,67 @@ class _TileDecoder:
         Raises:
             BitstreamError: something is, unless ``best_effort`` was asked for.
         """
-        try:
-            self._check_layout(index)
-            return self._decode(index)
-        except BitstreamError as error:
-            if not self.best_effort:
-                raise
-            return None, str(error)
+        if self.best_effort:
+            return self._salvage(index)
+        self._check_layout(index)
+        pixels, as_coded = self._decode(index, self.coded.tiles[index].strings)
+        if not as_coded:
+            raise self._failure(_OTHER_LATENT)
+        return pixels, ""
 
-    def _decode(self, index: int) -> tuple[Tensor, str]:
-        tile = self.coded.tiles[index]
+    def _decode(self, index: int, strings: Sequence[bytes | None]) -> tuple[Tensor, bool]:
+        """Pixels, and whether the latent is not known to be another one than was coded."""
         shape, _ = self._layout(index)
-        strings = [[string] for string in tile.strings]
         try:
-            out = self.net.decompress(strings, shape, **self.arguments)
+            out = self.net.decompress([[string] for string in strings], shape, **self.arguments)
         except ValueError as error:
             raise self._failure(str(error)) from error
         x_hat = out["x_hat"]
         if not bool(torch.isfinite(x_hat).all()):
             raise self._failure("it has values that are not finite")
-        problem = None
-        if tile.y_hat_hash and hash_latent(out["y_hat"]) != tile.y_hat_hash:
-            problem = self._failure("the latent is another one than that which was coded")
-            if not self.best_effort:
-                raise problem
+        expected = self.coded.tiles[index].y_hat_hash
+        as_coded = not expected or hash_latent(out["y_hat"]) == expected
         box = self.tiling[index]
         top = left = 0
         if self.is_legacy:
             (left, _, top, _), _ = compute_padding(box.height, box.width, min_div=self.multiple)
         pixels = x_hat[0, :, top : top + box.height, left : left + box.width].float().cpu()
-        return pixels, str(problem or "")
+        return pixels, as_coded
+
+    def _salvage(self, index: int) -> tuple[Tensor | None, str]:
+        """As much of a tile as decodes: the first strings, up to one that does not end properly.
+
+        Each string tells by its end whether it was decoded as it was coded, so that no checksums
+        of their own are needed. Those after a damaged one are lost with it, for what they depend on
+        is not known.
+        """
+        problem = ""
+        try:
+            self._check_layout(index)
+        except DamagedFileError as error:
+            problem = str(error)
+        _, count = self._layout(index)
+        *there, hyper = self.coded.tiles[index].strings or (None,)
+        found, known, trial = None, -1, min(len(there), count - 1)
+        most = trial
+        while hyper is not None and known < most:
+            strings = (*there[:trial], *[None] * (count - 1 - trial), hyper)
+            try:
+                found, known = self._decode(index, strings), trial
+            except BitstreamError as error:
+                problem = problem or str(error)
+                most = trial - 1
+            trial = (known + most + 1) // 2
+        if found is None:
+            return None, problem
+        pixels, as_coded = found
+        if known < count - 1:
+            problem += f"; {known} of its {count - 1} parts are left, the others are estimated"
+        elif problem:
+            problem += "; all of it decodes" + ("" if as_coded else ", but maybe not as coded")
+        elif not as_coded:
+            problem = str(self._failure(_OTHER_LATENT))
+        return pixels, problem
 
     def _failure(self, reason: str) -> BitstreamError:
         if self.is_legacy:  # there are no checksums, so that this is more likely

@@ -15,8 +15,8 @@ from torch import Tensor
 from compressai.entropy_models._sync_stream import (
     Exceptions,
     Rounding,
-    StreamReader,
     StreamWriter,
+    open_stream,
 )
 from compressai.entropy_models.gaussian import GaussianConditional
 from compressai.entropy_models.synchrony import (
@@ -79,16 +79,16 @@ class ScanDecoder:
 
     Args:
         levels: those of the conditional.
-        string: what :class:`ScanEncoder` made.
+        string: what :class:`ScanEncoder` made; ``None`` if it is lost.
         positions, channels: size of the latent.
 
     Raises:
         ValueError: the string is damaged.
     """
 
-    def __init__(self, levels: Any, string: bytes, positions: int, channels: int) -> None:
+    def __init__(self, levels: Any, string: bytes | None, positions: int, channels: int) -> None:
         self._levels = levels
-        self._reader = StreamReader(string, positions * channels, positions)
+        self._reader = open_stream(string, positions * channels, positions)
         rounding = self._reader.rounding
         self._ranks = rounding.ranks
         self._scales = _by_position(rounding.scales, channels)

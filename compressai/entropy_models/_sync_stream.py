@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MAX_BLOCKS", "SHIFTS", "Exceptions", "Rounding", "StreamReader", "StreamWriter"]
+__all__ = [
+    "MAX_BLOCKS",
+    "SHIFTS",
+    "Exceptions",
+    "Rounding",
+    "StreamReader",
+    "StreamWriter",
+    "open_stream",
+]
 
 SHIFTS = 128
 MAX_BLOCKS = 4096
@@ -155,6 +163,35 @@ class StreamReader:
         """Raise ValueError unless the string ends here."""
         if not self._decoder.finished:
             raise ValueError("the string is damaged: it holds more than this latent")
+
+
+class _LostStream:
+    """Stands for a string that is lost: nothing was told, and all symbols are 0."""
+
+    def __init__(self, blocks: int) -> None:
+        self.rounding = Rounding(np.zeros(blocks, dtype=np.int32))
+
+    def symbols(self, indexes: np.ndarray, tables: Any) -> np.ndarray:
+        return np.zeros(len(indexes), dtype=np.int32)
+
+    def check_finished(self) -> None:
+        pass
+
+
+def open_stream(
+    string: bytes | None, elements: int, blocks: int | None = None
+) -> StreamReader | _LostStream:
+    """A reader of a string; ``None`` stands for one that is lost.
+
+    Args:
+        string, elements, blocks: as :class:`StreamReader`.
+
+    Raises:
+        ValueError: the string is damaged.
+    """
+    if string is None:
+        return _LostStream(1 if blocks is None else blocks)
+    return StreamReader(string, elements, blocks)
 
 
 def _to_bytes(rounding: Rounding) -> bytes:

@@ -326,7 +326,7 @@ class EntropyModel(nn.Module):
 
     def decompress(
         self,
-        strings: Sequence[bytes],
+        strings: Sequence[bytes | None],
         indexes: Tensor,
         dtype: torch.dtype = torch.float,
         means: Tensor | None = None,
@@ -334,7 +334,8 @@ class EntropyModel(nn.Module):
         """Decode a batch of strings.
 
         Args:
-            strings: list or tuple of ``N`` strings.
+            strings: list or tuple of ``N`` strings. ``None`` stands for one that is lost: its
+                symbols are taken to be 0, so that the result has the means in its place.
             indexes: int ``(N, C, ...)``: the row of the tables for each element.
             dtype: type of the result where there are no means.
             means: of the shape of ``indexes``, or ``(N, C, 1, ...)``.
@@ -350,7 +351,7 @@ class EntropyModel(nn.Module):
         return self.dequantize(symbols, means, dtype)
 
     def _decode(
-        self, strings: Sequence[bytes], indexes: Tensor, means: Tensor | None = None
+        self, strings: Sequence[bytes | None], indexes: Tensor, means: Tensor | None = None
     ) -> Tensor:
         if not isinstance(strings, (tuple, list)):
             raise ValueError(f"strings must be a list or tuple, got {type(strings).__name__}")
@@ -361,7 +362,7 @@ class EntropyModel(nn.Module):
             )
         if indexes.dim() < 2:
             raise ValueError(f"indexes must have 2 or more dimensions, got {tuple(indexes.shape)}")
-        tables = self._coder_tables()
+        self._check_tables()
         if means is not None and (
             means.shape[:2] != indexes.shape[:2]
             or (means.shape != indexes.shape and any(size != 1 for size in means.shape[2:]))
@@ -371,21 +372,25 @@ class EntropyModel(nn.Module):
                 f"channel, got {tuple(means.shape)}"
             )
         rows = _int_rows(indexes)
-        if self.entropy_coder.name == "ans":
-            from compressai import ans
-
-            values = ans.decode_batch(
-                list(strings), rows, *tables, threads=torch.get_num_threads(), check_end=True
-            )
+        kept = [number for number, string in enumerate(strings) if string is not None]
+        if len(kept) == len(strings):
+            values = self._decode_rows(list(strings), rows)
         else:
-            values = np.array(
-                [
-                    self.entropy_coder.decode_with_indexes(string, row.tolist(), *tables)
-                    for string, row in zip(strings, rows)
-                ],
-                dtype=np.int32,
-            )
+            values = np.zeros_like(rows)
+            if kept:
+                values[kept] = self._decode_rows([strings[i] for i in kept], rows[kept])
         return torch.from_numpy(values).reshape(indexes.shape).to(indexes.device)
+
+    def _decode_rows(self, strings: list[Any], index_rows: np.ndarray) -> np.ndarray:
+        tables = self._coder_tables()
+        if self.entropy_coder.name != "ans":
+            decode = self.entropy_coder.decode_with_indexes
+            decoded = [decode(s, row.tolist(), *tables) for s, row in zip(strings, index_rows)]
+            return np.array(decoded, dtype=np.int32)
+        from compressai import ans
+
+        threads = torch.get_num_threads()
+        return ans.decode_batch(strings, index_rows, *tables, threads=threads, check_end=True)
 
 
 def _native_tables(buffers: Sequence[Tensor]) -> Any:

@@ -22,8 +22,8 @@ from compressai.entropy_models._sync_stream import (
     MAX_BLOCKS,
     Exceptions,
     Rounding,
-    StreamReader,
     StreamWriter,
+    open_stream,
 )
 from compressai.entropy_models.gaussian import GaussianConditional
 
@@ -208,13 +208,14 @@ class SyncDecoder:
         return output
 
     def decode(
-        self, conditional: GaussianConditional, strings: Sequence[bytes], scales: Tensor
+        self, conditional: GaussianConditional, strings: Sequence[bytes | None], scales: Tensor
     ) -> SyncLatent:
         """Decode the symbols of a latent.
 
         Args:
             conditional: has the tables.
-            strings: one for each item, made by :meth:`SyncEncoder.encode`.
+            strings: one for each item, made by :meth:`SyncEncoder.encode`; ``None`` for one that
+                is lost, whose symbols are taken to be 0.
             scales: ``(N, C, ...)``.
 
         Raises:
@@ -226,7 +227,7 @@ class SyncDecoder:
         flat = _floats(scales)
         roundings, symbols = [], []
         for string, item in zip(strings, flat):
-            reader = StreamReader(string, item.size)
+            reader = open_stream(string, item.size)
             rows = _level_numbers(levels, item, reader.rounding)
             symbols.append(reader.symbols(levels.rows[rows], levels.tables))
             reader.check_finished()

@@ -60,7 +60,8 @@ class LatentCodec(nn.Module):
         """Decode a latent.
 
         Args:
-            strings, shape: what :meth:`compress` gave.
+            strings, shape: what :meth:`compress` gave. ``None`` in place of a string of a latent
+                stands for one that is lost: its symbols are taken to be 0.
             args: side information.
 
         Returns:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -136,7 +137,10 @@ def scan_compress(
 
 
 def scan_decompress(
-    modules: Any, strings: Sequence[bytes], params: Tensor, rate: ScanRate | None = None
+    modules: Any,
+    strings: Sequence[bytes | None],
+    params: Tensor,
+    rate: ScanRate | None = None,
 ) -> Tensor:
     """Inverse of :func:`scan_compress`: ``(N, C, H, W)`` like ``params`` in type and device."""
     from compressai import ans
@@ -144,17 +148,27 @@ def scan_decompress(
     scan = _scan_of(modules, rate)
     items = []
     for string, item in zip(strings, params):
-        decoder = ans.RansDecoder()
-        decoder.set_stream(string)
+        decoder = _LostStream() if string is None else ans.RansDecoder()
+        if string is not None:
+            decoder.set_stream(string)
         items.append(scan.decompress(decoder, item))
         if not decoder.finished:
             raise ValueError("the string is damaged: it holds more than this latent")
     return torch.stack(items).to(params)
 
 
+class _LostStream:
+    """Stands for the decoder of a string that is lost: all symbols are 0."""
+
+    finished = True
+
+    def decode_stream(self, rows: np.ndarray, *tables: Any) -> np.ndarray:
+        return np.zeros(len(rows), dtype=np.int32)
+
+
 def scan_decompress_sync(
     modules: Any,
-    strings: Sequence[bytes],
+    strings: Sequence[bytes | None],
     params: Tensor,
     sync: SyncDecoder,
     rate: ScanRate | None = None,

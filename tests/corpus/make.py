@@ -3,7 +3,8 @@
 
 Files that are here are never made again: they must decode for ever. Add a line to ``CASES`` for
 what is new, and run this from the root of the repository. Those of version 1 and of CompressAI's
-format, and the checkpoints, were made by earlier revisions of this script.
+format, those of version 2 without places in their checksums, and the other checkpoints were made by
+earlier revisions of this script.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 import compressai
@@ -21,6 +23,10 @@ from compressai.bitstream import (
     save_picture,
     write_coded,
 )
+from compressai.checkpoint import save_checkpoint
+from compressai.models import get_scale_table
+from compressai.models._helpers import MeanScaleContextHead
+from compressai.models.lite import Lite
 
 __all__ = ["main"]
 
@@ -33,6 +39,8 @@ CASES: tuple[tuple[str, str, str, tuple[int, int, int, int], dict[str, Any]], ..
     ("v2-mean-la", "mbt2018-mean", "LA", (150, 90, 220, 103), {}),
     ("v2-checkerboard-rgba", "cheng2020-anchor-checkerboard", "RGBA", (150, 90, 171, 160), {}),
     ("v2-mean-tiles", "mbt2018-mean", "RGB", (90, 60, 240, 130), {"tile": 64}),
+    ("v2-mean-placed", "mbt2018-mean", "RGBA", (90, 60, 190, 120), {"tile": 64}),
+    ("v2-lite", "lite", "RGB", (150, 90, 210, 160), {}),
 )
 
 
@@ -49,7 +57,23 @@ def _picture(mode: str, box: tuple[int, int, int, int]) -> Image.Image:
     return image
 
 
+def _save_lite(path: Path) -> None:
+    """A small model with slices, and with symbols that are not all zero."""
+    torch.manual_seed(0)
+    arguments = {"N": 8, "M": 16, "widths": (8, 12), "depths": (1, 1), "context_widths": (8,)}
+    net = Lite(**arguments).eval()
+    with torch.no_grad():
+        net.g_a[-1].weight.mul_(12)
+        for module in net.latent_codec.modules():
+            if isinstance(module, MeanScaleContextHead):
+                module.scale_cc[-1].bias.fill_(1)
+    net.update(scale_table=get_scale_table(0.11, 16, 12))
+    save_checkpoint(path, net, architecture="lite", arguments=arguments)
+
+
 def main() -> None:
+    if not (lite := HERE / "lite.safetensors").exists():
+        _save_lite(lite)
     for name, model, mode, box, arguments in CASES:
         path = HERE / f"{name}.cai"
         if path.exists():

@@ -26,6 +26,7 @@ SEEDS = Path(__file__).parent / "seeds"
 # Enough for all seeds, little enough for many pictures a second.
 MAX_PIXELS = 128 * 128
 _SUM = 4
+_PLACED = 8
 
 
 def fuzz_container(data: bytes) -> None:
@@ -84,15 +85,17 @@ def _with_fitting_sums(data: bytes) -> bytes:
         _, sections = _read_header(FieldReader(memoryview(content)[10:end]))
     except BitstreamError:
         return bytes(content)
-    for _, length in sections:
-        start = _put_sum(content, start, length)
+    head_sum = bytes(content[end : end + _SUM]) if content[5] & _PLACED else b""
+    for number, (_, length) in enumerate(sections):
+        place = head_sum + number.to_bytes(4, "little") if head_sum else b""
+        start = _put_sum(content, start, length, place)
     return bytes(content)
 
 
-def _put_sum(content: bytearray, start: int, length: int) -> int:
+def _put_sum(content: bytearray, start: int, length: int, place: bytes = b"") -> int:
     """Put the checksum of a part behind it, and tell where the next part begins."""
     end = start + length
     if end + _SUM <= len(content):
-        checksum = google_crc32c.value(bytes(content[start:end]))
+        checksum = google_crc32c.value(place + bytes(content[start:end]))
         content[end : end + _SUM] = checksum.to_bytes(_SUM, "little")
     return end + _SUM
