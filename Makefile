@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # uv from the PATH where there is one, else one installed into the virtual environment.
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
-NATIVE := $(wildcard compressai/cpp_exts/*.cpp compressai/cpp_exts/*.hpp compressai/cpp_exts/CMakeLists.txt)
+NATIVE := $(wildcard compressai/cpp_exts/*.[ch]pp compressai/cpp_exts/*.inl compressai/cpp_exts/CMakeLists.txt)
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help

@@ -143,7 +143,7 @@ def test_convolutions_apply_activations_themselves() -> None:
     x = torch.rand(1, 3, 16, 16)
     with torch.no_grad():
         expected = blocks(x)
-        fuse(blocks, torch.float32)
+        fuse(blocks, torch.float32, torch.device("cpu"))
         fused = sum(isinstance(module, FusedConv) for module in blocks.modules())
         assert fused == 1 + 2 + 1 + 2 + 6 * 2 + 1
         torch.testing.assert_close(blocks(x), expected)

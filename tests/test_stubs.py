@@ -11,11 +11,14 @@ from types import ModuleType
 import pytest
 
 import compressai._CXX
+import compressai._kernels
 import compressai.ans
 
 STUBS = Path(__file__).parents[1] / "compressai"
 MODULES = pytest.mark.parametrize(
-    "module", [compressai.ans, compressai._CXX], ids=lambda m: m.__name__
+    "module",
+    [compressai.ans, compressai._CXX, compressai._kernels],
+    ids=lambda m: m.__name__,
 )
 Owner = ast.Module | ast.ClassDef
 

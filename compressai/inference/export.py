@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from compressai._files import atomic_write
-from compressai.inference.fusion import fold
+from compressai.inference.folding import fold
 from compressai.inference.transforms import (
     TRANSFORMS,
     check_model,

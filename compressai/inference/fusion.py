@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Rewriting networks for inference: what depends on weights alone is computed once.
-
-Folding changes no digit of a result. Fusion may change the last ones.
-"""
+"""Fusion of layers for inference, which may change the last digits of a result."""
 
 from __future__ import annotations
 
@@ -10,12 +7,9 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressai.layers import (
-    GDN,
-    GDN1,
     ResidualBlock,
     ResidualBlockUpsample,
     ResidualBlockWithStride,
@@ -23,26 +17,7 @@ from compressai.layers import (
 )
 from compressai.layers.attn import WMSA
 
-__all__ = ["fold", "fuse", "last_layer", "replace_module"]
-
-
-class FoldedGDN(nn.Module):
-    """GDN with its parameters in their final range, as weights of a 1x1 convolution."""
-
-    def __init__(self, gdn: GDN) -> None:
-        super().__init__()
-        self.inverse = gdn.inverse
-        self.rootless = isinstance(gdn, GDN1)
-        gamma = gdn.gamma_reparam(gdn.gamma)[:, :, None, None]
-        self.weight = nn.Parameter(gamma.contiguous(), requires_grad=False)
-        self.bias = nn.Parameter(gdn.beta_reparam(gdn.beta), requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.rootless:
-            norm = F.conv2d(x.abs(), self.weight, self.bias)
-            return x * norm if self.inverse else x / norm
-        norm = F.conv2d(x**2, self.weight, self.bias)
-        return x * (torch.sqrt(norm) if self.inverse else torch.rsqrt(norm))
+__all__ = ["fuse", "last_layer", "replace_module"]
 
 
 class FusedConv(nn.Module):
@@ -91,16 +66,7 @@ _PAIRS: dict[type[nn.Module], tuple[tuple[tuple[str, ...], str], ...]] = {
 }
 
 
-def fold(network: nn.Module) -> None:
-    """Replace, in place, what computes weights from parameters at each call."""
-    for name, child in network.named_children():
-        if isinstance(child, GDN):
-            setattr(network, name, FoldedGDN(child))
-        else:
-            fold(child)
-
-
-def fuse(network: nn.Module, dtype: torch.dtype) -> None:
+def fuse(network: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
     """Let layers do in one go what they do in two, in place.
 
     Convolutions apply the activation behind them, in sequences and in the blocks of
@@ -109,8 +75,9 @@ def fuse(network: nn.Module, dtype: torch.dtype) -> None:
     Args:
         network: with weights in float32.
         dtype: what it is going to compute in.
+        device: where.
     """
-    convolutions_too = _can_fuse_convolutions(next(network.parameters()).device, dtype)
+    convolutions_too = _can_fuse_convolutions(device, dtype)
     for module in list(network.modules()):
         if isinstance(module, WMSA):
             _merge_projections(module)

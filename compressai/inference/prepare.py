@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compressai.inference.fusion import fold, fuse, last_layer, replace_module
+from compressai.inference.folding import fold
+from compressai.inference.fusion import fuse, last_layer, replace_module
+from compressai.inference.native import use_kernels
 from compressai.inference.precision import choose_precision
 from compressai.inference.transforms import (
     TRANSFORMS,
@@ -158,7 +160,9 @@ def _convert(
         if dtype != torch.float32:
             replace_module(network, last, _Float32(last))
         if not exact and not preparation.compile:
-            fuse(network, dtype)
+            if preparation.channels_last and dtype == torch.float32 and probe.device.type == "cpu":
+                use_kernels(network)
+            fuse(network, dtype, probe.device)
         network.to(dtype)
         last.float()
         if preparation.channels_last and not exact:

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: BSD-3-Clause-Clear
+// What the kernels and their versions for several processors have in common: what one thread
+// computes at once, and its memory.
+#pragma once
+
+#include "kernels.hpp"
+
+namespace compressai {
+
+// Tiles of 4x4 results.
+struct WinogradBlock {
+  std::size_t first, tiles;
+  float* values;  // [position][tile][input], positions values_stride apart
+  std::size_t values_stride;
+  float* products;  // [position][tile][products_width], positions products_stride apart
+  std::size_t products_stride;
+  std::size_t products_width;  // outputs at once
+  const float* zeros;          // as many as inputs
+};
+
+struct PointwiseBlock {
+  std::size_t first, pixels;
+  float* values;    // [pixel][input]
+  float* products;  // [pixel][products_width]
+  std::size_t products_width;
+};
+
+// The versions, with the names of their instructions behind.
+#define COMPRESSAI_VERSIONS(instructions)                                              \
+  void winograd_##instructions(const Conv3x3& call, const WinogradBlock& block);       \
+  void pointwise_##instructions(const Conv1x1& call, const PointwiseBlock& block);
+COMPRESSAI_VERSIONS(avx2)
+COMPRESSAI_VERSIONS(avx512)
+
+}  // namespace compressai

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: BSD-3-Clause-Clear
+// Included once for each set of instructions, with KERNEL_LANES floats in a vector and KERNEL_ROWS
+// rows of a matrix product at once. No function of the standard library: the linker would keep one
+// version of it, which might be the one for the newer processor.
+#include "kernels.hpp"
+
+namespace compressai {
+namespace {
+
+typedef float Lanes
+    __attribute__((vector_size(KERNEL_LANES * sizeof(float)), aligned(4), may_alias));
+
+constexpr std::size_t kLanes = KERNEL_LANES;
+constexpr std::size_t kRows = KERNEL_ROWS;
+constexpr std::size_t kColumns = kPanel;
+
+inline Lanes load(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
+inline void store(float* to, Lanes value) { *reinterpret_cast<Lanes*>(to) = value; }
+inline Lanes broadcast(float value) { return value - Lanes{}; }
+
+// kRows rows times kVectors vectors of columns: out = values * weights.
+template <std::size_t kVectors>
+inline void multiply(const float* values, std::size_t depth, const float* weights,
+                     std::size_t vector_stride, float* out, std::size_t out_stride) {
+  Lanes sums[kRows][kVectors] = {};
+  for (std::size_t k = 0; k < depth; ++k) {
+    Lanes column[kVectors];
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      column[v] = load(weights + k * kColumns + v * vector_stride);
+    }
+    for (std::size_t row = 0; row < kRows; ++row) {
+      const Lanes value = broadcast(values[row * depth + k]);
+      for (std::size_t v = 0; v < kVectors; ++v) sums[row][v] += value * column[v];
+    }
+  }
+  for (std::size_t row = 0; row < kRows; ++row) {
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      store(out + row * out_stride + v * kLanes, sums[row][v]);
+    }
+  }
+}
+
+// All rows times some panels of kColumns columns.
+inline void multiply_panels(const float* values, std::size_t rows, std::size_t depth,
+                            const float* weights, std::size_t panels, float* out,
+                            std::size_t out_stride) {
+  constexpr bool kWide = kLanes == kColumns;  // a vector is a whole panel: take two of them
+  constexpr std::size_t kInPanel = kColumns / kLanes;
+  const std::size_t panel_size = depth * kColumns;
+  for (std::size_t panel = 0; panel < panels;) {
+    const bool two = kWide && panel + 1 < panels;
+    const float* of = weights + panel * panel_size;
+    for (std::size_t row = 0; row < rows; row += kRows) {
+      const float* from = values + row * depth;
+      float* to = out + row * out_stride + panel * kColumns;
+      if (two) {
+        multiply<2>(from, depth, of, panel_size, to, out_stride);
+      } else {
+        multiply<kInPanel>(from, depth, of, kLanes, to, out_stride);
+      }
+    }
+    panel += two ? 2 : 1;
+  }
+}
+
+struct Pixel {
+  std::size_t picture, row, column;
+};
+
+// A result of the shape (N, C, H, W), behind its bias and activation.
+inline void write_planes(const Layer& call, Lanes value, const Pixel& at, std::size_t channel) {
+  const std::size_t factor = call.shuffle, parts = factor * factor;
+  for (std::size_t i = 0; i < kLanes && channel + i < call.planes * parts; ++i) {
+    const std::size_t plane = (channel + i) / parts, part = (channel + i) % parts;
+    const std::size_t row =
+        ((at.picture * call.planes + plane) * call.height + at.row) * factor + part / factor;
+    call.out[(row * call.width + at.column) * factor + part % factor] = value[i];
+  }
+}
+
+// Bias, activation and residual, and out with it.
+inline void write(const Layer& call, Lanes value, const Pixel& at, std::size_t channel) {
+  if (call.bias) value += load(call.bias + channel);
+  if (call.slope != 1) value = value < 0 ? value * call.slope : value;
+  if (call.planes) {
+    write_planes(call, value, at, channel);
+    return;
+  }
+  const std::size_t factor = call.shuffle, channels = call.out_channels / (factor * factor);
+  const std::size_t part = channel / channels;
+  const std::size_t row = (at.picture * call.height + at.row) * factor + part / factor;
+  const std::size_t pixel = (row * call.width + at.column) * factor + part % factor;
+  const std::size_t place = pixel * channels + channel % channels;
+  if (call.residual) value += load(call.residual + place);
+  store(call.out + place, value);
+}
+
+}  // namespace
+}  // namespace compressai

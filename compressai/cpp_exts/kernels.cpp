@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: BSD-3-Clause-Clear
+#include "kernels.hpp"
+
+#include <algorithm>
+#include <memory>
+
+#include "kernel_blocks.hpp"
+
+namespace compressai {
+
+bool kernels_available() {
+#ifdef COMPRESSAI_KERNELS
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+
+#ifdef COMPRESSAI_KERNELS
+namespace {
+
+constexpr std::size_t kWidth = 128;  // outputs at once: products stay in the second-level cache
+constexpr std::size_t kMostTiles = 48, kLeastTiles = 24;
+constexpr std::size_t kValues = 512 * 1024 / sizeof(float);  // so do the values
+constexpr std::size_t kPixels = 96;
+// Between positions, so that the same place in all of them falls on different cache lines.
+constexpr std::size_t kGap = 16;
+
+bool has_avx512() { return __builtin_cpu_supports("avx512f"); }
+
+std::size_t round_up(std::size_t value, std::size_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+// Calls work(scratch, first, count) for all blocks of up to `size` items; each thread has its own
+// scratch memory, which starts as zeros.
+template <typename Work>
+void for_blocks(std::size_t items, std::size_t size, int threads, std::size_t memory,
+                const Work& work) {
+  const std::ptrdiff_t blocks = static_cast<std::ptrdiff_t>((items + size - 1) / size);
+  [[maybe_unused]] const int team =
+      static_cast<int>(std::min<std::ptrdiff_t>(std::max(threads, 1), blocks));
+#pragma omp parallel num_threads(team)
+  {
+    const std::unique_ptr<float[]> scratch(new float[memory]());
+#pragma omp for schedule(dynamic)
+    for (std::ptrdiff_t i = 0; i < blocks; ++i) {
+      const std::size_t first = static_cast<std::size_t>(i) * size;
+      work(scratch.get(), first, std::min(size, items - first));
+    }
+  }
+}
+
+// Enough items for every thread, in whole groups of rows.
+std::size_t block_size(std::size_t items, std::size_t most, int threads) {
+  const std::size_t team = static_cast<std::size_t>(std::max(threads, 1));
+  return std::min(most, round_up((items + team - 1) / team, kRowGroup));
+}
+
+}  // namespace
+
+void conv3x3(const Conv3x3& call) {
+  const auto run = has_avx512() ? winograd_avx512 : winograd_avx2;
+  const std::size_t count = call.batch * ((call.height + 3) / 4) * ((call.width + 3) / 4);
+  const std::size_t fitting = kValues / kWinogradPositions / call.in_channels;
+  const std::size_t most =
+      std::clamp(fitting / kRowGroup * kRowGroup, kLeastTiles, kMostTiles);
+  const std::size_t tiles = block_size(count, most, call.threads);
+  WinogradBlock block{};
+  block.products_width = std::min(kWidth, call.out_channels);
+  block.values_stride = tiles * call.in_channels + kGap;
+  block.products_stride = tiles * block.products_width + kGap;
+  const std::size_t memory =
+      kWinogradPositions * (block.values_stride + block.products_stride) + call.in_channels;
+  for_blocks(count, tiles, call.threads, memory,
+             [&](float* scratch, std::size_t first, std::size_t size) {
+               WinogradBlock mine = block;
+               mine.first = first;
+               mine.tiles = size;
+               mine.values = scratch;
+               mine.products = mine.values + kWinogradPositions * mine.values_stride;
+               mine.zeros = mine.products + kWinogradPositions * mine.products_stride;
+               run(call, mine);
+             });
+}
+
+void conv1x1(const Conv1x1& call) {
+  const auto run = has_avx512() ? pointwise_avx512 : pointwise_avx2;
+  const std::size_t count = call.batch * call.height * call.width;
+  const std::size_t pixels = block_size(count, kPixels, call.threads);
+  const std::size_t width = std::min(kWidth, call.out_channels);
+  for_blocks(count, pixels, call.threads, pixels * (call.in_channels + width),
+             [&](float* scratch, std::size_t first, std::size_t size) {
+               PointwiseBlock block{};
+               block.first = first;
+               block.pixels = size;
+               block.values = scratch;
+               block.products = scratch + pixels * call.in_channels;
+               block.products_width = width;
+               run(call, block);
+             });
+}
+
+#else
+
+void conv3x3(const Conv3x3&) {}
+void conv1x1(const Conv1x1&) {}
+
+#endif
+
+}  // namespace compressai

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: BSD-3-Clause-Clear
+// Layers of networks in float32 for x86 processors, on feature maps (N, H, W, C) without gaps.
+// They add in another order than the layers of torch, so their results differ in the last digits.
+#pragma once
+
+#include <cstddef>
+
+namespace compressai {
+
+// Whether this processor has the instructions that the kernels need.
+bool kernels_available();
+
+// Weights of a matrix product lie in panels of this many outputs: [panel][input][16].
+constexpr std::size_t kPanel = 16;
+// Rows of a matrix product are computed in groups that divide this.
+constexpr std::size_t kRowGroup = 12;
+constexpr std::size_t kWinogradPositions = 36;
+
+// What every kernel computes: channels of a result from those of its input.
+struct Layer {
+  const float* x = nullptr;
+  std::size_t batch = 0, height = 0, width = 0, in_channels = 0, out_channels = 0;
+  const float* weights = nullptr;   // in panels
+  const float* bias = nullptr;      // of each output channel, or null
+  float slope = 1;                  // factor of negative results: 1 none, 0 ReLU, else leaky ReLU
+  const float* residual = nullptr;  // of the output's shape, added last, or null
+  // PixelShuffle by this factor; 1 is none.
+  std::size_t shuffle = 1;
+  // The output is (N, C, H, W), and made of the first `planes` * shuffle^2 results in the order
+  // (channel, row, column); without residual. If 0, it is (N, H, W, C) and made of all results in
+  // the order (row, column, channel).
+  std::size_t planes = 0;
+  float* out = nullptr;
+  int threads = 1;
+};
+
+// 3x3 convolution of stride 1 with a border of one zero, by Winograd's F(4x4, 3x3): a quarter of
+// the multiplications. (Lavin and Gray 2016, "Fast algorithms for convolutional neural networks".)
+// Its weights are transformed, 36 positions of panels.
+//
+// in_channels and out_channels must be multiples of 16, so must be the channels of the output if it
+// is not planar.
+struct Conv3x3 : Layer {};
+
+// 1x1 convolution. With `gate` it is a generalised divisive normalisation (GDN) or its inverse: the
+// convolution takes the squares (or magnitudes) of x, and x is scaled by the result.
+//
+// The same multiples; with `gate`, both are equal and there is no shuffle.
+struct Conv1x1 : Layer {
+  enum class Gate { kNone, kDivideByRoot, kTimesRoot, kDivide, kTimes };
+  Gate gate = Gate::kNone;
+};
+
+void conv3x3(const Conv3x3& call);
+void conv1x1(const Conv1x1& call);
+
+}  // namespace compressai

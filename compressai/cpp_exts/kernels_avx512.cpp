@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: BSD-3-Clause-Clear
+#define KERNEL(name) name##_avx512
+#define KERNEL_LANES 16
+#define KERNEL_ROWS 12
+#include "kernel_common.inl"
+#include "pointwise_kernel.inl"
+#include "winograd_kernel.inl"

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: BSD-3-Clause-Clear
+// Included once for each set of instructions, after kernel_common.inl.
+#include "kernel_blocks.hpp"
+
+namespace compressai {
+namespace {
+
+// The points of the interpolation are 0, -A, A, -B, B and infinity. With these two the rounding
+// errors are smaller than with the usual 1 and 2.
+constexpr float kA = 0.70710678118654752f, kB = 1.41421356237309505f;
+constexpr float kA2 = 0.5f, kB2 = 2.0f, kA3 = kA * kA2, kB3 = kB * kB2;
+
+// One row of the transform of the input, B^T v.
+inline void transform_input(const Lanes* v, std::size_t step, Lanes* r, std::size_t out_step) {
+  const Lanes v0 = v[0], v1 = v[step], v2 = v[2 * step], v3 = v[3 * step], v4 = v[4 * step],
+              v5 = v[5 * step];
+  r[0] = (kA2 * kB2) * v0 - (kA2 + kB2) * v2 + v4;
+  const Lanes even_a = v4 - kB2 * v2, odd_a = kA * (v3 - kB2 * v1);
+  r[out_step] = even_a + odd_a;
+  r[2 * out_step] = even_a - odd_a;
+  const Lanes even_b = v4 - kA2 * v2, odd_b = kB * (v3 - kA2 * v1);
+  r[3 * out_step] = even_b + odd_b;
+  r[4 * out_step] = even_b - odd_b;
+  r[5 * out_step] = (kA2 * kB2) * v1 - (kA2 + kB2) * v3 + v5;
+}
+
+// One row of the transform of the products, A^T m.
+inline void transform_output(const Lanes* m, std::size_t step, Lanes* y, std::size_t out_step) {
+  const Lanes even_a = m[step] + m[2 * step], odd_a = m[step] - m[2 * step];
+  const Lanes even_b = m[3 * step] + m[4 * step], odd_b = m[3 * step] - m[4 * step];
+  y[0] = m[0] + even_a + even_b;
+  y[out_step] = kA * odd_a + kB * odd_b;
+  y[2 * out_step] = kA2 * even_a + kB2 * even_b;
+  y[3 * out_step] = kA3 * odd_a + kB3 * odd_b + m[5 * step];
+}
+
+// The first pixel of a tile.
+inline Pixel tile_at(const Conv3x3& call, std::size_t index) {
+  const std::size_t down = (call.height + 3) / 4, across = (call.width + 3) / 4;
+  return {index / (down * across), index / across % down * 4, index % across * 4};
+}
+
+// Values of 6x6 pixels around each tile, transformed: [position][tile][channel].
+inline void gather(const Conv3x3& call, const WinogradBlock& block) {
+  const std::size_t channels = call.in_channels;
+  for (std::size_t t = 0; t < block.tiles; ++t) {
+    const Pixel tile = tile_at(call, block.first + t);
+    const float* pixels[36];
+    for (std::size_t i = 0; i < 6; ++i) {
+      for (std::size_t j = 0; j < 6; ++j) {
+        const std::size_t row = tile.row + i - 1, column = tile.column + j - 1;  // -1 is huge
+        pixels[i * 6 + j] =
+            row < call.height && column < call.width
+                ? call.x + ((tile.picture * call.height + row) * call.width + column) * channels
+                : block.zeros;
+      }
+    }
+    float* values = block.values + t * channels;
+    for (std::size_t c = 0; c < channels; c += kLanes) {
+      Lanes rows[36], result[36];
+      for (std::size_t j = 0; j < 6; ++j) {
+        Lanes column[6];
+        for (std::size_t i = 0; i < 6; ++i) column[i] = load(pixels[i * 6 + j] + c);
+        transform_input(column, 1, rows + j, 6);
+      }
+      for (std::size_t i = 0; i < 6; ++i) transform_input(rows + i * 6, 1, result + i * 6, 1);
+      for (std::size_t p = 0; p < 36; ++p) store(values + p * block.values_stride + c, result[p]);
+    }
+  }
+}
+
+inline void scatter(const Conv3x3& call, const WinogradBlock& block, std::size_t first_channel,
+                    std::size_t channels) {
+  for (std::size_t t = 0; t < block.tiles; ++t) {
+    const Pixel tile = tile_at(call, block.first + t);
+    const std::size_t down = call.height - tile.row < 4 ? call.height - tile.row : 4;
+    const std::size_t across = call.width - tile.column < 4 ? call.width - tile.column : 4;
+    const float* products = block.products + t * block.products_width;
+    for (std::size_t c = 0; c < channels; c += kLanes) {
+      Lanes columns[24], result[16];
+      for (std::size_t j = 0; j < 6; ++j) {
+        Lanes column[6];
+        for (std::size_t i = 0; i < 6; ++i) {
+          column[i] = load(products + (i * 6 + j) * block.products_stride + c);
+        }
+        transform_output(column, 1, columns + j, 6);
+      }
+      for (std::size_t i = 0; i < 4; ++i) transform_output(columns + i * 6, 1, result + i * 4, 1);
+      const std::size_t channel = first_channel + c;
+      for (std::size_t i = 0; i < down; ++i) {
+        for (std::size_t j = 0; j < across; ++j) {
+          write(call, result[i * 4 + j], {tile.picture, tile.row + i, tile.column + j}, channel);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void KERNEL(winograd)(const Conv3x3& call, const WinogradBlock& block) {
+  gather(call, block);
+  const std::size_t panels = call.out_channels / kColumns;
+  const std::size_t at_once = block.products_width / kColumns;
+  for (std::size_t first = 0; first < panels; first += at_once) {
+    const std::size_t count = panels - first < at_once ? panels - first : at_once;
+    for (std::size_t p = 0; p < kWinogradPositions; ++p) {
+      multiply_panels(block.values + p * block.values_stride, block.tiles, call.in_channels,
+                      call.weights + (p * panels + first) * call.in_channels * kColumns, count,
+                      block.products + p * block.products_stride, block.products_width);
+    }
+    scatter(call, block, first * kColumns, count * kColumns);
+  }
+}
+
+}  // namespace compressai

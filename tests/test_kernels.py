@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Native layers give what torch's layers give, up to rounding."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from compressai import _kernels
+from compressai.inference.folding import fold
+from compressai.inference.native import NativeConv, NativeGDN, use_kernels
+from compressai.layers import (
+    GDN,
+    GDN1,
+    ResidualBlock,
+    ResidualBlockUpsample,
+    ResidualBottleneckBlock,
+)
+from compressai.models.utils import deconv
+
+needs_kernels = pytest.mark.skipif(not _kernels.available(), reason="no kernels for the processor")
+SIDES = st.integers(1, 11)
+
+
+def _random(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def _check(layer: nn.Module, x: Tensor, out: Tensor, residual: Tensor | None = None) -> None:
+    """Within the rounding errors of float32 of what is right."""
+    with torch.no_grad():
+        expected = layer.double()(x.double())
+    if residual is not None:
+        expected = expected + residual
+    assert out.shape == expected.shape
+    torch.testing.assert_close(out.double(), expected, rtol=0, atol=5e-6 * expected.abs().max())
+
+
+@needs_kernels
+@settings(deadline=None, max_examples=40)
+@given(
+    batch=st.integers(1, 2),
+    height=SIDES,
+    width=SIDES,
+    inputs=st.sampled_from([16, 48]),
+    outputs=st.sampled_from([3, 16, 64, 80, 128, 144, 192]),
+    kernel=st.sampled_from([1, 3]),
+    factor=st.sampled_from([None, 2, 4]),
+    activation=st.sampled_from([None, nn.ReLU(), nn.LeakyReLU(0.2)]),
+    bias=st.booleans(),
+    with_residual=st.booleans(),
+    threads=st.sampled_from([1, 3]),
+)
+def test_convolutions(
+    batch: int,
+    height: int,
+    width: int,
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    factor: int | None,
+    activation: nn.Module | None,
+    bias: bool,
+    with_residual: bool,
+    threads: int,
+) -> None:
+    if factor:
+        outputs = -(-outputs // factor**2) * factor**2
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+    shuffle = nn.PixelShuffle(factor) if factor else None
+    assert NativeConv.fits(conv, activation, shuffle)
+    native = NativeConv(conv, activation, shuffle)
+    layer = nn.Sequential(conv, shuffle or nn.Identity(), activation or nn.Identity())
+    x = _random(batch, inputs, height, width)
+    scale = factor or 1
+    shape = (batch, outputs // scale**2, scale * height, scale * width)
+    residual = _random(*shape) if with_residual else None
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        out = native(x, residual)
+    finally:
+        torch.set_num_threads(before)
+    _check(layer, x, out, residual)
+
+
+@needs_kernels
+@pytest.mark.parametrize("outputs", [3, 16, 48])
+@pytest.mark.parametrize("size", [(1, 1), (4, 6), (9, 5)])
+def test_transposed_convolution(outputs: int, size: tuple[int, int]) -> None:
+    layer = deconv(32, outputs)
+    x = _random(2, 32, *size)
+    assert NativeConv.fits(layer)
+    _check(layer, x, NativeConv(layer)(x))
+
+
+@needs_kernels
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("kind", [GDN, GDN1])
+def test_gdn(kind: type[GDN], inverse: bool, with_residual: bool) -> None:
+    layer = kind(48, inverse=inverse)
+    with torch.no_grad():
+        layer.gamma += 0.1 * _random(48, 48).abs()
+        layer.beta += _random(48).abs()
+    folded = nn.Sequential(layer)
+    fold(folded)
+    x = _random(2, 48, 7, 19)
+    residual = _random(2, 48, 7, 19) if with_residual else None
+    _check(layer, x, NativeGDN(folded[0])(x, residual), residual)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(lambda: ResidualBlock(16, 16), id="residual"),
+        pytest.param(lambda: ResidualBlock(16, 32), id="residual-skip"),
+        pytest.param(lambda: ResidualBlockUpsample(32, 16), id="upsample"),
+        pytest.param(lambda: ResidualBottleneckBlock(32, 32), id="bottleneck"),
+        pytest.param(lambda: ResidualBottleneckBlock(32, 64), id="bottleneck-skip"),
+        pytest.param(
+            lambda: nn.Sequential(nn.Conv2d(32, 48, 3, padding=1), nn.PixelShuffle(4)), id="last"
+        ),
+    ],
+)
+def test_blocks(block: object) -> None:
+    layer = nn.Sequential(block())
+    native = copy.deepcopy(layer)
+    x = _random(1, next(layer.parameters()).size(1), 6, 10)
+    fold(native)
+    use_kernels(native)
+    kinds = {type(module) for module in native.modules()}
+    assert NativeConv in kinds
+    assert not kinds & {nn.Conv2d, nn.LeakyReLU, nn.ReLU}
+    with torch.no_grad():
+        _check(layer, x, native(x))
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.Conv2d(16, 16, 3),
+        nn.Conv2d(16, 16, 3, padding=1, stride=2),
+        nn.Conv2d(16, 16, 3, padding=1, groups=2),
+        nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(16, 16, 5, padding=2),
+        nn.ConvTranspose2d(16, 16, 3, stride=2, padding=1, output_padding=1),
+        nn.Linear(16, 16),
+    ],
+    ids=repr,
+)
+def test_other_layers_stay_as_they_are(conv: nn.Module) -> None:
+    assert not NativeConv.fits(conv)
+    network = nn.Sequential(conv)
+    use_kernels(network)
+    assert network[0] is conv
+
+
+def test_nothing_changes_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kernels, "available", lambda: False)
+    network = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1))
+    use_kernels(network)
+    assert type(network[0]) is nn.Conv2d
+
+
+@needs_kernels
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    x, out = torch.zeros(1, 4, 4, 16), torch.zeros(1, 4, 4, 32)
+    panels, bias = torch.zeros(2, 16, 16), torch.zeros(32)
+
+    def run(**changes: object) -> None:
+        arguments = {
+            "x": x,
+            "weights": panels,
+            "bias": bias,
+            "slope": 1.0,
+            "residual": None,
+            "shuffle": 1,
+            "planes": 0,
+            "out": out,
+            "threads": 1,
+        }
+        _kernels.conv1x1(**{**arguments, **changes})
+
+    run()
+    for changes in (
+        {"x": torch.zeros(1, 4, 4, 32)},
+        {"weights": torch.zeros(1, 16, 16)},
+        {"bias": torch.zeros(16)},
+        {"residual": x},
+        {"shuffle": 0},
+        {"shuffle": 2},
+        {"planes": 3},
+        {"out": torch.zeros(1, 4, 5, 32)},
+        {"x": torch.zeros(1, 4, 4, 8), "weights": torch.zeros(2, 8, 16)},
+    ):
+        with pytest.raises(ValueError, match=r"must|fit"):
+            run(**changes)
+    for changes in ({"x": x.double()}, {"out": out.transpose(1, 2)}, {"x": None}):
+        with pytest.raises(TypeError):
+            run(**changes)
