@@ -60,12 +60,13 @@ bench: install ## benchmarks of coder, scan, models and training, as ratios meas
 # which the runtime of the sanitiser has to be loaded before Python.
 SANITIZE_CMAKE = $(BIN)/cmake -G Ninja -S compressai/cpp_exts -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	-DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
-CODER_TESTS := tests/test_ans.py tests/test_ans_errors.py tests/test_ans_threads.py tests/test_pmf.py
+NATIVE_TESTS := tests/test_ans.py tests/test_ans_errors.py tests/test_ans_threads.py tests/test_pmf.py \
+	tests/test_native_arrays.py
 FUZZ_SECONDS ?= 600
 FUZZ_SEED ?= 1
 
-build/sanitize/built: $(VENV)/.installed $(NATIVE) $(wildcard tests/native/*.cpp)
-	$(SANITIZE_CMAKE) -B build/sanitize -DCOMPRESSAI_SANITIZE=address,undefined
+build/sanitize/built: $(VENV)/.installed $(NATIVE) $(wildcard tests/native/*.?pp)
+	$(SANITIZE_CMAKE) -B build/sanitize -DCOMPRESSAI_SANITIZE=address,undefined,float-cast-overflow
 	$(BIN)/cmake --build build/sanitize
 	$(SANITIZE_CMAKE) -B build/sanitize-thread -DCOMPRESSAI_SANITIZE=thread
 	$(BIN)/cmake --build build/sanitize-thread --target fuzz_coder
@@ -77,7 +78,7 @@ sanitize: build/sanitize/built ## coder tests with address, undefined-behaviour 
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(BIN)/python tests/native/run_with_build.py build/sanitize -q -n 0 \
-		--capture=sys -p no:cacheprovider $(CODER_TESTS)
+		--capture=sys -p no:cacheprovider $(NATIVE_TESTS)
 
 FUZZ = $(BIN)/python tests/fuzz/run.py
 FUZZ_OPTIONS = -max_total_time=$$(($(FUZZ_SECONDS) / 3)) -max_len=4096 -rss_limit_mb=3000 -timeout=20 \

@@ -8,7 +8,8 @@ gradients, or extreme. At the end, memory must be what it was after the first te
 
     python benchmarks/soak.py [--pictures 1000] [--seed 0] [--checkpoint FILE]
 
-Without a checkpoint, lite has random weights; TCM, CCA and ELIC are tiny and have random weights.
+lite has the weights that ship, in its lowest quality, or those of the checkpoint; TCM, CCA and ELIC
+are tiny and have random weights.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from torch import nn
 
 import compressai
 from compressai.bitstream import decode_picture, encode_picture, parse_coded, read_picture
-from compressai.models.lite import Lite
+from compressai.zoo import lite
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from slice_nets import small_net
@@ -49,7 +50,11 @@ def make_nets(checkpoint: Path | None = None) -> dict[str, nn.Module]:
     """The models by name, with tables, in evaluation mode."""
     torch.manual_seed(0)
     nets = {
-        "lite": Lite().eval() if checkpoint is None else compressai.load(checkpoint),
+        "lite": (
+            lite(quality=1, metric="mse", pretrained=True).eval()
+            if checkpoint is None
+            else compressai.load(checkpoint)
+        ),
         "tcm": small_net("tcm"),
         "cca": small_net("cca"),
         "elic2022-official": tiny_net("elic2022-official"),
@@ -141,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", type=Path, help="weights of lite")
+    parser.add_argument("--checkpoint", type=Path, help="other weights of lite")
     options = parser.parse_args()
     report = run(options.pictures, options.seed, make_nets(options.checkpoint))
     print(json.dumps({"machine": machine(), **report}, indent=1))

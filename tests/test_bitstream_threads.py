@@ -17,6 +17,7 @@ import torch
 from bitstream_pictures import noise
 from tiny_nets import one_thread, tiny_net
 
+from compressai._files import atomic_write
 from compressai.bitstream import (
     decode_picture,
     encode_picture,
@@ -107,9 +108,19 @@ def test_tiles_are_the_same_with_any_number_of_workers():
         encode_picture(net, picture, model="m", tile=64, workers=0)
 
 
-def test_killed_process_leaves_the_old_file_and_the_next_one_writes_it(tmp_path):
+def has_nameless_files(folder):
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_RDWR))
+    except (AttributeError, OSError):
+        return False
+    return os.path.isdir(f"/proc/{os.getpid()}/fd")
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_killed_process_leaves_the_old_file_and_nothing_else(tmp_path, old):
     path = tmp_path / "picture.cai"
-    path.write_bytes(b"old")
+    if old:
+        path.write_bytes(b"old")
     program = (
         "import sys, time; from compressai._files import atomic_write\n"
         "with atomic_write(sys.argv[1]) as unfinished:\n"
@@ -120,10 +131,51 @@ def test_killed_process_leaves_the_old_file_and_the_next_one_writes_it(tmp_path)
     ) as process:
         assert process.stdout.readline() == b"written\n"
         process.send_signal(signal.SIGKILL)
-    assert path.read_bytes() == b"old"
+    assert path.exists() == old
+    assert not old or path.read_bytes() == b"old"
+    if has_nameless_files(tmp_path):
+        assert list(tmp_path.iterdir()) == [path] * old
     net = tiny_net("mbt2018-mean")
     write_coded(encode_picture(net, read_picture(noise(9, 9)), model="m"), path)
     assert read_coded(path).width == 9
+
+
+@pytest.mark.parametrize("lacks", ["nothing", "nameless files", "links"])
+def test_files_are_replaced_on_every_kind_of_file_system(tmp_path, monkeypatch, lacks):
+    path = tmp_path / "picture.cai"
+    if lacks == "nameless files":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    elif lacks == "links":
+
+        def refuse(*args, **kwargs):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refuse)
+    for content in (b"new", b"newer"):
+        with atomic_write(path) as unfinished:
+            unfinished.write_bytes(content * 9)
+            unfinished.write_bytes(content)
+            assert not path.exists() or path.read_bytes() == b"new"
+            if lacks != "nameless files" and has_nameless_files(tmp_path):
+                assert list(tmp_path.iterdir()) == [path] * path.exists()
+        assert path.read_bytes() == content
+        assert list(tmp_path.iterdir()) == [path]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_errors_of_unfinished_files_name_the_file_that_was_asked_for(tmp_path):
+    path = tmp_path / "picture.cai"
+
+    def fail():
+        with atomic_write(path) as unfinished:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(unfinished))
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        fail()
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_full_disk_is_reported_and_nothing_is_lost(tmp_path, monkeypatch):

@@ -376,7 +376,7 @@ def test_stores_write_list_and_read(url):
 
 
 def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.replace", lambda *paths: 1 / 0)
+    monkeypatch.setattr("os.fsync", lambda file: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         Store(str(tmp_path)).write(b"content", "a")
     assert list(tmp_path.iterdir()) == []

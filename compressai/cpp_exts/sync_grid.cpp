@@ -150,7 +150,10 @@ ScaleLevels::ScaleLevels(const float* levels, std::size_t count) {
                                   std::to_string(levels[i]) + " at position " + std::to_string(i));
     }
     if (i + 1 < count) {
-      const double width = double{levels[i + 1]} - double{levels[i]};
+      double width = double{levels[i + 1]} - double{levels[i]};
+      // Else a quarter of it might reach below the threshold before. (Tables whose scales grow by
+      // less than 4 are far from that.)
+      if (i > 0) width = std::min(width, 3 * (double{levels[i]} - double{levels[i - 1]}));
       thresholds_.push_back({levels[i], width, kShiftUnits / width});
     }
   }

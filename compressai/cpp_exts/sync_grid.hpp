@@ -29,8 +29,8 @@ class ScaleLevels {
   // Throws std::invalid_argument unless there is a level and all are finite, positive and ascend.
   ScaleLevels(const float* levels, std::size_t count);
 
-  // Between two levels. `width` is the distance to the next threshold, within a quarter of which
-  // this one may be shifted.
+  // Between two levels. `width` is the distance to the next threshold (at most three times that to
+  // the one before), within a quarter of which this one may be shifted.
   struct Threshold {
     double middle;
     double width;

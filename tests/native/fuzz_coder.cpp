@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// Fuzzes the coder without Python. The input bytes choose tables, messages and the calls that are
+// Fuzzes the native code without Python. The input bytes choose tables, messages and the calls that are
 // made with them. Bad arguments must end in std::invalid_argument, good ones must come back.
 //
 //   fuzz_coder ITERATIONS [SEED]    inputs by a generator: the same on every run
@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "cdf_tables.hpp"
+#include "fuzz_input.hpp"
 #include "quantize_pmf.hpp"
 #include "rans_batch.hpp"
 #include "rans_decoder.hpp"
@@ -32,29 +33,6 @@ using compressai::CdfTables;
 using Bytes = std::vector<std::uint8_t>;
 using Ints = std::vector<std::int32_t>;
 
-#define REQUIRE(condition)                                                       \
-  do {                                                                           \
-    if (!(condition)) {                                                          \
-      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);       \
-      std::abort();                                                              \
-    }                                                                            \
-  } while (false)
-
-// Takes values from the input; zeros when it is used up.
-class Input {
- public:
-  Input(const std::uint8_t* data, std::size_t size) : data_(data), end_(data + size) {}
-
-  std::uint32_t byte() { return data_ == end_ ? 0 : *data_++; }
-  std::uint32_t word() { return byte() | byte() << 8 | byte() << 16 | byte() << 24; }
-  std::uint32_t below(std::uint32_t bound) { return word() % bound; }
-  bool one_in(std::uint32_t n) { return byte() % n == n - 1; }
-
- private:
-  const std::uint8_t* data_;
-  const std::uint8_t* end_;
-};
-
 struct Model {
   std::vector<Ints> cdfs;
   Ints sizes, offsets;
@@ -65,14 +43,6 @@ struct Model {
     return CdfTables(rows, sizes.data(), offsets.data());
   }
 };
-
-std::int32_t any_int(Input& input) {
-  const std::uint32_t kind = input.byte();
-  if (kind < 200) return static_cast<std::int32_t>(input.byte()) - 128;
-  if (kind < 220) return std::numeric_limits<std::int32_t>::min() + static_cast<int>(kind % 4);
-  if (kind < 240) return std::numeric_limits<std::int32_t>::max() - static_cast<int>(kind % 4);
-  return static_cast<std::int32_t>(input.word());
-}
 
 Model make_model(Input& input) {
   Model model;
@@ -223,7 +193,13 @@ void fuzz_pmf(Input& input) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   Input input(data, size);
   try {
-    input.one_in(8) ? fuzz_pmf(input) : fuzz_coder(input);
+    switch (input.byte() % 8) {
+      case 0: return fuzz_pmf(input), 0;
+      case 1:
+      case 2: return fuzz_sync(input), 0;
+      case 3: return fuzz_symbols(input), 0;
+      default: return fuzz_coder(input), 0;
+    }
   } catch (const std::invalid_argument&) {
     return 0;
   }
