@@ -9,9 +9,9 @@ reports the most memory that it had.
     python benchmarks/tiles.py [--pictures FILE...] [--sides 128 256]
     python benchmarks/tiles.py --memory [--side 8192] [--tile auto]
 
-The model is lite with the weights that ship, in all qualities (--memory: in the highest), or that of
---checkpoint. It ends with an error if a picture loses more than 0.05 dB by tiles of the overlap that
-is the default, or takes more than 4 GB.
+The model is lite with the weights that ship, in all qualities (--memory: in the highest), or that
+of --checkpoint. It ends with an error if a picture loses more than 0.05 dB by tiles, or takes more
+than 4 GB.
 """
 
 from __future__ import annotations
