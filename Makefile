@@ -61,7 +61,7 @@ bench: install ## benchmarks of coder, scan, models and training, as ratios meas
 SANITIZE_CMAKE = $(BIN)/cmake -G Ninja -S compressai/cpp_exts -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	-DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
 NATIVE_TESTS := tests/test_ans.py tests/test_ans_errors.py tests/test_ans_threads.py tests/test_pmf.py \
-	tests/test_native_arrays.py
+	tests/test_entropy_models.py tests/test_kernels.py tests/test_stubs.py tests/test_synchrony.py
 FUZZ_SECONDS ?= 600
 FUZZ_SEED ?= 1
 
@@ -72,7 +72,7 @@ build/sanitize/built: $(VENV)/.installed $(NATIVE) $(wildcard tests/native/*.?pp
 	$(BIN)/cmake --build build/sanitize-thread --target fuzz_coder
 	@touch $@
 
-sanitize: build/sanitize/built ## coder tests with address, undefined-behaviour and thread sanitisers
+sanitize: build/sanitize/built ## tests of native code under address, undefined-behaviour and thread sanitisers
 	build/sanitize/fuzz_coder 5000
 	build/sanitize-thread/fuzz_coder 1000
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \

@@ -31,7 +31,7 @@ def main() -> int:
     import compressai
 
     folder = Path(sys.argv[1])
-    for name in ("compressai.ans", "compressai._CXX"):
+    for name in ("compressai.ans", "compressai._CXX", "compressai._kernels"):
         if name in sys.modules:
             raise RuntimeError(f"{compressai.__file__} imports {name} before it can be replaced")
         take_name(name, folder)
