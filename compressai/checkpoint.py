@@ -33,7 +33,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def describe(
     *,
     architecture: str,
     arguments: Mapping[str, Any],
-    lmbda: float | None = None,
+    lmbda: float | Sequence[float] | None = None,
     metric: str | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def save_checkpoint(
     *,
     architecture: str,
     arguments: Mapping[str, Any],
-    lmbda: float | None = None,
+    lmbda: float | Sequence[float] | None = None,
     metric: str | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
@@ -125,7 +125,7 @@ def save_checkpoint(
         architecture: name in the zoo or the registry, or ``module.Class``.
         arguments: what the zoo function (if they include ``quality``) or the class is called
             with; empty to infer sizes from the weights. JSON data: a tuple comes back as a list.
-        lmbda: weight of the distortion in training.
+        lmbda: weight of the distortion in training, or those of the levels of a variable rate.
         metric: distortion in training, ``"mse"`` or ``"ms-ssim"``.
         extra: further JSON data, numbers finite.
 

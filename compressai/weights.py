@@ -71,6 +71,7 @@ def choose_model(
     checkpoint: Path | None,
     zoo: Zoo = image_models,
     *,
+    level: int | None = None,
     precision: str | None = None,
     device: str = "cpu",
 ) -> ChosenModel:
@@ -84,6 +85,8 @@ def choose_model(
         quality, metric: which weights of the zoo; a checkpoint has its own.
         checkpoint: file with weights, in place of the zoo's.
         zoo: the models to choose from, by name.
+        level: of a variable-rate model in a checkpoint: the quality to code with, from 1; ``None``
+            is the highest.
         precision: of the transforms, see :func:`compressai.inference.prepare`; ``None`` leaves the
             model as it is.
         device: where it goes.
@@ -92,12 +95,21 @@ def choose_model(
         The model with tables, in evaluation mode.
 
     Raises:
-        ValueError: unknown model, quality or metric, or a checkpoint that does not fit.
+        ValueError: unknown model, quality, metric or level, or a checkpoint that does not fit.
         RuntimeError: the published weights are damaged.
         OSError: the checkpoint cannot be read, or weights cannot be fetched.
     """
     if checkpoint is not None:
         chosen = _from_checkpoint(model, checkpoint)
+        if level is not None:
+            levels = getattr(chosen.net, "levels", 0)
+            if not levels:
+                raise ValueError(
+                    f"quality must not be given with {checkpoint}, which has one of its own"
+                )
+            if not 1 <= level <= levels:
+                raise ValueError(f"quality must be in 1 ... {levels}, got {level}")
+            chosen = dataclasses.replace(chosen, quality=level)
     elif model not in zoo:
         raise ValueError(f"model must be one of {', '.join(zoo)}, got {model!r}")
     else:
@@ -215,12 +227,18 @@ class ModelCache:
         self._lock = threading.Lock()
 
     def choose_model(
-        self, model: str | None, quality: int, metric: str, checkpoint: Path | None
+        self,
+        model: str | None,
+        quality: int,
+        metric: str,
+        checkpoint: Path | None,
+        level: int | None = None,
     ) -> ChosenModel:
         """As the function :func:`choose_model`."""
-        key = (model, _version_of(checkpoint)) if checkpoint else (model, quality, metric)
+        key = (model, _version_of(checkpoint), level) if checkpoint else (model, quality, metric)
         return self._get(
-            ("encode", *key), lambda: choose_model(model, quality, metric, checkpoint, **self._how)
+            ("encode", *key),
+            lambda: choose_model(model, quality, metric, checkpoint, level=level, **self._how),
         )
 
     def model_of(self, coded: CodedPicture | LegacyPicture, checkpoint: Path | None) -> nn.Module:

@@ -188,7 +188,6 @@ def test_models_with_slices_train_and_code(pictures, photo, tmp_path, model):
         (["-m", "tcm", "--quality", "2"], 0.0035, 1.0),
         (["-m", "cca", "--quality", "3"], 0.05, 0.85),
         (["-m", "cca", "--quality", "3", "--lambda", "0.1"], 0.1, 0.85),
-        (["-m", "mbt2018-mean-vbr", "--quality", "3"], 0.01, 1.0),
     ],
 )
 def test_a_quality_brings_the_weights_of_its_loss(options, lmbda, beta):

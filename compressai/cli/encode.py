@@ -63,7 +63,12 @@ def encode(
     model: ModelName = None,
     quality: Annotated[
         int | None,
-        typer.Option("-q", "--quality", help=f"Quality in the zoo. (default: {DEFAULT_QUALITY})"),
+        typer.Option(
+            "-q",
+            "--quality",
+            help="Quality in the zoo, or level of a variable-rate --checkpoint. "
+            f"(default: {DEFAULT_QUALITY})",
+        ),
     ] = None,
     metric: Annotated[
         str | None,
@@ -104,8 +109,8 @@ def encode(
 ) -> None:
     """Compress pictures into .cai files."""
     tile_size = _tile_size(tile)
-    if checkpoint is not None and (quality, metric) != (None, None):
-        raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
+    if checkpoint is not None and metric is not None:
+        raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
     if engine is EngineName.RAY:
         choose = _chooser(model, quality, metric, checkpoint, precision.value, device)
         options = {"tile": tile_size, "sync_safe": sync_safe, "keep_metadata": keep_metadata}
@@ -209,6 +214,7 @@ def _chooser(
         DEFAULT_QUALITY if quality is None else quality,
         DEFAULT_METRIC if metric is None else metric,
         checkpoint,
+        level=quality if checkpoint is not None else None,
         precision=precision,
         device=device,
     )

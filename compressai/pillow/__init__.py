@@ -23,7 +23,8 @@ the zoo, or of a checkpoint that was named to :func:`use_checkpoint`.
 - ``quality``, ``model``, ``metric``: weights of the zoo, as for
   :func:`compressai.weights.choose_model`; default: :data:`~compressai.weights.DEFAULT_MODEL` in
   quality 3. There must be trained ones: pictures are not coded with random weights.
-- ``checkpoint``: file with weights in place of the zoo's.
+- ``checkpoint``: file with weights in place of the zoo's; with one of variable rate, ``quality`` is
+  its level.
 - ``tile``, ``sync_safe``: as for :func:`compressai.bitstream.encode_picture`.
 - ``keep_metadata``: keep EXIF and colour profile, as for
   :func:`compressai.bitstream.read_picture`.

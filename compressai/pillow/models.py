@@ -82,9 +82,11 @@ def model_to_encode(
         OSError: the checkpoint cannot be read, or no trained weights are at hand.
     """
     if checkpoint is not None:
-        if (quality, metric) != (None, None):
-            raise ValueError("quality and metric choose weights of the zoo, not of a checkpoint")
-        return _cache.choose_model(model, DEFAULT_QUALITY, DEFAULT_METRIC, Path(checkpoint))
+        if metric is not None:
+            raise ValueError("metric chooses weights of the zoo, not of a checkpoint")
+        return _cache.choose_model(
+            model, DEFAULT_QUALITY, DEFAULT_METRIC, Path(checkpoint), level=quality
+        )
     chosen = _cache.choose_model(
         model or DEFAULT_MODEL,
         DEFAULT_QUALITY if quality is None else quality,

@@ -10,6 +10,8 @@ from __future__ import annotations
 from .averaging import moving_average
 from .epochs import test_epoch, train_one_epoch
 from .finite import NonFiniteLoss, check_finite
+from .initial import load_initial_weights
+from .levels import Level, Levels
 from .options import parse_args
 from .precision import keep_entropy_models_in_fp32
 from .processes import Processes, process_group
@@ -17,6 +19,7 @@ from .report import AverageMeter, Reporter, format_losses
 from .run import (
     CustomDataParallel,
     build_criterion,
+    build_levels,
     build_loaders,
     build_model,
     configure_optimizers,
@@ -34,6 +37,8 @@ from .state import (
 __all__ = [
     "AverageMeter",
     "CustomDataParallel",
+    "Level",
+    "Levels",
     "NonFiniteLoss",
     "Processes",
     "RecordingBatchSampler",
@@ -41,6 +46,7 @@ __all__ = [
     "SeededSamples",
     "begin_epoch",
     "build_criterion",
+    "build_levels",
     "build_loaders",
     "build_model",
     "check_finite",
@@ -48,6 +54,7 @@ __all__ = [
     "format_losses",
     "item_noise",
     "keep_entropy_models_in_fp32",
+    "load_initial_weights",
     "load_training_state",
     "main",
     "moving_average",

@@ -12,8 +12,10 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from compressai.checkpoint import unwrap_model
+from compressai.entropy_models import EntropyBottleneckVbr
 
 from .finite import check_finite
+from .levels import Level, Levels
 from .processes import Processes
 from .report import AverageMeter, Reporter, format_losses
 from .sampling import RecordingBatchSampler, begin_epoch, item_noise
@@ -25,7 +27,7 @@ LOG_INTERVAL = 10
 
 def train_one_epoch(
     model: nn.Module,
-    criterion: nn.Module,
+    criterion: nn.Module | Levels,
     train_dataloader: DataLoader,
     optimizer: optim.Optimizer,
     aux_optimizer: optim.Optimizer,
@@ -43,7 +45,8 @@ def train_one_epoch(
 
     Args:
         model: model with ``aux_loss()``, wrapped or not; its output goes to ``criterion``.
-        criterion: gives a dictionary with ``loss``, each entry a mean over the batch.
+        criterion: gives a dictionary with ``loss``, each entry a mean over the batch; or the levels
+            of a variable-rate model, of which each batch draws one.
         train_dataloader: batches ``(N, 3, H, W)`` in [0, 1]; with several processes, one with a
             :class:`~.RecordingBatchSampler`.
         optimizer: for the network.
@@ -68,6 +71,7 @@ def train_one_epoch(
     reporter = reporter or Reporter()
     processes = processes or Processes(device=device)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    levels = _levels(criterion)
     begin_epoch(train_dataloader, epoch)
 
     with reporter.bar(f"epoch {epoch}", len(train_dataloader)):
@@ -76,6 +80,7 @@ def train_one_epoch(
             optimizer.zero_grad()
             aux_optimizer.zero_grad()
 
+            level = levels.draw(epoch, i)
             weight = _weight(train_dataloader, i)
             losses: dict[str, Tensor] = {}
             start = 0
@@ -86,9 +91,9 @@ def train_one_epoch(
                     item_noise(train_dataloader, i, slice(start, stop), device),
                 ):
                     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                        out = model(part)
+                        out = model(part, **level.arguments)
                     out["x_hat"] = out["x_hat"].float()
-                    found = criterion(out, part)
+                    found = level.criterion(out, part)
                     share = weight * len(part) / len(x)
                     # Gradients are averaged over the processes, and have to be summed.
                     (found["loss"] * (share * processes.count)).backward()
@@ -101,7 +106,7 @@ def train_one_epoch(
                 check_finite(norm, "norm of the gradients", epoch, i, train_dataloader)
             optimizer.step()
 
-            aux_loss = net.aux_loss()
+            aux_loss = _aux_loss(net)
             check_finite(aux_loss, "auxiliary loss", epoch, i, train_dataloader)
             aux_loss.backward()
             aux_optimizer.step()
@@ -126,6 +131,7 @@ def train_one_epoch(
                 step=epoch * len(train_dataloader) + i,
                 batch=i,
                 learning_rate=optimizer.param_groups[0]["lr"],
+                **({"level": level.arguments["s"]} if "s" in level.arguments else {}),
                 **values,
             )
 
@@ -134,13 +140,13 @@ def test_epoch(
     epoch: int,
     test_dataloader: DataLoader,
     model: nn.Module,
-    criterion: nn.Module,
+    criterion: nn.Module | Levels,
     *,
     memory_format: torch.memory_format = torch.contiguous_format,  # noqa: PT028
     reporter: Reporter | None = None,  # noqa: PT028
     processes: Processes | None = None,  # noqa: PT028
 ) -> Tensor:
-    """Average losses over the test batches, in evaluation mode and full precision.
+    """Average losses over the test batches and levels, in evaluation mode and full precision.
 
     Args:
         epoch: number shown.
@@ -159,6 +165,7 @@ def test_epoch(
     reporter = reporter or Reporter()
     processes = processes or Processes(device=device)
     meters: dict[str, AverageMeter] = {}
+    levels = _levels(criterion)
     begin_epoch(test_dataloader, epoch)
 
     with torch.no_grad():
@@ -167,10 +174,12 @@ def test_epoch(
             losses: dict[str, Tensor] = {}
             # Without gradients nothing is exchanged but these numbers.
             forward = net if processes.count > 1 else model
-            _add(losses, criterion(forward(x), x), _weight(test_dataloader, i))
+            share = _weight(test_dataloader, i) / len(levels.levels)
+            for level in levels.levels:
+                _add(losses, level.criterion(forward(x, **level.arguments), x), share)
             losses = dict(zip(losses, processes.sum(list(losses.values()))))
             check_finite(losses["loss"], "test loss", epoch, i, test_dataloader)
-            for key, loss in {**losses, "aux_loss": net.aux_loss()}.items():
+            for key, loss in {**losses, "aux_loss": _aux_loss(net)}.items():
                 meters.setdefault(key, AverageMeter()).update(loss)
 
     values = {key: float(meter.avg) for key, meter in meters.items()}
@@ -180,6 +189,16 @@ def test_epoch(
 
 
 test_epoch.__test__ = False  # type: ignore[attr-defined]  # no test, whatever its name says
+
+
+def _levels(criterion: nn.Module | Levels) -> Levels:
+    return criterion if isinstance(criterion, Levels) else Levels([Level(criterion)])
+
+
+def _aux_loss(net: nn.Module) -> Tensor:
+    """The auxiliary loss; with the bottlenecks of variable step, which ``aux_loss`` leaves out."""
+    variable = (m for m in net.modules() if isinstance(m, EntropyBottleneckVbr))
+    return net.aux_loss() + sum(m.loss() for m in variable)
 
 
 def _weight(loader: DataLoader, number: int) -> float:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from compressai.zoo import image_models
-from compressai.zoo.image import model_architectures, training_recipe
+from compressai.zoo import image_models, image_vbr
+from compressai.zoo.image import LAMBDAS, model_architectures, training_recipe
 
 __all__ = ["add_output_options", "parse_args"]
 
@@ -31,6 +31,29 @@ def parse_args(argv: Sequence[str], program: str | None = None) -> argparse.Name
     parser = _parser(program)
     args = parser.parse_args(argv)
     args.model_args = dict(args.model_args)
+    if args.model in image_vbr.model_architectures:
+        _settle_levels(args, parser)
+    else:
+        _settle_quality(args, parser)
+    if args.cuda and not torch.cuda.is_available():
+        parser.error("--cuda needs a CUDA device, and torch finds none")
+    if args.metric == "ms-ssim" and min(args.patch_size) <= 160:
+        parser.error(f"--metric ms-ssim needs a --patch-size above 160, got {args.patch_size}")
+    if args.weights is not None and args.checkpoint is not None:
+        parser.error("--weights begins a run and --checkpoint resumes one: pass one of them")
+    if args.accumulate < 1:
+        parser.error(f"--accumulate must be at least 1, got {args.accumulate}")
+    if args.ema is not None and not 0 < args.ema < 1:
+        parser.error(f"--ema must be between 0 and 1, got {args.ema}")
+    return args
+
+
+def _settle_quality(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """The weight of the distortion of a model of one rate."""
+    if args.stage is not None:
+        parser.error(f"--stage is for models of variable rate, and {args.model} is none")
+    if args.lmbda is not None and len(args.lmbda) > 1:
+        parser.error(f"--lambda takes one number for {args.model}, got {len(args.lmbda)}")
     recipe = {}
     if args.quality is not None and not args.model_args and args.model in model_architectures:
         try:
@@ -39,19 +62,36 @@ def parse_args(argv: Sequence[str], program: str | None = None) -> argparse.Name
             parser.error(str(error))
     args.quality = 3 if args.quality is None else args.quality
     args.beta = recipe.get("beta", 1.0)
-    if args.lmbda is None:
-        args.lmbda = recipe.get("lmbda", 1e-2)
-    if not (math.isfinite(args.lmbda) and args.lmbda > 0):
-        parser.error(f"--lambda must be positive and finite, got {args.lmbda}")
-    if args.cuda and not torch.cuda.is_available():
-        parser.error("--cuda needs a CUDA device, and torch finds none")
-    if args.metric == "ms-ssim" and min(args.patch_size) <= 160:
-        parser.error(f"--metric ms-ssim needs a --patch-size above 160, got {args.patch_size}")
-    if args.accumulate < 1:
-        parser.error(f"--accumulate must be at least 1, got {args.accumulate}")
-    if args.ema is not None and not 0 < args.ema < 1:
-        parser.error(f"--ema must be between 0 and 1, got {args.ema}")
-    return args
+    args.lmbda = recipe.get("lmbda", 1e-2) if args.lmbda is None else args.lmbda[0]
+    _check_lambda(args.lmbda, parser)
+
+
+def _settle_levels(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Stage of a model of variable rate, and the weights of the distortion of its levels."""
+    if args.quality is not None:
+        parser.error(f"--quality is for models of one rate, and {args.model} has all of them")
+    if args.precision != "fp32":
+        # They round outside of their entropy models.
+        parser.error(f"--precision {args.precision} is for models of one rate")
+    args.quality, args.beta = 0, 1.0
+    args.stage = args.stage or 2
+    lambdas = list(LAMBDAS[args.metric]) if args.lmbda is None else args.lmbda
+    for value in lambdas:
+        _check_lambda(value, parser)
+    count = image_vbr.model_architectures[args.model].levels
+    if args.stage == 1:
+        if args.lmbda is not None and len(lambdas) > 1:
+            parser.error(f"--lambda takes one number for --stage 1, got {len(lambdas)}")
+        args.lmbda = lambdas[-1]
+    elif len(lambdas) != count:
+        parser.error(f"--lambda takes {count} numbers for {args.model}, got {len(lambdas)}")
+    else:
+        args.lmbda = lambdas
+
+
+def _check_lambda(value: float, parser: argparse.ArgumentParser) -> None:
+    if not (math.isfinite(value) and value > 0):
+        parser.error(f"--lambda must be positive and finite, got {value}")
 
 
 def _parser(program: str | None) -> argparse.ArgumentParser:
@@ -82,6 +122,13 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add("-d", "--dataset", type=str, required=True, help="folder with train/ and test/")
     add("--quality", type=int, help="rate point and size in the zoo (default: size of 3)")
     add(
+        "--stage",
+        type=int,
+        choices=(1, 2),
+        help="of a variable-rate model: 1 trains its base at the highest rate, 2 all its levels "
+        "(default: 2)",
+    )
+    add(
         "--model-args",
         type=_key_value,
         nargs="+",
@@ -93,8 +140,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--lambda",
         dest="lmbda",
         type=float,
-        help="weight of the distortion (default: what published models of --quality were trained "
-        "with, 0.01 without --quality)",
+        nargs="+",
+        help="weight of the distortion, for a variable-rate model one for each level (default: "
+        "what published models were trained with, 0.01 without --quality)",
     )
     add("--metric", choices=("mse", "ms-ssim"), default="mse", help="(default: %(default)s)")
 
@@ -137,6 +185,7 @@ def _add_schedule_options(parser: argparse.ArgumentParser) -> None:
         metavar="DECAY",
         help="test and keep a moving average of the weights, for example 0.999",
     )
+    add("--weights", type=Path, metavar="FILE", help="model to begin with, instead of at random")
     add("--seed", type=int, help="of all random generators")
 
 

@@ -26,6 +26,8 @@ from compressai.zoo import image_models
 from .averaging import moving_average
 from .epochs import test_epoch, train_one_epoch
 from .finite import NonFiniteLoss
+from .initial import load_initial_weights
+from .levels import Level, Levels
 from .options import parse_args
 from .precision import keep_entropy_models_in_fp32
 from .processes import Processes, process_group
@@ -36,6 +38,7 @@ from .state import load_training_state, save_epoch
 __all__ = [
     "CustomDataParallel",
     "build_criterion",
+    "build_levels",
     "build_loaders",
     "build_model",
     "configure_optimizers",
@@ -83,6 +86,22 @@ def build_criterion(net: nn.Module, args: argparse.Namespace) -> RateDistortionL
     if getattr(net, "aux_entropy_model", None) is None:
         return RateDistortionLoss(lmbda=args.lmbda, metric=args.metric)
     return CCARateDistortionLoss(lmbda=args.lmbda, metric=args.metric, beta=args.beta)
+
+
+def build_levels(net: nn.Module, args: argparse.Namespace, seed: int | None) -> Levels:
+    """What the steps are for: one rate, or the levels of a variable-rate model, each with its loss.
+
+    Args:
+        net: the model.
+        args: the options.
+        seed: of the draws; ``None`` takes the default generator.
+    """
+    if args.stage is None:
+        return Levels([Level(build_criterion(net, args))])
+    if args.stage == 1:
+        return Levels([Level(build_criterion(net, args), {"stage": 1})])
+    losses = [RateDistortionLoss(lmbda=lmbda, metric=args.metric) for lmbda in args.lmbda]
+    return Levels([Level(loss, {"stage": 2, "s": s}) for s, loss in enumerate(losses)], seed)
 
 
 def build_loaders(
@@ -139,16 +158,25 @@ class _Run:
         # after the loaders, and nothing else draws.
         self.train_loader, self.test_loader = build_loaders(args, processes, self.seed)
         net, self.arguments = build_model(args)
+        if args.weights is not None:
+            try:
+                load_initial_weights(net, args.weights)
+            except (OSError, ValueError) as error:
+                raise SystemExit(f"train: {error}") from error
         self.net = net.to(processes.device, memory_format=self.memory_format)
         self.optimizer, self.aux_optimizer = configure_optimizers(self.net, args)
         self.scheduler = optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, "min")
-        self.criterion = build_criterion(self.net, args)
+        self.levels = build_levels(self.net, args, self.seed)
         if args.precision == "bf16":
             keep_entropy_models_in_fp32(self.net, processes.device.type)
 
         self.recipe = {"lmbda": args.lmbda, "metric": args.metric}
         self.metadata = describe(
-            self.net, architecture=args.model, arguments=self.arguments, **self.recipe
+            self.net,
+            architecture=args.model,
+            arguments=self.arguments,
+            extra={} if args.stage is None else {"stage": args.stage},
+            **self.recipe,
         )
         self.stateful: dict[str, Any] = {
             "optimizer": self.optimizer,
@@ -176,12 +204,14 @@ class _Run:
         except ValueError as error:
             raise SystemExit(f"train: {error}") from error
         if self.seed is not None and seed is not None:
-            self.seed = self.train_loader.dataset.seed = seed
+            self.seed = self.train_loader.dataset.seed = self.levels.seed = seed
             self.train_loader.batch_sampler.sampler.seed = seed
 
     def _some_loss(self, net: nn.Module) -> Tensor:
         x = torch.zeros(1, 3, *self.args.patch_size, device=self.processes.device)
-        return self.criterion(net.train()(x), x)["loss"]
+        # All levels depend on the same parameters.
+        level = self.levels.levels[0]
+        return level.criterion(net.train()(x, **level.arguments), x)["loss"]
 
     def epoch(self, epoch: int) -> Tensor:
         """Train and test once; the test loss."""
@@ -192,7 +222,7 @@ class _Run:
         }
         train_one_epoch(
             self.model,
-            self.criterion,
+            self.levels,
             self.train_loader,
             self.optimizer,
             self.aux_optimizer,
@@ -204,7 +234,7 @@ class _Run:
             **common,
         )
         tested = self.model if self.average is None else self.average.module
-        return test_epoch(epoch, self.test_loader, tested, self.criterion, **common)
+        return test_epoch(epoch, self.test_loader, tested, self.levels, **common)
 
     def save(self, epoch: int, loss: Tensor, is_best: bool) -> str:
         """Write the checkpoints of an epoch; the path of the one to resume from."""

@@ -79,7 +79,7 @@ def save_epoch(
         finished.update(force=True)
         told = {key: metadata[key] for key in ("architecture", "arguments", "lmbda", "metric")}
         epoch, loss = state["epoch"], float(state["loss"])
-        extra = {"epoch": epoch, "step": (epoch + 1) * steps, "loss": loss}
+        extra = {"epoch": epoch, "step": (epoch + 1) * steps, "loss": loss, **metadata["extra"]}
         save_model(folder / "checkpoint_best.safetensors", finished, **told, extra=extra)
     return path
 
@@ -136,7 +136,7 @@ def load_training_state(
     if missing:
         raise ValueError(f"{str(path)!r} is no training checkpoint, it lacks {sorted(missing)}")
     written = checkpoint.get("compressai", metadata)
-    for key in ("architecture", "arguments"):
+    for key in ("architecture", "arguments", "extra"):
         if written[key] != metadata[key]:
             raise ValueError(f"{str(path)!r} has {key} {written[key]!r}, not {metadata[key]!r}")
 
