@@ -15,9 +15,9 @@ import platform
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -49,6 +49,16 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def working_time(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds from the start of the first picture to the end of the last.
+
+    So the start of the first worker does not count, which a large job does not feel; that another
+    one starts later does.
+    """
+    ends = [row["finished"].timestamp() for row in rows]
+    return max(ends) - min(end - row["seconds"] for end, row in zip(ends, rows))
+
+
 def main(argv: Sequence[str]) -> None:
     """Measure, and print one JSON object."""
     args = parse_args(argv)
@@ -66,21 +76,13 @@ def main(argv: Sequence[str]) -> None:
         for run in range(args.runs + 1):
             for workers, times in seconds.items():
                 target = f"{folder}/{run}-{workers}"
-                rows: list[float] = []
                 report = encode_corpus(
-                    [str(photos)],
-                    target,
-                    choose,
-                    suffixes=[".png"],
-                    workers=workers,
-                    on_row=lambda row, rows=rows: rows.append(time.perf_counter()),
+                    [str(photos)], target, choose, suffixes=[".png"], workers=workers
                 )
                 if report.failed:
                     raise SystemExit(f"corpus.py: {report.failed[0]['error']}")
                 if run:  # the first run warms up
-                    # From first row to last: without the start of workers, which a large job
-                    # does not feel.
-                    times.append((rows[-1] - rows[0]) / (len(rows) - 1) * len(rows))
+                    times.append(working_time(report.done))
     rates = {workers: args.pictures / statistics.median(t) for workers, t in seconds.items()}
     result = {
         "model": args.model,

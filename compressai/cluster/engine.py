@@ -34,6 +34,10 @@ def ray_cluster() -> Iterator[int]:
     """
     # Ray tells its makers about its use, unless it is told not to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # The core of Ray warns that actors could lack their arguments when they are started again. They
+    # cannot: the arguments lie in the object store of the driver's machine, and the pass that the
+    # actors are of keeps hold of them. What matters comes as exceptions.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
     except ImportError as error:
