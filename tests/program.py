@@ -18,7 +18,17 @@ from tiny_nets import SIZES, one_thread, tiny_net
 from compressai.checkpoint import save_checkpoint
 from compressai.cli import main
 
-__all__ = ["MODEL", "alone_in", "blurred_noise", "program", "run_elsewhere", "save_tiny"]
+__all__ = [
+    "MODEL",
+    "alone_in",
+    "blurred_noise",
+    "files",
+    "pixels",
+    "program",
+    "run_elsewhere",
+    "save_photo",
+    "save_tiny",
+]
 
 MODEL = "mbt2018-mean"
 
@@ -38,6 +48,24 @@ def save_tiny(path: Path, seed: int = 0) -> Path:
     net = tiny_net(MODEL, seed)
     save_checkpoint(path, net, architecture=MODEL, arguments=SIZES[MODEL], metric="mse")
     return path
+
+
+def save_photo() -> Image.Image:
+    """``photo.png`` in the current folder, and what is in it."""
+    image = blurred_noise()
+    image.save("photo.png")
+    return image
+
+
+def files() -> list[str]:
+    """What is in the current folder."""
+    return sorted(path.name for path in Path().iterdir())
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    """The samples of a picture."""
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def blurred_noise(size: tuple[int, int] = (70, 50), seed: int = 3) -> Image.Image:

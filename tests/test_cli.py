@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -15,17 +14,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from program import MODEL, alone_in, blurred_noise, program, run_elsewhere, save_tiny
+from program import (
+    MODEL,
+    alone_in,
+    blurred_noise,
+    files,
+    pixels,
+    program,
+    run_elsewhere,
+    save_photo,
+    save_tiny,
+)
 from tiny_nets import tiny_net
 
 import compressai
-from compressai import weights as model_weights
 from compressai.bitstream import CodedPicture, decode_picture, read_coded
-from compressai.cli import main
-from compressai.cli.messages import explain
-from compressai.zoo import image as zoo_image
-from compressai.zoo import weights as zoo_weights
-from compressai.zoo.weights import published_weights
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -53,23 +56,12 @@ def checkpoint(checkpoints):
 
 @pytest.fixture
 def photo(folder):
-    image = blurred_noise()
-    image.save(folder / "photo.png")
-    return image
+    return save_photo()
 
 
 @pytest.fixture
 def run(capsys):
     return program(capsys)
-
-
-def files():
-    return sorted(path.name for path in Path().iterdir())
-
-
-def pixels(path):
-    with Image.open(path) as image:
-        return np.asarray(image)
 
 
 # -- what works -----------------------------------------------------------------------------------
@@ -222,243 +214,6 @@ def test_transparency_survives(run, checkpoint):
     run("encode", "grey.png", "--checkpoint", checkpoint)
     run("decode", "grey.cai", "-o", "back.webp", "--checkpoint", checkpoint)
     assert np.all(np.asarray(Image.open("back.webp").convert("RGBA"))[..., 3] == 30)
-
-
-# -- which weights --------------------------------------------------------------------------------
-
-
-def test_random_weights_are_told_loudly_flagged_and_made_again(run, photo):
-    arguments = ["--model", "bmshj2018-factorized", "-q", "1"]
-    status, out, err = run("encode", "photo.png", *arguments, "--json")
-    assert status == 0
-    assert "RANDOM" in err
-    assert json.loads(out)["random_weights"] is True
-    assert read_coded("photo.cai").random_weights
-    torch.manual_seed(99)  # of no influence
-    status, _, err = run("decode", "photo.cai", "-o", "back.png")
-    assert status == 0
-    assert "RANDOM" in err
-    chosen = model_weights.choose_model("bmshj2018-factorized", 1, "mse", None)
-    expected = decode_picture(chosen.net, read_coded("photo.cai")).to_image()
-    assert np.array_equal(pixels("back.png"), np.asarray(expected))
-
-
-def test_choosing_random_weights_leaves_the_callers_generator_alone():
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    model_weights.choose_model("bmshj2018-factorized", 1, "mse", None)
-    assert torch.equal(torch.rand(3), expected)
-
-
-@pytest.fixture
-def published(folder, monkeypatch):
-    """A weights folder with tiny weights under the name that a hash asks for."""
-    model = "bmshj2018-factorized"
-    home = folder / "weights"
-    home.mkdir()
-    draft = home / "draft"
-    torch.save(tiny_net(model).state_dict(), draft)
-    digest = hashlib.sha256(draft.read_bytes()).hexdigest()
-    path = draft.rename(home / f"tiny-1-{digest[:8]}.pth.tar")
-    table = {model: {"mse": {"1": path.name}}}
-    for module in (zoo_image, zoo_weights):
-        monkeypatch.setattr(module, "published_weights", lambda: table)
-    return path
-
-
-def test_published_weights_are_used_where_they_are_at_hand(run, photo, published):
-    arguments = ["--model", "bmshj2018-factorized", "-q", "1"]
-    assert run("encode", "photo.png", *arguments)[::2] == (0, "")
-    coded = read_coded("photo.cai")
-    assert (coded.random_weights, coded.quality, coded.metric) == (False, 1, "mse")
-    assert run("decode", "photo.cai", "-o", "back.png")[::2] == (0, "")
-    published.unlink()
-    status, _, err = run("decode", "photo.cai", "-o", "again.png")
-    assert status == 1
-    assert published.name in err
-    assert files() == ["back.png", "photo.cai", "photo.png", "weights"]
-
-
-def test_damaged_published_weights_are_an_error_not_random_ones(run, photo, published):
-    published.write_bytes(published.read_bytes()[:-1] + b"x")
-    status, out, err = run("encode", "photo.png", "--model", "bmshj2018-factorized", "-q", "1")
-    assert (status, out) == (1, "")
-    assert "damaged" in err
-    assert "RANDOM" not in err
-    assert files() == ["photo.png", "weights"]
-
-
-def test_every_published_model_is_one_of_the_zoo():
-    assert set(published_weights()) <= set(compressai.zoo.models) | {
-        *("bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr", "mbt2018-vbr", "ssf2020")
-    }
-
-
-def test_other_weights_than_those_of_the_encoder_are_refused(run, photo, checkpoints):
-    run("encode", "photo.png", "--checkpoint", checkpoints / "0.safetensors")
-    wrong = ["-o", "back.png", "--checkpoint", checkpoints / "1.safetensors"]
-    status, out, err = run("decode", "photo.cai", *wrong)
-    assert (status, out) == (1, "")
-    assert "made with other weights" in err
-    status, _, err = run("decode", "photo.cai", "-o", "back.png")
-    assert status == 1
-    assert "name that file with --checkpoint" in err
-    assert files() == ["photo.cai", "photo.png"]
-
-
-def test_model_that_contradicts_the_checkpoint_is_refused(run, photo, checkpoint):
-    status, _, err = run("encode", "photo.png", "--checkpoint", checkpoint, "--model", "mbt2018")
-    assert status == 1
-    assert "must be 'mbt2018-mean'" in err
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"model": "os.system", "quality": 1}, "does not know"),
-        ({"quality": 77}, "names weights that do not exist"),
-        ({"quality": 3}, "pretrained weights mbt2018-mean-3"),
-    ],
-)
-def test_models_that_a_file_names_need_not_exist(run, photo, checkpoints, changes, message):
-    run("encode", "photo.png", "--checkpoint", checkpoints / "0.safetensors")
-    coded = vars(read_coded("photo.cai")) | changes
-    Path("photo.cai").write_bytes(CodedPicture(**coded).to_bytes())
-    status, _, err = run("decode", "photo.cai", "-o", "back.png")
-    assert status == 1
-    assert message in err
-    if "model" in changes:
-        weights = checkpoints / "weights.pth"
-        status, _, err = run("decode", "photo.cai", "-o", "back.png", "--checkpoint", weights)
-        assert status == 1
-        assert message in err
-
-
-# -- errors ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("command", ["encode", "decode", "info"])
-def test_missing_files_and_empty_folders_are_told_in_words(run, command):
-    extra = [] if command == "info" else ["-o", "x.png"]
-    message = "error: nofile.png does not exist\n"
-    assert run(command, "nofile.png", *extra) == (1, "", message)
-    Path("folder").mkdir()
-    status, out, err = run(command, "folder")
-    assert (status, out) == (1, "")
-    assert err.startswith("error: there is no ")
-    assert err.endswith("picture in folder\n")
-
-
-@pytest.mark.parametrize("command", ["encode", "decode", "info"])
-def test_files_of_other_kinds_are_refused_and_leave_nothing(run, command):
-    Path("text.txt").write_text("no picture of any kind")
-    status, out, err = run(command, "text.txt")
-    assert (status, out) == (1, "")
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert files() == ["text.txt"]
-
-
-def test_missing_checkpoints_are_told_in_words(run, photo):
-    status, _, err = run("encode", "photo.png", "--checkpoint", "none.safetensors")
-    assert (status, err) == (1, "error: none.safetensors does not exist\n")
-
-
-def test_damaged_files_are_refused_and_leave_nothing(run, photo, checkpoint):
-    run("encode", "photo.png", "--checkpoint", checkpoint)
-    content = Path("photo.cai").read_bytes()
-    Path("photo.cai").write_bytes(content[:-9] + b"\0" + content[-8:])
-    for command in (["info"], ["decode", "-o", "back.png", "--checkpoint", checkpoint]):
-        status, out, err = run(*command, "photo.cai")
-        assert (status, out) == (1, "")
-        assert "checksum" in err
-    assert files() == ["photo.cai", "photo.png"]
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["encode"],
-        ["nonsense"],
-        ["decode", "x.cai", "--nonsense"],
-        ["encode", "photo.png", "-q", "three"],
-        ["encode", "photo.png", "--max-pixels", "0"],
-        ["encode", "photo.png", "--precision", "fp64"],
-        ["encode", "photo.png", "--tile", "large"],
-        ["decode", "x.cai", "--region", "1,2,3"],
-        ["encode", "photo.png", "-q", "3", "--checkpoint", "x"],
-        ["encode", "photo.png", "--metric", "mse", "--checkpoint", "x"],
-    ],
-)
-def test_wrong_command_lines_end_with_status_2(run, photo, arguments):
-    assert run(*arguments)[0] == 2
-    assert files() == ["photo.png"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--model", "nonsense"], "model must be one of"),
-        (["-q", "0"], "quality must be between 1 and 4, got 0"),
-        (["--metric", "psnr"], "metric must be one of"),
-        (["--max-pixels", "8191"], "limit of 8191"),
-        (["--device", "nonsense"], "nonsense"),
-    ],
-)
-def test_impossible_wishes_end_with_status_1(run, photo, arguments, message):
-    status, out, err = run("encode", "photo.png", *arguments)
-    assert (status, out) == (1, "")
-    assert message in err
-    assert files() == ["photo.png"]
-
-
-def test_missing_extras_are_told_in_words(run, photo, monkeypatch):
-    def build(*_, **__):
-        raise ImportError("run: pip install compressai[attn]")
-
-    monkeypatch.setitem(model_weights.image_models, "tcm", build)
-    status, _, err = run("encode", "photo.png", "--model", "tcm")
-    assert (status, err) == (1, "error: run: pip install compressai[attn]\n")
-
-
-def test_limit_of_pixels_holds_for_decoding(run, photo, checkpoint):
-    run("encode", "photo.png", "--checkpoint", checkpoint)
-    limited = ["decode", "photo.cai", "-o", "b.png", "--checkpoint", checkpoint, "--max-pixels"]
-    assert run(*limited, 8191)[0] == 1
-    assert run(*limited, 8192)[0] == 0
-
-
-def test_debug_shows_where_an_error_comes_from(capsys):
-    with pytest.raises(FileNotFoundError, match="No such file"):
-        main(["--debug", "info", "nofile.cai"])
-
-
-def test_control_codes_in_names_do_not_reach_the_terminal(run):
-    status, _, err = run("info", "evil\x1b[2J\nname")
-    assert status == 1
-    assert "\x1b" not in err
-    assert err.count("\n") == 1
-
-
-def test_markup_in_names_is_shown_as_it_is(run):
-    assert "[bold]x[/bold].cai does not exist" in run("info", "[bold]x[/bold].cai")[2]
-
-
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (FileNotFoundError(2, "No such file or directory", "a.png"), "a.png does not exist"),
-        (IsADirectoryError(21, "Is a directory", "a"), "a is a folder"),
-        (PermissionError(13, "Permission denied", "a"), "a: Permission denied"),
-        (OSError(28, "No space left on device"), "No space left on device"),
-        (ValueError("why"), "why"),
-        (MemoryError(), "MemoryError"),
-    ],
-)
-def test_errors_are_explained_without_numbers(error, text):
-    assert explain(error) == text
 
 
 # -- output files ---------------------------------------------------------------------------------
