@@ -121,8 +121,16 @@ def test_readme_lists_every_model_with_its_qualities_and_class() -> None:
 def test_install_page_has_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):.*## ", makefile, flags=re.MULTILINE)) - {"help"}
-    assert set(re.findall(r"^\| `make ([a-z]+)` \|", page, flags=re.MULTILINE)) == targets
+    targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, flags=re.MULTILINE)) - {"help"}
+    assert set(re.findall(r"^\| `make ([a-z-]+)` \|", page, flags=re.MULTILINE)) == targets
+
+
+def test_install_page_has_every_extra() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = project.split("[project.optional-dependencies]")[1].split("\n\n[")[0]
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    listed = re.findall(r'^\| `pip install "\.\[([a-z-]+)\]"` \|', page, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(re.findall(r"^([a-z-]+) = \[", extras, flags=re.MULTILINE))
 
 
 def test_reference_has_every_package() -> None:

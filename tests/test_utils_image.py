@@ -293,50 +293,6 @@ def test_find_close_searches_downwards_and_reaches_the_ends():
         assert len(codec.tried) <= 7
 
 
-# -- plot -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def result_file(folder):
-    path = folder / "jpeg.v1.json"
-    results = {"bpp": [0.5, 1.0], "psnr-rgb": [30, 33], "ms-ssim-rgb": [0.9, 0.99]}
-    path.write_text(json.dumps({"name": "JPEG", "results": results}))
-    return path
-
-
-def test_parsed_results_are_a_curve(result_file, capsys):
-    parse = plot.parse_json_file
-    expected = {"name": "JPEG", "xs": [0.5, 1.0], "ys": [30, 33]}
-    assert parse(result_file, "psnr") == parse(result_file, "psnr-rgb") == expected
-    assert parse(result_file, "ms-ssim")["ys"] == pytest.approx([10, 20])
-    with pytest.raises(ValueError, match=r"psnr-rgb, ms-ssim-rgb"):
-        parse(result_file, "vmaf")
-    result_file.write_text("{")
-    with pytest.raises(ValueError, match="no JSON"):
-        parse(result_file, "psnr")
-    assert "cannot be read" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("metric", ["psnr", "psnr-rgb", "ms-ssim-rgb"])
-def test_plot_draws_with_matplotlib(metric, result_file, capsys, folder):
-    pytest.importorskip("matplotlib")
-    before = sorted(folder.iterdir())
-    run(plot, capsys, "-f", result_file, "-m", metric)
-    assert sorted(folder.iterdir()) == before
-    run(
-        *(plot, capsys, "-f", result_file, result_file, "-m", metric, "-t", "title"),
-        *("-o", "out.png", "--figsize", "4", "3", "--axes", "0", "2", "0", "40"),
-    )
-    with Image.open("out.png") as picture:
-        assert picture.size == (1200, 900)
-
-
-def test_plot_with_plotly_says_when_it_is_missing(result_file, monkeypatch):
-    monkeypatch.setitem(sys.modules, "plotly", None)
-    with pytest.raises(SystemExit, match="pip install plotly"):
-        plot.main(["-f", str(result_file), "--backend", "plotly"])
-
-
 # -- update_model ---------------------------------------------------------------------------------
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import webbrowser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compressai._files import atomic_write
 from compressai.evaluation.plot import (
     PlotCurve,
     curves_of,
@@ -60,7 +62,7 @@ def matplotlib_plt(
     Args:
         scatters: what :func:`parse_json_file` gives.
         title, ylabel, xlabel: texts.
-        output_file: file to write, at 300 dpi, if any.
+        output_file: file to write at 300 dpi, if any; its suffix says what it is, PNG if none.
         limits: ends of the axes, ``(xmin, xmax, ymin, ymax)``.
         show: open a window.
         figsize: width and height in inches.
@@ -78,7 +80,10 @@ def matplotlib_plt(
         interactive=show,
     )
     if output_file:
-        figure.savefig(output_file, dpi=300)
+        target = Path(output_file)
+        target = target if target.suffix else target.with_suffix(".png")
+        with atomic_write(target) as unfinished:
+            figure.savefig(unfinished, format=target.suffix[1:], dpi=300)
     if show:
         from matplotlib import pyplot
 
@@ -108,9 +113,11 @@ def plotly_plt(
     """
     del figsize
     try:
-        from plotly import graph_objects, offline
+        from plotly import graph_objects
     except ImportError:
-        raise SystemExit("this backend needs plotly: pip install plotly") from None
+        raise SystemExit(
+            "--backend plotly needs plotly: pip install 'compressai[plotly]'"
+        ) from None
     figure = graph_objects.Figure()
     for scatter in scatters:
         figure.add_trace(
@@ -120,7 +127,11 @@ def plotly_plt(
     if limits:
         figure.update_xaxes(range=limits[:2])
         figure.update_yaxes(range=limits[2:])
-    offline.plot(figure, filename=str(output_file or "plot.html"), auto_open=show)
+    target = Path(output_file or "plot.html")
+    with atomic_write(target) as unfinished:
+        figure.write_html(unfinished)
+    if show:
+        webbrowser.open(target.resolve().as_uri())
 
 
 def setup_args() -> argparse.ArgumentParser:
