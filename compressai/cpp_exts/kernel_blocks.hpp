@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels.hpp"
+#include "window_block.hpp"
 
 namespace compressai {
 
@@ -28,7 +29,8 @@ struct PointwiseBlock {
 // The versions, with the names of their instructions behind.
 #define COMPRESSAI_VERSIONS(instructions)                                              \
   void winograd_##instructions(const Conv3x3& call, const WinogradBlock& block);       \
-  void pointwise_##instructions(const Conv1x1& call, const PointwiseBlock& block);
+  void pointwise_##instructions(const Conv1x1& call, const PointwiseBlock& block);     \
+  void window_block_##instructions(const WindowBlock& block, const WindowGroup& group);
 COMPRESSAI_VERSIONS(avx2)
 COMPRESSAI_VERSIONS(avx512)
 

@@ -48,4 +48,34 @@ Args:
     out: written to.
     threads: at most as many.)";
 
+constexpr const char* kWindowBlock = R"(Transformer block on the windows of a map.
+
+``x = [x +] proj(attention(norm1(x)))``, then ``x + fc2(gelu(fc1(norm2(x))))`` if there is
+a feed-forward network. The map is padded on the right and at the bottom to whole windows,
+with zeros behind ``norm1``, and rolled up and to the left by ``shift``.
+
+Linear layers are pairs of ``(ceil(out / 16), in, 16)`` weights, zeros behind the last
+output, and the bias of all of these outputs.
+
+Args:
+    x: ``(N, H, W, C)``, any C; may be some channels of a wider map.
+    out: likewise, written to; may be ``x``.
+    window: height and width, at most 64.
+    shift: smaller than both.
+    heads: number of them, a divisor of C.
+    scale: factor of the dot products.
+    bias: added to the logits times log2(e): ``(kinds, heads, keys, queries)`` in one
+        dimension, where keys are the positions of a window, and queries too, rounded up to
+        a multiple of 32. There is one kind without shift, else there are four: for inner
+        windows, those at the right, those at the bottom, the corner.
+    skip: whether ``x`` is added to the attention.
+    norm1: weight, bias and epsilon of a layer normalisation.
+    qkv: linear layer, queries before keys before values, heads major in each.
+    proj: linear layer behind the attention.
+    norm2: as ``norm1``.
+    mlp: hidden channels and two linear layers.
+    threads: at most as many.
+
+Source: Liu et al. 2021, "Swin transformer".)";
+
 }  // namespace compressai::docs

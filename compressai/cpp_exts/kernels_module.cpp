@@ -9,6 +9,7 @@
 
 #include "kernels.hpp"
 #include "kernels_docs.hpp"
+#include "window_binding.hpp"
 
 namespace nb = nanobind;
 using namespace nanobind::literals;
@@ -135,6 +136,7 @@ NB_MODULE(_kernels, m) {
         nb::sig("def gdn(x: Tensor, gamma: Tensor, beta: Tensor, inverse: bool, rootless: bool, "
                 "residual: Tensor | None, out: Tensor, threads: int) -> None"),
         docs::kGdn);
+  bind_window_block(m);
 }
 
 }  // namespace compressai

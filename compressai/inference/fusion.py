@@ -17,7 +17,7 @@ from compressai.layers import (
 )
 from compressai.layers.attn import WMSA
 
-__all__ = ["fuse", "last_layer", "replace_module"]
+__all__ = ["fuse", "last_layer", "merge_projections", "replace_module"]
 
 
 class FusedConv(nn.Module):
@@ -80,7 +80,7 @@ def fuse(network: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
     convolutions_too = _can_fuse_convolutions(device, dtype)
     for module in list(network.modules()):
         if isinstance(module, WMSA):
-            _merge_projections(module)
+            merge_projections(module)
         if not convolutions_too:
             continue
         pairs = _PAIRS.get(type(module), ())
@@ -111,7 +111,7 @@ def _fuse_pair(block: nn.Module, convolutions: tuple[str, ...], activation: str)
     setattr(block, activation, nn.Identity())
 
 
-def _merge_projections(attention: WMSA) -> None:
+def merge_projections(attention: WMSA) -> None:
     """Make one linear layer of the two behind an attention."""
     first, second = attention.attn.proj, attention.output_proj
     if not isinstance(second, nn.Linear) or second.in_features != second.out_features:

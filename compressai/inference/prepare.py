@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from compressai.inference.folding import fold
 from compressai.inference.fusion import fuse, last_layer, replace_module
 from compressai.inference.native import use_kernels
+from compressai.inference.native_attention import use_window_kernels
 from compressai.inference.precision import choose_precision
 from compressai.inference.transforms import (
     TRANSFORMS,
@@ -161,6 +162,7 @@ def _convert(
             replace_module(network, last, _Float32(last))
         if not exact and not preparation.compile:
             if preparation.channels_last and dtype == torch.float32 and probe.device.type == "cpu":
+                use_window_kernels(network)
                 use_kernels(network)
             fuse(network, dtype, probe.device)
         network.to(dtype)
