@@ -8,6 +8,9 @@
 
 namespace compressai {
 
+// Outputs at once: products stay in the second-level cache.
+constexpr std::size_t kMostOutputs = 128;
+
 // Tiles of 4x4 results.
 struct WinogradBlock {
   std::size_t first, tiles;

@@ -67,30 +67,47 @@ struct Pixel {
   std::size_t picture, row, column;
 };
 
+// Where a vector of channels goes in the output: found once, used for many pixels.
+struct Target {
+  std::size_t channel;           // of the layer
+  std::size_t row, column;       // which of the pixels that a pixel becomes by the shuffle
+  std::size_t offset, channels;  // in that pixel, and of it
+};
+
+inline Target target(const Layer& call, std::size_t channel) {
+  const std::size_t factor = call.shuffle, channels = call.out_channels / (factor * factor);
+  const std::size_t part = channel / channels;
+  return {channel, part / factor, part % factor, channel % channels, channels};
+}
+
 // A result of the shape (N, C, H, W), behind its bias and activation.
 inline void write_planes(const Layer& call, Lanes value, const Pixel& at, std::size_t channel) {
   const std::size_t factor = call.shuffle, parts = factor * factor;
-  for (std::size_t i = 0; i < kLanes && channel + i < call.planes * parts; ++i) {
-    const std::size_t plane = (channel + i) / parts, part = (channel + i) % parts;
+  std::size_t plane = channel / parts, part = channel % parts;
+  std::size_t down = part / factor, right = part % factor;
+  for (std::size_t i = 0; i < kLanes && plane < call.planes; ++i) {
     const std::size_t row =
-        ((at.picture * call.planes + plane) * call.height + at.row) * factor + part / factor;
-    call.out[(row * call.width + at.column) * factor + part % factor] = value[i];
+        ((at.picture * call.planes + plane) * call.height + at.row) * factor + down;
+    call.out[(row * call.width + at.column) * factor + right] = value[i];
+    if (++right < factor) continue;
+    right = 0;
+    if (++down < factor) continue;
+    down = 0;
+    ++plane;
   }
 }
 
 // Bias, activation and residual, and out with it.
-inline void write(const Layer& call, Lanes value, const Pixel& at, std::size_t channel) {
-  if (call.bias) value += load(call.bias + channel);
+inline void write(const Layer& call, Lanes value, const Pixel& at, const Target& to) {
+  if (call.bias) value += load(call.bias + to.channel);
   if (call.slope != 1) value = value < 0 ? value * call.slope : value;
   if (call.planes) {
-    write_planes(call, value, at, channel);
+    write_planes(call, value, at, to.channel);
     return;
   }
-  const std::size_t factor = call.shuffle, channels = call.out_channels / (factor * factor);
-  const std::size_t part = channel / channels;
-  const std::size_t row = (at.picture * call.height + at.row) * factor + part / factor;
-  const std::size_t pixel = (row * call.width + at.column) * factor + part % factor;
-  const std::size_t place = pixel * channels + channel % channels;
+  const std::size_t row = (at.picture * call.height + at.row) * call.shuffle + to.row;
+  const std::size_t pixel = (row * call.width + at.column) * call.shuffle + to.column;
+  const std::size_t place = pixel * to.channels + to.offset;
   if (call.residual) value += load(call.residual + place);
   store(call.out + place, value);
 }

@@ -2,7 +2,7 @@
 #include "kernels.hpp"
 
 #include <algorithm>
-#include <memory>
+#include <vector>
 
 #include "kernel_blocks.hpp"
 
@@ -19,7 +19,6 @@ bool kernels_available() {
 #ifdef COMPRESSAI_KERNELS
 namespace {
 
-constexpr std::size_t kWidth = 128;  // outputs at once: products stay in the second-level cache
 constexpr std::size_t kMostTiles = 48, kLeastTiles = 24;
 constexpr std::size_t kValues = 512 * 1024 / sizeof(float);  // so do the values
 constexpr std::size_t kPixels = 96;
@@ -32,8 +31,8 @@ std::size_t round_up(std::size_t value, std::size_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-// Calls work(scratch, first, count) for all blocks of up to `size` items; each thread has its own
-// scratch memory, which starts as zeros.
+// Calls work(scratch, first, count) for all blocks of up to `size` items. Scratch memory belongs to
+// its thread, which keeps it for the next layer, and holds what that left there.
 template <typename Work>
 void for_blocks(std::size_t items, std::size_t size, int threads, std::size_t memory,
                 const Work& work) {
@@ -42,11 +41,13 @@ void for_blocks(std::size_t items, std::size_t size, int threads, std::size_t me
       static_cast<int>(std::min<std::ptrdiff_t>(std::max(threads, 1), blocks));
 #pragma omp parallel num_threads(team)
   {
-    const std::unique_ptr<float[]> scratch(new float[memory]());
+    thread_local std::vector<float> scratch;
+    if (scratch.size() < memory) scratch.resize(memory);
+    float* const mine = scratch.data();
 #pragma omp for schedule(dynamic)
     for (std::ptrdiff_t i = 0; i < blocks; ++i) {
       const std::size_t first = static_cast<std::size_t>(i) * size;
-      work(scratch.get(), first, std::min(size, items - first));
+      work(mine, first, std::min(size, items - first));
     }
   }
 }
@@ -67,11 +68,12 @@ void conv3x3(const Conv3x3& call) {
       std::clamp(fitting / kRowGroup * kRowGroup, kLeastTiles, kMostTiles);
   const std::size_t tiles = block_size(count, most, call.threads);
   WinogradBlock block{};
-  block.products_width = std::min(kWidth, call.out_channels);
+  block.products_width = std::min(kMostOutputs, call.out_channels);
   block.values_stride = tiles * call.in_channels + kGap;
   block.products_stride = tiles * block.products_width + kGap;
-  const std::size_t memory =
-      kWinogradPositions * (block.values_stride + block.products_stride) + call.in_channels;
+  const std::size_t memory = kWinogradPositions * (block.values_stride + block.products_stride);
+  const std::vector<float> zeros(call.in_channels);
+  block.zeros = zeros.data();
   for_blocks(count, tiles, call.threads, memory,
              [&](float* scratch, std::size_t first, std::size_t size) {
                WinogradBlock mine = block;
@@ -79,7 +81,6 @@ void conv3x3(const Conv3x3& call) {
                mine.tiles = size;
                mine.values = scratch;
                mine.products = mine.values + kWinogradPositions * mine.values_stride;
-               mine.zeros = mine.products + kWinogradPositions * mine.products_stride;
                run(call, mine);
              });
 }
@@ -88,7 +89,7 @@ void conv1x1(const Conv1x1& call) {
   const auto run = has_avx512() ? pointwise_avx512 : pointwise_avx2;
   const std::size_t count = call.batch * call.height * call.width;
   const std::size_t pixels = block_size(count, kPixels, call.threads);
-  const std::size_t width = std::min(kWidth, call.out_channels);
+  const std::size_t width = std::min(kMostOutputs, call.out_channels);
   for_blocks(count, pixels, call.threads, pixels * (call.in_channels + width),
              [&](float* scratch, std::size_t first, std::size_t size) {
                PointwiseBlock block{};

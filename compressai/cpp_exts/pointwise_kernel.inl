@@ -37,6 +37,12 @@ inline Lanes scale(Gate gate, Lanes x, Lanes norm) {
   }
 }
 
+inline void write_scaled(const Conv1x1& call, Lanes value, std::size_t pixel, std::size_t channel) {
+  const std::size_t place = pixel * call.out_channels + channel;
+  value = scale(call.gate, load(call.x + place), value + load(call.bias + channel));
+  store(call.out + place, call.residual ? value + load(call.residual + place) : value);
+}
+
 }  // namespace
 
 void KERNEL(pointwise)(const Conv1x1& call, const PointwiseBlock& block) {
@@ -48,20 +54,29 @@ void KERNEL(pointwise)(const Conv1x1& call, const PointwiseBlock& block) {
     const std::size_t count = panels - first < at_once ? panels - first : at_once;
     multiply_panels(values, rows, depth, call.weights + first * depth * kColumns, count,
                     block.products, block.products_width);
+    const std::size_t vectors = count * kColumns / kLanes;
+    Target targets[kMostOutputs / kLanes];
+    for (std::size_t v = 0; v < vectors; ++v) {
+      targets[v] = target(call, first * kColumns + v * kLanes);
+    }
+    Pixel at{block.first / call.width / call.height, block.first / call.width % call.height,
+             block.first % call.width};
     for (std::size_t p = 0; p < block.pixels; ++p) {
-      const std::size_t pixel = block.first + p, picture = pixel / (call.height * call.width);
-      const Pixel at{picture, pixel / call.width % call.height, pixel % call.width};
-      for (std::size_t c = 0; c < count * kColumns; c += kLanes) {
-        const std::size_t channel = first * kColumns + c;
-        Lanes value = load(block.products + p * block.products_width + c);
-        if (call.gate == Gate::kNone) {
-          write(call, value, at, channel);
-        } else {
-          const std::size_t place = pixel * call.out_channels + channel;
-          value = scale(call.gate, load(call.x + place), value + load(call.bias + channel));
-          store(call.out + place, call.residual ? value + load(call.residual + place) : value);
+      const float* products = block.products + p * block.products_width;
+      if (call.gate == Gate::kNone) {
+        for (std::size_t v = 0; v < vectors; ++v) {
+          write(call, load(products + v * kLanes), at, targets[v]);
+        }
+      } else {
+        for (std::size_t v = 0; v < vectors; ++v) {
+          write_scaled(call, load(products + v * kLanes), block.first + p, targets[v].channel);
         }
       }
+      if (++at.column < call.width) continue;
+      at.column = 0;
+      if (++at.row < call.height) continue;
+      at.row = 0;
+      ++at.picture;
     }
   }
 }

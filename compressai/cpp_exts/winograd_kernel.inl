@@ -86,10 +86,10 @@ inline void scatter(const Conv3x3& call, const WinogradBlock& block, std::size_t
         transform_output(column, 1, columns + j, 6);
       }
       for (std::size_t i = 0; i < 4; ++i) transform_output(columns + i * 6, 1, result + i * 4, 1);
-      const std::size_t channel = first_channel + c;
+      const Target to = target(call, first_channel + c);
       for (std::size_t i = 0; i < down; ++i) {
         for (std::size_t j = 0; j < across; ++j) {
-          write(call, result[i * 4 + j], {tile.picture, tile.row + i, tile.column + j}, channel);
+          write(call, result[i * 4 + j], {tile.picture, tile.row + i, tile.column + j}, to);
         }
       }
     }
