@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -22,10 +23,15 @@ constexpr double kMaxLoad = 3.1;
 // Upper bits of a float that the search for its level starts from: 5 of the mantissa.
 constexpr int kKeyShift = 18;
 
-std::uint32_t key_of(float value) {
+// Upper bits that tell which threshold is near: 9 of the mantissa, a third of a shift or so.
+constexpr int kNearShift = 14;
+// What is near is told for guards of up to this part of a scale.
+constexpr double kNearGuard = 1.0 / 256;
+
+std::uint32_t bits_of(float value) {
   std::uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
-  return bits >> kKeyShift;
+  return bits;
 }
 
 [[noreturn]] void refuse(const char* what, std::size_t i, double value) {
@@ -55,8 +61,17 @@ bool for_each_shift(double low, double high, const Visit& visit) {
 template <typename Visit>
 void exclude_scale(float scale, double guard, const ScaleLevels& levels, const Visit& visit) {
   const double low = scale - guard, high = scale + guard;
-  // A threshold beyond the neighbours of these cannot be shifted to here.
   const std::vector<ScaleLevels::Threshold>& thresholds = levels.thresholds();
+  if (guard <= kNearGuard * scale) {
+    const std::size_t near = levels.near(scale);
+    if (near == ScaleLevels::kNone) return;
+    if (near != ScaleLevels::kSeveral) {
+      const ScaleLevels::Threshold& only = thresholds[near];
+      for_each_shift((low - only.middle) * only.units, (high - only.middle) * only.units, visit);
+      return;
+    }
+  }
+  // A threshold beyond the neighbours of these cannot be shifted to here.
   const std::size_t below = levels.below(static_cast<float>(low));
   for (std::size_t i = below - (below > 0 ? 1 : 0); i < thresholds.size(); ++i) {
     const double last = (high - thresholds[i].middle) * thresholds[i].units;
@@ -81,6 +96,26 @@ void exclude_value(double value, double guard, const Visit& visit) {
   }
 }
 
+// Marks the values of a row that `exclude_value` may have something to say about, all of these and
+// few others, in single precision and without branches: most have nothing in doubt.
+constexpr std::size_t kMarks = 256;
+
+void mark_values(const float* values, std::size_t count, float guard, float slope, float units,
+                 std::uint8_t* marks) {
+  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: the last bits of a sum are an integer
+  constexpr float limit = 1 << 21, error = 1.0f / (1 << 21);
+  for (std::size_t i = 0; i < count; ++i) {
+    const float at = values[i] * units + kShiftUnits / 2;
+    const float sum = at + magic;
+    const float reach = guard * (1 + slope * std::abs(values[i])) * units + std::abs(at) * error +
+                        error;
+    const bool is_shift = ((bits_of(sum) - kMinShift) & kShifts) == 0;
+    const bool in_doubt = std::abs(at - (sum - magic)) <= reach;
+    const bool beyond = !(std::abs(at) < limit) | !(reach < 0.5f);
+    marks[i] = static_cast<std::uint8_t>((is_shift & in_doubt) | beyond);
+  }
+}
+
 // The elements of a plan and what each excludes.
 class Elements {
  public:
@@ -91,23 +126,38 @@ class Elements {
     if (levels.size() > 1) lowest_ = levels.thresholds()[0].at(kMinShift / double{kShiftUnits});
   }
 
-  // Calls visit(element, rank, is_scale) for all that is excluded by each `stride`-th position.
+  // Calls visit(element, rank, is_scale) for all that is excluded by each `stride`-th position;
+  // the scales of a channel first, then its values.
   template <typename Visit>
   void for_each(std::size_t stride, const Visit& visit) const {
     for (std::size_t channel = 0; channel < channels_; ++channel) {
-      for (std::size_t p = 0; p < positions_; p += stride) {
-        const std::size_t i = channel * positions_ + p;
+      const std::size_t first = channel * positions_;
+      for (std::size_t i = first; i < first + positions_; i += stride) {
         const double scale = scales_[i];
         const double guard = guards_.scales[channel] * (1 + guards_.slope * std::abs(scale));
         if (scale + guard >= lowest_) {
           exclude_scale(scales_[i], guard, levels_,
                         [&](std::uint32_t rank) { visit(i, rank, true); });
         }
-        if (values_ == nullptr) continue;
-        const double value = values_[i];
-        exclude_value(value * units_,
-                      guards_.values[channel] * (1 + guards_.slope * std::abs(value)) * units_,
+      }
+      if (values_ == nullptr) continue;
+      const auto value = [&](std::size_t i) {
+        const double guard = guards_.values[channel] * (1 + guards_.slope * std::abs(values_[i]));
+        exclude_value(values_[i] * units_, guard * units_,
                       [&](std::uint32_t rank) { visit(i, rank, false); });
+      };
+      if (stride > 1) {
+        for (std::size_t i = first; i < first + positions_; i += stride) value(i);
+        continue;
+      }
+      std::uint8_t marks[kMarks];
+      for (std::size_t start = 0; start < positions_; start += kMarks) {
+        const std::size_t count = std::min(kMarks, positions_ - start);
+        mark_values(values_ + first + start, count, guards_.values[channel],
+                    static_cast<float>(guards_.slope), static_cast<float>(units_), marks);
+        for (std::size_t i = 0; i < count; ++i) {
+          if (marks[i] != 0) value(first + start + i);
+        }
       }
     }
   }
@@ -168,11 +218,24 @@ ScaleLevels::ScaleLevels(const float* levels, std::size_t count) {
     while (below < thresholds_.size() && thresholds_[below].middle < least) ++below;
     start_[key] = static_cast<std::uint16_t>(below);
   }
+  near_.assign(std::size_t{1} << (31 - kNearShift), std::uint16_t{kNone});
+  for (std::size_t i = 0; i < thresholds_.size(); ++i) {
+    const double low = thresholds_[i].at(double{kMinShift} / kShiftUnits) / (1 + kNearGuard);
+    const double high = thresholds_[i].at(double{kMaxShift} / kShiftUnits) / (1 - kNearGuard);
+    const float least = std::nextafter(static_cast<float>(std::max(low, 0.0)), 0.0f);
+    const float most = std::min(std::nextafter(static_cast<float>(high), INFINITY),
+                                std::numeric_limits<float>::max());
+    for (std::size_t key = bits_of(least) >> kNearShift; key <= bits_of(most) >> kNearShift; ++key) {
+      near_[key] = static_cast<std::uint16_t>(near_[key] == kNone && i < kSeveral ? i : kSeveral);
+    }
+  }
 }
+
+std::size_t ScaleLevels::near(float scale) const { return near_[bits_of(scale) >> kNearShift]; }
 
 std::size_t ScaleLevels::below(float scale) const {
   if (!(scale > 0)) return 0;
-  std::size_t below = start_[key_of(scale)];
+  std::size_t below = start_[bits_of(scale) >> kKeyShift];
   while (below < thresholds_.size() && thresholds_[below].middle < scale) ++below;
   return below;
 }

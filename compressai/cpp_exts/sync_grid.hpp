@@ -43,8 +43,14 @@ class ScaleLevels {
   std::size_t below(float scale) const;
   const std::vector<Threshold>& thresholds() const { return thresholds_; }
 
+  // Which threshold can be shifted to a positive scale, or to within 1/256 of it: its number, or
+  // one of these.
+  enum : std::uint16_t { kSeveral = 0xFFFE, kNone = 0xFFFF };
+  std::size_t near(float scale) const;
+
  private:
   std::vector<Threshold> thresholds_;
+  std::vector<std::uint16_t> near_;   // by the upper bits of a float
   std::vector<std::uint16_t> start_;  // by the upper bits of a float: the result to start from
 };
 

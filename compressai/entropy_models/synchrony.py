@@ -146,7 +146,7 @@ class SyncEncoder:
 
         strings = write_strings(write, len(plans), flat_symbols.size)
         steps = [plan[2] for plan in plans]
-        return strings, symbols if values is None else _from_steps(np.stack(steps), values)
+        return strings, symbols if values is None else _from_steps(steps, values)
 
     def planner(self, conditional: GaussianConditional) -> _Planner:
         """For those who code position by position: rounds a part of the next latent."""
@@ -191,7 +191,7 @@ class _Planner:
         if values is not None:
             steps = _CXX.round_values(values, STEP, ranks)
             rounding.values = _told(odd_values, steps)
-        return rounding, self.levels.rows[numbers], steps
+        return rounding, self.levels.rows.take(numbers), steps
 
 
 def _told(elements: np.ndarray, results: np.ndarray) -> Exceptions:
@@ -229,10 +229,10 @@ class SyncDecoder:
         for string, item in zip(strings, flat):
             reader = open_stream(string, item.size)
             rows = _level_numbers(levels, item, reader.rounding)
-            symbols.append(reader.symbols(levels.rows[rows], levels.tables))
+            symbols.append(reader.symbols(levels.rows.take(rows), levels.tables))
             reader.check_finished()
             roundings.append(reader.rounding)
-        decoded = torch.from_numpy(np.stack(symbols)).reshape(scales.shape)
+        decoded = torch.from_numpy(_batch(symbols)).reshape(scales.shape)
         return SyncLatent(decoded.to(scales), roundings)
 
     @staticmethod
@@ -289,7 +289,7 @@ class SyncLatent:
             cells = _CXX.round_values(item, STEP, rounding.ranks)
             rounding.values.apply(cells)
             steps.append(cells)
-        return _from_steps(np.stack(steps), values)
+        return _from_steps(steps, values)
 
 
 class SyncProbe:
@@ -387,7 +387,12 @@ def _floats(values: Tensor) -> np.ndarray:
     return array.reshape(*values.shape[:2], -1)
 
 
-def _from_steps(steps: np.ndarray, like: Tensor) -> Tensor:
+def _batch(items: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of the items of a batch as one; without a copy if there is one item."""
+    return items[0][None] if len(items) == 1 else np.stack(items)
+
+
+def _from_steps(steps: Sequence[np.ndarray], like: Tensor) -> Tensor:
     # In single precision whatever `like` is: its type may not be that of the other side.
-    values = torch.from_numpy(steps).to(torch.float32) * STEP
+    values = torch.from_numpy(_batch(steps)).to(torch.float32).mul_(STEP)
     return values.reshape(like.shape).to(like)

@@ -271,7 +271,13 @@ class CompressionModel(nn.Module):
             code: ``(latent, sync) -> anything``: codes a latent with the present weights.
             setting: whatever else the code depends on, such as a rate.
         """
-        weights = [*self.parameters(), *self.buffers()]
+        # Without names and the search for doubles: this is done for every picture.
+        weights = [
+            weight
+            for module in self.modules()
+            for weight in (*module._parameters.values(), *module._buffers.values())
+            if weight is not None
+        ]
         known = not any(weight.is_inference() for weight in weights)
         state = (setting, [weight._version for weight in weights] if known else None)
         cached = self._sync_gains
