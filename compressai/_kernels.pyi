@@ -41,6 +41,22 @@ def conv3x3(
     Source: Lavin and Gray 2016, "Fast algorithms for convolutional neural networks".
     """
 
+def conv5x5(
+    x: Tensor,
+    weights: Tensor,
+    bias: Tensor | None,
+    slope: float,
+    residual: Tensor | None,
+    shuffle: int,
+    planes: int,
+    out: Tensor,
+    threads: int,
+) -> None:
+    """5x5 convolution of stride 1 and padding 2, with a third of the multiplications.
+
+    The arguments are those of :func:`conv3x3`, with weights transformed for F(2x2, 5x5).
+    """
+
 def conv1x1(
     x: Tensor,
     weights: Tensor,

@@ -11,7 +11,7 @@ namespace compressai {
 // Outputs at once: products stay in the second-level cache.
 constexpr std::size_t kMostOutputs = 128;
 
-// Tiles of 4x4 results.
+// Tiles of results.
 struct WinogradBlock {
   std::size_t first, tiles;
   float* values;  // [position][tile][input], positions values_stride apart
@@ -31,7 +31,7 @@ struct PointwiseBlock {
 
 // The versions, with the names of their instructions behind.
 #define COMPRESSAI_VERSIONS(instructions)                                              \
-  void winograd_##instructions(const Conv3x3& call, const WinogradBlock& block);       \
+  void winograd_##instructions(const WinogradConv& call, const WinogradBlock& block);  \
   void pointwise_##instructions(const Conv1x1& call, const PointwiseBlock& block);     \
   void window_block_##instructions(const WindowBlock& block, const WindowGroup& group);
 COMPRESSAI_VERSIONS(avx2)

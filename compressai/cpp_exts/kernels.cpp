@@ -60,9 +60,11 @@ std::size_t block_size(std::size_t items, std::size_t most, int threads) {
 
 }  // namespace
 
-void conv3x3(const Conv3x3& call) {
+void winograd_conv(const WinogradConv& call) {
   const auto run = has_avx512() ? winograd_avx512 : winograd_avx2;
-  const std::size_t count = call.batch * ((call.height + 3) / 4) * ((call.width + 3) / 4);
+  const std::size_t tile = call.tile();
+  const std::size_t count =
+      call.batch * ((call.height + tile - 1) / tile) * ((call.width + tile - 1) / tile);
   const std::size_t fitting = kValues / kWinogradPositions / call.in_channels;
   const std::size_t most =
       std::clamp(fitting / kRowGroup * kRowGroup, kLeastTiles, kMostTiles);
@@ -104,7 +106,7 @@ void conv1x1(const Conv1x1& call) {
 
 #else
 
-void conv3x3(const Conv3x3&) {}
+void winograd_conv(const WinogradConv&) {}
 void conv1x1(const Conv1x1&) {}
 
 #endif

@@ -34,13 +34,18 @@ struct Layer {
   int threads = 1;
 };
 
-// 3x3 convolution of stride 1 with a border of one zero, by Winograd's F(4x4, 3x3): a quarter of
-// the multiplications. (Lavin and Gray 2016, "Fast algorithms for convolutional neural networks".)
-// Its weights are transformed, 36 positions of panels.
+// Convolution of stride 1 with as many zeros around as keep the size, by Winograd's F(4x4, 3x3) or
+// F(2x2, 5x5): about a quarter or a third of the multiplications. (Lavin and Gray 2016, "Fast
+// algorithms for convolutional neural networks".) Its weights are transformed, 36 positions of
+// panels.
 //
 // in_channels and out_channels must be multiples of 16, so must be the channels of the output if it
 // is not planar.
-struct Conv3x3 : Layer {};
+struct WinogradConv : Layer {
+  std::size_t kernel = 3;  // or 5
+  // Side of the results that are computed together, out of 6x6 pixels for either kernel.
+  std::size_t tile() const { return 7 - kernel; }
+};
 
 // 1x1 convolution. With `gate` it is a generalised divisive normalisation (GDN) or its inverse: the
 // convolution takes the squares (or magnitudes) of x, and x is scaled by the result.
@@ -51,7 +56,7 @@ struct Conv1x1 : Layer {
   Gate gate = Gate::kNone;
 };
 
-void conv3x3(const Conv3x3& call);
+void winograd_conv(const WinogradConv& call);
 void conv1x1(const Conv1x1& call);
 
 }  // namespace compressai

@@ -31,6 +31,10 @@ Args:
 
 Source: Lavin and Gray 2016, "Fast algorithms for convolutional neural networks".)";
 
+constexpr const char* kConv5x5 = R"(5x5 convolution of stride 1 and padding 2, with a third of the multiplications.
+
+The arguments are those of :func:`conv3x3`, with weights transformed for F(2x2, 5x5).)";
+
 constexpr const char* kConv1x1 = R"(1x1 convolution, with the arguments of :func:`conv3x3`.
 
 Args:

@@ -69,17 +69,19 @@ void fill(Layer& call, const Map& x, const float* weights, std::size_t out_chann
   }
 }
 
-void run_conv3x3(const Map& x, const Transformed& weights, const std::optional<Values>& bias,
+template <std::size_t kKernel>
+void run_winograd(const Map& x, const Transformed& weights, const std::optional<Values>& bias,
                  float slope, const std::optional<Map>& residual, std::size_t shuffle,
                  std::size_t planes, const OutputMap& out, int threads) {
   check(weights.shape(0) == kWinogradPositions && weights.shape(2) == x.shape(3) &&
             weights.shape(3) == kPanel,
         "weights must be (36, out_channels / 16, in_channels, 16)");
-  Conv3x3 call;
+  WinogradConv call;
+  call.kernel = kKernel;
   fill(call, x, weights.data(), weights.shape(1) * kPanel, bias, slope, residual, shuffle,
        planes, out, threads);
   const nb::gil_scoped_release release;
-  conv3x3(call);
+  winograd_conv(call);
 }
 
 void check_panels(const Panels& weights, const Map& x) {
@@ -119,12 +121,18 @@ NB_MODULE(_kernels, m) {
   // A copy in another type or order would be written to in place of the array.
   const auto given = [](const char* name) { return nb::arg(name).noconvert(); };
   m.def("available", &kernels_available, nb::sig("def available() -> bool"), docs::kAvailable);
-  m.def("conv3x3", &run_conv3x3, given("x"), given("weights"), given("bias").none(), "slope"_a,
+  m.def("conv3x3", &run_winograd<3>, given("x"), given("weights"), given("bias").none(), "slope"_a,
         given("residual").none(), "shuffle"_a, "planes"_a, given("out"), "threads"_a,
         nb::sig("def conv3x3(x: Tensor, weights: Tensor, bias: Tensor | None, slope: float, "
                 "residual: Tensor | None, shuffle: int, planes: int, out: Tensor, threads: int) "
                 "-> None"),
         docs::kConv3x3);
+  m.def("conv5x5", &run_winograd<5>, given("x"), given("weights"), given("bias").none(), "slope"_a,
+        given("residual").none(), "shuffle"_a, "planes"_a, given("out"), "threads"_a,
+        nb::sig("def conv5x5(x: Tensor, weights: Tensor, bias: Tensor | None, slope: float, "
+                "residual: Tensor | None, shuffle: int, planes: int, out: Tensor, threads: int) "
+                "-> None"),
+        docs::kConv5x5);
   m.def("conv1x1", &run_conv1x1, given("x"), given("weights"), given("bias").none(), "slope"_a,
         given("residual").none(), "shuffle"_a, "planes"_a, given("out"), "threads"_a,
         nb::sig("def conv1x1(x: Tensor, weights: Tensor, bias: Tensor | None, slope: float, "

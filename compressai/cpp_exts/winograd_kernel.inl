@@ -25,30 +25,36 @@ inline void transform_input(const Lanes* v, std::size_t step, Lanes* r, std::siz
 }
 
 // One row of the transform of the products, A^T m.
+template <std::size_t kSide>
 inline void transform_output(const Lanes* m, std::size_t step, Lanes* y, std::size_t out_step) {
   const Lanes even_a = m[step] + m[2 * step], odd_a = m[step] - m[2 * step];
   const Lanes even_b = m[3 * step] + m[4 * step], odd_b = m[3 * step] - m[4 * step];
   y[0] = m[0] + even_a + even_b;
   y[out_step] = kA * odd_a + kB * odd_b;
-  y[2 * out_step] = kA2 * even_a + kB2 * even_b;
-  y[3 * out_step] = kA3 * odd_a + kB3 * odd_b + m[5 * step];
+  if constexpr (kSide == 4) {
+    y[2 * out_step] = kA2 * even_a + kB2 * even_b;
+    y[3 * out_step] = kA3 * odd_a + kB3 * odd_b;
+  }
+  y[(kSide - 1) * out_step] += m[5 * step];
 }
 
 // The first pixel of a tile.
-inline Pixel tile_at(const Conv3x3& call, std::size_t index) {
-  const std::size_t down = (call.height + 3) / 4, across = (call.width + 3) / 4;
-  return {index / (down * across), index / across % down * 4, index % across * 4};
+inline Pixel tile_at(const WinogradConv& call, std::size_t index) {
+  const std::size_t tile = call.tile();
+  const std::size_t down = (call.height + tile - 1) / tile, across = (call.width + tile - 1) / tile;
+  return {index / (down * across), index / across % down * tile, index % across * tile};
 }
 
 // Values of 6x6 pixels around each tile, transformed: [position][tile][channel].
-inline void gather(const Conv3x3& call, const WinogradBlock& block) {
-  const std::size_t channels = call.in_channels;
+inline void gather(const WinogradConv& call, const WinogradBlock& block) {
+  const std::size_t channels = call.in_channels, border = call.kernel / 2;
   for (std::size_t t = 0; t < block.tiles; ++t) {
     const Pixel tile = tile_at(call, block.first + t);
     const float* pixels[36];
     for (std::size_t i = 0; i < 6; ++i) {
       for (std::size_t j = 0; j < 6; ++j) {
-        const std::size_t row = tile.row + i - 1, column = tile.column + j - 1;  // -1 is huge
+        // What is negative is huge.
+        const std::size_t row = tile.row + i - border, column = tile.column + j - border;
         pixels[i * 6 + j] =
             row < call.height && column < call.width
                 ? call.x + ((tile.picture * call.height + row) * call.width + column) * channels
@@ -69,27 +75,30 @@ inline void gather(const Conv3x3& call, const WinogradBlock& block) {
   }
 }
 
-inline void scatter(const Conv3x3& call, const WinogradBlock& block, std::size_t first_channel,
+template <std::size_t kSide>
+inline void scatter(const WinogradConv& call, const WinogradBlock& block, std::size_t first_channel,
                     std::size_t channels) {
   for (std::size_t t = 0; t < block.tiles; ++t) {
     const Pixel tile = tile_at(call, block.first + t);
-    const std::size_t down = call.height - tile.row < 4 ? call.height - tile.row : 4;
-    const std::size_t across = call.width - tile.column < 4 ? call.width - tile.column : 4;
+    const std::size_t down = call.height - tile.row < kSide ? call.height - tile.row : kSide;
+    const std::size_t across = call.width - tile.column < kSide ? call.width - tile.column : kSide;
     const float* products = block.products + t * block.products_width;
     for (std::size_t c = 0; c < channels; c += kLanes) {
-      Lanes columns[24], result[16];
+      Lanes columns[6 * kSide], result[kSide * kSide];
       for (std::size_t j = 0; j < 6; ++j) {
         Lanes column[6];
         for (std::size_t i = 0; i < 6; ++i) {
           column[i] = load(products + (i * 6 + j) * block.products_stride + c);
         }
-        transform_output(column, 1, columns + j, 6);
+        transform_output<kSide>(column, 1, columns + j, 6);
       }
-      for (std::size_t i = 0; i < 4; ++i) transform_output(columns + i * 6, 1, result + i * 4, 1);
+      for (std::size_t i = 0; i < kSide; ++i) {
+        transform_output<kSide>(columns + i * 6, 1, result + i * kSide, 1);
+      }
       const Target to = target(call, first_channel + c);
       for (std::size_t i = 0; i < down; ++i) {
         for (std::size_t j = 0; j < across; ++j) {
-          write(call, result[i * 4 + j], {tile.picture, tile.row + i, tile.column + j}, to);
+          write(call, result[i * kSide + j], {tile.picture, tile.row + i, tile.column + j}, to);
         }
       }
     }
@@ -98,7 +107,7 @@ inline void scatter(const Conv3x3& call, const WinogradBlock& block, std::size_t
 
 }  // namespace
 
-void KERNEL(winograd)(const Conv3x3& call, const WinogradBlock& block) {
+void KERNEL(winograd)(const WinogradConv& call, const WinogradBlock& block) {
   gather(call, block);
   const std::size_t panels = call.out_channels / kColumns;
   const std::size_t at_once = block.products_width / kColumns;
@@ -109,7 +118,8 @@ void KERNEL(winograd)(const Conv3x3& call, const WinogradBlock& block) {
                       call.weights + (p * panels + first) * call.in_channels * kColumns, count,
                       block.products + p * block.products_stride, block.products_width);
     }
-    scatter(call, block, first * kColumns, count * kColumns);
+    const auto run = call.tile() == 4 ? scatter<4> : scatter<2>;
+    run(call, block, first * kColumns, count * kColumns);
   }
 }
 

@@ -53,10 +53,9 @@ class NativeConv(nn.Module):
             # From (channel, row, column) to (row, column, channel).
             order = order.reshape(self.out_channels, -1).T.flatten()
         weight, bias = (_padded(values[order]) for values in (weight, bias))
-        if weight.size(-1) == 3:
-            self.run, panels = _kernels.conv3x3, _transform(weight)
-        else:
-            self.run, panels = _kernels.conv1x1, _panels(weight[:, :, 0, 0])
+        kernels = {1: _kernels.conv1x1, 3: _kernels.conv3x3, 5: _kernels.conv5x5}
+        self.run = kernels[weight.size(-1)]
+        panels = _panels(weight[:, :, 0, 0]) if weight.size(-1) == 1 else _transform(weight)
         # Not buffers: nn.Module.to() would change their layout.
         self.weight = panels.float().contiguous()
         self.bias = bias.float()
@@ -74,6 +73,7 @@ class NativeConv(nn.Module):
             known = conv.stride == (1, 1) and (conv.kernel_size, conv.padding) in (
                 ((1, 1), (0, 0)),
                 ((3, 3), (1, 1)),
+                ((5, 5), (2, 2)),
             )
         elif type(conv) is nn.ConvTranspose2d:
             known = shuffle is None and (
@@ -309,14 +309,15 @@ def _split_phases(weight: Tensor) -> Tensor:
     return phases.flatten(0, 2)
 
 
-# Where F(4x4, 3x3) evaluates its polynomials, and infinity; the kernel has the same.
+# Where F(4x4, 3x3) and F(2x2, 5x5) evaluate polynomials, and infinity; the kernel has the same.
 _POINTS = np.array([0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)])
 
 
 def _transform(weight: Tensor) -> Tensor:
-    """``(out, in, 3, 3)`` as ``(36, out / 16, in, 16)``: ``G w G^T`` of Lavin and Gray 2016."""
+    """``(out, in, k, k)`` as ``(36, out / 16, in, 16)``: ``G w G^T`` of Lavin and Gray 2016."""
+    taps = weight.size(-1)
     differences = _POINTS[:, None] - _POINTS[None, :]
     np.fill_diagonal(differences, 1)
-    rows = _POINTS[:, None] ** np.arange(3) / differences.prod(axis=1, keepdims=True)
-    g = torch.from_numpy(np.vstack([rows, [0, 0, 1]])).to(weight)
+    rows = _POINTS[:, None] ** np.arange(taps) / differences.prod(axis=1, keepdims=True)
+    g = torch.from_numpy(np.vstack([rows, np.arange(taps) == taps - 1])).to(weight)
     return _panels(torch.einsum("ak,oikl,bl->aboi", g, weight, g).flatten(0, 1))
