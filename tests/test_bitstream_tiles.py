@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +27,9 @@ from compressai.bitstream import (
     save_picture,
 )
 from compressai.bitstream.tiling import Box
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import tiles
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -162,6 +167,18 @@ def test_large_pictures_are_tiled_unless_it_is_forbidden(monkeypatch):
     assert (coded.tile_size, coded.tile_overlap, len(coded.tiles)) == (1024, 32, 2)
     assert len(encode_picture(net, large, model="m", tile=None).tiles) == 1
     assert len(encode_picture(net, small, model="m").tiles) == 1
+
+
+@pytest.mark.parametrize("quality", tiles.QUALITIES)
+def test_tiles_lose_no_quality_of_a_photo(tmp_path, quality):
+    with Image.open(tiles.PHOTO) as photo:
+        photo.convert("RGB").crop((100, 40, 356, 240)).save(tmp_path / "photo.png")
+    net = tiles.load(None, quality)
+    (row,) = tiles.measure_quality(net, tmp_path / "photo.png", [128], quality)
+    assert row["tiles"] == 6
+    assert row["psnr_loss"] <= tiles.MOST_LOSS_DB
+    assert row["psnr_loss_in_overlaps"] <= tiles.MOST_LOSS_DB
+    assert row["psnr_untiled"] > 27
 
 
 def test_tiles_lose_no_quality(net):

@@ -70,7 +70,14 @@ from typing import Any
 
 import google_crc32c
 
-from compressai.bitstream._fields import MAX_VARINT, FieldReader, text, varint
+from compressai.bitstream._fields import (
+    MAX_VARINT,
+    METRIC_CODES,
+    METRICS,
+    FieldReader,
+    text,
+    varint,
+)
 from compressai.bitstream.errors import (
     ChecksumError,
     DamagedFileError,
@@ -88,7 +95,6 @@ MAGIC = b"\x93CAI"
 VERSION = 2
 COLOUR_MODES = ("L", "LA", "RGB", "RGBA")
 
-_METRICS = {"mse": 0, "ms-ssim": 1, None: 255}
 _RANDOM_WEIGHTS, _SYNC_SAFE, _HASHES, _PLACED = 1, 2, 4, 8
 _TILE, _ALPHA, _ICC, _EXIF = range(4)
 _OPTIONAL = 128
@@ -184,7 +190,7 @@ class CodedPicture:
         header = b"".join(
             (
                 text(self.model),
-                bytes((self.quality or 0, _METRICS[self.metric])),
+                bytes((self.quality or 0, METRIC_CODES[self.metric])),
                 self.fingerprint,
                 varint(self.width),
                 varint(self.height),
@@ -363,13 +369,12 @@ def _read_header(header: FieldReader) -> tuple[dict[str, Any], list[tuple[int, i
         "tile_size": header.varint(),
         "tile_overlap": header.varint(),
     }
-    metrics = {code: name for name, code in _METRICS.items()}
     width, height, mode = fields["width"], fields["height"], fields["mode"]
-    if metric not in metrics or mode not in COLOUR_MODES or not width or not height:
+    if metric not in METRICS or mode not in COLOUR_MODES or not width or not height:
         raise ImpossibleHeaderError(
             f"impossible header: metric {metric}, mode {mode!r}, size {width} x {height}"
         )
-    fields["metric"] = metrics[metric]
+    fields["metric"] = METRICS[metric]
     count = header.varint()
     if 2 * count > header.left:
         raise ImpossibleHeaderError(f"the table of {count} sections is impossibly large")
@@ -444,8 +449,8 @@ def _read_tile(section: bytes, damage: str, with_hash: bool, best_effort: bool) 
 def _check_fields(coded: CodedPicture) -> None:
     if coded.version != VERSION:
         raise ValueError(f"version must be {VERSION} to be written, got {coded.version}")
-    if coded.metric not in _METRICS:
-        raise ValueError(f"metric must be one of {list(_METRICS)}, got {coded.metric!r}")
+    if coded.metric not in METRIC_CODES:
+        raise ValueError(f"metric must be one of {list(METRIC_CODES)}, got {coded.metric!r}")
     if coded.quality is not None and not 1 <= coded.quality <= 255:
         raise ValueError(f"quality must be None or in 1 ... 255, got {coded.quality}")
     if coded.mode not in COLOUR_MODES:

@@ -37,7 +37,7 @@ import struct
 import zlib
 from typing import Any
 
-from compressai.bitstream._fields import FieldReader
+from compressai.bitstream._fields import METRICS, FieldReader
 from compressai.bitstream.errors import (
     ChecksumError,
     DamagedFileError,
@@ -48,7 +48,6 @@ from compressai.bitstream.errors import (
 
 __all__ = ["read_version_1"]
 
-_METRICS = {0: "mse", 1: "ms-ssim", 255: None}
 _MODES = ("L", "LA", "RGB", "RGBA")
 _RANDOM_WEIGHTS = 1
 _FIXED = struct.Struct("<4sBBH")
@@ -96,14 +95,14 @@ def _read_header(header: FieldReader) -> dict[str, Any]:
     fingerprint = bytes(header.take(8))
     width, height = header.varint(), header.varint()
     mode = header.text()
-    if metric not in _METRICS or mode not in _MODES or not width or not height:
+    if metric not in METRICS or mode not in _MODES or not width or not height:
         raise ImpossibleHeaderError(
             f"impossible header: metric {metric}, mode {mode!r}, size {width} x {height}"
         )
     return {
         "model": model,
         "quality": quality or None,
-        "metric": _METRICS[metric],
+        "metric": METRICS[metric],
         "fingerprint": fingerprint,
         "width": width,
         "height": height,

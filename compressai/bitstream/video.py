@@ -57,7 +57,7 @@ from typing import BinaryIO, NamedTuple
 
 import google_crc32c
 
-from compressai.bitstream._fields import FieldReader, take, text
+from compressai.bitstream._fields import METRIC_CODES, METRICS, FieldReader, take, text
 from compressai.bitstream.errors import (
     ChecksumError,
     DamagedFileError,
@@ -75,7 +75,6 @@ VIDEO_MAGIC = b"\x93CAV"
 VERSION = 1
 
 _FORMATS = tuple(VideoFormat)
-_METRICS = {"mse": 0, "ms-ssim": 1, None: 255}
 _RANDOM_WEIGHTS = 1
 _FIXED = struct.Struct("<4sBBH")
 _FIELDS = struct.Struct("<BB8sIIBBIIII")
@@ -136,8 +135,8 @@ class VideoHeader:
             raise ValueError(
                 f"bitdepth must be one of {list(bitdepth_to_dtype)}, got {self.bitdepth}"
             )
-        if self.metric not in _METRICS:
-            raise ValueError(f"metric must be one of {list(_METRICS)}, got {self.metric!r}")
+        if self.metric not in METRIC_CODES:
+            raise ValueError(f"metric must be one of {list(METRIC_CODES)}, got {self.metric!r}")
         if self.width < 1 or self.height < 1 or self.frames < 1:
             raise ValueError(
                 f"a video must have frames with pixels, got {self.frames} of {self.width} x "
@@ -147,7 +146,7 @@ class VideoHeader:
         try:
             fields = _FIELDS.pack(
                 self.quality or 0,
-                _METRICS[self.metric],
+                METRIC_CODES[self.metric],
                 self.fingerprint,
                 self.width,
                 self.height,
@@ -202,9 +201,8 @@ class VideoHeader:
         quality, metric, fingerprint, width, height, format, bitdepth, *rate, frames, gop = (
             _FIELDS.unpack(reader.take(_FIELDS.size))
         )
-        metrics = {code: text for text, code in _METRICS.items()}
         if (
-            metric not in metrics
+            metric not in METRICS
             or format >= len(_FORMATS)
             or bitdepth not in bitdepth_to_dtype
             or not all((width, height, rate[1], frames))
@@ -216,7 +214,7 @@ class VideoHeader:
         return cls(
             model=model,
             quality=quality or None,
-            metric=metrics[metric],
+            metric=METRICS[metric],
             random_weights=random_weights,
             fingerprint=fingerprint,
             width=width,
