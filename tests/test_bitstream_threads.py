@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from bitstream_pictures import noise
+from bitstream_pictures import CORPUS, noise
 from tiny_nets import one_thread, tiny_net
 
+import compressai
 from compressai._files import atomic_write
 from compressai.bitstream import (
     decode_picture,
@@ -26,6 +27,7 @@ from compressai.bitstream import (
     save_picture,
     write_coded,
 )
+from compressai.inference import prepare
 from compressai.models import get_scale_table
 from compressai.registry import MODELS
 
@@ -63,6 +65,19 @@ def round_trip(net, number, quality=None):
 def test_eight_threads_code_with_one_model_as_one_does(model):
     net = tiny_net(model)
     alone = [round_trip(tiny_net(model), number) for number in range(THREADS)]
+    for (content, pixels), (expected, expected_pixels) in zip(
+        together(lambda number: round_trip(net, number)), alone
+    ):
+        assert content == expected
+        assert torch.equal(pixels, expected_pixels)
+
+
+def test_eight_threads_code_with_a_model_that_was_prepared_for_speed():
+    def make():
+        return prepare(compressai.load(CORPUS / "lite.safetensors"))
+
+    alone = [round_trip(make(), number) for number in range(THREADS)]
+    net = make()
     for (content, pixels), (expected, expected_pixels) in zip(
         together(lambda number: round_trip(net, number)), alone
     ):
@@ -192,6 +207,23 @@ def test_full_disk_is_reported_and_nothing_is_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
         write_coded(coded, path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_more_space_in_the_middle_of_a_file_is_reported_and_nothing_is_lost(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "picture.cai"
+    path.write_bytes(b"old")
+    coded = encode_picture(tiny_net("mbt2018-mean"), read_picture(noise(90, 90)), model="m")
+    assert len(coded.to_bytes()) > 100
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as a quota would
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_coded(coded, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
