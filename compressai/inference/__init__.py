@@ -8,6 +8,7 @@ contexts, stays as it is, so that what one precision codes any other decodes.
 from __future__ import annotations
 
 from compressai.inference.export import ExportedTransform, export_onnx
+from compressai.inference.integer import quantize_entropy_path
 from compressai.inference.precision import PRECISIONS, choose_precision, has_native_bfloat16
 from compressai.inference.prepare import Preparation, prepare
 
@@ -19,4 +20,5 @@ __all__ = [
     "export_onnx",
     "has_native_bfloat16",
     "prepare",
+    "quantize_entropy_path",
 ]

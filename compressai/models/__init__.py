@@ -19,6 +19,7 @@ from compressai.models.google import (
     ScaleHyperprior,
 )
 from compressai.models.lite import Lite
+from compressai.models.lite_integer import IntegerLite
 from compressai.models.sensetime import (
     Cheng2020AnchorCheckerboard,
     Elic2022Chandelier,
@@ -41,6 +42,7 @@ __all__ = [
     "Elic2022Official",
     "FactorizedPrior",
     "FactorizedPriorReLU",
+    "IntegerLite",
     "JointAutoregressiveHierarchicalPriors",
     "JointAutoregressiveHierarchicalPriorsVbr",
     "Lite",

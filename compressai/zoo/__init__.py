@@ -17,6 +17,7 @@ from compressai.zoo.image import (
     elic2022_chandelier,
     elic2022_official,
     lite,
+    lite_integer,
     mbt2018,
     mbt2018_mean,
     stf,
@@ -40,6 +41,7 @@ __all__ = [
     "elic2022_official",
     "image_models",
     "lite",
+    "lite_integer",
     "load_state_dict",
     "mbt2018",
     "mbt2018_mean",
@@ -72,6 +74,7 @@ image_models: dict[str, Callable[..., Any]] = {
     "tcm": tcm,
     "cca": cca,
     "lite": lite,
+    "lite-integer": lite_integer,
 }
 
 video_models: dict[str, Callable[..., Any]] = {"ssf2020": ssf2020}

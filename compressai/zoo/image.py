@@ -18,6 +18,7 @@ from compressai.models import (
     Elic2022Official,
     FactorizedPrior,
     FactorizedPriorReLU,
+    IntegerLite,
     JointAutoregressiveHierarchicalPriors,
     Lite,
     MeanScaleHyperprior,
@@ -49,6 +50,7 @@ __all__ = [
     "elic2022_chandelier",
     "elic2022_official",
     "lite",
+    "lite_integer",
     "mbt2018",
     "mbt2018_mean",
     "stf",
@@ -77,6 +79,7 @@ model_architectures: dict[str, type[nn.Module] | LazyModel] = {
     "elic2022-official": Elic2022Official,
     "elic2022-chandelier": Elic2022Chandelier,
     "lite": Lite,
+    "lite-integer": IntegerLite,
     **LAZY_MODELS,
 }
 
@@ -108,6 +111,9 @@ cfgs: dict[str, Mapping[int, tuple[int, ...] | Mapping[str, Any]]] = {
     },
     **PUBLISHED_POINTS,
 }
+cfgs["lite-integer"] = cfgs["lite"]
+# Their weights come with the library.
+_SHIPPED = ("lite", "lite-integer")
 # What of these is for the loss.
 _LOSS_WEIGHTS = frozenset({"lmbda", "beta"})
 
@@ -199,7 +205,7 @@ def _load_model(
         return cls(**{**sizes, **kwargs})
     if kwargs:
         raise TypeError(f"pretrained weights fix the architecture, {sorted(kwargs)} have no use")
-    if architecture == "lite":
+    if architecture in _SHIPPED:
         weights = _shipped(architecture, metric, quality)
     elif architecture in LAZY_MODELS:
         weights = _installed(architecture, metric, quality)
@@ -246,7 +252,10 @@ def _shipped(architecture: str, metric: str, quality: int) -> Mapping[str, Tenso
             f"no weights of {architecture}, metric {metric}, quality {quality} come with the "
             "library: it has those of metric mse; train others with examples/train_lite.py"
         )
-    return load_installed(architecture, metric, quality)
+    weights = load_installed(architecture, metric, quality)
+    if architecture == "lite-integer":  # whose files have only what is not in those of lite
+        return {**load_installed("lite", metric, quality), **weights}
+    return weights
 
 
 def _path(model: type[nn.Module] | LazyModel) -> str:
@@ -310,7 +319,7 @@ def _entry(architecture: str, paper: str) -> Callable[..., nn.Module]:
         paper=paper,
         qualities=(1, highest),
         metrics=METRICS,
-        published=architecture in published_weights() or architecture == "lite",
+        published=architecture in published_weights() or architecture in _SHIPPED,
     )
     return build
 
@@ -361,6 +370,12 @@ lite = _entry(
     "lite",
     "Small channel-slice model; its weights come with the library. Slices: Minnen and Singh 2020, "
     "Channel-wise autoregressive entropy models for learned image compression.",
+)
+lite_integer = _entry(
+    "lite-integer",
+    "The same with an entropy path of integers, whose files decode to the same latent on every "
+    "machine. Integers: Ballé et al. 2019, Integer networks for data compression with "
+    "latent-variable models.",
 )
 stf = _entry(
     "stf",

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""What does ``lite-integer`` cost against ``lite``, and does every arithmetic decode the same?
+
+Codes photos with ``lite``, plainly and with ``sync_safe``, and with ``lite-integer``, at each
+quality. Prints bytes, PSNR, and the time of compressing and decompressing as medians of ratios of
+alternating runs; and how many streams of ``lite-integer`` decode to the encoder's latent, to the
+bit, with other arithmetic (see ``synchrony.py``).
+
+    python benchmarks/integer.py [--photos FILE_OR_FOLDER ...] [--qualities 1 2 3 4]
+        [--size 512 768] [--repeats 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from _report import alternate, machine, summary
+from synchrony import PHOTO, Decoders, photos, psnr, size_of
+from torch import Tensor
+
+from compressai.zoo import lite, lite_integer
+
+
+def measure(quality: int, pictures: list[tuple[str, Tensor]], repeats: int) -> dict[str, Any]:
+    """Figures of one quality."""
+    nets = {"lite": lite(quality, pretrained=True).eval()}
+    nets["sync-safe"] = nets["lite"]
+    nets["integer"] = lite_integer(quality, pretrained=True).eval()
+    options = {name: {"sync_safe": name == "sync-safe"} for name in nets}
+    decoders = Decoders(nets["integer"], 0)
+    del decoders.settings["noise"]  # there are no deviations that it could stand for
+    rows, ratios = [], {}
+    for photo, x in pictures:
+        coded = {name: net.compress(x, **options[name]) for name, net in nets.items()}
+        tasks = {}
+        for name, net in nets.items():
+            sides = (coded[name]["strings"], coded[name]["shape"])
+            tasks[name, "compress"] = lambda n=name, net=net, x=x: net.compress(x, **options[n])
+            tasks[name, "decompress"] = lambda n=name, net=net, s=sides: net.decompress(
+                *s, **options[n]
+            )
+        size = {name: size_of(c) for name, c in coded.items()}
+        quality_of = {name: psnr(tasks[name, "decompress"]()["x_hat"], x) for name in nets}
+        rows.append(
+            {
+                "photo": photo,
+                "bpp": 8 * size["lite"] / x[0, 0].numel(),
+                "psnr": quality_of["lite"],
+                **{
+                    name: {
+                        "bytes": size[name] / size["lite"] - 1,
+                        "psnr": quality_of[name] - quality_of["lite"],
+                    }
+                    for name in ("sync-safe", "integer")
+                },
+                "fates": decoders.check(coded["integer"]),
+            }
+        )
+        seconds = alternate(tasks, repeats)
+        for name, task in tasks:
+            if name != "lite":
+                pairs = zip(seconds[name, task], seconds["lite", task])
+                ratios.setdefault(f"{name} {task}", []).extend(a / b for a, b in pairs)
+    return {
+        "quality": quality,
+        "photos": rows,
+        "time": {task: summary(values) for task, values in ratios.items() if values},
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the figures of a quality as a table."""
+    rows = result["photos"]
+    print(f"quality {result['quality']}, {len(rows)} photos, against lite:")
+    for name in ("sync-safe", "integer"):
+        more = [row[name]["bytes"] for row in rows]
+        decibels = [row[name]["psnr"] for row in rows]
+        times = "".join(
+            f", {task.removeprefix(name).strip()} {figures['median']:.3f} x"
+            for task, figures in result["time"].items()
+            if task.startswith(name)
+        )
+        print(
+            f"  {name:10}bytes {statistics.mean(more):+.2%} (up to {max(more):+.2%}), "
+            f"PSNR {statistics.mean(decibels):+.3f} dB (down to {min(decibels):+.3f}){times}"
+        )
+    fates = {setting: [row["fates"][setting] for row in rows] for setting in rows[0]["fates"]}
+    same = (f"{setting} {fate.count('same')}/{len(fate)}" for setting, fate in fates.items())
+    print(f"  the same latent: {', '.join(same)}")
+
+
+def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", nargs="+", type=Path, default=[PHOTO])
+    parser.add_argument("--qualities", nargs="+", type=int, default=[1, 2, 3, 4])
+    parser.add_argument("--size", nargs=2, type=int, default=(512, 768), metavar=("H", "W"))
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args(argv)
+    command = " ".join(["python", *sys.argv])
+    print(json.dumps({"benchmark": "integer", "command": command, **machine()}))
+    pictures = list(photos(args.photos, tuple(args.size)))
+    results = []
+    for quality in args.qualities:
+        results.append(measure(quality, pictures, args.repeats))
+        print(json.dumps(results[-1]))
+        show(results[-1])
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The small model with an entropy path of integers, which is the same on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
+from compressai.latent_codecs import LRPGaussianLatentCodec
+from compressai.layers.integer import IntegerNetwork
+from compressai.models.base import coding
+from compressai.models.lite import Lite
+from compressai.registry import register_model
+
+__all__ = ["EntropyNetwork", "IntegerLite", "entropy_networks"]
+
+# Values are multiples of 2 to the power of minus this.
+_Z, _SIDE, _VALUES, _SCALES = 4, 10, 6, 12
+
+
+@dataclass(frozen=True)
+class EntropyNetwork:
+    """A network that both encoder and decoder run.
+
+    Attributes:
+        owner, attribute: where it is.
+        input_exponents: its inputs are multiples of 2 to the power of minus these, int8 ``(C,)``.
+        output_exponent: likewise its outputs.
+        corrects: whether the correction of residual prediction is made of its outputs.
+    """
+
+    owner: nn.Module
+    attribute: str
+    input_exponents: Tensor
+    output_exponent: int
+    corrects: bool = False
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return getattr(self.owner, self.attribute)
+
+    def replace(self, network: nn.Module) -> None:
+        """Put another one into its place."""
+        setattr(self.owner, self.attribute, network)
+
+
+def entropy_networks(net: Lite) -> Iterator[EntropyNetwork]:
+    """The networks of the entropy path of a model, in the order in which they run.
+
+    Args:
+        net: the model, of integers or not.
+    """
+    hyper, slices = net.latent_codec.h_s, net.latent_codec.y
+
+    def exponents(values: int) -> Tensor:
+        sides = [net.N, values]
+        return torch.tensor([_SIDE, _VALUES], dtype=torch.int8).repeat_interleave(
+            torch.tensor(sides)
+        )
+
+    z = torch.full((net.N,), _Z, dtype=torch.int8)
+    yield EntropyNetwork(hyper, "h_mean_s", z, _SIDE)
+    yield EntropyNetwork(hyper, "h_scale_s", z, _SIDE)
+    for k, (earlier, width) in enumerate(zip(slices.groups_acc, slices.groups)):
+        head, leaf = slices.channel_context[f"y{k}"], slices.latent_codec[f"y{k}"]
+        yield EntropyNetwork(head, "mean_cc", exponents(earlier), _VALUES)
+        yield EntropyNetwork(head, "scale_cc", exponents(earlier), _SCALES)
+        yield EntropyNetwork(leaf, "lrp_transform", exponents(earlier + width), _VALUES, True)
+
+
+class _IntegerLRPCodec(LRPGaussianLatentCodec):
+    """Residual prediction whose network has the hyperbolic tangent and the scale in its table."""
+
+    def _correct(self, y_hat: Tensor, ctx_params: Tensor, sync: Any = None) -> Tensor:
+        _, support = self._split(ctx_params)
+        return y_hat + self.lrp_transform(torch.cat((support, y_hat), dim=1))
+
+
+@register_model("lite-integer")
+class IntegerLite(Lite):
+    """:class:`Lite` whose strings decode to the same latent on every machine.
+
+    All networks that encoder and decoder both run are :class:`IntegerNetwork`, so that
+    ``z_hat``, means, scales and ``y_hat`` are exact. A new model has zeros for integers; make one
+    of a trained :class:`Lite` with :func:`compressai.inference.quantize_entropy_path`. See
+    ``docs/synchrony.md``.
+
+    Args:
+        args, kwargs: as :class:`Lite`, without ``use_cca``.
+
+    Shape: as :class:`Lite`.
+
+    Raises:
+        ValueError: as :class:`Lite`, or ``use_cca``. When weights are loaded: they are so large
+            that sums might not be exact, or the medians of ``z`` are no multiples of 1/16.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.use_cca:
+            raise ValueError("use_cca must be False, as a model of integers cannot be trained")
+        slices = self.latent_codec.y
+        for k, leaf in enumerate(slices.latent_codec.values()):
+            slices.latent_codec[f"y{k}"] = _IntegerLRPCodec(
+                leaf.lrp_transform,
+                mean_support_trail_channels=leaf.mean_support_trail_channels,
+                quantizer=leaf.quantizer,
+            )
+        for place in entropy_networks(self):
+            place.replace(IntegerNetwork(place.module, table_at_end=place.corrects))
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As :meth:`ChannelSliceModel.load_state_dict`, for integers.
+
+        Raises:
+            ValueError: these would not be exact; the message names the layer.
+        """
+        result = super().load_state_dict(state_dict, strict, assign)
+        medians = self.latent_codec.z.entropy_bottleneck.quantiles[:, 0, 1].detach()
+        if not torch.equal(medians, round_medians(medians)):
+            raise ValueError(f"medians of z must be multiples of 1/{2**_Z}, got {medians.tolist()}")
+        return result
+
+    @coding
+    def compress(
+        self, x: Tensor, *, sync_safe: bool = True, tolerance: float = DEFAULT_TOLERANCE
+    ) -> dict[str, Any]:
+        """Code a batch of pictures.
+
+        Args:
+            x: ``(N, 3, H, W)`` in [0, 1].
+            sync_safe, tolerance: taken from callers that code with any model, without effect:
+                there is nothing that other machines compute otherwise.
+
+        Returns:
+            As :meth:`ChannelSliceModel.compress`.
+
+        Raises:
+            ValueError: height or width do not fit the transforms, or ``x`` is not finite.
+        """
+        return super().compress(x)
+
+    @coding
+    def decompress(self, strings: Any, shape: Any, *, sync_safe: bool = True) -> dict[str, Tensor]:
+        """Decode a batch of pictures.
+
+        Args:
+            strings, shape: what :meth:`compress` gave.
+            sync_safe: without effect, as there.
+
+        Returns:
+            ``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``, the latter to the bit that of
+            :meth:`compress`.
+
+        Raises:
+            ValueError: strings and shape do not fit, or a string is damaged.
+        """
+        return super().decompress(strings, shape)
+
+
+def round_medians(medians: Tensor) -> Tensor:
+    """Medians of ``z`` as :class:`IntegerLite` may have them."""
+    return (medians * 2**_Z).round() / 2**_Z
