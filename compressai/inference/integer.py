@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +112,7 @@ def _quantize(
     source: nn.Sequential,
     target: IntegerNetwork,
     samples: Tensor,
-    finest: Tensor,
+    finest: Sequence[int],
     output_exponent: int,
     correction: Callable[[Tensor], Tensor] | None,
 ) -> None:
@@ -122,14 +122,14 @@ def _quantize(
         source: the network.
         target: its image.
         samples: inputs of ``source``.
-        finest: exponents of what inputs are multiples of, int8 ``(C,)``.
+        finest: exponents of what inputs are multiples of, one a channel.
         output_exponent: likewise of outputs.
         correction: what is done to outputs by table; ``None`` for nothing.
     """
     layers = dict(target.named_children())
     largest = _INPUT_MARGIN * _largest(samples)
     exponents = torch.floor(torch.log2(INPUT_LIMIT / largest.clamp(min=2.0**-_FINEST)))
-    layers["input"].exponent.copy_(torch.minimum(exponents, finest))
+    layers["input"].exponent.copy_(torch.minimum(exponents, torch.tensor(finest)))
     layers["output"].exponent.fill_(output_exponent)
     goal = torch.tensor([2.0**-output_exponent], dtype=torch.float64)
     real, integers = samples, layers["input"](samples)

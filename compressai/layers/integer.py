@@ -339,8 +339,12 @@ class IntegerNetwork(nn.Sequential):
                     )
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.to(torch.promote_types(x.dtype, torch.float32)))
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        kind = x.device.type
+        if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+            return super().forward(x)
+        with torch.autocast(kind, enabled=False):
+            return super().forward(x)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         self._prefix = prefix

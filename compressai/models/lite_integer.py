@@ -30,14 +30,14 @@ class EntropyNetwork:
 
     Attributes:
         owner, attribute: where it is.
-        input_exponents: its inputs are multiples of 2 to the power of minus these, int8 ``(C,)``.
+        input_exponents: its inputs are multiples of 2 to the power of minus these, one a channel.
         output_exponent: likewise its outputs.
         corrects: whether the correction of residual prediction is made of its outputs.
     """
 
     owner: nn.Module
     attribute: str
-    input_exponents: Tensor
+    input_exponents: tuple[int, ...]
     output_exponent: int
     corrects: bool = False
 
@@ -59,13 +59,10 @@ def entropy_networks(net: Lite) -> Iterator[EntropyNetwork]:
     """
     hyper, slices = net.latent_codec.h_s, net.latent_codec.y
 
-    def exponents(values: int) -> Tensor:
-        sides = [net.N, values]
-        return torch.tensor([_SIDE, _VALUES], dtype=torch.int8).repeat_interleave(
-            torch.tensor(sides)
-        )
+    def exponents(values: int) -> tuple[int, ...]:
+        return (_SIDE,) * net.N + (_VALUES,) * values
 
-    z = torch.full((net.N,), _Z, dtype=torch.int8)
+    z = (_Z,) * net.N
     yield EntropyNetwork(hyper, "h_mean_s", z, _SIDE)
     yield EntropyNetwork(hyper, "h_scale_s", z, _SIDE)
     for k, (earlier, width) in enumerate(zip(slices.groups_acc, slices.groups)):

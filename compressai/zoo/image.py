@@ -373,7 +373,7 @@ lite = _entry(
 )
 lite_integer = _entry(
     "lite-integer",
-    "The same with an entropy path of integers, whose files decode to the same latent on every "
+    "lite with an entropy path of integers, whose files decode to the same latent on every "
     "machine. Integers: Ballé et al. 2019, Integer networks for data compression with "
     "latent-variable models.",
 )
