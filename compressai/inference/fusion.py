@@ -17,7 +17,14 @@ from compressai.layers import (
 )
 from compressai.layers.attn import WMSA
 
-__all__ = ["fuse", "last_layer", "merge_projections", "replace_module"]
+__all__ = [
+    "can_fuse_convolutions",
+    "fuse",
+    "fuse_activations",
+    "last_layer",
+    "merge_projections",
+    "replace_module",
+]
 
 
 class FusedConv(nn.Module):
@@ -77,28 +84,44 @@ def fuse(network: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
         dtype: what it is going to compute in.
         device: where.
     """
-    convolutions_too = _can_fuse_convolutions(device, dtype)
     for module in list(network.modules()):
         if isinstance(module, WMSA):
             merge_projections(module)
-        if not convolutions_too:
-            continue
+    if can_fuse_convolutions(device, dtype):
+        fuse_activations(network, FusedConv)
+
+
+def fuse_activations(
+    network: nn.Module, fused: Callable[[nn.Conv2d, nn.Module], nn.Module]
+) -> None:
+    """Make one module of a convolution and the activation behind it, in place.
+
+    Args:
+        network: with sequences, or blocks of :mod:`compressai.layers`.
+        fused: makes the module.
+    """
+    for module in list(network.modules()):
         pairs = _PAIRS.get(type(module), ())
         if isinstance(module, nn.Sequential):
             names = [name for name, _ in module.named_children()]
             pairs = tuple(((a,), b) for a, b in pairwise(names))
         for convolutions, activation in pairs:
-            _fuse_pair(module, convolutions, activation)
+            _fuse_pair(module, convolutions, activation, fused)
 
 
-def _can_fuse_convolutions(device: torch.device, dtype: torch.dtype) -> bool:
+def can_fuse_convolutions(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether there are fused convolutions of a type on a device."""
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     return dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def _fuse_pair(block: nn.Module, convolutions: tuple[str, ...], activation: str) -> None:
+def _fuse_pair(
+    block: nn.Module,
+    convolutions: tuple[str, ...],
+    activation: str,
+    fused: Callable[[nn.Conv2d, nn.Module], nn.Module],
+) -> None:
     act = block.get_submodule(activation)
     convs = [block.get_submodule(name) for name in convolutions]
     if type(act) not in _ACTIVATIONS or any(type(conv) is not nn.Conv2d for conv in convs):
@@ -107,7 +130,7 @@ def _fuse_pair(block: nn.Module, convolutions: tuple[str, ...], activation: str)
         return
     for name, conv in zip(convolutions, convs):
         parent, _, leaf = name.rpartition(".")
-        setattr(block.get_submodule(parent), leaf, FusedConv(conv, act))
+        setattr(block.get_submodule(parent), leaf, fused(conv, act))
     setattr(block, activation, nn.Identity())
 
 

@@ -9,8 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compressai.inference.exact import make_exact
 from compressai.inference.folding import fold
-from compressai.inference.fusion import fuse, last_layer, replace_module
+from compressai.inference.fusion import (
+    can_fuse_convolutions,
+    fuse,
+    last_layer,
+    replace_module,
+)
+from compressai.inference.memory import reused_memory
 from compressai.inference.native import use_kernels
 from compressai.inference.native_attention import use_window_kernels
 from compressai.inference.precision import choose_precision
@@ -62,8 +69,10 @@ def prepare(
 
     Strings depend on ``g_a``. In float32 they are those of ``net``, byte for byte, because ``g_a``
     keeps its layout and its kernels: others add in another order, so that now and then a value
-    half-way between two integers is coded as the other one. Say ``same_strings=False`` to have
-    ``g_a`` made as fast as ``g_s``.
+    half-way between two integers is coded as the other one. It is made faster by what leaves every
+    bit as it is. Say ``same_strings=False`` to have ``g_a`` made as fast as ``g_s``.
+
+    While a transform runs, the process keeps freed memory for it to use again (Linux with glibc).
 
     The last layer of either transform stays in float32, so that pictures do not lose digits that
     they are measured with.
@@ -76,8 +85,8 @@ def prepare(
         channels_last: keep feature maps in channels-last layout, which most convolutions prefer.
         compile: hand the transforms to :func:`torch.compile`. The first picture of a size then
             takes minutes; for programs that code many.
-        same_strings: in float32, let ``compress`` give the strings of ``net``, at the speed of its
-            ``g_a``. Without effect in bfloat16, which gives others.
+        same_strings: in float32, let ``compress`` give the strings of ``net``, which rules out
+            faster kernels in ``g_a``. Without effect in bfloat16, which gives others.
 
     Returns:
         A model of the same class. It refuses to run if weights of ``net`` changed or moved since.
@@ -131,7 +140,7 @@ class _PreparedTransform:
             raise ValueError("a prepared model cannot be trained: train the one it was made of")
         if _state(self._sources) != self._state:
             raise ValueError("weights changed or moved since prepare(): call prepare() again")
-        with torch.no_grad():
+        with torch.no_grad(), reused_memory():
             out = self._network(x.to(self._dtype, memory_format=self._layout))
         # One layout for all that follows: kernels, and with them the last digits, depend on it.
         return out.to(torch.float32, memory_format=torch.contiguous_format)
@@ -160,6 +169,8 @@ def _convert(
         fold(network)
         if dtype != torch.float32:
             replace_module(network, last, _Float32(last))
+        if exact and can_fuse_convolutions(probe.device, dtype):
+            make_exact(network)
         if not exact and not preparation.compile:
             if preparation.channels_last and dtype == torch.float32 and probe.device.type == "cpu":
                 use_window_kernels(network)
