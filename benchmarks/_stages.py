@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Where the time of coding goes, and how much memory it takes."""
+"""Where the time of coding goes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from compressai.entropy_models import EntropyModel
 
-__all__ = ["STAGES", "peak_memory", "split_time"]
+__all__ = ["STAGES", "split_time"]
 
 STAGES = ("g_a", "h_a", "h_s", "contexts", "coder", "g_s", "other")
 
@@ -104,23 +103,3 @@ def _stage(name: str) -> str | None:
     if last in _CONTEXTS - {"channel_context"} or last == "lrp_transform":
         return "contexts"
     return "contexts" if parents and parents[-1] in _CONTEXTS else None
-
-
-def peak_memory(function: Callable[[], Any]) -> int | None:
-    """Bytes that a call takes at most, above what the process has before; ``None`` if unknown.
-
-    Linux only: the kernel keeps the highest figure since it was reset.
-    """
-    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-    try:
-        reset.write_text("5")
-        before = _kilobytes(status, "VmRSS")
-        function()
-        return 1024 * (_kilobytes(status, "VmHWM") - before)
-    except OSError:
-        return None
-
-
-def _kilobytes(status: Path, key: str) -> int:
-    line = next(line for line in status.read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1])

@@ -4,8 +4,9 @@
 The reference is the model as it is: plain calls, default layout, float32. Beside it stand the
 preparations of ``compressai.inference.prepare``: ``fp32`` (the same strings), ``fp32-fast`` (other
 strings) and ``bf16``; the latter only where the processor has it, unless asked for. For each there
-is the time of each stage, the memory on top, and for batches the time of one picture. The growth
-is the time of a pixel at the last size over that at the first: 1 is linear.
+is the time of each stage, the memory on top (of all tensors that live at the same time, and its
+ratio to what the larger of ``g_a`` and ``g_s`` takes alone), and for batches the time of one
+picture. The growth is the time of a pixel at the last size over that at the first: 1 is linear.
 
     python benchmarks/models.py [--models tcm ...] [--sizes 512x768 2048x1365] [--repeats 5]
 
@@ -23,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _memory import peak_process_memory, peak_tensor_memory
 from _report import alternate, machine, summary
-from _stages import STAGES, peak_memory, split_time
+from _stages import STAGES, split_time
 from torch import nn
 
 from compressai.inference import has_native_bfloat16, prepare
@@ -95,23 +97,24 @@ def measure(
             "seconds": {task: summary(values[name]) for task, values in seconds.items()},
             "times_faster": summary([a / b for a, b in zip(whole("reference"), whole(name))]),
             "stages": {stage: sum(part[stage] for part in split) / repeats for stage in STAGES},
-            "peak_bytes": {
-                "compress": peak_memory(encode[name]),
-                "decompress": peak_memory(decode[name]),
-                **_transform_peaks(net, x),
-            },
+            "memory": _memory(net, x, {"compress": encode[name], "decompress": decode[name]}),
             "same_strings": coded[name]["strings"] == coded["reference"]["strings"],
         }
     return result
 
 
-def _transform_peaks(net: nn.Module, x: torch.Tensor) -> dict[str, int | None]:
+def _memory(net: nn.Module, x: torch.Tensor, tasks: dict[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Peaks in bytes, and those of coding over that of the larger transform alone."""
     with torch.inference_mode():
         y = net.g_a(x)
-        return {
-            "g_a": peak_memory(lambda: net.g_a(x)),
-            "g_s": peak_memory(lambda: net.g_s(y)),
+        transforms = {"g_a": lambda: net.g_a(x), "g_s": lambda: net.g_s(y)}
+        peaks = {
+            name: {"tensors": peak_tensor_memory(call), "process": peak_process_memory(call)}
+            for name, call in (transforms | tasks).items()
         }
+    larger = max(peaks[name]["tensors"] for name in transforms)
+    coding = max(peaks[name]["tensors"] for name in tasks)
+    return {"peak_bytes": peaks, "coding_over_transforms": coding / larger}
 
 
 def measure_training(name: str, quality: int, repeats: int, clock: str) -> dict[str, Any]:
@@ -160,17 +163,21 @@ def growth(results: list[dict[str, Any]]) -> dict[str, float]:
 def print_table(name: str, result: dict[str, Any]) -> None:
     height, width = result["size"]
     print(f"\n{name}, {height} x {width}, seconds (medians)")
-    print(f"{'':10} {'compress':>9} {'decompr.':>9} {'faster':>7} {'peak MB':>8}  same  time split")
+    print(
+        f"{'':10} {'compress':>9} {'decompr.':>9} {'faster':>7} {'peak MB':>8} {'ratio':>5}  same  "
+        "time split"
+    )
     for path, figures in result["paths"].items():
         seconds, stages = figures["seconds"], figures["stages"]
         whole = sum(stages.values())
         split = " ".join(f"{stage} {stages[stage] / whole:.0%}" for stage in STAGES)
-        peaks = [figures["peak_bytes"][task] for task in ("compress", "decompress")]
-        peak = "?" if None in peaks else f"{max(peaks) / 1e6:.0f}"
+        peaks = figures["memory"]["peak_bytes"]
+        peak = max(peaks[task]["tensors"] for task in ("compress", "decompress")) / 1e6
+        ratio, same = figures["memory"]["coding_over_transforms"], figures["same_strings"]
         print(
             f"{path:10} {seconds['compress']['median']:9.3f} "
             f"{seconds['decompress']['median']:9.3f} {figures['times_faster']['median']:6.2f}x "
-            f"{peak:>8}  {'yes' if figures['same_strings'] else 'no':4}  {split}"
+            f"{peak:8.0f} {ratio:5.2f}  {'yes' if same else 'no':4}  {split}"
         )
 
 

@@ -11,10 +11,12 @@ import pytest
 import torch
 from PIL import Image
 from tiny_nets import SIZES, one_thread, tiny_net
+from typer.main import get_command
 
 from compressai.bitstream import read_picture
 from compressai.checkpoint import save_checkpoint
 from compressai.cli import main
+from compressai.cli.app import app
 from compressai.cli.eval import Classical
 from compressai.cli.several import _spread
 from compressai.evaluation import CODECS, ModelCodec
@@ -70,7 +72,8 @@ def test_classical_codecs_are_those_of_the_library():
 
 
 def test_checkpoints_are_measured_by_their_files(run, checkpoints):
-    status, out, err = run("eval", "pictures", "--checkpoint", *checkpoints, "--json")
+    arguments = ("--checkpoint", *checkpoints, "--precision", "fp32", "--json")
+    status, out, err = run("eval", "pictures", *arguments)
     result = json.loads(out)
     assert (status, err) == (0, "")
     assert [(p["image"], p["quality"]) for p in result["points"]] == [
@@ -176,13 +179,37 @@ def test_one_checkpoint_of_variable_rate_gives_a_curve(run, monkeypatch):
 
 def test_precision_prepares_the_transforms_and_changes_little(run, checkpoints):
     plain, fast = (
-        json.loads(run("eval", "pictures", "--checkpoint", checkpoints[0], "--json", *more)[1])[
-            "points"
-        ]
-        for more in (("--device", "cpu"), ("--precision", "bf16"))
+        json.loads(run(*arguments, "--precision", precision)[1])
+        for arguments in [("eval", "pictures", "--checkpoint", checkpoints[0], "--json")]
+        for precision in ("fp32", "bf16")
     )
-    assert [p["psnr"] for p in fast] == pytest.approx([p["psnr"] for p in plain], abs=0.5)
-    assert [p["psnr"] for p in fast] != [p["psnr"] for p in plain]
+    before, after = ([p["psnr"] for p in result["points"]] for result in (plain, fast))
+    assert after == pytest.approx(before, abs=0.5)
+    assert after != before
+    assert "bfloat16" in str(fast["curves"])
+    assert "bfloat16" not in str(plain["curves"])
+
+
+def test_precision_is_chosen_by_the_machine_unless_told():
+    group = get_command(app)
+    precisions = {
+        name: parameter.default
+        for name, command in group.commands.items()
+        for parameter in command.params
+        if parameter.name == "precision"
+    }
+    assert set(precisions) >= {"encode", "decode", "eval", "bench"}
+    assert {getattr(value, "value", value) for value in precisions.values()} == {"auto"}
+
+
+@pytest.mark.parametrize(("native", "used"), [(True, "bf16"), (False, "fp32")])
+def test_automatic_precision_is_told(native, used, run, checkpoints, monkeypatch):
+    monkeypatch.setattr("compressai.inference.precision.has_native_bfloat16", lambda device: native)
+    arguments = ("--checkpoint", checkpoints[0], "--json")
+    report = json.loads(run("bench", "pictures/b.png", *arguments, "--repeats", 1)[1])
+    assert report["precision"] == used
+    result = json.loads(run("eval", "pictures/b.png", *arguments)[1])
+    assert ("bfloat16" in str(result["curves"])) == native
 
 
 def test_wrong_command_lines_and_pictures_end_with_a_line(run, checkpoints):

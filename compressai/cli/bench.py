@@ -47,6 +47,7 @@ def bench(
     from compressai import weights
     from compressai.bitstream import read_picture
     from compressai.evaluation import measure_speed
+    from compressai.inference import name_precision
 
     source = read_picture(picture)
     if model is None and checkpoint is None:
@@ -70,13 +71,14 @@ def bench(
         )
     finally:
         torch.set_num_threads(before)
+    used = name_precision(chosen.net)
     report = {
         "model": chosen.model,
         "quality": chosen.quality,
-        "precision": precision.value,
+        "precision": used,
         **speed.to_dict(),
     }
     if as_json:
         print_report(report, as_json=True)
     else:
-        print(f"{chosen.model}, {precision.value}, {speed}")
+        print(f"{chosen.model}, {used}, {speed}")

@@ -59,7 +59,7 @@ def evaluate(
     against: Annotated[
         list[Classical] | None, typer.Option(help="Classical codecs to compare with.")
     ] = None,
-    precision: Precision = PrecisionName.FP32,
+    precision: Precision = PrecisionName.AUTO,
     device: Device = "cpu",
     lpips: Annotated[
         bool | None,

@@ -18,6 +18,7 @@ from compressai.bitstream import (
     read_picture,
 )
 from compressai.evaluation.codecs import Coded, ImageCodec
+from compressai.inference import name_precision
 
 __all__ = ["ModelCodec"]
 
@@ -51,6 +52,8 @@ class ModelCodec(ImageCodec):
             raise ValueError(f"nets must have a network for each quality of {model}, got none")
         self.name = name or model
         self.description = f"{model}, bytes of .cai files"
+        if any(name_precision(net) == "bf16" for net in nets.values()):
+            self.description += ", transforms in bfloat16"
         if metric is not None:
             self.description += f", trained for {metric}"
         if random_weights:

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from compressai.inference.export import ExportedTransform, export_onnx
 from compressai.inference.integer import quantize_entropy_path
-from compressai.inference.precision import PRECISIONS, choose_precision, has_native_bfloat16
+from compressai.inference.precision import (
+    PRECISIONS,
+    choose_precision,
+    has_native_bfloat16,
+    name_precision,
+)
 from compressai.inference.prepare import Preparation, prepare
 
 __all__ = [
@@ -19,6 +24,7 @@ __all__ = [
     "choose_precision",
     "export_onnx",
     "has_native_bfloat16",
+    "name_precision",
     "prepare",
     "quantize_entropy_path",
 ]

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
-__all__ = ["PRECISIONS", "choose_precision", "has_native_bfloat16"]
+__all__ = ["PRECISIONS", "choose_precision", "has_native_bfloat16", "name_precision"]
 
 PRECISIONS = ("auto", "bf16", "fp32")
 
@@ -51,3 +52,14 @@ def choose_precision(precision: str, device: torch.device | str = "cpu") -> torc
     if precision == "auto":
         precision = "bf16" if has_native_bfloat16(device) else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def name_precision(net: nn.Module) -> str:
+    """What the transforms of a model compute in: ``"bf16"`` or ``"fp32"``.
+
+    Args:
+        net: a model, as it is or prepared.
+    """
+    preparation = vars(net).get("preparation")
+    bf16 = preparation is not None and preparation.dtype == torch.bfloat16
+    return "bf16" if bf16 else "fp32"

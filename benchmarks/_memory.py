@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""How much memory coding takes, in tensors and in the whole process."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+__all__ = ["peak_process_memory", "peak_tensor_memory"]
+
+
+def peak_tensor_memory(function: Callable[[], Any]) -> int:
+    """Bytes of the tensors that a call makes and that live at the same time, at most.
+
+    The same in every run. What operations take for themselves is not in it; see
+    :func:`peak_process_memory` for that.
+
+    Args:
+        function: is called once; its result counts, too.
+    """
+    count = _LiveBytes()
+    with count:
+        function()
+    return count.peak
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the memory of the tensors that operations give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self._live = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {_key(tensor) for tensor in _tensors((args, kwargs))}
+        result = operation(*args, **(kwargs or {}))
+        for tensor in _tensors(result):
+            # Views and results in place have the memory of what was given.
+            if _key(tensor) not in given | self._known:
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        self._known.add(key)
+        self._live += size
+        self.peak = max(self.peak, self._live)
+
+        def remove() -> None:
+            self._known.discard(key)
+            self._live -= size
+
+        weakref.finalize(storage, remove)
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
+
+
+def _key(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def peak_process_memory(function: Callable[[], Any]) -> int | None:
+    """Bytes that a call takes at most, above what the process has before; ``None`` if unknown.
+
+    Linux only: the kernel keeps the highest figure since it was reset.
+    """
+    reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    try:
+        reset.write_text("5")
+        before = _kilobytes(status, "VmRSS")
+        function()
+        return 1024 * (_kilobytes(status, "VmHWM") - before)
+    except OSError:
+        return None
+
+
+def _kilobytes(status: Path, key: str) -> int:
+    line = next(line for line in status.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1])
