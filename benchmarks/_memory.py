@@ -12,14 +12,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["peak_process_memory", "peak_tensor_memory"]
+__all__ = ["peak_memory", "peak_tensor_memory"]
 
 
 def peak_tensor_memory(function: Callable[[], Any]) -> int:
     """Bytes of the tensors that a call makes and that live at the same time, at most.
 
     The same in every run. What operations take for themselves is not in it; see
-    :func:`peak_process_memory` for that.
+    :func:`peak_memory` for that.
 
     Args:
         function: is called once; its result counts, too.
@@ -70,19 +70,20 @@ def _key(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def peak_process_memory(function: Callable[[], Any]) -> int | None:
-    """Bytes that a call takes at most, above what the process has before; ``None`` if unknown.
+def peak_memory(function: Callable[[], Any]) -> tuple[int, int | None]:
+    """What a call takes at most: :func:`peak_tensor_memory`, and bytes of the whole process.
 
-    Linux only: the kernel keeps the highest figure since it was reset.
+    The latter are above what the process has before, and ``None`` where the kernel does not keep
+    the highest figure, as that of Linux does.
     """
     reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
     try:
         reset.write_text("5")
         before = _kilobytes(status, "VmRSS")
-        function()
-        return 1024 * (_kilobytes(status, "VmHWM") - before)
     except OSError:
-        return None
+        return peak_tensor_memory(function), None
+    tensors = peak_tensor_memory(function)
+    return tensors, 1024 * (_kilobytes(status, "VmHWM") - before)
 
 
 def _kilobytes(status: Path, key: str) -> int:
