@@ -4,7 +4,9 @@
 Every picture is coded, written to bytes, read and decoded by another instance of the model. The
 file holds a hash of the latent, so that a single different bit of ``y_hat`` ends the run; so does a
 picture of another size or mode. Sizes are from 1 x 1 to 600 x 600; pictures are flat, noise,
-gradients, or extreme. At the end, memory must be what it was after the first tenth.
+gradients, or extreme. At the end, memory must be what it was in the middle. (It grows with the
+number of different sizes that came, because oneDNN keeps up to 1,024 operations that it has
+compiled for their sizes, and with nothing else: the same pictures once more take no more.)
 
     python benchmarks/soak.py [--pictures 1000] [--seed 0] [--checkpoint FILE]
 
@@ -42,8 +44,8 @@ from slice_nets import small_net
 from tiny_nets import tiny_net
 
 MAX_SIDE = 600
-# What an allocator keeps is not lost: so much more is no leak.
-_SLACK_BYTES = 100e6
+# A few sizes come for the first time in the second half, and what an allocator keeps is not lost.
+_SLACK_BYTES = 32e6
 
 
 def make_nets(checkpoint: Path | None = None) -> dict[str, nn.Module]:
@@ -138,7 +140,7 @@ def run(
             resident.append(memory())
     report["seconds"] = round(time.perf_counter() - start, 1)
     report["memory_MB"] = [round(value / 1e6, 1) for value in resident]
-    report["memory_is_flat"] = resident[-1] <= resident[0] + _SLACK_BYTES
+    report["memory_is_flat"] = resident[-1] <= resident[len(resident) // 2 - 1] + _SLACK_BYTES
     return report
 
 
