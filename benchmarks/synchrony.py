@@ -4,13 +4,16 @@
 Codes photos in the default setting, plainly and with ``sync_safe``, and decodes them with other
 arithmetic: one and two threads, without oneDNN, in channels-last layout, in double precision, and
 with uniform noise of half the tolerance on the output of every network of the entropy path. Prints
-how many streams do not give the encoder's latent, and the cost in bytes, time and PSNR.
+how many streams do not give the encoder's latent, how far the outputs of networks were apart, and
+the cost in bytes, time (of the processor, one thread) and PSNR.
 
-    python benchmarks/synchrony.py [--models lite=FILE tcm elic2022-official ...]
-        [--photos FILE_OR_FOLDER ...] [--size 512 768] [--repeats 5]
+    pip install scikit-image scikit-learn
+    python examples/evaluation_photos.py photos
+    python benchmarks/synchrony.py --photos photos [--train FOLDER --fits FOLDER --minutes 5]
 
-A model with ``=FILE`` has the weights of that checkpoint. The others have random weights that are
-fitted to the first photo (see ``_fitted.py``): their rate means something, their PSNR does not.
+Models are ``lite:QUALITY`` with the weights that ship, ``tcm`` and ``elic2022-official`` with
+entropy models that are trained here (see ``_fitted.py``) unless ``--fits`` has them from an earlier
+run, and ``NAME=FILE`` with the weights of a checkpoint, whatever the model.
 """
 
 from __future__ import annotations
@@ -20,49 +23,45 @@ import copy
 import json
 import statistics
 import sys
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from _fitted import fit
+from _fitted import FITTED, fitted
 from _report import alternate, machine, summary
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
 
 import compressai
-from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
-from compressai.models.lite import Lite
-from compressai.models.tcm import TCM
-from compressai.registry import MODELS
-from compressai.zoo import image_models
+from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, SLOPE
+from compressai.zoo import lite
 
 PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 NETWORKS = ("h_s", "h_mean_s", "h_scale_s", "entropy_parameters", "context_prediction")
-SMALL_TCM = {"N": 64}
+MODELS = ("lite:1", "lite:2", "lite:3", "lite:4", *FITTED)
+# What synchrony may cost: more bytes, more time, PSNR in dB.
+LIMITS = {"bytes": 0.01, "time": 1.1, "psnr": 0.02}
 
 
-def build(model: str, x: Tensor) -> nn.Module:
-    """A model by name, or by ``name=checkpoint``."""
-    name, _, file = model.partition("=")
-    if file:
-        net = compressai.load(file).eval()
+def build(model: str, args: argparse.Namespace) -> nn.Module:
+    """A model by its name on the command line."""
+    if "=" in model:
+        net = compressai.load(model.partition("=")[2]).eval()
         net.update()
         return net
-    torch.manual_seed(0)
+    name, _, quality = model.partition(":")
     if name == "lite":
-        net = Lite()
-    elif name == "tcm":
-        net = TCM(**SMALL_TCM)
-    elif name in image_models:
-        net = image_models[name](quality=4)
-    else:
-        net = MODELS[name]()
-    net.eval()
-    fit(net, x)
-    return net
+        return lite(int(quality or 1), pretrained=True).eval()
+    if name not in FITTED:
+        raise SystemExit(f"--models: {model!r} is none of {', '.join(MODELS)} or NAME=FILE")
+    pictures = [x for _, x in photos(args.train or args.photos, tuple(args.size))]
+    with threads(1):
+        return fitted(name, pictures, args.minutes, args.fits / f"fitted_{name}.safetensors")
 
 
 def photos(paths: list[Path], size: tuple[int, int]) -> Iterator[tuple[str, Tensor]]:
@@ -84,6 +83,24 @@ def photos(paths: list[Path], size: tuple[int, int]) -> Iterator[tuple[str, Tens
 
 
 @contextmanager
+def on_networks(
+    net: nn.Module, hook: Callable[[nn.Module, object, Tensor], Tensor | None]
+) -> Iterator[None]:
+    """A forward hook on every network of the entropy path."""
+    hooks = [
+        module.register_forward_hook(hook)
+        for name, module in net.named_modules()
+        if name.rpartition(".")[2] in (*NETWORKS, "lrp_transform")
+        or name.rpartition(".")[0].endswith("channel_context")
+    ]
+    try:
+        yield
+    finally:
+        for each in hooks:
+            each.remove()
+
+
+@contextmanager
 def noise(net: nn.Module, amplitude: float) -> Iterator[None]:
     """Uniform noise on the output of every network of the entropy path."""
     generator = torch.Generator().manual_seed(0)
@@ -92,17 +109,16 @@ def noise(net: nn.Module, amplitude: float) -> Iterator[None]:
         random = torch.rand(output.shape, generator=generator, dtype=output.dtype)
         return output + amplitude * (2 * random - 1)
 
-    hooks = [
-        module.register_forward_hook(add)
-        for name, module in net.named_modules()
-        if name.rpartition(".")[2] in (*NETWORKS, "lrp_transform")
-        or name.rpartition(".")[0].endswith("channel_context")
-    ]
-    try:
+    with on_networks(net, add):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+
+@contextmanager
+def recorded(net: nn.Module) -> Iterator[list[Tensor]]:
+    """The outputs of the networks of the entropy path, in the order of their calls."""
+    outputs: list[Tensor] = []
+    with on_networks(net, lambda _module, _inputs, output: outputs.append(output.float())):
+        yield outputs
 
 
 @contextmanager
@@ -133,29 +149,53 @@ class Decoders:
         net.g_s = synthesis
         last.to(memory_format=torch.channels_last)
         self.settings: dict[str, tuple[nn.Module, Callable[[], Any]]] = {
+            "as encoded": (plain, nullcontext),
             "1 thread": (plain, lambda: threads(1)),
             "2 threads": (plain, lambda: threads(2)),
-            "without oneDNN": (plain, lambda: torch.backends.mkldnn.flags(enabled=False)),
+            "oneDNN disabled": (plain, lambda: torch.backends.mkldnn.flags(enabled=False)),
             "channels-last": (last, nullcontext),
             "double precision": (double, nullcontext),
             "noise": (plain, lambda: noise(plain, 0.5 * tolerance)),
         }
 
-    def check(self, coded: dict[str, Any], **options: Any) -> dict[str, str]:
-        """How each decoder fares: ``"same"``, ``"close"`` (within 0.01) or ``"lost"``."""
-        return {name: self._check(name, coded, options) for name in self.settings}
+    def check(
+        self, coded: dict[str, Any], want: list[Tensor] | None = None, **options: Any
+    ) -> dict[str, Fate]:
+        """How each decoder fares.
 
-    def _check(self, name: str, coded: dict[str, Any], options: dict[str, Any]) -> str:
+        Args:
+            coded: what ``compress`` gave.
+            want: outputs of the encoder's networks, to compare those of the decoders with.
+            options: of ``decompress``.
+        """
+        return {name: self._check(name, coded, want, options) for name in self.settings}
+
+    def _check(
+        self, name: str, coded: dict[str, Any], want: list[Tensor] | None, options: dict[str, Any]
+    ) -> Fate:
         net, setting = self.settings[name]
-        with setting():
+        with setting(), recorded(net) as outputs:
             try:
                 y_hat = net.decompress(coded["strings"], coded["shape"], **options)["y_hat"]
             except ValueError:
-                return "lost"
-        want = coded["y_hat"]
-        if torch.equal(y_hat.to(want.dtype), want):
-            return "same"
-        return "close" if torch.allclose(y_hat.to(want.dtype), want, atol=0.01) else "lost"
+                return Fate("lost")
+        apart = 0.0 if want is None else max(map(deviation, outputs, want))
+        y_hat, y = y_hat.to(coded["y_hat"].dtype), coded["y_hat"]
+        if torch.equal(y_hat, y):
+            return Fate("same", apart)
+        return Fate("close" if torch.allclose(y_hat, y, atol=0.01) else "lost", apart)
+
+
+class Fate(NamedTuple):
+    """How a stream decodes: ``"same"``, ``"close"`` (within 0.01) or ``"lost"``."""
+
+    verdict: str
+    deviation: float = 0.0
+
+
+def deviation(a: Tensor, b: Tensor) -> float:
+    """How far outputs of networks are apart, in the unit of the tolerance."""
+    return float(((a - b).abs() / (1 + SLOPE * b.abs())).max())
 
 
 def size_of(coded: dict[str, Any]) -> int:
@@ -167,18 +207,22 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 
 def measure(
-    model: str, pictures: list[tuple[str, Tensor]], repeats: int, tolerance: float
+    model: str, pictures: list[tuple[str, Tensor]], args: argparse.Namespace
 ) -> dict[str, Any]:
     """Figures of one model."""
-    net = build(model, pictures[0][1])
+    net, tolerance = build(model, args), args.tolerance
     decoders = Decoders(net, tolerance)
     safe = {"sync_safe": True, "tolerance": tolerance}
+    first = one_call(lambda: net.compress(pictures[0][1], **safe))
+    second = one_call(lambda: net.compress(pictures[0][1], **safe))
     rows, ratios = [], {"compress": [], "decompress": []}
     for name, x in pictures:
-        coded = {"plain": net.compress(x), "safe": net.compress(x, **safe)}
+        with recorded(net) as outputs:
+            coded = {"safe": net.compress(x, **safe)}
+        coded["plain"] = net.compress(x)
         fates = {
             "plain": decoders.check(coded["plain"]),
-            "safe": decoders.check(coded["safe"], sync_safe=True),
+            "safe": decoders.check(coded["safe"], outputs, sync_safe=True),
         }
         sides = {mode: (c["strings"], c["shape"]) for mode, c in coded.items()}
         quality = {
@@ -194,15 +238,17 @@ def measure(
                 "fates": fates,
             }
         )
-        seconds = alternate(
-            {
-                "plain": lambda x=x: net.compress(x),
-                "safe": lambda x=x: net.compress(x, **safe),
-                "plain decompress": lambda s=sides: net.decompress(*s["plain"]),
-                "safe decompress": lambda s=sides: net.decompress(*s["safe"], sync_safe=True),
-            },
-            repeats,
-        )
+        with threads(1):
+            seconds = alternate(
+                {
+                    "plain": lambda x=x: net.compress(x),
+                    "safe": lambda x=x: net.compress(x, **safe),
+                    "plain decompress": lambda s=sides: net.decompress(*s["plain"]),
+                    "safe decompress": lambda s=sides: net.decompress(*s["safe"], sync_safe=True),
+                },
+                args.repeats,
+                clock=time.process_time,
+            )
         for task, suffix in (("compress", ""), ("decompress", " decompress")):
             pairs = zip(seconds[f"safe{suffix}"], seconds[f"plain{suffix}"])
             ratios[task] += [a / b for a, b in pairs]
@@ -210,46 +256,85 @@ def measure(
         "model": model,
         "tolerance": tolerance,
         "photos": rows,
+        "bpp": statistics.mean(row["bpp"] for row in rows),
         "bytes": statistics.mean(row["bytes"] for row in rows),
         "psnr": statistics.mean(row["psnr"] for row in rows),
         "time": {task: summary(values) for task, values in ratios.items() if values},
+        "first_call": first - second,
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print the figures of a model as a table."""
-    rows = result["photos"]
-    print(f"{result['model']}, {len(rows)} photos, tolerance {result['tolerance']:g}")
-    for setting in rows[0]["fates"]["safe"]:
-        counts = {mode: [row["fates"][mode][setting] for row in rows] for mode in ("safe", "plain")}
-        print(
-            f"  {setting:18}sync-safe: {counts['safe'].count('same')}/{len(rows)} the same; plain: "
-            f"{counts['plain'].count('same')} the same, {counts['plain'].count('close')} close, "
-            f"{counts['plain'].count('lost')} lost"
-        )
-    times = "".join(
-        f", {task} {figures['median']:.3f} x" for task, figures in result["time"].items()
+def one_call(function: Callable[[], object]) -> float:
+    """Seconds of the processor that one call takes, with one thread."""
+    with threads(1):
+        start = time.process_time()
+        function()
+        return time.process_time() - start
+
+
+def within_limits(result: dict[str, Any]) -> bool:
+    """Whether every stream was decoded and nothing costs more than it may."""
+    return (
+        all(f.verdict == "same" for row in result["photos"] for f in row["fates"]["safe"].values())
+        and result["bytes"] <= LIMITS["bytes"]
+        and abs(result["psnr"]) <= LIMITS["psnr"]
+        and all(figures["median"] <= LIMITS["time"] for figures in result["time"].values())
     )
-    bpp = statistics.mean(row["bpp"] for row in rows)
-    print(f"  {bpp:.3f} bpp, bytes {result['bytes']:+.2%}, PSNR {result['psnr']:+.3f} dB{times}")
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """Print the figures of all models as tables in Markdown."""
+    names = [result["model"] for result in results]
+    settings = results[0]["photos"][0]["fates"]["safe"]
+    print(f"\n| decoded with | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    for setting in settings:
+        print(f"| {setting} | {' | '.join(_fates(result, setting) for result in results)} |")
+    print("\n| | bits per pixel | bytes | PSNR | compress | decompress | first call |")
+    print("|---|---|---|---|---|---|---|")
+    for result in results:
+        times = [f"{figures['median']:.3f} x" for figures in result["time"].values()]
+        print(
+            f"| {result['model']} | {result['bpp']:.3f} | {result['bytes']:+.2%} | "
+            f"{result['psnr']:+.3f} dB | {' | '.join(times)} | {result['first_call']:+.2f} s |"
+        )
+    print(f"\nTolerance {results[0]['tolerance']:g}, {len(results[0]['photos'])} photos. ", end="")
+    failed = [result["model"] for result in results if not within_limits(result)]
+    print(f"Beyond the limits: {', '.join(failed)}." if failed else "All within the limits.")
+
+
+def _fates(result: dict[str, Any], setting: str) -> str:
+    fates = {mode: [row["fates"][mode][setting] for row in result["photos"]] for mode in MODES}
+    same, plain = ([f.verdict for f in fates[mode]].count("same") for mode in MODES)
+    lost = [f.verdict for f in fates["plain"]].count("lost")
+    apart = max(f.deviation for f in fates["safe"])
+    return f"{same}/{len(fates['safe'])} (plain {plain}, {lost} lost; {apart:.0e})"
+
+
+MODES = ("safe", "plain")
 
 
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=["lite", "tcm", "elic2022-official"])
-    parser.add_argument("--photos", nargs="+", type=Path, default=[PHOTO])
-    parser.add_argument("--size", nargs=2, type=int, default=(512, 768), metavar=("H", "W"))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--tolerance", type=float, default=DEFAULT_TOLERANCE)
+    add = parser.add_argument
+    add("--models", nargs="+", default=MODELS)
+    add("--photos", nargs="+", type=Path, default=[PHOTO], help="files or folders")
+    add("--train", nargs="+", type=Path, help="photos to train on; those of --photos without it")
+    add("--fits", type=Path, default=Path("fits"), help="folder of what was trained")
+    add("--minutes", type=float, default=5, help="of training, for each model that needs it")
+    add("--size", nargs=2, type=int, default=(512, 768), metavar=("H", "W"))
+    add("--repeats", type=int, default=5)
+    add("--tolerance", type=float, default=DEFAULT_TOLERANCE)
     args = parser.parse_args(argv)
+    # torch 2.14 warns so whenever oneDNN is turned off.
+    warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")
     command = " ".join(["python", *sys.argv])
     print(json.dumps({"benchmark": "synchrony", "command": command, **machine()}))
     pictures = list(photos(args.photos, tuple(args.size)))
     results = []
     for model in args.models:
-        results.append(measure(model, pictures, args.repeats, args.tolerance))
-        print(json.dumps(results[-1]))
-        show(results[-1])
+        results.append(measure(model, pictures, args))
+        print(json.dumps(results[-1]), flush=True)
+    show(results)
     return results
 
 

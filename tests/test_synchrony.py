@@ -16,6 +16,7 @@ from tiny_nets import SIZES, tiny_net
 from torch import Tensor, nn
 
 from compressai import _CXX
+from compressai.bitstream import DesyncError, Picture, decode_picture, encode_picture
 from compressai.entropy_models import GaussianConditional
 from compressai.entropy_models._sync_stream import Exceptions, Rounding, StreamReader, StreamWriter
 from compressai.entropy_models.gaussian import sync_rows
@@ -184,6 +185,47 @@ def test_damaged_strings_are_value_errors_or_other_latents(name: str) -> None:
     for end in (0, 8, len(string[0]) - 4):
         with pytest.raises(ValueError):
             _decode(net, {**coded, "strings": [[string[0][:end]], *rest]})
+
+
+def test_files_beyond_the_tolerance_are_told_not_shown() -> None:
+    net = _net("mbt2018-mean")
+    coded = encode_picture(net, Picture(_picture()[0]), model="mbt2018-mean")
+    with _noise(net, 0.5 * DEFAULT_TOLERANCE):
+        decode_picture(net, coded)
+    for size in (2.0**-7, 2.0**-4, 1.0):
+        with _noise(net, size), pytest.raises(DesyncError, match="something else here"):
+            decode_picture(net, coded)
+
+
+def test_strings_beyond_the_tolerance_end_at_another_place_or_give_another_latent() -> None:
+    net = _net("wacnn")
+    coded = net.compress(_picture(), sync_safe=True)
+    with _noise(net, 0.25):
+        try:
+            decoded = _decode(net, coded)
+        except ValueError:
+            return
+    assert not torch.equal(decoded, coded["y_hat"])
+
+
+def test_synchronised_coding_turns_tf32_off_and_on_again() -> None:
+    net, seen = _net("mbt2018-mean"), []
+    hook = net.h_s.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = True
+        coded = net.compress(_picture())
+        assert seen.pop()
+        coded = net.compress(_picture(), sync_safe=True)
+        assert not seen.pop()
+        _decode(net, coded)
+        assert not seen.pop()
+        with pytest.raises(ValueError):
+            net.compress(_picture(), sync_safe=True, tolerance=-1)
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        hook.remove()
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @pytest.mark.parametrize("tolerance", [-1e-6, float("nan"), float("inf")])

@@ -99,7 +99,7 @@ def coding(method: Method) -> Method:
     def wrapped(self: CompressionModel, *args: Any, **kwargs: Any) -> Any:
         if decodes:
             kwargs.pop("y_hat", None)
-        with _evaluation_mode(self):
+        with _evaluation_mode(self), _without_tf32(kwargs.get("sync_safe", False)):
             with _tables_lock:
                 if not self.has_tables:
                     # Outside of inference mode: tables stay, and are moved and loaded into later.
@@ -145,6 +145,36 @@ def _evaluation_mode(net: nn.Module) -> Iterator[None]:
             else:
                 for module in training:
                     module.training = True
+
+
+_tf32: dict[str, Any] = {"users": 0, "before": ()}
+
+
+@contextmanager
+def _without_tf32(synchronised: bool) -> Iterator[None]:
+    """In synchronised coding, no TF32: the 10 bits of its products are apart by 1e-3.
+
+    It is what convolutions of CUDA compute with unless they are told not to. The setting is one for
+    the process: it is taken back by the last thread that needs it.
+    """
+    if not synchronised:
+        yield
+        return
+    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    with _coding_lock:
+        if not _tf32["users"]:
+            _tf32["before"] = tuple(switch.allow_tf32 for switch in switches)
+            for switch in switches:
+                switch.allow_tf32 = False
+        _tf32["users"] += 1
+    try:
+        yield
+    finally:
+        with _coding_lock:
+            _tf32["users"] -= 1
+            if not _tf32["users"]:
+                for switch, before in zip(switches, _tf32["before"]):
+                    switch.allow_tf32 = before
 
 
 def check_latent_size(x: Tensor, y: Tensor, multiple: int, factor: int = 16) -> None:
