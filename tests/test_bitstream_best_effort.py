@@ -12,7 +12,7 @@ import torch
 from bitstream_pictures import header_end, noise
 from PIL import Image
 from slice_nets import small_net
-from tiny_nets import one_thread, tiny_net
+from tiny_nets import tiny_net
 
 from compressai.bitstream import (
     ChecksumError,
@@ -31,10 +31,7 @@ from compressai.zoo import lite
 PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _threads():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

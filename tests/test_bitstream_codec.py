@@ -11,7 +11,7 @@ import pytest
 import torch
 from bitstream_pictures import noise
 from PIL import Image
-from tiny_nets import one_thread, tiny_net
+from tiny_nets import tiny_net
 from torch import nn
 
 import compressai
@@ -35,16 +35,7 @@ from compressai.bitstream import (
 from compressai.bitstream._nets import latent_layout, pad_to_multiple
 from compressai.bitstream.container import COLOUR_MODES
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _threads():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def net():
-    return tiny_net("mbt2018-mean")
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import pytest
 from bitstream_pictures import FUZZING, header_end, noise, with_header_sum, with_sums
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_nets import one_thread, tiny_net
 
 from compressai.bitstream import (
     BitstreamError,
@@ -30,16 +29,7 @@ from compressai.bitstream import (
 )
 from compressai.bitstream.container import COLOUR_MODES, MAGIC
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _threads():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def net():
-    return tiny_net("mbt2018-mean")
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

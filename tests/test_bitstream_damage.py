@@ -12,7 +12,6 @@ import pytest
 import torch
 from bitstream_pictures import CORPUS, header_end, noise
 from PIL import Image
-from tiny_nets import one_thread, tiny_net
 
 from compressai.bitstream import (
     BitstreamError,
@@ -30,16 +29,7 @@ FUZZ = Path(__file__).parent / "fuzz"
 sys.path.insert(0, str(FUZZ))
 from targets import TARGETS  # noqa: E402
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _threads():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def net():
-    return tiny_net("mbt2018-mean")
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from bitstream_pictures import noise
-from tiny_nets import one_thread, tiny_net
+from tiny_nets import tiny_net
 
 from compressai.bitstream import (
     BitstreamError,
@@ -22,11 +22,7 @@ from compressai.bitstream import (
 from compressai.bitstream.legacy import MODEL_IDS
 from compressai.ops import compute_padding
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _threads():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 # Model 2, ms-ssim, quality 4, 220 x 200, 8 bit, latent 4 x 4, strings 01 02 03 and aa bb.

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from bitstream_pictures import CORPUS, noise
-from tiny_nets import one_thread, tiny_net
+from tiny_nets import tiny_net
 
 import compressai
 from compressai._files import atomic_write
@@ -34,10 +34,7 @@ from compressai.registry import MODELS
 THREADS = 8
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _threads():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def together(function):

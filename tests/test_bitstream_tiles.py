@@ -13,7 +13,7 @@ from bitstream_pictures import FUZZING, noise
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_nets import one_thread, tiny_net
+from tiny_nets import tiny_net
 
 from compressai.bitstream import (
     CodedPicture,
@@ -31,16 +31,7 @@ from compressai.bitstream.tiling import Box
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import tiles
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _threads():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def net():
-    return tiny_net("mbt2018-mean")
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

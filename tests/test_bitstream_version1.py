@@ -11,7 +11,6 @@ import pytest
 from bitstream_pictures import CORPUS, FUZZING
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_nets import one_thread
 
 import compressai
 from compressai.bitstream import (
@@ -42,10 +41,7 @@ def header_end(content):
     return 8 + int.from_bytes(content[6:8], "little")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _threads():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
