@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import pickle
 from pathlib import Path
 
 import pytest
@@ -343,48 +342,6 @@ def test_manifest_is_written_in_parts(tmp_path, monkeypatch):
     manifest.flush()
     assert len(list((tmp_path / "_manifest").iterdir())) == 3
     assert sorted(manifest.known()) == list("abcde")
-
-
-# -- stores ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["path", "file://", "memory://"])
-def url(request, tmp_path):
-    if request.param == "memory://":
-        return f"memory://{tmp_path.name}"
-    return str(tmp_path) if request.param == "path" else f"file://{tmp_path}"
-
-
-def test_stores_write_list_and_read(url):
-    store = pickle.loads(pickle.dumps(Store(f"{url}/deep")))
-    assert store.files() == {}
-    with pytest.raises(FileNotFoundError, match="deep"):
-        store.is_folder()
-    for name in ("b/x.png", "a.PNG", "c.txt", ".d.png", "_e/f.png"):
-        store.write(name.encode(), name)
-    store.write(b"again", "a.PNG")
-    assert store.files() == {"a.PNG": 5, "b/x.png": 7, "c.txt": 5}
-    assert list(store.files([".png"])) == ["a.PNG", "b/x.png"]
-    assert store.read("b/x.png") == Store(store.join("b/x.png")).read() == b"b/x.png"
-    assert store.is_folder()
-    assert not Store(store.join("a.PNG")).is_folder()
-    assert store.exists("a.PNG")
-    assert not store.exists("b")
-    assert not store.exists("nothing")
-    with pytest.raises(OSError, match="nothing"):
-        store.read("nothing")
-
-
-def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.fsync", lambda file: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        Store(str(tmp_path)).write(b"content", "a")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_unknown_schemes_are_refused():
-    with pytest.raises(ValueError, match="nonsense://"):
-        Store("nonsense://x/y")
 
 
 def test_missing_ray_is_named(monkeypatch):

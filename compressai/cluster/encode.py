@@ -20,7 +20,7 @@ from compressai.bitstream import (
 from compressai.cluster.engine import ray_cluster, ray_pass
 from compressai.cluster.job import Item, JobReport, run_job
 from compressai.cluster.manifest import Manifest
-from compressai.cluster.stores import Store
+from compressai.cluster.stores import Store, base_name
 
 if TYPE_CHECKING:
     from compressai.weights import ChosenModel
@@ -228,7 +228,7 @@ def plan_items(sources: Sequence[str], store: Store, suffixes: Collection[str]) 
         if folder.is_folder():
             pairs = [(folder.join(name), name) for name in folder.files(suffixes)]
         else:
-            pairs = [(folder.url, os.path.basename(folder.url))]
+            pairs = [(folder.url, base_name(folder.url))]
         for source, name in pairs:
             target = store.join(f"{os.path.splitext(name)[0]}.cai")
             other = items.setdefault(target, Item(source, target))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -16,7 +15,7 @@ from compressai.bitstream import read_picture
 from compressai.cluster.engine import ray_cluster, ray_pass
 from compressai.cluster.job import Item, JobReport, run_job
 from compressai.cluster.manifest import Manifest
-from compressai.cluster.stores import Store
+from compressai.cluster.stores import Store, base_name
 from compressai.evaluation import Evaluation, ImageCodec, Point, evaluate_picture
 from compressai.evaluation.evaluate import opaque
 from compressai.evaluation.pictures import SUFFIXES
@@ -139,10 +138,10 @@ def _make_evaluator(make_codecs: MakeCodecs, lpips: bool, number: int) -> Evalua
 def _points(items: Sequence[Item], rows: Sequence[Mapping[str, Any]]) -> list[Point]:
     """Points in the order of the pictures, with file names where these tell them apart."""
     by_source = {row["source"]: json.loads(row["result"])["points"] for row in rows}
-    counts = Counter(os.path.basename(item.source) for item in items)
+    counts = Counter(base_name(item.source) for item in items)
     points = []
     for item in items:
-        base = os.path.basename(item.source)
+        base = base_name(item.source)
         name = base if counts[base] == 1 else item.source
         points += [replace(Point(**p), image=name) for p in by_source.get(item.source, ())]
     return points

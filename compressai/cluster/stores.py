@@ -22,8 +22,9 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 class Store:
     """A folder, or a file, named by a path or an URL such as ``s3://bucket/photos``.
 
-    ``s3://``, ``gs://``, ``hdfs://`` and ``file://`` are PyArrow's; all other schemes are fsspec's,
-    which may need a package for them.
+    ``s3://``, ``gs://``, ``hdfs://`` and ``file://`` are PyArrow's, with its options behind a
+    question mark, such as ``?endpoint_override=host:9000&scheme=http``; all other schemes are
+    fsspec's, which may need a package for them.
 
     Args:
         url: path or URL.
@@ -84,7 +85,8 @@ class Store:
 
     def join(self, name: str) -> str:
         """Path or URL of a file in the folder."""
-        return f"{self.url.rstrip('/')}/{name}"
+        place, mark, options = _parts(self.url)
+        return f"{place.rstrip('/')}/{name}{mark}{options}"
 
     def read(self, name: str = "") -> bytes:
         """The content of a file in the folder, or of the store if it is a file.
@@ -123,6 +125,16 @@ class Store:
         with filesystem.open_output_stream(unfinished_path) as file:
             file.write(content)
         filesystem.move(unfinished_path, path)
+
+
+def base_name(url: str) -> str:
+    """Last part of a path or URL."""
+    return os.path.basename(_parts(url)[0])
+
+
+def _parts(url: str) -> tuple[str, str, str]:
+    """Place, question mark, options; a path of this machine has no options."""
+    return url.partition("?") if _SCHEME.match(url) else (url, "", "")
 
 
 def _open(url: str) -> tuple[fs.FileSystem, str]:

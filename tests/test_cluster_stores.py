@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Files of this machine and of elsewhere: stores, and corpora that lie in them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("pyarrow")
+
+from compressai.bitstream import CodedPicture, decode_picture
+from compressai.cluster import Store, encode_corpus, evaluate_corpus, read_manifest
+from compressai.cluster import encode as encode_module
+from compressai.cluster import evaluate as evaluate_module
+from compressai.cluster.job import work_on
+from compressai.cluster.stores import base_name
+from compressai.evaluation import ModelCodec
+from compressai.models import MeanScaleHyperprior
+from compressai.weights import ChosenModel
+
+PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
+NAMES = ("a.png", "more/a.webp")
+
+
+@pytest.fixture(params=["path", "file://", "memory://"])
+def url(request, tmp_path):
+    if request.param == "memory://":
+        return f"memory://{tmp_path.name}"
+    return str(tmp_path) if request.param == "path" else f"file://{tmp_path}"
+
+
+def test_stores_write_list_and_read(url):
+    store = pickle.loads(pickle.dumps(Store(f"{url}/deep")))
+    assert store.files() == {}
+    with pytest.raises(FileNotFoundError, match="deep"):
+        store.is_folder()
+    for name in ("b/x.png", "a.PNG", "c.txt", ".d.png", "_e/f.png"):
+        store.write(name.encode(), name)
+    store.write(b"again", "a.PNG")
+    assert store.files() == {"a.PNG": 5, "b/x.png": 7, "c.txt": 5}
+    assert list(store.files([".png"])) == ["a.PNG", "b/x.png"]
+    assert store.read("b/x.png") == Store(store.join("b/x.png")).read() == b"b/x.png"
+    assert store.is_folder()
+    assert not Store(store.join("a.PNG")).is_folder()
+    assert store.exists("a.PNG")
+    assert not store.exists("b")
+    assert not store.exists("nothing")
+    with pytest.raises(OSError, match="nothing"):
+        store.read("nothing")
+
+
+def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda file: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Store(str(tmp_path)).write(b"content", "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_schemes_are_refused():
+    with pytest.raises(ValueError, match="nonsense://"):
+        Store("nonsense://x/y")
+
+
+# -- corpora ---------------------------------------------------------------------------------------
+
+
+@functools.cache
+def chosen() -> ChosenModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = MeanScaleHyperprior(8, 12).eval()
+    net.update()
+    return ChosenModel(net, "mbt2018-mean", 1, "mse", random_weights=True)
+
+
+def make_codecs():
+    return [ModelCodec("mbt2018-mean", {1: chosen().net})], []
+
+
+def local_pass(items, make_worker, number, retries, *, workers):
+    yield from ([row] for row in work_on(make_worker(number), items, retries))
+
+
+@pytest.mark.parametrize("scheme", ["memory", "local"])
+def test_corpus_may_lie_in_any_file_system_of_fsspec(tmp_path, monkeypatch, scheme):
+    """Sources, results and manifest; a rerun finds what is done."""
+    monkeypatch.setattr("compressai.cluster.job._PAUSE_SECONDS", 0.0)
+    for module in (encode_module, evaluate_module):
+        monkeypatch.setattr(module, "ray_cluster", lambda: contextlib.nullcontext(1))
+        monkeypatch.setattr(module, "ray_pass", local_pass)
+    sources, target = (Store(f"{scheme}://{tmp_path}/{name}") for name in ("sources", "coded"))
+    with Image.open(PHOTO) as photo:
+        for name in NAMES:
+            path = tmp_path / Path(name).name
+            photo.convert("RGB").crop((0, 0, 80, 64)).save(path)
+            sources.write(path.read_bytes(), name)
+    sources.write(b"no picture", "broken.png")
+
+    suffixes = (".png", ".webp")
+    report = encode_corpus([sources.url], target.url, chosen, suffixes=suffixes, retries=1)
+    assert len(report.done) == 2
+    failed = [(row["source"], row["attempts"]) for row in report.failed]
+    assert failed == [(sources.join("broken.png"), 2)]
+    assert list(target.files()) == ["a.cai", "more/a.cai"]
+    for row in report.done:
+        content = Store(row["target"]).read()
+        assert len(content) == row["bytes"]
+        assert decode_picture(chosen().net, CodedPicture.from_bytes(content)).size == (80, 64)
+    assert sorted(read_manifest(target.url)["status"].to_pylist()) == ["done", "done", "failed"]
+    again = encode_corpus([sources.url], target.url, chosen, suffixes=suffixes, retries=0)
+    assert (len(again.skipped), again.done, len(again.failed)) == (2, [], 1)
+
+    urls, figures = [sources.join(name) for name in NAMES], f"{scheme}://{tmp_path}/figures"
+    measured, report = evaluate_corpus(urls, make_codecs, figures, settings={})
+    assert len(measured.points) == len(report.done) == read_manifest(figures).num_rows == 2
+
+
+def test_options_of_an_url_stay_behind_its_path(tmp_path):
+    options = "?endpoint_override=127.0.0.1:9000&scheme=http&region=local"
+    store = Store(f"s3://bucket/photos{options}")
+    assert store.join("more/a.png") == f"s3://bucket/photos/more/a.png{options}"
+    assert base_name(store.join("more/a.png")) == "a.png"
+    strange = str(tmp_path / "what?")
+    assert Store(strange).join("a") == f"{strange}/a"
+    assert base_name(strange) == "what?"
