@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from program import alone_in, program, save_tiny
+from program import MODEL, alone_in, program, save_tiny
+from slice_nets import small_net
 from tiny_nets import one_thread, tiny_net
+from torch import Tensor, nn
 
 from compressai.inference import export, export_onnx, prepare
 
@@ -36,6 +40,41 @@ def test_exported_transforms_take_pictures_of_any_size(tmp_path: Path) -> None:
             np.testing.assert_allclose(y, net.g_a(x), atol=1e-4)
             theirs = net.g_s(torch.from_numpy(np.round(y)))
     np.testing.assert_allclose(x_hat, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["stf", "wacnn", "tcm", "cca"])
+def test_transforms_of_every_family_are_exported_for_one_size(tmp_path: Path, name: str) -> None:
+    net = small_net(name, **({"config": (1,) * 6} if name == "tcm" else {}))
+    side = net.downsampling_factor
+    with one_thread():
+        exported = export_onnx(net, tmp_path, size=(side, 2 * side))
+        x = torch.rand(1, 3, side, 2 * side)
+        session = onnxruntime.InferenceSession(exported["g_a"].path)
+        y = session.run(["y"], {"x": x.numpy()})[0]
+        with torch.no_grad():
+            np.testing.assert_allclose(y, net.g_a(x), atol=1e-4)
+    assert all(one.error <= 1e-4 for one in exported.values())
+
+
+def test_what_works_for_one_size_only_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = tiny_net("bmshj2018-factorized")
+
+    def one_size(network: nn.Module, args: tuple[Tensor, ...], **kwargs: Any) -> Any:
+        return original(network, args, **{**kwargs, "dynamic_shapes": None})
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.onnx.OnnxExporterError("too new\nand much more")
+
+    original = torch.onnx.export
+    for instead in (one_size, fail):
+        monkeypatch.setattr(torch.onnx, "export", instead)
+        with one_thread(), pytest.raises(ValueError, match="give size="):
+            export_onnx(net, tmp_path)
+    with pytest.raises(RuntimeError, match=r"g_a cannot be exported: too new$"):
+        export_onnx(net, tmp_path, size=(64, 64))
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_results_are_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,5 +109,11 @@ def test_program_exports_a_checkpoint(
         status, _, err = run(*arguments)
         assert status == 1
         assert "--overwrite" in err
+        status, out, err = run(*arguments, "--overwrite", "--json")
+        assert (status, err) == (0, "")
+        report = json.loads(out)
+        assert (report["model"], report["random_weights"]) == (MODEL, False)
+        assert Path(report["files"]["g_s"]["path"]) == Path("out/g_s.onnx")
+        assert 0 <= report["files"]["g_s"]["error"] <= 1e-4
         status, _, err = run("export", "out")
         assert status == 2

@@ -69,7 +69,8 @@ def export_onnx(
         ImportError: onnx, onnxscript or onnxruntime is missing.
         TypeError, ValueError: as :func:`~compressai.inference.prepare`; ``size`` does not fit the
             model; its transforms work for one size only and ``size`` is ``None``.
-        RuntimeError: the results differ by more than 1e-4. Nothing is written then.
+        RuntimeError: the exporter cannot translate an operation, or the results differ by more than
+            1e-4. Nothing is written then.
     """
     _import_onnx()
     reference = check_model(net)
@@ -91,8 +92,11 @@ def export_onnx(
             with torch.no_grad():
                 outputs = [network(x)] if size else [network(x), network(others)]
                 inputs = [x] if size else [x, others]
-                _export(network, name, x, path, dynamic=size is None)
-                error = max(map(_error, [path] * len(inputs), inputs, outputs))
+                try:
+                    _export(network, name, x, path, dynamic=size is None)
+                    error = max(map(_error, [path] * len(inputs), inputs, outputs))
+                except _CannotExport as problem:
+                    raise _explained(problem, name, size) from problem
             if not error <= _TOLERANCE:
                 raise RuntimeError(
                     f"onnxruntime gives other results for {name} of {type(reference).__name__} "
@@ -126,41 +130,67 @@ class _Callable(nn.Module):
         return self._call(x)
 
 
+class _CannotExport(Exception):
+    """The exporter, or onnxruntime, cannot cope with a network."""
+
+
+def _explained(problem: _CannotExport, name: str, size: tuple[int, int] | None) -> Exception:
+    if size is None:
+        return ValueError(
+            f"{name} can be exported for one size of pictures only: give size=(height, width), "
+            "or --size on the command line"
+        )
+    return RuntimeError(f"{name} cannot be exported: {problem}")
+
+
 def _export(network: nn.Module, name: str, x: Tensor, path: Path, dynamic: bool) -> None:
     names = _NAMES[name]
     auto = torch.export.Dim.AUTO
-    with _quiet():
-        program = torch.onnx.export(
-            network,
-            (x.repeat(2, 1, 1, 1) if dynamic else x,),
-            dynamo=True,
-            input_names=names[:1],
-            output_names=names[1:],
-            # Sizes of one are taken for constants, hence two pictures.
-            dynamic_shapes=({0: auto, 2: auto, 3: auto},) if dynamic else None,
-            verbose=False,
-        )
-        program.save(path)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                network,
+                (x.repeat(2, 1, 1, 1) if dynamic else x,),
+                dynamo=True,
+                input_names=names[:1],
+                output_names=names[1:],
+                # Sizes of one are taken for constants, hence two pictures.
+                dynamic_shapes=({0: auto, 2: auto, 3: auto},) if dynamic else None,
+                verbose=False,
+            )
+            program.save(path)
+    except torch.onnx.OnnxExporterError as error:
+        raise _CannotExport(_first_line(error.__cause__ or error)) from error
     if dynamic and not all(isinstance(side, str) for side in _input_sides(path)):
-        raise ValueError(
-            f"{name} can be exported for one size of pictures only: give size=(height, width)"
-        )
+        raise _CannotExport("sizes became constants")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised, too
+    return onnxruntime.InferenceSession(path, options)
 
 
 def _input_sides(path: Path) -> list[Any]:
-    import onnxruntime
-
-    shape = onnxruntime.InferenceSession(path).get_inputs()[0].shape
+    shape = _session(path).get_inputs()[0].shape
     return [shape[0], *shape[2:]]
 
 
 def _error(path: Path, x: Tensor, expected: Tensor) -> float:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path)
-    result = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
-    difference = (torch.from_numpy(result) - expected).abs().max()
-    return float(difference / expected.abs().max().clamp(min=1))
+    try:
+        session = _session(path)
+        [result] = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    except Exception as error:
+        # onnxruntime has a class for each cause, and no common one but this.
+        raise _CannotExport(_first_line(error)) from error
+    difference = torch.from_numpy(result) - expected
+    return float(difference.abs().max() / expected.abs().max().clamp(min=1))
 
 
 @contextlib.contextmanager
