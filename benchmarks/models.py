@@ -205,24 +205,26 @@ def print_table(name: str, result: dict[str, Any]) -> None:
 
 
 def plot(results: dict[str, dict[str, Any]], target: Path) -> None:
-    """Draw the time split of every model's reference and fastest path."""
+    """Draw the time split of every model and path; the reference of each model is as long as 1."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    bars = [
-        (f"{name}, {path}", result["paths"][path]["stages"])
-        for name, result in results.items()
-        for path in result["paths"]
-    ][::-1]
+    bars = []
+    for name, result in results.items():
+        unit = sum(result["paths"]["reference"]["stages"].values())
+        for path, figures in result["paths"].items():
+            shares = {stage: value / unit for stage, value in figures["stages"].items()}
+            bars.insert(0, (f"{name}, {path}", shares))
+    pyplot.rcParams["svg.hashsalt"] = "compressai"
     figure, axes = pyplot.subplots(figsize=(9, 1 + 0.35 * len(bars)), layout="constrained")
     left = [0.0] * len(bars)
     for stage in STAGES:
         widths = [stages[stage] for _, stages in bars]
         axes.barh([label for label, _ in bars], widths, left=left, label=stage)
         left = [a + b for a, b in zip(left, widths)]
-    axes.set_xlabel("seconds, compress and decompress")
+    axes.set_xlabel("time of compress and decompress, reference = 1")
     axes.legend(ncols=len(STAGES), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     figure.savefig(target)
 
