@@ -16,7 +16,9 @@ def conv3x3(
     weights: Tensor,
     bias: Tensor | None,
     slope: float,
+    gelu: bool,
     residual: Tensor | None,
+    activate_sum: bool,
     shuffle: int,
     planes: int,
     out: Tensor,
@@ -29,7 +31,9 @@ def conv3x3(
         weights: ``(36, out_channels / 16, in_channels, 16)``, transformed for F(4x4, 3x3).
         bias: ``(out_channels,)``.
         slope: factor of negative results: 1 none, 0 ReLU, else leaky ReLU.
-        residual: of the shape of ``out``; added last.
+        gelu: GELU in place of these.
+        residual: of the shape of ``out``; added behind the activation.
+        activate_sum: whether the activation stands behind the residual.
         shuffle: factor of a pixel shuffle of the result; 1 is none.
         planes: if not 0, ``out`` is ``(N, planes, shuffle H, shuffle W)``, made of the first
             ``planes * shuffle**2`` results in the order (channel, row, column), and there is no
@@ -46,7 +50,9 @@ def conv5x5(
     weights: Tensor,
     bias: Tensor | None,
     slope: float,
+    gelu: bool,
     residual: Tensor | None,
+    activate_sum: bool,
     shuffle: int,
     planes: int,
     out: Tensor,
@@ -62,7 +68,9 @@ def conv1x1(
     weights: Tensor,
     bias: Tensor | None,
     slope: float,
+    gelu: bool,
     residual: Tensor | None,
+    activate_sum: bool,
     shuffle: int,
     planes: int,
     out: Tensor,

@@ -20,7 +20,9 @@ from compressai.layers import (
     ResidualBlock,
     ResidualBlockUpsample,
     ResidualBottleneckBlock,
+    ResidualUnit,
 )
+from compressai.layers.attn import WinResidualUnit
 from compressai.models.utils import deconv
 
 needs_kernels = pytest.mark.skipif(not _kernels.available(), reason="no kernels for the processor")
@@ -51,7 +53,7 @@ def _check(layer: nn.Module, x: Tensor, out: Tensor, residual: Tensor | None = N
     outputs=st.sampled_from([3, 16, 64, 80, 128, 144, 192]),
     kernel=st.sampled_from([1, 3, 5]),
     factor=st.sampled_from([None, 2, 4]),
-    activation=st.sampled_from([None, nn.ReLU(), nn.LeakyReLU(0.2)]),
+    activation=st.sampled_from([None, nn.ReLU(), nn.LeakyReLU(0.2), nn.GELU()]),
     bias=st.booleans(),
     with_residual=st.booleans(),
     threads=st.sampled_from([1, 3]),
@@ -124,6 +126,8 @@ def test_gdn(kind: type[GDN], inverse: bool, with_residual: bool) -> None:
         pytest.param(lambda: ResidualBlockUpsample(32, 16), id="upsample"),
         pytest.param(lambda: ResidualBottleneckBlock(32, 32), id="bottleneck"),
         pytest.param(lambda: ResidualBottleneckBlock(32, 64), id="bottleneck-skip"),
+        pytest.param(lambda: ResidualUnit(32), id="unit"),
+        pytest.param(lambda: WinResidualUnit(32), id="unit-gelu"),
         pytest.param(
             lambda: nn.Sequential(nn.Conv2d(32, 48, 3, padding=1), nn.PixelShuffle(4)), id="last"
         ),
@@ -181,6 +185,8 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
             "weights": panels,
             "bias": bias,
             "slope": 1.0,
+            "gelu": False,
+            "activate_sum": False,
             "residual": None,
             "shuffle": 1,
             "planes": 0,

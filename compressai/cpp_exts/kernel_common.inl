@@ -2,6 +2,8 @@
 // Included once for each set of instructions, with KERNEL_LANES floats in a vector and KERNEL_ROWS
 // rows of a matrix product at once. No function of the standard library: the linker would keep one
 // version of it, which might be the one for the newer processor.
+#include <cstdint>
+
 #include "kernels.hpp"
 
 namespace compressai {
@@ -63,6 +65,14 @@ inline void multiply_panels(const float* values, std::size_t rows, std::size_t d
   }
 }
 
+}  // namespace
+}  // namespace compressai
+
+#include "functions_kernel.inl"
+
+namespace compressai {
+namespace {
+
 struct Pixel {
   std::size_t picture, row, column;
 };
@@ -97,10 +107,16 @@ inline void write_planes(const Layer& call, Lanes value, const Pixel& at, std::s
   }
 }
 
+inline Lanes activate(const Activation& activation, Lanes value) {
+  if (activation.gelu) return gelu(value);
+  if (activation.slope == 1) return value;
+  return value < 0 ? value * activation.slope : value;
+}
+
 // Bias, activation and residual, and out with it.
 inline void write(const Layer& call, Lanes value, const Pixel& at, const Target& to) {
   if (call.bias) value += load(call.bias + to.channel);
-  if (call.slope != 1) value = value < 0 ? value * call.slope : value;
+  if (!call.activation.of_sum) value = activate(call.activation, value);
   if (call.planes) {
     write_planes(call, value, at, to.channel);
     return;
@@ -109,6 +125,7 @@ inline void write(const Layer& call, Lanes value, const Pixel& at, const Target&
   const std::size_t pixel = (row * call.width + at.column) * call.shuffle + to.column;
   const std::size_t place = pixel * to.channels + to.offset;
   if (call.residual) value += load(call.residual + place);
+  if (call.activation.of_sum) value = activate(call.activation, value);
   store(call.out + place, value);
 }
 

@@ -16,14 +16,20 @@ constexpr std::size_t kPanel = 16;
 constexpr std::size_t kRowGroup = 12;
 constexpr std::size_t kWinogradPositions = 36;
 
+struct Activation {
+  float slope = 1;  // factor of negative results: 1 none, 0 ReLU, else leaky ReLU
+  bool gelu = false;
+  bool of_sum = false;  // behind the residual instead of in front of it
+};
+
 // What every kernel computes: channels of a result from those of its input.
 struct Layer {
   const float* x = nullptr;
   std::size_t batch = 0, height = 0, width = 0, in_channels = 0, out_channels = 0;
   const float* weights = nullptr;   // in panels
   const float* bias = nullptr;      // of each output channel, or null
-  float slope = 1;                  // factor of negative results: 1 none, 0 ReLU, else leaky ReLU
-  const float* residual = nullptr;  // of the output's shape, added last, or null
+  Activation activation;
+  const float* residual = nullptr;  // of the output's shape, added behind the activation, or null
   // PixelShuffle by this factor; 1 is none.
   std::size_t shuffle = 1;
   // The output is (N, C, H, W), and made of the first `planes` * shuffle^2 results in the order

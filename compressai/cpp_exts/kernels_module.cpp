@@ -29,7 +29,8 @@ void check(bool holds, const char* what) {
 
 // What all layers have in common, checked: sizes fit each other.
 void fill(Layer& call, const Map& x, const float* weights, std::size_t out_channels,
-          const std::optional<Values>& bias, float slope, const std::optional<Map>& residual,
+          const std::optional<Values>& bias, const Activation& activation,
+          const std::optional<Map>& residual,
           std::size_t shuffle, std::size_t planes, const OutputMap& out, int threads) {
   if (!kernels_available()) throw std::runtime_error("no kernels for this processor");
   call.x = x.data();
@@ -39,7 +40,7 @@ void fill(Layer& call, const Map& x, const float* weights, std::size_t out_chann
   call.in_channels = x.shape(3);
   call.out_channels = out_channels;
   call.weights = weights;
-  call.slope = slope;
+  call.activation = activation;
   call.shuffle = shuffle;
   call.planes = planes;
   call.out = out.data();
@@ -71,14 +72,15 @@ void fill(Layer& call, const Map& x, const float* weights, std::size_t out_chann
 
 template <std::size_t kKernel>
 void run_winograd(const Map& x, const Transformed& weights, const std::optional<Values>& bias,
-                 float slope, const std::optional<Map>& residual, std::size_t shuffle,
-                 std::size_t planes, const OutputMap& out, int threads) {
+                 float slope, bool gelu, const std::optional<Map>& residual, bool activate_sum,
+                 std::size_t shuffle, std::size_t planes, const OutputMap& out, int threads) {
   check(weights.shape(0) == kWinogradPositions && weights.shape(2) == x.shape(3) &&
             weights.shape(3) == kPanel,
         "weights must be (36, out_channels / 16, in_channels, 16)");
   WinogradConv call;
   call.kernel = kKernel;
-  fill(call, x, weights.data(), weights.shape(1) * kPanel, bias, slope, residual, shuffle,
+  fill(call, x, weights.data(), weights.shape(1) * kPanel, bias,
+       {slope, gelu, activate_sum}, residual, shuffle,
        planes, out, threads);
   const nb::gil_scoped_release release;
   winograd_conv(call);
@@ -90,11 +92,12 @@ void check_panels(const Panels& weights, const Map& x) {
 }
 
 void run_conv1x1(const Map& x, const Panels& weights, const std::optional<Values>& bias,
-                 float slope, const std::optional<Map>& residual, std::size_t shuffle,
-                 std::size_t planes, const OutputMap& out, int threads) {
+                 float slope, bool gelu, const std::optional<Map>& residual, bool activate_sum,
+                 std::size_t shuffle, std::size_t planes, const OutputMap& out, int threads) {
   check_panels(weights, x);
   Conv1x1 call;
-  fill(call, x, weights.data(), weights.shape(0) * kPanel, bias, slope, residual, shuffle,
+  fill(call, x, weights.data(), weights.shape(0) * kPanel, bias,
+       {slope, gelu, activate_sum}, residual, shuffle,
        planes, out, threads);
   const nb::gil_scoped_release release;
   conv1x1(call);
@@ -106,7 +109,7 @@ void run_gdn(const Map& x, const Panels& gamma, const Values& beta, bool inverse
   check_panels(gamma, x);
   check(gamma.shape(0) * kPanel == x.shape(3), "gamma must be square");
   Conv1x1 call;
-  fill(call, x, gamma.data(), x.shape(3), beta, 1, residual, 1, 0, out, threads);
+  fill(call, x, gamma.data(), x.shape(3), beta, {}, residual, 1, 0, out, threads);
   call.gate = rootless ? (inverse ? Gate::kTimes : Gate::kDivide)
                        : (inverse ? Gate::kTimesRoot : Gate::kDivideByRoot);
   const nb::gil_scoped_release release;
@@ -122,22 +125,22 @@ NB_MODULE(_kernels, m) {
   const auto given = [](const char* name) { return nb::arg(name).noconvert(); };
   m.def("available", &kernels_available, nb::sig("def available() -> bool"), docs::kAvailable);
   m.def("conv3x3", &run_winograd<3>, given("x"), given("weights"), given("bias").none(), "slope"_a,
-        given("residual").none(), "shuffle"_a, "planes"_a, given("out"), "threads"_a,
+        "gelu"_a, given("residual").none(), "activate_sum"_a, "shuffle"_a, "planes"_a, given("out"), "threads"_a,
         nb::sig("def conv3x3(x: Tensor, weights: Tensor, bias: Tensor | None, slope: float, "
-                "residual: Tensor | None, shuffle: int, planes: int, out: Tensor, threads: int) "
-                "-> None"),
+                "gelu: bool, residual: Tensor | None, activate_sum: bool, shuffle: int, "
+                "planes: int, out: Tensor, threads: int) -> None"),
         docs::kConv3x3);
   m.def("conv5x5", &run_winograd<5>, given("x"), given("weights"), given("bias").none(), "slope"_a,
-        given("residual").none(), "shuffle"_a, "planes"_a, given("out"), "threads"_a,
+        "gelu"_a, given("residual").none(), "activate_sum"_a, "shuffle"_a, "planes"_a, given("out"), "threads"_a,
         nb::sig("def conv5x5(x: Tensor, weights: Tensor, bias: Tensor | None, slope: float, "
-                "residual: Tensor | None, shuffle: int, planes: int, out: Tensor, threads: int) "
-                "-> None"),
+                "gelu: bool, residual: Tensor | None, activate_sum: bool, shuffle: int, "
+                "planes: int, out: Tensor, threads: int) -> None"),
         docs::kConv5x5);
   m.def("conv1x1", &run_conv1x1, given("x"), given("weights"), given("bias").none(), "slope"_a,
-        given("residual").none(), "shuffle"_a, "planes"_a, given("out"), "threads"_a,
+        "gelu"_a, given("residual").none(), "activate_sum"_a, "shuffle"_a, "planes"_a, given("out"), "threads"_a,
         nb::sig("def conv1x1(x: Tensor, weights: Tensor, bias: Tensor | None, slope: float, "
-                "residual: Tensor | None, shuffle: int, planes: int, out: Tensor, threads: int) "
-                "-> None"),
+                "gelu: bool, residual: Tensor | None, activate_sum: bool, shuffle: int, "
+                "planes: int, out: Tensor, threads: int) -> None"),
         docs::kConv1x1);
   m.def("gdn", &run_gdn, given("x"), given("gamma"), given("beta"), "inverse"_a, "rootless"_a,
         given("residual").none(), given("out"), "threads"_a,

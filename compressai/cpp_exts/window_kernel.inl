@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
 // A transformer block on a few windows. See kernel_common.inl.
-#include <cstdint>
-
 #include "kernel_blocks.hpp"
-
-#include "functions_kernel.inl"
 
 #include "attention_kernel.inl"
 #include "rows_kernel.inl"

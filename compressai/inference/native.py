@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from compressai import _kernels
 from compressai.inference.folding import FoldedGDN
-from compressai.layers import ResidualBlock, ResidualBlockUpsample, ResidualBottleneckBlock
+from compressai.layers import (
+    ResidualBlock,
+    ResidualBlockUpsample,
+    ResidualBottleneckBlock,
+    ResidualUnit,
+)
+from compressai.layers.attn import WinResidualUnit
 
 __all__ = ["NativeConv", "NativeGDN", "use_kernels"]
 
@@ -25,8 +31,9 @@ class NativeConv(nn.Module):
 
     Args:
         conv: one that :meth:`fits`.
-        activation: ``nn.ReLU`` or ``nn.LeakyReLU``, or None.
+        activation: ``nn.ReLU``, ``nn.LeakyReLU`` or ``nn.GELU``, or None.
         shuffle: ``nn.PixelShuffle`` or None.
+        activate_sum: ``activation(shuffle(conv(x)) + residual)`` instead.
 
     Shape: ``(N, C, H, W)``, as ``conv``. The output is in channels-last layout, but in the default
     one if its channels are no multiple of 16.
@@ -37,6 +44,8 @@ class NativeConv(nn.Module):
         conv: nn.Conv2d | nn.ConvTranspose2d,
         activation: nn.Module | None = None,
         shuffle: nn.PixelShuffle | None = None,
+        *,
+        activate_sum: bool = False,
     ) -> None:
         super().__init__()
         weight = conv.weight.detach().double()
@@ -45,7 +54,8 @@ class NativeConv(nn.Module):
         if isinstance(conv, nn.ConvTranspose2d):
             self.factor = 2
             weight, bias = _split_phases(weight), bias.repeat_interleave(4)
-        self.slope = _slope(activation)
+        self.slope, self.gelu = _slope(activation), type(activation) is nn.GELU
+        self.activate_sum = activate_sum
         self.out_channels = len(weight) // self.factor**2
         self.planar = self.out_channels % _PANEL > 0
         order = torch.arange(len(weight))
@@ -65,7 +75,7 @@ class NativeConv(nn.Module):
         conv: nn.Module, activation: nn.Module | None = None, shuffle: nn.Module | None = None
     ) -> bool:
         """Whether there is a kernel for a layer and what stands behind it."""
-        if activation is not None and type(activation) not in (nn.ReLU, nn.LeakyReLU):
+        if activation is not None and not _is_known(activation):
             return False
         if shuffle is not None and type(shuffle) is not nn.PixelShuffle:
             return False
@@ -101,7 +111,9 @@ class NativeConv(nn.Module):
             self.weight,
             self.bias,
             self.slope,
+            self.gelu,
             added,
+            self.activate_sum,
             self.factor,
             self.out_channels if self.planar else 0,
             out if self.planar else _channels_last(out),
@@ -169,7 +181,7 @@ def _join(layers: nn.Sequential) -> None:
     for place, name in enumerate(names):
         conv, *behind = [layers.get_submodule(other) for other in names[place : place + 3]]
         shuffle = behind.pop(0) if behind and type(behind[0]) is nn.PixelShuffle else None
-        activation = behind[0] if behind and type(behind[0]) in (nn.ReLU, nn.LeakyReLU) else None
+        activation = behind[0] if behind and _is_known(behind[0]) else None
         if not NativeConv.fits(conv, activation, shuffle):
             continue
         setattr(layers, name, NativeConv(conv, activation, shuffle))
@@ -209,6 +221,28 @@ class _ResidualBottleneckBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         skip = x if self.skip is None else self.skip(x)
         return self.conv3(self.conv2(self.conv1(x)), skip)
+
+
+class _ResidualUnit(nn.Module):
+    def __init__(self, conv1: nn.Module, conv2: nn.Module, conv3: nn.Module) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = conv1, conv2, conv3
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv3(self.conv2(self.conv1(x)), x)
+
+
+def _residual_unit(block: ResidualUnit) -> nn.Module | None:
+    conv1, act, conv2, _, conv3 = block.conv
+    if not all(NativeConv.fits(conv, act) for conv in (conv1, conv2, conv3)):
+        return None
+    if conv3.out_channels % _PANEL:
+        return None
+    return _ResidualUnit(
+        NativeConv(conv1, act),
+        NativeConv(conv2, act),
+        NativeConv(conv3, act, activate_sum=True),
+    )
 
 
 def _residual_block(block: ResidualBlock) -> nn.Module | None:
@@ -260,7 +294,15 @@ _BLOCKS = {
     ResidualBlock: _residual_block,
     ResidualBlockUpsample: _residual_block_upsample,
     ResidualBottleneckBlock: _residual_bottleneck_block,
+    ResidualUnit: _residual_unit,
+    WinResidualUnit: _residual_unit,
 }
+
+
+def _is_known(activation: nn.Module) -> bool:
+    if type(activation) is nn.GELU:
+        return activation.approximate == "none"
+    return type(activation) in (nn.ReLU, nn.LeakyReLU)
 
 
 def _slope(activation: nn.Module | None) -> float:
