@@ -41,7 +41,7 @@ DEFAULT_TOLERANCE = 2e-5
 # Values that later networks see are multiples of this.
 STEP = 0.125
 # Guards grow with the magnitude m of what they guard, by 1 + SLOPE * m: so does rounding error.
-SLOPE = 0.25
+SLOPE = 0.5
 
 
 @dataclass(frozen=True)
