@@ -7,8 +7,10 @@ import contextlib
 import functools
 import os
 import socket
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,16 +22,31 @@ from compressai.evaluation import ModelCodec
 from compressai.models import MeanScaleHyperprior
 from compressai.weights import ChosenModel
 
+# Ray gives up on processes that start slowly. These are its settings for that.
+os.environ.update(
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_gcs_server_port_wait_time_s="300",
+    RAY_raylet_start_wait_time_s="60",
+    RAY_agent_register_timeout_ms="300000",
+    RAY_worker_register_timeout_seconds="600",
+    RAY_health_check_timeout_ms="60000",
+)
 ray = pytest.importorskip("ray")
 cluster_package = pytest.importorskip("compressai.cluster")
 EncodeWorker = cluster_package.EncodeWorker
 
 ROOT = Path(__file__).parents[1]
 PICTURES = 40
+STARTS = 8
+
+# Ray copies its settings with all that it means to drop.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`use_(push_based_shuffle|polars|arrow_tensor_v2)` is deprecated:DeprecationWarning"
+)
 
 
 def node_arguments():
-    """A small node, which is told all ports: it soon gives up waiting to hear of them."""
+    """A small node, which is told its ports: it soon gives up waiting to hear of them."""
     names = (
         *("metrics_agent_port", "metrics_export_port"),
         *("runtime_env_agent_port", "dashboard_agent_listen_port"),
@@ -42,20 +59,47 @@ def node_arguments():
     return {"num_cpus": 1, "object_store_memory": 100 * 2**20, **ports}
 
 
+def add_node(cluster, **arguments):
+    """Add a node, once more if it dies while it starts.
+
+    A node waits for its agent for 15 seconds, which no setting changes.
+    """
+    for left in reversed(range(STARTS)):
+        try:
+            node = cluster.add_node(wait=False, **arguments, **node_arguments())
+            cluster.wait_for_nodes(timeout=120)
+            return node
+        except Exception as error:
+            print(f"a node did not start: {error}", file=sys.stderr)
+            for node in cluster.list_all_nodes():
+                if node.dead_processes():
+                    cluster.remove_node(node, allow_graceful=False)
+            if not left:
+                raise
+    raise AssertionError
+
+
 @pytest.fixture(scope="module")
 def cluster():
     from ray.cluster_utils import Cluster
 
     # Workers cannot import this module: what they need of it goes along.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_register_timeout_seconds="600")
-    head = {**node_arguments(), "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.second = cluster.add_node(**node_arguments())
-    ray.init(address=cluster.address, log_to_driver=False)
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    # So that agents start fast, what they import is in the cache of the disk, and nothing starts
+    # beside them that can be done without.
+    modules = (
+        "ray.dashboard.utils as u, ray.dashboard.agent; u.get_all_modules(u.DashboardAgentModule)"
+    )
+    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True, capture_output=True)
+    cluster = Cluster()
+    try:
+        add_node(cluster, include_dashboard=False, include_log_monitor=False, no_monitor=True)
+        cluster.second = add_node(cluster)
+        ray.init(address=cluster.address, log_to_driver=False)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +134,17 @@ class LoggingEncoder(EncodeWorker):
         if self.doomed and self.count == 4:
             self.note("stuck", item)
             threading.Event().wait()
+        if not self.doomed and self.count == 8:
+            self.wait_for_the_other()
         super().write(item, content)
         self.note("coded", item)
+
+    def wait_for_the_other(self):
+        """Leave something to a node that starts slowly."""
+        for _ in range(3000):
+            if "stuck" in self.log.read_text():
+                return
+            time.sleep(0.1)
 
     def note(self, what, item):
         with open(self.log, "a") as file:
