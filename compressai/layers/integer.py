@@ -67,11 +67,11 @@ class _IntegerLayer(nn.Module):
         raise NotImplementedError
 
     def _floats(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        buffers = tuple(self.buffers(recurse=False))
+        buffers = self._buffers.values()
+        known = self._known
         if any(buffer.is_inference() for buffer in buffers):
             return self._convert(dtype)  # such tensors do not tell when they change
-        state = (dtype, *((buffer.data_ptr(), buffer._version) for buffer in buffers))
-        known = self._known
+        state = (dtype, [(buffer.data_ptr(), buffer._version) for buffer in buffers])
         if known is None or known[0] != state:
             # Not in inference mode: gradients of what is upstream may pass here later.
             with torch.inference_mode(False):
@@ -193,11 +193,10 @@ class IntegerConv2d(_IntegerLayer):
             return F.conv_transpose2d(
                 x, weight, bias, self.stride, self.padding, self.output_padding
             )
-        parts = [
-            F.conv2d(part, weight, bias, self.stride, self.padding)
-            for part in x.split(_NNPACK_BATCH - 1)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        if len(x) < _NNPACK_BATCH:
+            return F.conv2d(x, weight, bias, self.stride, self.padding)
+        parts = x.split(_NNPACK_BATCH - 1)
+        return torch.cat([F.conv2d(p, weight, bias, self.stride, self.padding) for p in parts])
 
     def _by_products(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """The same as products of matrices, because other devices may transform for convolutions.
