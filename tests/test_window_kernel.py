@@ -24,6 +24,7 @@ from compressai import _kernels
 from compressai.inference import prepare
 from compressai.inference.native_attention import (
     NativeConvTransBlock,
+    NativePatchSplit,
     NativeWindowBlock,
     use_window_kernels,
 )
@@ -31,6 +32,7 @@ from compressai.layers.attn import (
     WMSA,
     Block,
     ConvTransBlock,
+    PatchSplit,
     SWAtten,
     SwinBlock,
     SwinTransformerBlock,
@@ -176,6 +178,16 @@ def test_attention_alone(output_proj: bool) -> None:
     assert_replaced(module, x, [NativeWindowBlock])
     turned = torch.randn(2, 24, 7, 9).permute(0, 2, 3, 1)
     assert_same(native(module)(turned), module(turned))
+
+
+@needs_kernels
+@pytest.mark.parametrize("dim", [32, 96, 8])
+def test_patches_are_split(dim: int) -> None:
+    module = ready(PatchSplit(dim))
+    replaced = native(module)
+    assert isinstance(replaced, NativePatchSplit) == (dim % 32 == 0)
+    x = torch.randn(2, 15, dim)
+    assert_same(replaced(x, 5, 3), module(x, 5, 3))
 
 
 @needs_kernels

@@ -20,13 +20,19 @@ from compressai.layers.attn import (
     WMSA,
     Block,
     ConvTransBlock,
+    PatchSplit,
     SwinTransformerBlock,
     WindowAttention,
     WinNoShiftAttention,
 )
 from compressai.layers.attn.attention import ShiftedWindows
 
-__all__ = ["NativeConvTransBlock", "NativeWindowBlock", "use_window_kernels"]
+__all__ = [
+    "NativeConvTransBlock",
+    "NativePatchSplit",
+    "NativeWindowBlock",
+    "use_window_kernels",
+]
 
 _PANEL = 16
 # Queries that the kernel reads at once.
@@ -143,6 +149,28 @@ class NativeConvTransBlock(nn.Module):
         return self.join(both, x)
 
 
+class NativePatchSplit(nn.Module):
+    """:class:`~compressai.layers.attn.PatchSplit` that writes tokens where they belong.
+
+    Args:
+        split: one that :meth:`fits`.
+    """
+
+    def __init__(self, split: PatchSplit) -> None:
+        super().__init__()
+        self.norm = split.norm
+        self.expand = NativeConv(_expansion(split), None, nn.PixelShuffle(2))
+
+    @staticmethod
+    def fits(split: PatchSplit) -> bool:
+        """Whether there is a kernel for its linear layer."""
+        return split.dim % (2 * _PANEL) == 0 and NativeConv.fits(_expansion(split))
+
+    def forward(self, x: Tensor, H: int, W: int) -> Tensor:
+        x = self.norm(x).unflatten(1, (H, W)).permute(0, 3, 1, 2)
+        return self.expand(x).permute(0, 2, 3, 1).flatten(1, 2)
+
+
 class _FeatureMaps(nn.Module):
     """A block on ``(N, C, H, W)``, result in channels-last layout."""
 
@@ -155,7 +183,7 @@ class _FeatureMaps(nn.Module):
 
 
 def use_window_kernels(network: nn.Module) -> None:
-    """Replace, in place, the transformer blocks that the kernel computes.
+    """Replace, in place, the transformer blocks that kernels compute, and what splits patches.
 
     Nothing changes on processors without kernels.
 
@@ -184,6 +212,8 @@ def _replacement(module: nn.Module) -> nn.Module | None:
         trans_block = _replacement(module.trans_block)
         if trans_block is not None and NativeConvTransBlock.fits(module):
             return NativeConvTransBlock(module, trans_block)
+    elif type(module) is PatchSplit and NativePatchSplit.fits(module):
+        return NativePatchSplit(module)
     elif type(module) is Block and type(module.residual_proj) is nn.Identity:
         return _transformer_block(module, module.msa)
     elif type(module) is SwinTransformerBlock:
@@ -243,6 +273,13 @@ def _halves(conv: nn.Conv2d, first: int) -> tuple[nn.Conv2d, nn.Conv2d]:
         return half
 
     return part(slice(first)), part(slice(first, None))
+
+
+def _expansion(split: PatchSplit) -> nn.Conv2d:
+    """The linear layer of a split as a convolution."""
+    conv = nn.Conv2d(split.dim, 2 * split.dim, 1, bias=False, device="meta")
+    conv.weight = nn.Parameter(split.reduction.weight[:, :, None, None], requires_grad=False)
+    return conv
 
 
 def _bias(attention: WindowAttention, masks: Tensor | None) -> Tensor:
