@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import torch
+from program import MODEL, alone_in, program, save_photo, save_tiny
 from tiny_nets import one_thread, tiny_net
 from torch import nn
 
@@ -21,3 +24,38 @@ def one_torch_thread() -> Iterator[None]:
 def net() -> nn.Module:
     """A small model with a hyperprior, unless a file has a ``net`` of its own."""
     return tiny_net("mbt2018-mean")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to work in, and no weights at hand."""
+    with alone_in(tmp_path, monkeypatch) as here:
+        yield here
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with checkpoints of two seeds and plain weights."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for seed in range(2):
+        save_tiny(folder / f"{seed}.safetensors", seed)
+    torch.save(tiny_net(MODEL).state_dict(), folder / "weights.pth")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(checkpoints: Path) -> Path:
+    """A checkpoint of a small model."""
+    return checkpoints / "0.safetensors"
+
+
+@pytest.fixture
+def photo(folder: Path) -> object:
+    """A picture in the folder, ``photo.png``."""
+    return save_photo()
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., object]:
+    """Runs the program: its status, output and errors."""
+    return program(capsys)

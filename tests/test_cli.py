@@ -12,20 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from program import (
     MODEL,
-    alone_in,
     blurred_noise,
     files,
     pixels,
-    program,
     run_elsewhere,
-    save_photo,
-    save_tiny,
 )
-from tiny_nets import tiny_net
 
 import compressai
 from compressai.bitstream import CodedPicture, decode_picture, read_coded
@@ -33,35 +27,7 @@ from compressai.bitstream import CodedPicture, decode_picture, read_coded
 CORPUS = Path(__file__).parent / "corpus"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty folder to work in, and no weights at hand."""
-    with alone_in(tmp_path, monkeypatch) as here:
-        yield here
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoints")
-    for seed in range(2):
-        save_tiny(folder / f"{seed}.safetensors", seed)
-    torch.save(tiny_net(MODEL).state_dict(), folder / "weights.pth")
-    return folder
-
-
-@pytest.fixture
-def checkpoint(checkpoints):
-    return str(checkpoints / "0.safetensors")
-
-
-@pytest.fixture
-def photo(folder):
-    return save_photo()
-
-
-@pytest.fixture
-def run(capsys):
-    return program(capsys)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 # -- what works -----------------------------------------------------------------------------------
@@ -349,7 +315,7 @@ def test_program_that_is_told_to_stop_leaves_nothing_unfinished(photo, checkpoin
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "Path.write_bytes = write_a_part_and_be_killed\n"
         "from compressai.cli import main\n"
-        f"sys.argv = ['compressai', 'encode', 'photo.png', '--checkpoint', {checkpoint!r}]\n"
+        f"sys.argv = ['compressai', 'encode', 'photo.png', '--checkpoint', {str(checkpoint)!r}]\n"
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)

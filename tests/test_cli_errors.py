@@ -6,33 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from program import alone_in, files, program, save_photo, save_tiny
+from program import files
 
 from compressai import weights as model_weights
 from compressai.cli import main
 from compressai.cli.messages import explain
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty folder to work in, and no weights at hand."""
-    with alone_in(tmp_path, monkeypatch) as here:
-        yield here
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return save_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny.safetensors")
-
-
-@pytest.fixture
-def photo(folder):
-    return save_photo()
-
-
-@pytest.fixture
-def run(capsys):
-    return program(capsys)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.mark.parametrize("command", ["encode", "decode", "info"])

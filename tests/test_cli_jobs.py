@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from program import alone_in, blurred_noise, program, run_elsewhere, save_tiny
+from program import blurred_noise, run_elsewhere, save_tiny
 
 from compressai.bitstream import parse_coded, read_coded
 from compressai.cli import pipeline
@@ -19,21 +19,7 @@ from compressai.cli.pipeline import Stages
 from compressai.cli.tasks import Plan, Task
 from compressai.weights import ModelCache
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    with alone_in(tmp_path, monkeypatch) as here:
-        yield here
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return save_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny.safetensors")
-
-
-@pytest.fixture
-def run(capsys):
-    return program(capsys)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture

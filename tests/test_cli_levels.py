@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 from PIL import Image
-from program import alone_in, blurred_noise, program, save_tiny
+from program import alone_in, blurred_noise, save_tiny
 
 import compressai
 import compressai.pillow
@@ -37,11 +37,6 @@ def folder(tmp_path, monkeypatch):
     with alone_in(tmp_path, monkeypatch):
         blurred_noise((128, 64)).save("photo.png")
         yield tmp_path
-
-
-@pytest.fixture
-def run(capsys):
-    return program(capsys)
 
 
 def test_quality_is_the_level(run, folder, checkpoint):

@@ -8,7 +8,6 @@ import json
 
 import pytest
 import torch
-from program import alone_in, program
 from torch import nn
 
 from compressai.cli.models import multiplications
@@ -16,16 +15,7 @@ from compressai.models import FactorizedPriorReLU
 from compressai.zoo import image_models
 from compressai.zoo.weights import published_weights, weights_status
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    with alone_in(tmp_path, monkeypatch) as here:
-        yield here
-
-
-@pytest.fixture
-def run(capsys):
-    return program(capsys)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def by_hand(network: nn.Sequential, side: int) -> float:

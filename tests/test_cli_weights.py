@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from program import MODEL, alone_in, files, pixels, program, save_photo, save_tiny
+from program import files, pixels
 from tiny_nets import tiny_net
 
 import compressai
@@ -20,36 +20,7 @@ from compressai.zoo import image as zoo_image
 from compressai.zoo import weights as zoo_weights
 from compressai.zoo.weights import published_weights
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty folder to work in, and no weights at hand."""
-    with alone_in(tmp_path, monkeypatch) as here:
-        yield here
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoints")
-    for seed in range(2):
-        save_tiny(folder / f"{seed}.safetensors", seed)
-    torch.save(tiny_net(MODEL).state_dict(), folder / "weights.pth")
-    return folder
-
-
-@pytest.fixture
-def checkpoint(checkpoints):
-    return str(checkpoints / "0.safetensors")
-
-
-@pytest.fixture
-def photo(folder):
-    return save_photo()
-
-
-@pytest.fixture
-def run(capsys):
-    return program(capsys)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def test_random_weights_are_told_loudly_flagged_and_made_again(run, photo):

@@ -9,17 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from program import alone_in, blurred_noise, save_tiny
+from program import blurred_noise, save_tiny
 
 from compressai.evaluation import find_codec
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "demo.py"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    with alone_in(tmp_path, monkeypatch) as here:
-        yield here
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
-from program import MODEL, alone_in, blurred_noise, save_tiny
+from program import MODEL, alone_in, blurred_noise
 from tiny_nets import tiny_net
 
 import compressai.pillow
@@ -30,11 +30,6 @@ def folder(tmp_path, monkeypatch):
     with alone_in(tmp_path, monkeypatch) as here:
         yield here
     compressai.pillow.configure()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return save_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny.safetensors")
 
 
 @pytest.fixture
