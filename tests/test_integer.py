@@ -300,6 +300,37 @@ def test_large_bias_and_large_table_are_refused(net: IntegerLite) -> None:
         IntegerLite(**TINY).load_state_dict({**state, head + "table1.table": table})
 
 
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("value", [0.7, 196613.0, 3])
+def test_weights_of_another_type_are_refused_not_cast(
+    value: float, assign: bool, net: IntegerLite
+) -> None:
+    state, head = net.state_dict(), WEIGHT.removesuffix("2.weight")
+    for key in ("2.weight", "2.bias", "2.exponent", "table1.table", "output.exponent"):
+        other = torch.full(state[head + key].shape, value)  # int64 for 3
+        with pytest.raises(ValueError, match=rf"mean_cc\.{key}: must be integers of torch\.int"):
+            IntegerLite(**TINY).load_state_dict({**state, head + key: other}, assign=assign)
+
+
+@pytest.mark.parametrize("layer", ["input", "2", "output"])
+@pytest.mark.parametrize("exponent", [-128, -127, 127])
+def test_exponents_out_of_range_are_refused(exponent: int, layer: str, net: IntegerLite) -> None:
+    state, key = net.state_dict(), WEIGHT.replace("2.weight", f"{layer}.exponent")
+    values = state[key].clone()
+    values.view(-1)[-1] = exponent
+    with pytest.raises(
+        ValueError, match=rf"mean_cc\.{layer}\.exponent: must be within -126\.\.126, got {exponent}"
+    ):
+        IntegerLite(**TINY).load_state_dict({**state, key: values})
+
+
+def test_check_sees_buffers_of_another_type(net: IntegerLite) -> None:
+    place = next(entropy_networks(copy.deepcopy(net))).module
+    place[1].weight = place[1].weight.float()
+    with pytest.raises(ValueError, match=r"some\.0\.weight: must be integers of torch\.int16"):
+        place.check("some.")
+
+
 def test_medians_between_the_grid_are_refused(net: IntegerLite) -> None:
     state = net.state_dict()
     key = "latent_codec.z.entropy_bottleneck.quantiles"
@@ -316,6 +347,17 @@ def test_only_trained_models_with_pictures_are_quantised(source: Lite, net: Inte
         quantize_entropy_path(source, [])
     with pytest.raises(ValueError, match="use_cca"):
         IntegerLite(**TINY, use_cca=True)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_values_that_are_not_finite_are_not_quantised(value: float, source: Lite) -> None:
+    with pytest.raises(ValueError, match="pictures must be finite"):
+        quantize_entropy_path(source, [_pictures() * value])
+    other = copy.deepcopy(source)
+    with torch.no_grad():
+        other.get_submodule(WEIGHT.removesuffix(".weight")).weight[0, 0] = value
+    with pytest.raises(ValueError, match=r"y1\.mean_cc\.2: weights must be finite"):
+        quantize_entropy_path(other, [_pictures()])
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def quantize_entropy_path(net: Lite, pictures: Iterable[Tensor]) -> IntegerLite:
 
     Weights get as many digits as exact sums leave room for, a power of two for each output
     channel. Activations are integers of 10 or 11 bits whose units come from the greatest values
-    that the pictures give. Biases take up what rounding shifts on average. Transforms are shared
-    with ``net``, and so is the hyper analysis.
+    that the pictures give. Biases take up what rounding shifts on average. Transforms and the hyper
+    analysis are copies of those of ``net``.
 
     Args:
         net: trained model, on the CPU.
@@ -53,10 +53,13 @@ def quantize_entropy_path(net: Lite, pictures: Iterable[Tensor]) -> IntegerLite:
 
     Raises:
         TypeError: ``net`` is no :class:`~compressai.models.Lite`, or one of integers already.
-        ValueError: there are no pictures.
+        ValueError: there are no pictures, or weights or what comes of pictures are not finite.
     """
     if not isinstance(net, Lite) or isinstance(net, IntegerLite):
         raise TypeError(f"net must be a Lite that is not of integers, got {type(net).__name__}")
+    for name, parameter in net.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(f"{name.rpartition('.')[0]}: weights must be finite")
     made = IntegerLite(**{**net._infer_arguments(net.state_dict()), "use_cca": False}).eval()
     own = made.state_dict()
     same = {
@@ -105,7 +108,10 @@ def _inputs(net: Lite, pictures: Iterable[Tensor]) -> dict[nn.Module, Tensor]:
             handle.remove()
     if not found:
         raise ValueError("pictures must be at least one, got none")
-    return {module: torch.cat(inputs) for module, inputs in found.items()}
+    samples = {module: torch.cat(inputs) for module, inputs in found.items()}
+    if not all(inputs.isfinite().all() for inputs in samples.values()):
+        raise ValueError("pictures must be finite, and so must be what net computes of them")
+    return samples
 
 
 def _quantize(
@@ -137,7 +143,7 @@ def _quantize(
     for place in range(0, len(source), 2):
         last = place + 1 == len(source)
         function = correction if last else source[place + 1]
-        convolution, look_up = layers[str(place)], layers.get(f"table{place + 1}")
+        convolution = layers[str(place)]
         real = source[place](real)
         # A function that commutes with positive factors may have another unit in each channel.
         scalable = isinstance(function, (nn.ReLU, nn.LeakyReLU))
@@ -148,8 +154,9 @@ def _quantize(
             inner = (ends if scalable else ends.amax(dim=0, keepdim=True)) / (LookUp.SIZE // 2 - 1)
         _round_weights(source[place], convolution, unit, inner, limit)
         sums = _correct_bias(convolution, integers, real, inner)
-        if function is None or look_up is None:
+        if function is None:
             continue
+        look_up = layers[f"table{place + 1}"]
         places = torch.arange(LookUp.SIZE, dtype=torch.float64) - LookUp.SIZE // 2
         values = function(places if scalable else places * inner)
         outer = goal if last else values.abs().amax(dim=0, keepdim=True) / _HIDDEN_LIMIT

@@ -38,6 +38,15 @@ EXACT_BELOW = 2**24
 LARGEST_OPERAND = 2**11
 # Greatest magnitude of what goes into a network; wider is no better, as weights get coarser.
 INPUT_LIMIT = 2**9 - 1
+# What power_of_two has the negative of, too.
+_EXPONENTS = range(-126, 127)
+# What buffers are declared as, by name.
+_DTYPES = {
+    "weight": torch.int16,
+    "bias": torch.int32,
+    "table": torch.int16,
+    "exponent": torch.int8,
+}
 # From this number of pictures on, torch may take a kernel of NNPACK that transforms its inputs, and
 # so does not sum products.
 _NNPACK_BATCH = 16
@@ -78,6 +87,38 @@ class _IntegerLayer(nn.Module):
                 known = self._known = (state, self._convert(dtype))
         return known[1]
 
+    def check(self, prefix: str) -> None:
+        """Check that buffers are what they are declared as.
+
+        Args:
+            prefix: what their names begin with in the message.
+
+        Raises:
+            ValueError: they are not.
+        """
+        for name, buffer in self.named_buffers():
+            _check_dtype(prefix + name, buffer, name)
+            if name != "exponent":
+                continue
+            for exponent in (int(buffer.min()), int(buffer.max())):
+                if exponent not in _EXPONENTS:
+                    raise ValueError(
+                        f"{prefix}exponent: must be within {_EXPONENTS[0]}..{_EXPONENTS[-1]}, got "
+                        f"{exponent}"
+                    )
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        for name, _ in self.named_buffers():
+            # Or the copy into the buffer would round and wrap without a word.
+            if isinstance(state_dict.get(prefix + name), Tensor):
+                _check_dtype(prefix + name, state_dict[prefix + name], name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _check_dtype(key: str, buffer: Tensor, name: str) -> None:
+    if buffer.dtype != _DTYPES[name]:
+        raise ValueError(f"{key}: must be integers of {_DTYPES[name]}, got {buffer.dtype}")
+
 
 class IntegerInput(_IntegerLayer):
     """Rounds values to integers: ``round(x * 2^exponent)``, clamped to ``INPUT_LIMIT``.
@@ -95,7 +136,7 @@ class IntegerInput(_IntegerLayer):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("exponent", torch.zeros(channels, dtype=torch.int8))
+        self.register_buffer("exponent", torch.zeros(channels, dtype=_DTYPES["exponent"]))
 
     def _convert(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
         return (power_of_two(self.exponent, dtype)[:, None, None],)
@@ -148,9 +189,9 @@ class IntegerConv2d(_IntegerLayer):
         self.output_padding = layer.output_padding
         self.transposed = isinstance(layer, nn.ConvTranspose2d)
         width = layer.out_channels
-        self.register_buffer("weight", torch.zeros(layer.weight.shape, dtype=torch.int16))
-        self.register_buffer("bias", torch.zeros(width, dtype=torch.int32))
-        self.register_buffer("exponent", torch.zeros(width, dtype=torch.int8))
+        self.register_buffer("weight", torch.zeros(layer.weight.shape, dtype=_DTYPES["weight"]))
+        self.register_buffer("bias", torch.zeros(width, dtype=_DTYPES["bias"]))
+        self.register_buffer("exponent", torch.zeros(width, dtype=_DTYPES["exponent"]))
 
     @property
     def output_axis(self) -> int:
@@ -238,7 +279,7 @@ class LookUp(_IntegerLayer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("table", torch.zeros(self.SIZE, dtype=torch.int16))
+        self.register_buffer("table", torch.zeros(self.SIZE, dtype=_DTYPES["table"]))
 
     def _convert(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
         return (self.table.to(dtype),)
@@ -263,7 +304,7 @@ class FixedPointOutput(_IntegerLayer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("exponent", torch.zeros((), dtype=torch.int8))
+        self.register_buffer("exponent", torch.zeros((), dtype=_DTYPES["exponent"]))
 
     def _convert(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
         return (power_of_two(-self.exponent, dtype),)
@@ -288,8 +329,8 @@ class IntegerNetwork(nn.Sequential):
     Shape: as ``network``.
 
     Raises:
-        ValueError: ``network`` has other layers. When weights are loaded: they are so large that
-            sums might not be exact; the message names the layer.
+        ValueError: ``network`` has other layers. When weights are loaded: they have another type,
+            or are so large that sums might not be exact; the message names the layer.
     """
 
     def __init__(self, network: nn.Sequential, table_at_end: bool = False) -> None:
@@ -309,16 +350,18 @@ class IntegerNetwork(nn.Sequential):
         self.register_load_state_dict_post_hook(_check_loaded)
 
     def check(self, prefix: str = "") -> None:
-        """Check that all sums are exact, whatever the input.
+        """Check that all layers have integers, and that all sums are exact, whatever the input.
 
         Args:
             prefix: what the names of layers begin with in the message.
 
         Raises:
-            ValueError: a sum need not be.
+            ValueError: a buffer has another type, an exponent is out of range, or a sum need not be
+                exact.
         """
         limit = INPUT_LIMIT
         for name, layer in self.named_children():
+            layer.check(f"{prefix}{name}.")
             if isinstance(layer, LookUp):
                 limit = int(layer.table.to(torch.int32).abs().max())
             elif isinstance(layer, IntegerConv2d):
