@@ -248,9 +248,15 @@ def _installed(architecture: str, metric: str, quality: int | None) -> Mapping[s
 def _shipped(architecture: str, metric: str, quality: int) -> Mapping[str, Tensor]:
     """Weights that come with the library."""
     if installed_weights(architecture, metric, quality) is None:
+        advice = "train others with examples/train_lite.py"
+        if architecture == "lite-integer":
+            advice = (
+                "train a lite and make integers of it with "
+                "compressai.inference.quantize_entropy_path"
+            )
         raise RuntimeError(
             f"no weights of {architecture}, metric {metric}, quality {quality} come with the "
-            "library: it has those of metric mse; train others with examples/train_lite.py"
+            f"library: it has those of metric mse; {advice}"
         )
     weights = load_installed(architecture, metric, quality)
     if architecture == "lite-integer":  # whose files have only what is not in those of lite
