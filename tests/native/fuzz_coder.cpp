@@ -5,8 +5,6 @@
 //   fuzz_coder ITERATIONS [SEED]    inputs by a generator: the same on every run
 //   fuzz_coder --seconds N [SEED]   as many of these as that time allows
 //   fuzz_coder FILE...              inputs from files
-// The entry point is that of libFuzzer, whose `main` takes the place of ours with
-// -DCOMPRESSAI_LIBFUZZER -fsanitize=fuzzer.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -188,25 +186,22 @@ void fuzz_pmf(Input& input) {
   for (std::size_t i = 0; i < count; ++i) REQUIRE(cdf[i] < cdf[i + 1]);
 }
 
-}  // namespace
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  Input input(data, size);
+void fuzz(const Bytes& bytes) {
+  Input input(bytes.data(), bytes.size());
   try {
     switch (input.byte() % 8) {
-      case 0: return fuzz_pmf(input), 0;
+      case 0: return fuzz_pmf(input);
       case 1:
-      case 2: return fuzz_sync(input), 0;
-      case 3: return fuzz_symbols(input), 0;
-      default: return fuzz_coder(input), 0;
+      case 2: return fuzz_sync(input);
+      case 3: return fuzz_symbols(input);
+      default: return fuzz_coder(input);
     }
   } catch (const std::invalid_argument&) {
-    return 0;
   }
-  return 0;
 }
 
-#ifndef COMPRESSAI_LIBFUZZER
+}  // namespace
+
 int main(int argc, char** argv) {
   const bool timed = argc > 2 && std::string(argv[1]) == "--seconds";
   char* end = nullptr;
@@ -214,8 +209,7 @@ int main(int argc, char** argv) {
   if (end != nullptr && *end != '\0') {
     for (int i = 1; i < argc; ++i) {
       std::ifstream file(argv[i], std::ios::binary);
-      const std::string text{std::istreambuf_iterator<char>(file), {}};
-      LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+      fuzz(Bytes{std::istreambuf_iterator<char>(file), {}});
     }
     return 0;
   }
@@ -236,9 +230,8 @@ int main(int argc, char** argv) {
   for (; ongoing(i); ++i) {
     Bytes bytes(next() % (i % 16 == 0 ? 65536 : 1024));
     for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(next());
-    LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
+    fuzz(bytes);
   }
   std::printf("%lu inputs\n", i);
   return 0;
 }
-#endif
