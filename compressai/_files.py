@@ -42,8 +42,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     symbolic link stays one: the file that it points to is written.
 
     Where the system can (Linux, on most file systems), the temporary file has no name in any
-    folder, so that nothing is left of it, even of a process that is killed; its path leads to it
-    through ``/proc``. Elsewhere it has a hidden name beside ``path``.
+    folder; its path leads to it through ``/proc``. So a process that is killed leaves nothing
+    behind, unless it is killed in the moment of replacing an existing file, which then is intact,
+    beside a complete hidden one. Elsewhere the temporary file has a hidden name beside ``path``.
 
     Args:
         path: file to write; its folder must exist.
