@@ -175,6 +175,20 @@ def test_nothing_changes_without_kernels(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @needs_kernels
+@pytest.mark.parametrize("shape", [(0, 16, 4, 4), (1, 16, 0, 4)], ids=["batch", "height"])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_nothing_gives_nothing(kernel: int, shape: tuple[int, ...]) -> None:
+    native = NativeConv(nn.Conv2d(16, 32, kernel, padding=kernel // 2))
+    assert native(torch.zeros(shape)).shape == (shape[0], 32, *shape[2:])
+
+
+@needs_kernels
+def test_activation_of_a_sum_needs_whole_panels() -> None:
+    with pytest.raises(ValueError, match="multiple of 16 channels, conv has 3"):
+        NativeConv(nn.Conv2d(16, 3, 1), nn.ReLU(), activate_sum=True)
+
+
+@needs_kernels
 def test_sizes_that_do_not_fit_are_refused() -> None:
     x, out = torch.zeros(1, 4, 4, 16), torch.zeros(1, 4, 4, 32)
     panels, bias = torch.zeros(2, 16, 16), torch.zeros(32)

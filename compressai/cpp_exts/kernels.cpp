@@ -20,7 +20,8 @@ bool kernels_available() {
 namespace {
 
 constexpr std::size_t kMostTiles = 48, kLeastTiles = 24;
-constexpr std::size_t kValues = 512 * 1024 / sizeof(float);  // so do the values
+// Transformed values of a block: as many as the second-level cache holds.
+constexpr std::size_t kValues = 512 * 1024 / sizeof(float);
 constexpr std::size_t kPixels = 96;
 // Between positions, so that the same place in all of them falls on different cache lines.
 constexpr std::size_t kGap = 16;
@@ -52,7 +53,7 @@ void for_blocks(std::size_t items, std::size_t size, int threads, std::size_t me
   }
 }
 
-// Enough items for every thread, in whole groups of rows.
+// Enough items for every thread, in whole groups of rows. There are some items.
 std::size_t block_size(std::size_t items, std::size_t most, int threads) {
   const std::size_t team = static_cast<std::size_t>(std::max(threads, 1));
   return std::min(most, round_up((items + team - 1) / team, kRowGroup));
@@ -65,6 +66,7 @@ void winograd_conv(const WinogradConv& call) {
   const std::size_t tile = call.tile();
   const std::size_t count =
       call.batch * ((call.height + tile - 1) / tile) * ((call.width + tile - 1) / tile);
+  if (count == 0) return;
   const std::size_t fitting = kValues / kWinogradPositions / call.in_channels;
   const std::size_t most =
       std::clamp(fitting / kRowGroup * kRowGroup, kLeastTiles, kMostTiles);
@@ -90,6 +92,7 @@ void winograd_conv(const WinogradConv& call) {
 void conv1x1(const Conv1x1& call) {
   const auto run = has_avx512() ? pointwise_avx512 : pointwise_avx2;
   const std::size_t count = call.batch * call.height * call.width;
+  if (count == 0) return;
   const std::size_t pixels = block_size(count, kPixels, call.threads);
   const std::size_t width = std::min(kMostOutputs, call.out_channels);
   for_blocks(count, pixels, call.threads, pixels * (call.in_channels + width),

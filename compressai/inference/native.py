@@ -33,7 +33,11 @@ class NativeConv(nn.Module):
         conv: one that :meth:`fits`.
         activation: ``nn.ReLU``, ``nn.LeakyReLU`` or ``nn.GELU``, or None.
         shuffle: ``nn.PixelShuffle`` or None.
-        activate_sum: ``activation(shuffle(conv(x)) + residual)`` instead.
+        activate_sum: ``activation(shuffle(conv(x)) + residual)`` instead; for outputs of a multiple
+            of 16 channels.
+
+    Raises:
+        ValueError: ``activate_sum`` with another number of channels.
 
     Shape: ``(N, C, H, W)``, as ``conv``. The output is in channels-last layout, but in the default
     one if its channels are no multiple of 16.
@@ -58,6 +62,10 @@ class NativeConv(nn.Module):
         self.activate_sum = activate_sum
         self.out_channels = len(weight) // self.factor**2
         self.planar = self.out_channels % _PANEL > 0
+        if activate_sum and self.planar:
+            raise ValueError(
+                f"activate_sum needs a multiple of {_PANEL} channels, conv has {self.out_channels}"
+            )
         order = torch.arange(len(weight))
         if not self.planar:
             # From (channel, row, column) to (row, column, channel).
