@@ -111,6 +111,10 @@ def blocks() -> dict[str, nn.Module]:
         "GELU": nn.Sequential(nn.Conv2d(16, 16, 3), nn.GELU()),
         "approximate GELU": nn.Sequential(nn.Conv2d(16, 16, 3), nn.GELU(approximate="tanh")),
         "ReLU": nn.Sequential(nn.Conv2d(16, 16, 1), nn.ReLU()),
+        "reflected": nn.Sequential(
+            nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"), nn.ReLU()
+        ),
+        "same": nn.Sequential(nn.Conv2d(16, 16, 3, padding="same"), nn.ReLU()),
         "LeakyReLU": nn.Sequential(nn.Conv2d(16, 16, 3, 2), nn.LeakyReLU(0.3)),
     }
     for block in made.values():
@@ -132,7 +136,7 @@ def assert_same_bits(name: str, x: Tensor) -> None:
     assert torch.equal(exact(x), expected)
     assert torch.equal(x, before)
     same = [type(m) for m in exact.modules()] == [type(m) for m in network.modules()]
-    assert same == (name == "approximate GELU")
+    assert same == (name in ("approximate GELU", "reflected", "same"))
 
 
 @pytest.mark.parametrize("shape", [(1, 48, 40), (1, 24, 16), (2, 24, 16), (1, 21, 18)], ids=str)
@@ -171,6 +175,17 @@ def test_tokens_go_through_blocks_in_the_order_of_windows(
     before = x.clone()
     assert torch.equal(WindowedBlocks(list(stack))(x), stack(x))
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("name", ["tcm", "wacnn"])
+def test_empty_batches(name: str) -> None:
+    net = small_net(name)
+    x = torch.zeros(0, 3, net.downsampling_factor, net.downsampling_factor)
+    fast = prepare(net, "fp32")
+    with torch.no_grad():
+        y = net.g_a(x)
+        assert fast.g_a(x).shape == y.shape
+        assert fast.g_s(y).shape == x.shape
 
 
 def test_order_of_windows_is_a_permutation() -> None:

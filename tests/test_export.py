@@ -84,6 +84,21 @@ def test_wrong_results_are_not_written(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list(tmp_path.iterdir())
 
 
+def test_both_transforms_are_written_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_second(network: nn.Module, name: str, *rest: Any, **options: Any) -> None:
+        if name == "g_s":
+            raise export._CannotExport("too new")
+        original(network, name, *rest, **options)
+
+    original = export._export
+    monkeypatch.setattr(export, "_export", fail_second)
+    with one_thread(), pytest.raises(RuntimeError, match="g_s cannot be exported: too new"):
+        export_onnx(tiny_net("bmshj2018-factorized"), tmp_path, size=(64, 64))
+    assert not list(tmp_path.iterdir())
+
+
 def test_sizes_that_the_model_does_not_take_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="multiples of 64"):
         export_onnx(tiny_net("mbt2018-mean"), tmp_path, size=(64, 100))

@@ -210,7 +210,13 @@ def test_strings_beyond_the_tolerance_end_at_another_place_or_give_another_laten
 
 def test_synchronised_coding_turns_tf32_off_and_on_again() -> None:
     net, seen = _net("mbt2018-mean"), []
-    hook = net.h_s.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    cudnn = torch.backends.cudnn
+    newer = hasattr(getattr(cudnn, "conv", None), "fp32_precision")
+
+    def uses_tf32() -> bool:
+        return cudnn.conv.fp32_precision != "ieee" if newer else cudnn.allow_tf32
+
+    hook = net.h_s.register_forward_hook(lambda *_: seen.append(uses_tf32()))
     before = torch.backends.cudnn.allow_tf32
     try:
         torch.backends.cudnn.allow_tf32 = True
@@ -226,6 +232,24 @@ def test_synchronised_coding_turns_tf32_off_and_on_again() -> None:
     finally:
         hook.remove()
         torch.backends.cudnn.allow_tf32 = before
+
+
+def test_synchronised_coding_leaves_the_precision_of_the_caller() -> None:
+    """Torch refuses to read its older switches where the newer ones were used, and the reverse."""
+    conv = getattr(torch.backends.cudnn, "conv", None)
+    if not hasattr(conv, "fp32_precision"):
+        pytest.skip("this torch has the older switches only")
+    before = torch.get_float32_matmul_precision(), conv.fp32_precision
+    try:
+        torch.set_float32_matmul_precision("medium")
+        _net("mbt2018-mean").compress(_picture(), sync_safe=True)
+        assert torch.get_float32_matmul_precision() == "medium"
+        conv.fp32_precision = "ieee"
+        _net("mbt2018-mean").compress(_picture(), sync_safe=True)
+        assert conv.fp32_precision == "ieee"
+    finally:
+        conv.fp32_precision = before[1]
+        torch.set_float32_matmul_precision(before[0])
 
 
 @pytest.mark.parametrize("tolerance", [-1e-6, float("nan"), float("inf")])

@@ -241,6 +241,17 @@ def test_empty_batches() -> None:
     assert native(module)(torch.zeros(0, 8, 8, 16)).shape == (0, 8, 8, 16)
 
 
+@needs_kernels
+def test_default_type_of_torch_makes_no_difference() -> None:
+    module, x = ready(Block(16, 16, 8, 4, 0.0)), torch.rand(1, 8, 8, 16)
+    block, expected = native(module), native(module)(x)
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert torch.equal(block(x), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 class _OtherNorm(nn.LayerNorm):
     pass
 

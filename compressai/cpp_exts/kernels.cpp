@@ -4,6 +4,10 @@
 #include <algorithm>
 #include <vector>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include "kernel_blocks.hpp"
 
 namespace compressai {
@@ -32,30 +36,34 @@ std::size_t round_up(std::size_t value, std::size_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-// Calls work(scratch, first, count) for all blocks of up to `size` items. Scratch memory belongs to
-// its thread, which keeps it for the next layer, and holds what that left there.
+#ifdef _OPENMP
+std::size_t thread_number() { return static_cast<std::size_t>(omp_get_thread_num()); }
+#else
+std::size_t thread_number() { return 0; }
+#endif
+
+// Calls work(scratch, first, count) for all blocks of up to `size` items. The caller's thread keeps
+// the scratch memory of all threads for the next layer, and it holds what that left there. It is
+// allocated here, because an error could not leave the parallel region.
 template <typename Work>
 void for_blocks(std::size_t items, std::size_t size, int threads, std::size_t memory,
                 const Work& work) {
+  thread_local std::vector<float> kept;
   const std::ptrdiff_t blocks = static_cast<std::ptrdiff_t>((items + size - 1) / size);
-  [[maybe_unused]] const int team =
-      static_cast<int>(std::min<std::ptrdiff_t>(std::max(threads, 1), blocks));
-#pragma omp parallel num_threads(team)
-  {
-    thread_local std::vector<float> scratch;
-    if (scratch.size() < memory) scratch.resize(memory);
-    float* const mine = scratch.data();
-#pragma omp for schedule(dynamic)
-    for (std::ptrdiff_t i = 0; i < blocks; ++i) {
-      const std::size_t first = static_cast<std::size_t>(i) * size;
-      work(mine, first, std::min(size, items - first));
-    }
+  const int team = static_cast<int>(std::min<std::ptrdiff_t>(threads, blocks));
+  const std::size_t whole = static_cast<std::size_t>(team) * memory;
+  if (kept.size() < whole) kept.resize(whole);
+  float* const scratch = kept.data();
+#pragma omp parallel for num_threads(team) schedule(dynamic)
+  for (std::ptrdiff_t i = 0; i < blocks; ++i) {
+    const std::size_t first = static_cast<std::size_t>(i) * size;
+    work(scratch + thread_number() * memory, first, std::min(size, items - first));
   }
 }
 
 // Enough items for every thread, in whole groups of rows. There are some items.
 std::size_t block_size(std::size_t items, std::size_t most, int threads) {
-  const std::size_t team = static_cast<std::size_t>(std::max(threads, 1));
+  const std::size_t team = static_cast<std::size_t>(threads);
   return std::min(most, round_up((items + team - 1) / team, kRowGroup));
 }
 

@@ -26,7 +26,7 @@ Args:
     shuffle: factor of a pixel shuffle of the result; 1 is none.
     planes: if not 0, ``out`` is ``(N, planes, shuffle H, shuffle W)``, made of the first
         ``planes * shuffle**2`` results in the order (channel, row, column), and there is no
-        residual.
+        residual to add and no ``activate_sum``.
     out: written to; ``(N, shuffle H, shuffle W, C)`` of the results in the order (row, column,
         channel), unless there are planes.
     threads: at most as many.

@@ -6,12 +6,13 @@
 
 #include <optional>
 #include <stdexcept>
+#include <string>
 
+#include "kernel_arguments.hpp"
 #include "kernels.hpp"
 #include "kernels_docs.hpp"
 #include "window_binding.hpp"
 
-namespace nb = nanobind;
 using namespace nanobind::literals;
 
 namespace compressai {
@@ -19,20 +20,39 @@ namespace {
 
 using Map = nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 using OutputMap = nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
-using Values = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Panels = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using Transformed = Map;
 
-void check(bool holds, const char* what) {
-  if (!holds) throw std::invalid_argument(what);
+constexpr std::size_t kMostShuffle = 1024;
+
+// Whether a layer has as many outputs as its shuffle and planes take.
+void check_outputs(std::size_t out_channels, std::size_t shuffle, std::size_t planes) {
+  check(shuffle >= 1 && shuffle <= kMostShuffle,
+        "shuffle must be 1.." + std::to_string(kMostShuffle) + ", got " + std::to_string(shuffle));
+  const std::size_t parts = shuffle * shuffle;
+  const std::string got = ", got " + std::to_string(out_channels) + " with shuffle " +
+                          std::to_string(shuffle) + " and planes " + std::to_string(planes);
+  if (planes) {
+    check(planes <= out_channels / parts,
+          "weights must have at least planes * shuffle^2 output channels" + got);
+  } else {
+    check(out_channels % (parts * kPanel) == 0,
+          "weights must have a multiple of 16 * shuffle^2 output channels" + got);
+  }
 }
 
 // What all layers have in common, checked: sizes fit each other.
 void fill(Layer& call, const Map& x, const float* weights, std::size_t out_channels,
           const std::optional<Values>& bias, const Activation& activation,
-          const std::optional<Map>& residual,
-          std::size_t shuffle, std::size_t planes, const OutputMap& out, int threads) {
+          const std::optional<Map>& residual, std::size_t shuffle, std::size_t planes,
+          const OutputMap& out, int threads) {
   if (!kernels_available()) throw std::runtime_error("no kernels for this processor");
+  check_threads(threads);
+  check_outputs(out_channels, shuffle, planes);
+  check(!planes || (!residual && !activation.of_sum),
+        "planes must be 0 with a residual or an activation of the sum, got " +
+            std::to_string(planes));
+  check(x.shape(3) > 0 && x.shape(3) % kPanel == 0,
+        "x must have a multiple of 16 channels, got " + shape_of(x));
   call.x = x.data();
   call.batch = x.shape(0);
   call.height = x.shape(1);
@@ -45,27 +65,18 @@ void fill(Layer& call, const Map& x, const float* weights, std::size_t out_chann
   call.planes = planes;
   call.out = out.data();
   call.threads = threads;
-  check(shuffle >= 1 && shuffle <= 1024 && planes <= out_channels,
-        "shuffle or planes do not fit the weights");
-  const std::size_t parts = shuffle * shuffle, channels = planes ? planes : out_channels / parts;
   const std::size_t height = shuffle * call.height, width = shuffle * call.width;
-  check(call.in_channels > 0 && call.in_channels % kPanel == 0,
-        "x must have a multiple of 16 channels");
-  check(channels * parts <= out_channels && !(planes && residual) &&
-            (planes || (channels % kPanel == 0 && channels * parts == out_channels)),
-        "shuffle or planes do not fit the weights");
-  check(out.shape(0) == call.batch && out.shape(1) == (planes ? channels : height) &&
-            out.shape(2) == (planes ? height : width) &&
-            out.shape(3) == (planes ? width : channels),
-        "out must have the shape of the result");
+  if (planes) {
+    check_shape(out, {call.batch, planes, height, width}, "out");
+  } else {
+    check_shape(out, {call.batch, height, width, out_channels / (shuffle * shuffle)}, "out");
+  }
   if (bias) {
-    check(bias->shape(0) == out_channels, "bias must have a value for each output channel");
+    check_shape(*bias, {out_channels}, "bias");
     call.bias = bias->data();
   }
   if (residual) {
-    for (std::size_t i = 0; i < 4; ++i) {
-      check(residual->shape(i) == out.shape(i), "residual must have the shape of out");
-    }
+    check_shape(*residual, {out.shape(0), out.shape(1), out.shape(2), out.shape(3)}, "residual");
     call.residual = residual->data();
   }
 }
@@ -74,9 +85,7 @@ template <std::size_t kKernel>
 void run_winograd(const Map& x, const Transformed& weights, const std::optional<Values>& bias,
                  float slope, bool gelu, const std::optional<Map>& residual, bool activate_sum,
                  std::size_t shuffle, std::size_t planes, const OutputMap& out, int threads) {
-  check(weights.shape(0) == kWinogradPositions && weights.shape(2) == x.shape(3) &&
-            weights.shape(3) == kPanel,
-        "weights must be (36, out_channels / 16, in_channels, 16)");
+  check_shape(weights, {kWinogradPositions, weights.shape(1), x.shape(3), kPanel}, "weights");
   WinogradConv call;
   call.kernel = kKernel;
   fill(call, x, weights.data(), weights.shape(1) * kPanel, bias,
@@ -86,15 +95,10 @@ void run_winograd(const Map& x, const Transformed& weights, const std::optional<
   winograd_conv(call);
 }
 
-void check_panels(const Panels& weights, const Map& x) {
-  check(weights.shape(1) == x.shape(3) && weights.shape(2) == kPanel,
-        "weights must be (out_channels / 16, in_channels, 16)");
-}
-
 void run_conv1x1(const Map& x, const Panels& weights, const std::optional<Values>& bias,
                  float slope, bool gelu, const std::optional<Map>& residual, bool activate_sum,
                  std::size_t shuffle, std::size_t planes, const OutputMap& out, int threads) {
-  check_panels(weights, x);
+  check_shape(weights, {weights.shape(0), x.shape(3), kPanel}, "weights");
   Conv1x1 call;
   fill(call, x, weights.data(), weights.shape(0) * kPanel, bias,
        {slope, gelu, activate_sum}, residual, shuffle,
@@ -106,8 +110,7 @@ void run_conv1x1(const Map& x, const Panels& weights, const std::optional<Values
 void run_gdn(const Map& x, const Panels& gamma, const Values& beta, bool inverse, bool rootless,
              const std::optional<Map>& residual, const OutputMap& out, int threads) {
   using Gate = Conv1x1::Gate;
-  check_panels(gamma, x);
-  check(gamma.shape(0) * kPanel == x.shape(3), "gamma must be square");
+  check_shape(gamma, {x.shape(3) / kPanel, x.shape(3), kPanel}, "gamma");
   Conv1x1 call;
   fill(call, x, gamma.data(), x.shape(3), beta, {}, residual, 1, 0, out, threads);
   call.gate = rootless ? (inverse ? Gate::kTimes : Gate::kDivide)

@@ -12,10 +12,10 @@
 #include <string>
 #include <tuple>
 
+#include "kernel_arguments.hpp"
 #include "kernels_docs.hpp"
 #include "window_block.hpp"
 
-namespace nb = nanobind;
 using namespace nanobind::literals;
 
 namespace compressai {
@@ -23,14 +23,8 @@ namespace {
 
 using Input = nb::ndarray<const float, nb::ndim<4>, nb::device::cpu>;
 using Output = nb::ndarray<float, nb::ndim<4>, nb::device::cpu>;
-using Values = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Panels = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using NormArrays = std::tuple<Values, Values, double>;
 using LinearArrays = std::tuple<Panels, Values>;
-
-void check(bool holds, const std::string& what) {
-  if (!holds) throw std::invalid_argument(what);
-}
 
 template <typename Array, typename T>
 Map<T> map_of(const Array& array, T* data, const std::string& name) {
@@ -109,7 +103,7 @@ void run(const Input& x, const Output& out, std::tuple<std::size_t, std::size_t>
     block.fc1 = linear_of(fc1, block.channels, hidden, "fc1");
     block.fc2 = linear_of(fc2, hidden, block.channels, "fc2");
   }
-  check(threads > 0, "threads must be positive, got " + std::to_string(threads));
+  check_threads(threads);
   const nb::gil_scoped_release release;
   run_window_block(block, from, to, threads);
 }

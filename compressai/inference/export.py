@@ -94,7 +94,8 @@ def export_onnx(
                 inputs = [x] if size else [x, others]
                 try:
                     _export(network, name, x, path, dynamic=size is None)
-                    error = max(map(_error, [path] * len(inputs), inputs, outputs))
+                    errors = torch.tensor(list(map(_error, [path] * 2, inputs, outputs)))
+                    error = float(errors.max())  # NaN if one of them is
                 except _CannotExport as problem:
                     raise _explained(problem, name, size) from problem
             if not error <= _TOLERANCE:
@@ -102,12 +103,13 @@ def export_onnx(
                     f"onnxruntime gives other results for {name} of {type(reference).__name__} "
                     f"than torch: they differ by {error:.2g}, more than {_TOLERANCE:g}"
                 )
-            target = Path(folder) / path.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(target) as new:
-                new.write_bytes(path.read_bytes())
-            exported[name] = ExportedTransform(target, error, tuple(x.shape))
+            exported[name] = ExportedTransform(Path(folder) / path.name, error, tuple(x.shape))
             x, others = outputs[0], outputs[-1]
+        # Both or none: transforms of different models would fit each other.
+        for one in exported.values():
+            one.path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(one.path) as new:
+                new.write_bytes((Path(scratch) / one.path.name).read_bytes())
     return exported
 
 
@@ -137,8 +139,8 @@ class _CannotExport(Exception):
 def _explained(problem: _CannotExport, name: str, size: tuple[int, int] | None) -> Exception:
     if size is None:
         return ValueError(
-            f"{name} can be exported for one size of pictures only: give size=(height, width), "
-            "or --size on the command line"
+            f"{name} cannot be exported for pictures of any size ({problem}): "
+            "give size=(height, width), or --size on the command line"
         )
     return RuntimeError(f"{name} cannot be exported: {problem}")
 

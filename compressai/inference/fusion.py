@@ -124,7 +124,7 @@ def _fuse_pair(
 ) -> None:
     act = block.get_submodule(activation)
     convs = [block.get_submodule(name) for name in convolutions]
-    if type(act) not in _ACTIVATIONS or any(type(conv) is not nn.Conv2d for conv in convs):
+    if type(act) not in _ACTIVATIONS or not all(map(_is_plain, convs)):
         return
     if getattr(act, "approximate", "none") != "none":
         return
@@ -132,6 +132,15 @@ def _fuse_pair(
         parent, _, leaf = name.rpartition(".")
         setattr(block.get_submodule(parent), leaf, fused(conv, act))
     setattr(block, activation, nn.Identity())
+
+
+def _is_plain(conv: nn.Module) -> bool:
+    """Whether oneDNN's convolution is told all that this one is."""
+    return (
+        type(conv) is nn.Conv2d
+        and conv.padding_mode == "zeros"
+        and not isinstance(conv.padding, str)
+    )
 
 
 def merge_projections(attention: WMSA) -> None:

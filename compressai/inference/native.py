@@ -322,7 +322,7 @@ def _slope(activation: nn.Module | None) -> float:
 def _empty(x: Tensor, channels: int, scale: int = 1, planar: bool = False) -> Tensor:
     shape = (x.size(0), channels, scale * x.size(2), scale * x.size(3))
     layout = torch.contiguous_format if planar else torch.channels_last
-    return torch.empty(shape, dtype=x.dtype, memory_format=layout)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
 def _padded(values: Tensor) -> Tensor:

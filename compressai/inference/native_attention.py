@@ -95,7 +95,7 @@ class NativeWindowBlock(nn.Module):
             out: of the same shape, likewise; written to and returned.
         """
         x = x if x.stride(-1) == 1 else x.contiguous()
-        out = torch.empty(x.shape) if out is None else out
+        out = x.new_empty(x.shape) if out is None else out
         _kernels.window_block(
             x.detach(),
             out,

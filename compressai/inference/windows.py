@@ -143,7 +143,7 @@ def _windows(block: Block | SwinTransformerBlock) -> ShiftedWindows:
 
 def _does_not_fit(size: Sequence[int], windows: ShiftedWindows) -> bool:
     h, w = windows.window_size
-    return size[1] % h != 0 or size[2] % w != 0
+    return 0 in size or size[1] % h != 0 or size[2] % w != 0
 
 
 def _apply_block(block: Block | SwinTransformerBlock, tokens: Tensor, order: WindowOrder) -> Tensor:

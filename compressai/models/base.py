@@ -160,12 +160,12 @@ def _without_tf32(synchronised: bool) -> Iterator[None]:
     if not synchronised:
         yield
         return
-    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    switches = _tf32_switches()
     with _coding_lock:
         if not _tf32["users"]:
-            _tf32["before"] = tuple(switch.allow_tf32 for switch in switches)
-            for switch in switches:
-                switch.allow_tf32 = False
+            _tf32["before"] = tuple(getattr(*switch) for switch, _ in switches)
+            for (backend, name), off in switches:
+                setattr(backend, name, off)
         _tf32["users"] += 1
     try:
         yield
@@ -173,8 +173,19 @@ def _without_tf32(synchronised: bool) -> Iterator[None]:
         with _coding_lock:
             _tf32["users"] -= 1
             if not _tf32["users"]:
-                for switch, before in zip(switches, _tf32["before"]):
-                    switch.allow_tf32 = before
+                for ((backend, name), _), before in zip(switches, _tf32["before"]):
+                    setattr(backend, name, before)
+
+
+def _tf32_switches() -> list[tuple[tuple[Any, str], Any]]:
+    """Attributes, and their values without TF32.
+
+    Torch since 2.9 has new ones, and refuses to read the old ones where the new ones were used.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    if hasattr(getattr(cudnn, "conv", None), "fp32_precision"):
+        return [((cudnn.conv, "fp32_precision"), "ieee"), ((matmul, "fp32_precision"), "ieee")]
+    return [((cudnn, "allow_tf32"), False), ((matmul, "allow_tf32"), False)]
 
 
 def check_latent_size(x: Tensor, y: Tensor, multiple: int, factor: int = 16) -> None:
