@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["alternate", "machine", "summary"]
+__all__ = ["PHOTO", "alternate", "machine", "summary"]
+
+# What is measured unless photos are given: 451x300, in the repository.
+PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 
 
 def machine() -> dict[str, Any]:

@@ -19,13 +19,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from _report import PHOTO
 from PIL import Image
 
 from compressai.cluster import encode_corpus
 from compressai.cluster.engine import ray_cluster
 from compressai.weights import choose_model
-
-PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from _memory import peak_memory
-from _report import alternate, machine, summary
+from _report import PHOTO, alternate, machine, summary
 from _stages import STAGES, split_time
 from PIL import Image
 from torch import nn
@@ -40,9 +40,6 @@ MODELS = ("tcm", "stf", "stf-wacnn", "cca", "lite")
 PATHS = ("reference", "fp32", "fp32-fast", "bf16")
 IN_BATCH = "compress of a batch, each"
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-
-
-PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 
 
 def build(name: str, quality: int) -> nn.Module:

@@ -18,14 +18,12 @@ import statistics
 import sys
 from pathlib import Path
 
-from _report import machine
+from _report import PHOTO, machine
 
 from compressai import weights
 from compressai.evaluation import Evaluation, ModelCodec, evaluate, find_pictures
 from compressai.inference import prepare
 from compressai.zoo import image_models
-
-PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 
 
 def compare(model: str, qualities: list[int], pictures: list[Path]) -> Evaluation:

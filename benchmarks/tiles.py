@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _report import machine
+from _report import PHOTO, machine
 from PIL import Image
 from torch import Tensor, nn
 
@@ -43,9 +43,6 @@ from compressai.bitstream import (
     write_coded,
 )
 from compressai.zoo import lite
-
-PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
-
 
 MOST_LOSS_DB = 0.05
 MOST_GB = 4.0
