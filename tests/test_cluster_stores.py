@@ -7,6 +7,7 @@ import contextlib
 import functools
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -62,9 +63,46 @@ def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+STRANGE = ("IMG#0.png", "IMG#1.png", "what?.png", "50%.png", "%23.png", "a b/c+d é.png", "a::b.png")
+
+
+def test_names_may_have_characters_that_mean_something_in_urls(url):
+    store = Store(f"{url}/strange")
+    for name in STRANGE:
+        store.write(name.encode(), name)
+    assert list(store.files()) == sorted(STRANGE)
+    for name in STRANGE:
+        one = Store(store.join(name))
+        assert one.read() == store.read(name) == name.encode()
+        assert not one.is_folder()
+        assert one.exists()
+        assert base_name(one.url) == name.rpartition("/")[2]
+        one.write(b"again")
+        assert store.read(name) == b"again"
+    assert list(store.files()) == sorted(STRANGE)
+
+
 def test_unknown_schemes_are_refused():
     with pytest.raises(ValueError, match="nonsense://"):
         Store("nonsense://x/y")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("file:///photos/a#1.png", "%23 for #"),
+        ("file:///photos/a?.png", r"%3F for \?"),
+        ("file:///my photos", "%20 for a space"),
+        ("s3://bucket/my photos?region=local", "%20 for a space"),
+        ("s3://bucket/photos?region=local&regoin=x", "Unexpected query parameter.*regoin"),
+        ("s3://bucket/photos?region=local&scheme=htp", "Invalid S3 connection scheme"),
+        ("gs://bucket/photos?regoin=x", "Unexpected query parameter.*regoin"),
+    ],
+)
+def test_wrong_urls_of_pyarrow_say_what_is_wrong(url, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        Store(url)
+    assert url in str(caught.value)
 
 
 # -- corpora ---------------------------------------------------------------------------------------
@@ -87,13 +125,17 @@ def local_pass(items, make_worker, number, retries, *, workers):
     yield from ([row] for row in work_on(make_worker(number), items, retries))
 
 
-@pytest.mark.parametrize("scheme", ["memory", "local"])
-def test_corpus_may_lie_in_any_file_system_of_fsspec(tmp_path, monkeypatch, scheme):
-    """Sources, results and manifest; a rerun finds what is done."""
+@pytest.fixture
+def in_this_process(monkeypatch):
     monkeypatch.setattr("compressai.cluster.job._PAUSE_SECONDS", 0.0)
     for module in (encode_module, evaluate_module):
         monkeypatch.setattr(module, "ray_cluster", lambda: contextlib.nullcontext(1))
         monkeypatch.setattr(module, "ray_pass", local_pass)
+
+
+@pytest.mark.parametrize("scheme", ["memory", "local"])
+def test_corpus_may_lie_in_any_file_system_of_fsspec(tmp_path, in_this_process, scheme):
+    """Sources, results and manifest; a rerun finds what is done."""
     sources, target = (Store(f"{scheme}://{tmp_path}/{name}") for name in ("sources", "coded"))
     with Image.open(PHOTO) as photo:
         for name in NAMES:
@@ -119,6 +161,39 @@ def test_corpus_may_lie_in_any_file_system_of_fsspec(tmp_path, monkeypatch, sche
     urls, figures = [sources.join(name) for name in NAMES], f"{scheme}://{tmp_path}/figures"
     measured, report = evaluate_corpus(urls, make_codecs, figures, settings={})
     assert len(measured.points) == len(report.done) == read_manifest(figures).num_rows == 2
+
+
+def test_corpus_of_strange_names_is_coded_and_measured(url, tmp_path, in_this_process):
+    """None is lost, or taken for another, and a rerun finds what is done."""
+    sources, target = Store(f"{url}/sources"), Store(f"{url}/coded")
+    with Image.open(PHOTO) as photo:
+        for i, name in enumerate(STRANGE):
+            photo.convert("RGB").crop((0, 0, 64 + i, 64)).save(tmp_path / "a.png")
+            sources.write((tmp_path / "a.png").read_bytes(), name)
+    report = encode_corpus([sources.url], target.url, chosen, suffixes=(".png",), retries=0)
+    assert report.failed == []
+    assert list(target.files()) == sorted(f"{name[:-4]}.cai" for name in STRANGE)
+    for i, name in enumerate(STRANGE):
+        assert CodedPicture.from_bytes(target.read(f"{name[:-4]}.cai")).width == 64 + i
+    urls = [sources.join(name) for name in STRANGE]
+    again = encode_corpus([sources.url], target.url, chosen, suffixes=(".png",))
+    assert sorted(row["source"] for row in again.skipped) == sorted(urls)
+    assert again.done == []
+    # One by one, they get their own names too.
+    single = encode_corpus([urls[0]], f"{url}/single", chosen, suffixes=())
+    assert [row["target"] for row in single.done] == [Store(f"{url}/single").join("IMG#0.cai")]
+
+    measured, report = evaluate_corpus([sources.url], make_codecs, f"{url}/figures", settings={})
+    assert report.failed == []
+    assert sorted(point.image for point in measured.points) == sorted(
+        name.rpartition("/")[2] for name in STRANGE
+    )
+
+
+def test_rest_of_a_chain_stays_behind_the_name():
+    store = "zip://photos::memory://a.zip"
+    assert Store.join(SimpleNamespace(url=store), "b.png") == "zip://photos/b.png::memory://a.zip"
+    assert base_name("zip://photos/b.png::memory://a.zip") == "b.png"
 
 
 def test_options_of_an_url_stay_behind_its_path(tmp_path):

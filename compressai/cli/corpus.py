@@ -118,7 +118,9 @@ def evaluate_on_ray(
 
 def _url(path: Path) -> str:
     """A path that may be an URL, of which :class:`Path` has made one slash of two."""
-    url = re.sub(r"^([a-z][a-z0-9+.-]+):/+", r"\1://", str(path))
+    from compressai.cluster.stores import SCHEME
+
+    url = re.sub(f"^({SCHEME}):/+", r"\1://", str(path))
     return url.replace("file://", "file:///", 1) if url.startswith("file://") else url
 
 

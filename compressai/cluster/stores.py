@@ -8,33 +8,42 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 from pyarrow import fs
 
 from compressai._files import atomic_write
 
-__all__ = ["Store"]
+__all__ = ["SCHEME", "Store", "base_name"]
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+# One letter is a drive.
+SCHEME = r"[a-z][a-z0-9+.-]+"
+_URL = re.compile(f"({SCHEME})://")
+_PYARROW = frozenset({"abfs", "abfss", "file", "gcs", "gs", "hdfs", "s3", "viewfs"})
+_WITH_OPTIONS = _PYARROW | {"http", "https"}
+# fsspec reads what comes before through what comes behind, as in zip://photos::s3://bucket/a.zip.
+_CHAIN = re.compile(r"::.*://.*")
 
 
 class Store:
     """A folder, or a file, named by a path or an URL such as ``s3://bucket/photos``.
 
-    ``s3://``, ``gs://``, ``hdfs://`` and ``file://`` are PyArrow's, with its options behind a
-    question mark, such as ``?endpoint_override=host:9000&scheme=http``; all other schemes are
-    fsspec's, which may need a package for them.
+    ``s3://``, ``gs://``, ``hdfs://``, ``abfs://`` and ``file://`` are PyArrow's, with its options
+    behind a question mark, such as ``?endpoint_override=host:9000&scheme=http``, and with names
+    quoted as URLs want it: ``%20`` for a space, ``%23`` for ``#``. All other schemes are fsspec's,
+    which may need a package for them; names stand there as they are. Names of files in a store,
+    and paths, are never quoted.
 
     Args:
         url: path or URL.
 
     Raises:
-        ValueError: nothing knows the scheme.
+        ValueError: nothing knows the scheme, or it is no valid URL or has unknown options.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url if _SCHEME.match(url) else os.path.abspath(url)
+        self.url = url if _URL.match(url) else os.path.abspath(url)
         self._connection: tuple[fs.FileSystem, str] | None = None
         self._connect()
 
@@ -84,9 +93,10 @@ class Store:
         return dict(sorted(sizes.items()))
 
     def join(self, name: str) -> str:
-        """Path or URL of a file in the folder."""
-        place, mark, options = _parts(self.url)
-        return f"{place.rstrip('/')}/{name}{mark}{options}"
+        """Path or URL of a file in the folder, by its name."""
+        place, options = _parts(self.url)
+        name = quote(name) if _scheme(self.url) in _PYARROW else name
+        return f"{place.rstrip('/')}/{name}{options}"
 
     def read(self, name: str = "") -> bytes:
         """The content of a file in the folder, or of the store if it is a file.
@@ -128,26 +138,56 @@ class Store:
 
 
 def base_name(url: str) -> str:
-    """Last part of a path or URL."""
-    return os.path.basename(_parts(url)[0])
+    """Name of the file or folder that a path or URL leads to, not quoted."""
+    name = os.path.basename(_parts(url)[0])
+    return unquote(name) if _scheme(url) in _PYARROW else name
 
 
-def _parts(url: str) -> tuple[str, str, str]:
-    """Place, question mark, options; a path of this machine has no options."""
-    return url.partition("?") if _SCHEME.match(url) else (url, "", "")
+def _scheme(url: str) -> str | None:
+    """Scheme of an URL; a path of this machine has none."""
+    match = _URL.match(url)
+    return match[1] if match else None
+
+
+def _parts(url: str) -> tuple[str, str]:
+    """The place, and what stays behind it: options, or the rest of a chain."""
+    scheme = _scheme(url)
+    if scheme in _WITH_OPTIONS:
+        place, mark, options = url.partition("?")
+        return place, mark + options
+    chain = _CHAIN.search(url) if scheme else None
+    return (url[: chain.start()], chain[0]) if chain else (url, "")
 
 
 def _open(url: str) -> tuple[fs.FileSystem, str]:
-    if not _SCHEME.match(url):
+    scheme = _scheme(url)
+    if scheme is None:
         return fs.LocalFileSystem(), url
+    return _open_pyarrow(url, scheme) if scheme in _PYARROW else _open_fsspec(url)
+
+
+def _open_pyarrow(url: str, scheme: str) -> tuple[fs.FileSystem, str]:
+    quoting = "in such an URL write %20 for a space, %23 for #, %25 for %, and %3F for ?"
+    # PyArrow would leave out what follows, and take another file.
+    if "#" in url or (scheme == "file" and "?" in url):
+        raise ValueError(f"{url}: {quoting}")
     try:
         return fs.FileSystem.from_uri(url)
-    except pa.ArrowInvalid:
-        pass  # not one of PyArrow's schemes
+    except pa.ArrowInvalid as error:
+        hint = f"; {quoting}" if "Cannot parse URI" in str(error) else ""
+        raise ValueError(f"{url}: {error}{hint}") from error
+
+
+def _open_fsspec(url: str) -> tuple[fs.FileSystem, str]:
     import fsspec
 
+    # A name with two colons is no chain, but fsspec would take it for one.
+    end = -1 if _CHAIN.search(url) else url.find("::")
+    place, rest = (url, "") if end < 0 else (url[:end], url[end:])
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = fsspec.core.url_to_fs(place)
     except (ImportError, ValueError) as error:
         raise ValueError(f"{url}: {error}") from error
+    if rest:
+        path = path.rstrip("/") + ("/" if place.endswith("/") else "") + rest
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
