@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from PIL import Image
 pytest.importorskip("pyarrow")
 
 from compressai.bitstream import CodedPicture, decode_picture
-from compressai.cluster import Store, encode_corpus, evaluate_corpus, read_manifest
+from compressai.cluster import Store, encode_corpus, evaluate_corpus, read_manifest, stores
 from compressai.cluster import encode as encode_module
 from compressai.cluster import evaluate as evaluate_module
 from compressai.cluster.job import work_on
@@ -103,6 +104,51 @@ def test_wrong_urls_of_pyarrow_say_what_is_wrong(url, words):
     with pytest.raises(ValueError, match=words) as caught:
         Store(url)
     assert url in str(caught.value)
+
+
+class Recorder:
+    """A file system of PyArrow that only tells what is asked of it."""
+
+    def __init__(self, type_name):
+        self.type_name = type_name
+        self.calls = []
+
+    def create_dir(self, path, recursive):
+        self.calls.append(("create_dir", path))
+
+    def open_output_stream(self, path):
+        self.calls.append(("open_output_stream", path))
+        return io.BytesIO()
+
+
+@pytest.mark.parametrize(("kind", "folders"), [("s3", 0), ("gcs", 0), ("abfs", 1)])
+def test_object_stores_get_no_folders(tmp_path, kind, folders):
+    store = Store(str(tmp_path))
+    store._connection = recorder, _ = Recorder(kind), "bucket/coded"
+    store.write(b"x", "more/a.cai")
+    made = [("create_dir", "bucket/coded/more")] * folders
+    assert recorder.calls == [*made, ("open_output_stream", "bucket/coded/more/a.cai")]
+
+
+@pytest.mark.parametrize(
+    ("options", "opened"),
+    [
+        ("", "?allow_delayed_open=true"),
+        ("?region=local", "?region=local&allow_delayed_open=true"),
+        ("?allow_delayed_open=false", "?allow_delayed_open=false"),
+    ],
+)
+def test_small_files_go_to_s3_in_one_request(monkeypatch, options, opened):
+    asked = []
+
+    def from_uri(url):
+        asked.append(url)
+        return None, ""
+
+    monkeypatch.setattr(stores.fs, "FileSystem", SimpleNamespace(from_uri=from_uri))
+    store = Store(f"s3://bucket/a{options}")
+    assert asked == [f"s3://bucket/a{opened}"]
+    assert store.url == f"s3://bucket/a{options}"
 
 
 # -- corpora ---------------------------------------------------------------------------------------

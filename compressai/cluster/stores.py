@@ -24,6 +24,8 @@ _PYARROW = frozenset({"abfs", "abfss", "file", "gcs", "gs", "hdfs", "s3", "viewf
 _WITH_OPTIONS = _PYARROW | {"http", "https"}
 # fsspec reads what comes before through what comes behind, as in zip://photos::s3://bucket/a.zip.
 _CHAIN = re.compile(r"::.*://.*")
+# Folders are only parts of names there, and making one is a request, or several.
+_WITHOUT_FOLDERS = frozenset({"gcs", "s3"})
 
 
 class Store:
@@ -122,7 +124,8 @@ class Store:
         """
         filesystem, _ = self._connect()
         path = self._path(name)
-        filesystem.create_dir(os.path.dirname(path), recursive=True)
+        if filesystem.type_name not in _WITHOUT_FOLDERS:
+            filesystem.create_dir(os.path.dirname(path), recursive=True)
         if isinstance(filesystem, fs.LocalFileSystem):
             with atomic_write(path) as unfinished:
                 Path(unfinished).write_bytes(content)
@@ -171,8 +174,13 @@ def _open_pyarrow(url: str, scheme: str) -> tuple[fs.FileSystem, str]:
     # PyArrow would leave out what follows, and take another file.
     if "#" in url or (scheme == "file" and "?" in url):
         raise ValueError(f"{url}: {quoting}")
+    place, options = _parts(url)
+    if scheme == "s3" and "allow_delayed_open=" not in options:
+        # What fits into one request goes in one, not in three.
+        options = f"{options}&" if options else "?"
+        options += "allow_delayed_open=true"
     try:
-        return fs.FileSystem.from_uri(url)
+        return fs.FileSystem.from_uri(place + options)
     except pa.ArrowInvalid as error:
         hint = f"; {quoting}" if "Cannot parse URI" in str(error) else ""
         raise ValueError(f"{url}: {error}{hint}") from error
