@@ -7,6 +7,7 @@ Workers run in this process here; ``test_cluster_ray.py`` has the same on Ray.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import json
 from pathlib import Path
@@ -18,6 +19,7 @@ from PIL import Image
 pytest.importorskip("pyarrow")
 
 from compressai.bitstream import CodedPicture, decode_picture, read_coded
+from compressai.bitstream.hashes import hash_weights
 from compressai.cluster import (
     Item,
     Manifest,
@@ -32,6 +34,7 @@ from compressai.cluster import evaluate as evaluate_module
 from compressai.cluster.engine import ray_cluster
 from compressai.cluster.job import work_on
 from compressai.evaluation import ModelCodec, evaluate, find_codec
+from compressai.inference import prepare
 from compressai.models import MeanScaleHyperprior
 from compressai.weights import ChosenModel
 
@@ -178,6 +181,27 @@ def test_results_of_another_model_are_not_mixed_in(photos, tmp_path, in_this_pro
     assert fingerprint != read_coded(tmp_path / "coded" / "more" / "a.cai").fingerprint
 
 
+@pytest.mark.parametrize("seed", [1, 0])
+def test_overwriting_goes_on_after_a_death(photos, tmp_path, in_this_process, monkeypatch, seed):
+    """Results of another model, or of the same with other options, are replaced in any pass."""
+
+    def losing_pass(items, make_worker, number, retries, *, workers):
+        kept = [item for item in items if number or not item.source.endswith("b.png")]
+        yield from local_pass(kept, make_worker, number, retries)
+
+    target = str(tmp_path / "coded")
+    encode_corpus([str(photos)], target, functools.partial(chosen, seed), suffixes=[".png"])
+    before = (tmp_path / "coded" / "b.cai").read_bytes()
+    assert len(read_coded(tmp_path / "coded" / "b.cai").tiles) == 1
+    monkeypatch.setattr(encode_module, "ray_pass", losing_pass)
+    report = encode(photos, target, suffixes=[".png"], overwrite=True, options={"tile": 64})
+    assert (names(report.done, photos), report.failed) == (ALL[:2], [])
+    coded = read_coded(tmp_path / "coded" / "b.cai")
+    assert len(coded.tiles) == 2
+    assert coded.to_bytes() != before
+    assert decode_picture(chosen().net, coded).size == (80, 64)
+
+
 @pytest.mark.parametrize("content", [b"something else", None])
 def test_foreign_files_are_not_replaced(photos, tmp_path, in_this_process, content):
     target = tmp_path / "coded" / "a.cai"
@@ -241,6 +265,39 @@ def test_corpus_is_measured_as_by_one_process(photos, tmp_path, in_this_process)
     assert (len(report.skipped), len(report.done), len(report.failed)) == (3, 0, 1)
     with pytest.raises(ValueError, match="name another folder"):
         evaluate_corpus(*arguments, settings={"model": "y"})
+
+
+def test_figures_of_other_weights_are_not_mixed_in(photos, tmp_path, in_this_process):
+    """The settings are the same, the weights at hand are not; or the precision."""
+
+    def make(seed, encoder_seed=None, **options):
+        net = prepare(chosen(seed).net, **options) if options else chosen(seed).net
+        if encoder_seed is not None:
+            # Decoded by the same weights, and yet with other figures.
+            net = copy.deepcopy(net)
+            net.g_a.load_state_dict(chosen(encoder_seed).net.g_a.state_dict())
+        return [ModelCodec("mbt2018-mean", {1: net})], []
+
+    arguments = {"manifest": str(tmp_path / "figures"), "settings": {"model": "x"}}
+    evaluate_corpus([str(photos)], functools.partial(make, 0), **arguments)
+    [settings] = set(read_manifest(arguments["manifest"])["settings"].to_pylist())
+    [tested] = json.loads(settings)["tested"]
+    expected = {"weights": hash_weights(chosen().net).hex(), "precision": "fp32"}
+    assert tested["nets"] == {"1": expected}
+    for other in ({"seed": 1}, {"seed": 0, "encoder_seed": 1}, {"seed": 0, "precision": "bf16"}):
+        with pytest.raises(ValueError, match="name another folder"):
+            evaluate_corpus([str(photos)], functools.partial(make, **other), **arguments)
+    _, report = evaluate_corpus([str(photos)], functools.partial(make, 0), **arguments)
+    assert (len(report.skipped), report.done) == (4, [])
+
+
+def test_workers_with_other_weights_refuse_to_measure():
+    identities = [codec.identity() for codec in make_codecs()[0]]
+    evaluate_module.EvaluateWorker(make_codecs, identities, lpips=False)
+    with pytest.raises(RuntimeError, match="on this machine"):
+        evaluate_module.EvaluateWorker(
+            lambda: ([ModelCodec("mbt2018-mean", {1: chosen(1).net})], []), identities, lpips=False
+        )
 
 
 # -- jobs ------------------------------------------------------------------------------------------
@@ -366,13 +423,15 @@ def test_program_codes_a_corpus(photos, tmp_path, in_this_process, capsys, monke
     monkeypatch.setattr("compressai.weights.choose_model", lambda *args, **kwargs: chosen())
     (photos / "b.png").write_bytes(b"not a picture")
     words = ("encode", photos, tmp_path / "coded", "--engine", "ray", "--retries", 0, "--json")
-    status, out, _ = program(capsys, *words)
+    status, out, err = program(capsys, *words)
     assert status == 1
+    assert "RANDOM" in err
     assert (json.loads(out)["done"], len(json.loads(out)["failed"])) == (3, 1)
     (photos / "b.png").unlink()
     status, out, _ = program(capsys, *words)
     assert status == 0
-    assert json.loads(out) == {"done": 0, "skipped": 3, "failed": [], "seconds": 0.0}
+    figures = {"done": 0, "skipped": 3, "failed": [], "seconds": 0.0}
+    assert json.loads(out) == {**figures, "random_weights": True}
 
 
 def test_program_measures_a_corpus(photos, tmp_path, in_this_process, capsys, monkeypatch):

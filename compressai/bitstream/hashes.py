@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The two hashes that a file holds: of the weights that decode it, and of what it decodes to."""
+"""The two hashes that a file holds: of the weights that decode it, and of what it decodes to; and
+one of all weights, which no file holds."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-__all__ = ["fingerprint", "hash_latent"]
+__all__ = ["fingerprint", "hash_latent", "hash_weights"]
 
 # Only the encoder, or only training, uses these; weights that differ here decode the same files.
 _NOT_DECODING = frozenset({"g_a", "h_a", "aux_entropy_model"})
@@ -49,9 +50,23 @@ def fingerprint(net: nn.Module, version: int = 2) -> bytes:
         if _NOT_DECODING.isdisjoint(parts):
             if version > 1 and value.is_floating_point():
                 value = value.to(torch.bfloat16 if _SYNTHESIS in parts else torch.float32)
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            _add_values(digest, value)
+            _add_entry(digest, name, value)
     return digest.digest()[:8]
+
+
+def hash_weights(net: nn.Module) -> bytes:
+    """Identify all weights and tables, those too that only the encoder uses.
+
+    Args:
+        net: a model.
+
+    Returns:
+        The 32 bytes of the SHA-256 over the entries of the state dict, as they are, sorted by name.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        _add_entry(digest, name, value)
+    return digest.digest()
 
 
 def hash_latent(y_hat: Tensor) -> bytes:
@@ -69,6 +84,11 @@ def hash_latent(y_hat: Tensor) -> bytes:
     digest = hashlib.sha256()
     _add_values(digest, y_hat.detach().to(torch.float32) + 0.0)
     return digest.digest()[:8]
+
+
+def _add_entry(digest: hashlib._Hash, name: str, value: Tensor) -> None:
+    digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+    _add_values(digest, value)
 
 
 def _add_values(digest: hashlib._Hash, value: Tensor) -> None:

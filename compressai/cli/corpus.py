@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.messages import print_error, print_report
+from compressai.cli.messages import print_error, print_note, print_report
 
 if TYPE_CHECKING:
     from compressai.cluster import JobReport
@@ -64,6 +64,14 @@ def encode_on_ray(
         raise typer.BadParameter("--engine ray does not work on standard input or output")
     from compressai.bitstream import MAX_PIXELS
     from compressai.cluster import encode_corpus
+    from compressai.weights import RANDOM_WEIGHTS_NOTE
+
+    random_weights = []
+
+    def tell_model(chosen: ChosenModel) -> None:
+        random_weights.append(chosen.random_weights)
+        if chosen.random_weights:
+            print_note(RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
 
     report = encode_corpus(
         [_url(source) for source in sources],
@@ -75,10 +83,13 @@ def encode_on_ray(
         overwrite=overwrite,
         max_pixels=max_pixels or MAX_PIXELS,
         options=options,
+        on_model=tell_model,
     )
     size = sum(row["bytes"] for row in report.done)
     pixels = sum(row["width"] * row["height"] for row in report.done)
-    figures = {"bytes": size, "bpp": 8 * size / pixels} if pixels else {}
+    figures: dict[str, Any] = {"bytes": size, "bpp": 8 * size / pixels} if pixels else {}
+    if as_json:
+        figures["random_weights"] = any(random_weights)
     _print_summary(report, figures, as_json)
     _tell_failures(report)
 

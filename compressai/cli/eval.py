@@ -155,15 +155,14 @@ def _codecs(
 
 
 def _settings(choice: tuple[Any, ...], against: list[str]) -> dict[str, Any]:
-    """What tells these codecs from others, as JSON data."""
-    model, quality, metric, checkpoints, precision, _ = choice
+    """What tells these codecs from others, as JSON data; the precision they tell themselves."""
+    model, quality, metric, checkpoints, _, _ = choice
     hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in checkpoints]
     return {
         "model": model,
         "quality": quality,
         "metric": metric,
         "checkpoints": hashes,
-        "precision": precision,
         "against": against,
     }
 

@@ -20,7 +20,7 @@ from compressai.bitstream import (
 from compressai.cluster.engine import ray_cluster, ray_pass
 from compressai.cluster.job import Item, JobReport, run_job
 from compressai.cluster.manifest import Manifest
-from compressai.cluster.stores import Store, base_name
+from compressai.cluster.stores import Store, list_sources
 
 if TYPE_CHECKING:
     from compressai.weights import ChosenModel
@@ -146,6 +146,7 @@ def encode_corpus(
     overwrite: bool = False,
     max_pixels: int = MAX_PIXELS,
     options: Mapping[str, Any] | None = None,
+    on_model: Callable[[ChosenModel], None] | None = None,
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
     make_encoder: type[EncodeWorker] = EncodeWorker,
 ) -> JobReport:
@@ -161,10 +162,12 @@ def encode_corpus(
         suffixes: of the files to take from folders, in lower case and with the dot.
         workers: number of workers; default: one for each processor of the cluster.
         retries: how often a picture is tried again.
-        overwrite: replace files that exist, instead of taking them as done.
+        overwrite: replace files that exist, instead of taking them as done. A file that was
+            written just before its machine died is made again then.
         max_pixels: largest picture that is coded.
         options: more arguments of :func:`~compressai.bitstream.encode_picture`, and
             ``keep_metadata``.
+        on_model: called with the model when it is loaded here.
         on_row: called with each row of the manifest as it comes.
         make_encoder: the class of the workers.
 
@@ -180,7 +183,10 @@ def encode_corpus(
     store = Store(destination)
     items = plan_items(sources, store, suffixes)
     chosen_options = {"max_pixels": max_pixels, "workers": 1, **(options or {})}
-    settings = {**describe_model(choose()), "options": chosen_options}
+    chosen = choose()
+    if on_model is not None:
+        on_model(chosen)
+    settings = {**describe_model(chosen), "options": chosen_options}
     manifest = Manifest(store, settings)
     known = {} if overwrite else manifest.known()
     for row in known.values():
@@ -216,24 +222,15 @@ def _make_encoder(
     options: Mapping[str, Any],
     number: int,
 ) -> EncodeWorker:
-    # Later passes would replace what the first one has written.
-    return make_encoder(choose, settings, overwrite and number == 0, options)
+    return make_encoder(choose, settings, overwrite, options)
 
 
 def plan_items(sources: Sequence[str], store: Store, suffixes: Collection[str]) -> list[Item]:
     """Sources with the targets that they get."""
     items: dict[str, Item] = {}
-    for url in sources:
-        folder = Store(url)
-        if folder.is_folder():
-            pairs = [(folder.join(name), name) for name in folder.files(suffixes)]
-        else:
-            pairs = [(folder.url, base_name(folder.url))]
-        for source, name in pairs:
-            target = store.join(f"{os.path.splitext(name)[0]}.cai")
-            other = items.setdefault(target, Item(source, target))
-            if other.source != source:
-                raise ValueError(f"{source} and {other.source} would both become {target}")
-    if not items:
-        raise ValueError(f"there is no picture in {', '.join(sources)}")
+    for source, name in list_sources(sources, suffixes).items():
+        target = store.join(f"{os.path.splitext(name)[0]}.cai")
+        other = items.setdefault(target, Item(source, target))
+        if other.source != source:
+            raise ValueError(f"{source} and {other.source} would both become {target}")
     return list(items.values())

@@ -15,7 +15,7 @@ from compressai.bitstream import read_picture
 from compressai.cluster.engine import ray_cluster, ray_pass
 from compressai.cluster.job import Item, JobReport, run_job
 from compressai.cluster.manifest import Manifest
-from compressai.cluster.stores import Store, base_name
+from compressai.cluster.stores import Store, base_name, list_sources
 from compressai.evaluation import Evaluation, ImageCodec, Point, evaluate_picture
 from compressai.evaluation.evaluate import opaque
 from compressai.evaluation.pictures import SUFFIXES
@@ -30,11 +30,20 @@ class EvaluateWorker:
 
     Args:
         make_codecs: makes the codecs under test, and those to compare them with.
+        identities: what :func:`evaluate_corpus` found the codecs under test to be.
         lpips: also compute LPIPS.
+
+    Raises:
+        RuntimeError: they are others here, such as for other weights on this machine.
     """
 
-    def __init__(self, make_codecs: MakeCodecs, lpips: bool) -> None:
+    def __init__(
+        self, make_codecs: MakeCodecs, identities: Sequence[Mapping[str, Any]], lpips: bool
+    ) -> None:
         tested, against = make_codecs()
+        here = [codec.identity() for codec in tested]
+        if here != list(identities):
+            raise RuntimeError(f"what is tested on this machine is {here}, not {identities}")
         self.codecs = [*tested, *against]
         self.lpips = lpips
 
@@ -83,7 +92,8 @@ def evaluate_corpus(
         make_codecs: makes the codecs under test, and those to compare them with, here and in each
             worker; has to be picklable.
         manifest: folder that keeps what was measured; the same call again goes on from it.
-        settings: JSON data that tells these codecs from others.
+        settings: JSON data that tells these codecs from others, beside what the codecs under test
+            tell themselves, see :meth:`~compressai.evaluation.ImageCodec.identity`.
         lpips: also compute LPIPS.
         workers: number of workers; default: one for each processor of the cluster.
         retries: how often a picture is tried again.
@@ -97,17 +107,10 @@ def evaluate_corpus(
         ValueError: there are no pictures, or the manifest is of other codecs.
         RuntimeError: there is no cluster, or a worker cannot be made.
     """
-    items = []
-    for url in sources:
-        folder = Store(url)
-        names = folder.files(SUFFIXES) if folder.is_folder() else None
-        urls = [folder.url] if names is None else [folder.join(name) for name in names]
-        items += [Item(source) for source in urls]
-    items = list(dict.fromkeys(items))
-    if not items:
-        raise ValueError(f"there is no picture in {', '.join(sources)}")
+    items = [Item(source) for source in list_sources(sources, SUFFIXES)]
     tested, against = make_codecs()
-    record = Manifest(Store(manifest), {**settings, "lpips": lpips})
+    identities = [codec.identity() for codec in tested]
+    record = Manifest(Store(manifest), {**settings, "tested": identities, "lpips": lpips})
     known = {source: row for source, row in record.known().items() if row["status"] == "done"}
     for row in known.values():
         if row["settings"] != record.settings:
@@ -117,7 +120,7 @@ def evaluate_corpus(
     left = [item for item in items if item.source not in known]
     report = JobReport()
     if left:
-        make_worker = functools.partial(_make_evaluator, make_codecs, lpips)
+        make_worker = functools.partial(_make_evaluator, make_codecs, identities, lpips)
         with ray_cluster() as processors:
             one_pass = functools.partial(ray_pass, workers=workers or processors)
             report = run_job(left, make_worker, record, one_pass, retries=retries, on_row=on_row)
@@ -131,8 +134,10 @@ def evaluate_corpus(
     return result, report
 
 
-def _make_evaluator(make_codecs: MakeCodecs, lpips: bool, number: int) -> EvaluateWorker:
-    return EvaluateWorker(make_codecs, lpips)
+def _make_evaluator(
+    make_codecs: MakeCodecs, identities: Sequence[Mapping[str, Any]], lpips: bool, number: int
+) -> EvaluateWorker:
+    return EvaluateWorker(make_codecs, identities, lpips)
 
 
 def _points(items: Sequence[Item], rows: Sequence[Mapping[str, Any]]) -> list[Point]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -15,7 +15,7 @@ from pyarrow import fs
 
 from compressai._files import atomic_write
 
-__all__ = ["SCHEME", "Store", "base_name"]
+__all__ = ["SCHEME", "Store", "base_name", "list_sources"]
 
 # One letter is a drive.
 SCHEME = r"[a-z][a-z0-9+.-]+"
@@ -144,6 +144,34 @@ def base_name(url: str) -> str:
     """Name of the file or folder that a path or URL leads to, not quoted."""
     name = os.path.basename(_parts(url)[0])
     return unquote(name) if _scheme(url) in _PYARROW else name
+
+
+def list_sources(urls: Sequence[str], suffixes: Collection[str]) -> dict[str, str]:
+    """Pictures in folders, and single ones.
+
+    Args:
+        urls: folders and files, paths or URLs.
+        suffixes: of the files to take from folders, in lower case and with the dot.
+
+    Returns:
+        By path or URL, in order, the path relative to the folder; of a single file its name. A
+        file that comes twice counts where it came first.
+
+    Raises:
+        FileNotFoundError: one does not exist.
+        ValueError: there are no pictures.
+    """
+    found: dict[str, str] = {}
+    for url in urls:
+        store = Store(url)
+        if store.is_folder():
+            for name in store.files(suffixes):
+                found.setdefault(store.join(name), name)
+        else:
+            found.setdefault(store.url, base_name(store.url))
+    if not found:
+        raise ValueError(f"there is no picture in {', '.join(urls)}")
+    return found
 
 
 def _scheme(url: str) -> str | None:

@@ -55,6 +55,10 @@ class ImageCodec(ABC):
     qualities: tuple[Any, ...]
     media_type: str | None = None
 
+    def identity(self) -> dict[str, Any]:
+        """What tells this codec from others whose figures must not be mixed, as JSON data."""
+        return {"name": self.name, "description": self.description}
+
     @abstractmethod
     def code(self, image: Image.Image, quality: Any) -> Coded:
         """Code a picture and decode it again.

@@ -17,6 +17,7 @@ from compressai.bitstream import (
     encode_picture,
     read_picture,
 )
+from compressai.bitstream.hashes import hash_weights
 from compressai.evaluation.codecs import Coded, ImageCodec
 from compressai.inference import name_precision
 
@@ -63,6 +64,14 @@ class ModelCodec(ImageCodec):
         self._nets = dict(nets)
         self._metric = metric
         self._random_weights = random_weights
+
+    def identity(self) -> dict[str, Any]:
+        """Also a hash of all weights and the precision of each network."""
+        nets = {
+            str(quality): {"weights": hash_weights(net).hex(), "precision": name_precision(net)}
+            for quality, net in self._nets.items()
+        }
+        return {**super().identity(), "nets": nets}
 
     def code(self, image: Image.Image, quality: Any) -> Coded:
         if quality not in self._nets:
