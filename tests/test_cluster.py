@@ -452,6 +452,11 @@ def test_program_measures_a_corpus(photos, tmp_path, in_this_process, capsys, mo
         ("eval", "photos", "--engine", "ray"),
         ("eval", "photos", "--engine", "ray", "--manifest", "m", "--html", "page.html"),
         ("eval", "photos", "--manifest", "m"),
+        ("eval", "photos", "--jobs", 2),
+        ("eval", "photos", "--retries", 2),
+        ("encode", "photos", "--retries", 0),
+        ("encode", "photos", "coded", "--engine", "ray", "--device", "cuda"),
+        ("eval", "photos", "--engine", "ray", "--manifest", "m", "--device", "cuda"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(words, capsys, monkeypatch, tmp_path):

@@ -130,5 +130,18 @@ def test_program_exports_a_checkpoint(
         assert (report["model"], report["random_weights"]) == (MODEL, False)
         assert Path(report["files"]["g_s"]["path"]) == Path("out/g_s.onnx")
         assert 0 <= report["files"]["g_s"]["error"] <= 1e-4
-        status, _, err = run("export", "out")
-        assert status == 2
+
+
+def test_program_exports_the_default_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = program(capsys)
+    with alone_in(tmp_path, monkeypatch):
+        status, out, _ = run("export", "out", "--size", 64, 64, "--json")
+        assert status == 0
+        report = json.loads(out)
+        assert (report["model"], report["quality"], report["random_weights"]) == ("lite", 3, False)
+        assert len(list(Path("out").iterdir())) == 2
+        _, out, _ = run("export", "--help")
+        text = " ".join(out.replace("│", " ").split())
+        assert all(f"(default: {value})" in text for value in ("lite", 3, "mse", "any"))

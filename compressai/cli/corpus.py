@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from compressai.evaluation import Evaluation
     from compressai.weights import ChosenModel
 
-__all__ = ["Engine", "EngineName", "Retries", "encode_on_ray", "evaluate_on_ray"]
+__all__ = [
+    "Engine",
+    "EngineName",
+    "Retries",
+    "check_engine",
+    "encode_on_ray",
+    "evaluate_on_ray",
+]
+
+_RETRIES = 2
 
 
 class EngineName(str, enum.Enum):
@@ -32,9 +41,33 @@ Engine = Annotated[
     EngineName, typer.Option(help="Where to work: on this machine, or on a Ray cluster.")
 ]
 Retries = Annotated[
-    int,
-    typer.Option(min=0, help="With --engine ray: how often a file that fails is tried again."),
+    int | None,
+    typer.Option(
+        min=0,
+        help="With --engine ray: how often a file that fails is tried again. "
+        f"(default: {_RETRIES})",
+    ),
 ]
+
+
+def check_engine(engine: EngineName, device: str, only_ray: Mapping[str, Any]) -> None:
+    """Refuse options that the engine does not have.
+
+    Args:
+        engine: what was chosen.
+        device: where networks are to run.
+        only_ray: options of Ray's by name; ``None`` if not given.
+
+    Raises:
+        typer.BadParameter: there is such an option.
+    """
+    if engine is EngineName.RAY and device != "cpu":
+        raise typer.BadParameter(
+            f"--device {device} does not go with --engine ray: workers have one processor each"
+        )
+    given = [name for name, value in only_ray.items() if value is not None]
+    if engine is not EngineName.RAY and given:
+        raise typer.BadParameter(f"{' and '.join(given)}: only for --engine ray")
 
 
 def encode_on_ray(
@@ -44,7 +77,7 @@ def encode_on_ray(
     suffixes: Sequence[str],
     *,
     jobs: int | None,
-    retries: int,
+    retries: int | None,
     overwrite: bool,
     max_pixels: int | None,
     options: Mapping[str, Any],
@@ -79,7 +112,7 @@ def encode_on_ray(
         choose,
         suffixes=suffixes,
         workers=jobs,
-        retries=retries,
+        retries=_RETRIES if retries is None else retries,
         overwrite=overwrite,
         max_pixels=max_pixels or MAX_PIXELS,
         options=options,
@@ -102,7 +135,7 @@ def evaluate_on_ray(
     settings: Mapping[str, Any],
     lpips: bool,
     jobs: int | None,
-    retries: int,
+    retries: int | None,
 ) -> tuple[Evaluation, Callable[[], None]]:
     """Evaluate on a Ray cluster.
 
@@ -120,7 +153,7 @@ def evaluate_on_ray(
         settings=settings,
         lpips=lpips,
         workers=jobs,
-        retries=retries,
+        retries=_RETRIES if retries is None else retries,
     )
     if not result.points:
         _tell_failures(report)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.corpus import Engine, EngineName, Retries, encode_on_ray
+from compressai.cli.corpus import Engine, EngineName, Retries, check_engine, encode_on_ray
 from compressai.cli.messages import Notes, print_note
 from compressai.cli.options import (
     AsJson,
@@ -103,7 +103,7 @@ def encode(
     ] = None,
     max_pixels: MaxPixels = None,
     engine: Engine = EngineName.LOCAL,
-    retries: Retries = 2,
+    retries: Retries = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -111,6 +111,7 @@ def encode(
     tile_size = _tile_size(tile)
     if checkpoint is not None and metric is not None:
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
+    check_engine(engine, device, {"--retries": retries})
     if engine is EngineName.RAY:
         choose = _chooser(model, quality, metric, checkpoint, precision.value, device)
         options = {"tile": tile_size, "sync_safe": sync_safe, "keep_metadata": keep_metadata}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.corpus import Engine, EngineName, Retries, evaluate_on_ray
+from compressai.cli.corpus import Engine, EngineName, Retries, check_engine, evaluate_on_ray
 from compressai.cli.messages import print_note, print_report, progress_bar
 from compressai.cli.options import Device, ModelName, Overwrite, Precision, PrecisionName
 from compressai.cli.several import STDOUT, command_with_several
@@ -91,7 +91,7 @@ def evaluate(
             "-j", "--jobs", min=1, help="With --engine ray: workers (default: all processors)"
         ),
     ] = None,
-    retries: Retries = 2,
+    retries: Retries = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure rate, distortion and times of a model, against classical codecs."""
@@ -99,8 +99,7 @@ def evaluate(
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
     if engine is EngineName.RAY and html is not None:
         raise typer.BadParameter("--html needs the pictures here: it does not go with --engine ray")
-    if engine is EngineName.LOCAL and (manifest is not None or jobs is not None):
-        raise typer.BadParameter("--manifest and --jobs are for --engine ray")
+    check_engine(engine, device, {"--manifest": manifest, "--jobs": jobs, "--retries": retries})
     json_file = None if json in (None, STDOUT) else Path(json)
     _check_outputs([json_file, csv, plot, html], overwrite)
     if plot is not None or html is not None:

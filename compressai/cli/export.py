@@ -10,6 +10,7 @@ import typer
 
 from compressai.cli.messages import print_note, print_report
 from compressai.cli.options import AsJson, Checkpoint, ModelName, Overwrite
+from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
 
 __all__ = ["export"]
 
@@ -18,15 +19,17 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Where g_a.onnx and g_s.onnx go.")],
     model: ModelName = None,
     quality: Annotated[
-        int | None, typer.Option("-q", "--quality", help="Quality in the zoo.  [default: 3]")
+        int | None,
+        typer.Option("-q", "--quality", help=f"Quality in the zoo. (default: {DEFAULT_QUALITY})"),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="What the zoo's weights were trained for.  [default: mse]")
+        str | None,
+        typer.Option(help=f"What the zoo's weights were trained for. (default: {DEFAULT_METRIC})"),
     ] = None,
     checkpoint: Checkpoint = None,
     size: Annotated[
         tuple[int, int] | None,
-        typer.Option(help="Height and width of the only pictures to take.  [default: any]"),
+        typer.Option(help="Height and width of the only pictures to take. (default: any)"),
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -34,8 +37,6 @@ def export(
     """Write the transforms of a model as ONNX files, and compare them with onnxruntime."""
     if checkpoint is not None and (quality, metric) != (None, None):
         raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
-    if checkpoint is None and model is None:
-        raise typer.BadParameter("give --model or --checkpoint")
     for name in ("g_a", "g_s"):
         target = folder / f"{name}.onnx"
         if target.exists() and not overwrite:
@@ -43,10 +44,12 @@ def export(
     from compressai import weights
     from compressai.inference import export_onnx
 
+    if model is None and checkpoint is None:
+        model = DEFAULT_MODEL
     chosen = weights.choose_model(
         model,
-        weights.DEFAULT_QUALITY if quality is None else quality,
-        weights.DEFAULT_METRIC if metric is None else metric,
+        DEFAULT_QUALITY if quality is None else quality,
+        DEFAULT_METRIC if metric is None else metric,
         checkpoint,
     )
     if chosen.random_weights:
