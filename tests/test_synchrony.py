@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,12 +36,15 @@ from compressai.models import (
     get_scale_table,
 )
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from synchrony import PHOTO, Fate, measure, noise, photos, threads, within_limits
+
 # torch 2.14 warns so whenever oneDNN is turned off.
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
 
 SLICES = ("wacnn", "tcm", "cca")
 HYPERPRIORS = [name for name in SIZES if name != "bmshj2018-factorized"]
-ENTROPY_PATH = ("h_s", "entropy_parameters", "context_prediction", "lrp_transform")
+AUTOREGRESSIVE = ("mbt2018", "cheng2020-anchor")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,27 +67,6 @@ def _picture(batch: int = 1) -> Tensor:
     return 0.7 * coarse.repeat_interleave(8, 2).repeat_interleave(8, 3) + 0.3 * fine
 
 
-@contextmanager
-def _noise(net: nn.Module, amplitude: float) -> Iterator[None]:
-    """Uniform noise on the output of every network of the entropy path."""
-    generator = torch.Generator().manual_seed(1)
-
-    def add(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
-        return output + amplitude * (2 * torch.rand(output.shape, generator=generator) - 1)
-
-    hooks = []
-    for name, module in net.named_modules():
-        parent, _, last = name.rpartition(".")
-        if last in ENTROPY_PATH or parent.endswith("channel_context"):
-            hooks.append(module.register_forward_hook(add))
-    assert hooks
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 def _decode(net: nn.Module, coded: dict) -> Tensor:
     return net.decompress(coded["strings"], coded["shape"], sync_safe=True)["y_hat"].float()
 
@@ -94,8 +78,14 @@ def test_every_arithmetic_decodes_to_the_same_latent(name: str) -> None:
     want = coded["y_hat"]
     assert want.unique().numel() > 3
     assert torch.equal(_decode(net, coded), want)
-    with _noise(net, 0.5 * DEFAULT_TOLERANCE):
+    with noise(net, 0.5 * DEFAULT_TOLERANCE, safe=True) as added:
         assert torch.equal(_decode(net, coded), want)
+    positions = want[0, 0].numel() if name in AUTOREGRESSIVE else 0
+    assert added["SyncDecoder"] > 0
+    assert added["ScanDecoder"] == 2 * positions  # context prediction and entropy parameters
+    for count in (2, 1):
+        with threads(count):
+            assert torch.equal(_decode(net, coded), want)
     with torch.backends.mkldnn.flags(enabled=False):
         assert torch.equal(_decode(net, coded), want)
     other = copy.deepcopy(net).to(memory_format=torch.channels_last)
@@ -107,7 +97,7 @@ def test_plain_coding_does_not_survive_larger_noise() -> None:
     """Or the test above would test nothing."""
     net = _net("elic2022-official")
     coded = net.compress(_picture())
-    with _noise(net, 2.0**-6):
+    with noise(net, 2.0**-6, safe=False):
         try:
             decoded = net.decompress(coded["strings"], coded["shape"])["y_hat"]
         except ValueError:
@@ -133,7 +123,7 @@ def test_variable_rates_are_coded_in_synchrony(cls: type[nn.Module], rate: dict)
         net.g_a[-1].weight.mul_(12)
     net.update()
     coded = net.compress(_picture(), sync_safe=True, **rate)
-    with _noise(net, 0.5 * DEFAULT_TOLERANCE):
+    with noise(net, 0.5 * DEFAULT_TOLERANCE, safe=True):
         decoded = net.decompress(coded["strings"], coded["shape"], sync_safe=True, **rate)
     assert torch.equal(decoded["y_hat"], coded["y_hat"])
 
@@ -190,22 +180,48 @@ def test_damaged_strings_are_value_errors_or_other_latents(name: str) -> None:
 def test_files_beyond_the_tolerance_are_told_not_shown() -> None:
     net = _net("mbt2018-mean")
     coded = encode_picture(net, Picture(_picture()[0]), model="mbt2018-mean")
-    with _noise(net, 0.5 * DEFAULT_TOLERANCE):
+    with noise(net, 0.5 * DEFAULT_TOLERANCE, safe=True):
         decode_picture(net, coded)
     for size in (2.0**-7, 2.0**-4, 1.0):
-        with _noise(net, size), pytest.raises(DesyncError, match="something else here"):
+        with noise(net, size, safe=True), pytest.raises(DesyncError, match="something else here"):
             decode_picture(net, coded)
 
 
-def test_strings_beyond_the_tolerance_end_at_another_place_or_give_another_latent() -> None:
-    net = _net("wacnn")
+@pytest.mark.parametrize("name", ["wacnn", "mbt2018"])
+def test_strings_beyond_the_tolerance_end_at_another_place_or_give_another_latent(
+    name: str,
+) -> None:
+    net = _net(name)
     coded = net.compress(_picture(), sync_safe=True)
-    with _noise(net, 0.25):
-        try:
-            decoded = _decode(net, coded)
-        except ValueError:
-            return
-    assert not torch.equal(decoded, coded["y_hat"])
+    noticed = 0
+    for seed in range(8):
+        with noise(net, 0.25, safe=True, seed=seed):
+            try:
+                decoded = _decode(net, coded)
+            except ValueError:
+                noticed += 1
+                continue
+        assert not torch.equal(decoded, coded["y_hat"])
+    assert noticed >= 7
+
+
+@pytest.mark.parametrize("quality", [3, 4])
+def test_synchrony_costs_no_more_than_it_may(quality: int) -> None:
+    """Bytes and PSNR of shipped weights; ``benchmarks/synchrony.py`` measures times as well."""
+    options = argparse.Namespace(tolerance=DEFAULT_TOLERANCE, repeats=0)
+    result = measure(f"lite:{quality}", list(photos([PHOTO], (256, 384))), options)
+    assert result["time"] == {}
+    assert 0 < result["bytes"] <= 0.01
+    assert abs(result["psnr"]) <= 0.02
+    assert within_limits(result)
+    (row,) = result["photos"]
+    for other in (
+        {"bytes": 0.011},
+        {"psnr": -0.021},
+        {"time": {"compress": {"median": 1.11}}},
+        {"photos": [{**row, "fates": {"safe": {"1 thread": Fate("close")}}}]},
+    ):
+        assert not within_limits({**result, **other})
 
 
 def test_synchronised_coding_turns_tf32_off_and_on_again() -> None:

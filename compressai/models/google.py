@@ -307,7 +307,8 @@ class ScaleHyperprior(_GdnTransforms):
         """
         check_strings(strings, 2)
         z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
-        y_hat, y = self._decode_y(strings[0], self.h_s(z_hat), SyncDecoder() if sync_safe else None)
+        sync = SyncDecoder() if sync_safe else None
+        y_hat, y = self._decode_y(strings[0], through(sync, self.h_s(z_hat)), sync)
         return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": y_hat}
 
     def _decode_y(

@@ -296,9 +296,10 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         check_strings(strings, 2)
         gain = self._coding_gain(s, inputscale)
         z_hat = self.entropy_bottleneck.decompress(strings[1], shape, **self._z_arguments(gain))
-        scales, means = self._scales_means(z_hat)
-        if sync_safe:
-            latent = SyncDecoder().decode(self.gaussian_conditional, strings[0], scales * gain)
+        sync = SyncDecoder() if sync_safe else None
+        scales, means = self._split_parameters(through(sync, self.h_s(z_hat)))
+        if sync is not None:
+            latent = sync.decode(self.gaussian_conditional, strings[0], scales * gain)
             y = self._dequantize_y(latent.symbols, scales, means, gain)
             y_hat = latent.settle(y)
         else:
@@ -505,9 +506,10 @@ class JointAutoregressiveHierarchicalPriorsVbr(
         check_strings(strings, 2)
         rate = self._scan_rate(stage, self._coding_gain(s, inputscale))
         z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
-        params = self.h_s(z_hat)
-        if sync_safe:
-            y_hat, y = scan_decompress_sync(self, strings[0], params, SyncDecoder(), rate)
+        sync = SyncDecoder() if sync_safe else None
+        params = through(sync, self.h_s(z_hat))
+        if sync is not None:
+            y_hat, y = scan_decompress_sync(self, strings[0], params, sync, rate)
         else:
             y = y_hat = scan_decompress(self, strings[0], params, rate)
         return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": y_hat}
