@@ -4,7 +4,8 @@
 Codes photos with ``lite``, plainly and with ``sync_safe``, and with ``lite-integer``, at each
 quality. Prints bytes, PSNR, and the time of the processor (one thread) for compressing and
 decompressing, as medians of ratios of alternating runs; and how many streams of ``lite-integer``
-decode to the encoder's latent, to the bit, with other arithmetic (see ``synchrony.py``).
+decode to the encoder's latent, to the bit, with other arithmetic (see ``synchrony.py``). Ends with
+an error if one does not, or if ``lite-integer`` costs more than ``sync_safe`` may.
 
     python benchmarks/integer.py [--photos FILE_OR_FOLDER ...] [--qualities 1 2 3 4]
         [--size 512 768] [--repeats 5]
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 from _report import alternate, machine, summary
-from synchrony import PHOTO, Decoders, photos, psnr, size_of
+from synchrony import LIMITS, PHOTO, Decoders, photos, psnr, size_of
 from torch import Tensor
 
 from compressai.zoo import lite, lite_integer
@@ -99,6 +100,22 @@ def show(result: dict[str, Any]) -> None:
     print(f"  the same latent: {', '.join(same)}")
 
 
+def within_limits(result: dict[str, Any]) -> bool:
+    """Whether every stream was decoded and nothing costs more than it may."""
+    rows = result["photos"]
+    costs = {key: statistics.mean(row["integer"][key] for row in rows) for key in ("bytes", "psnr")}
+    return (
+        all(verdict == "same" for row in rows for verdict in row["fates"].values())
+        and costs["bytes"] <= LIMITS["bytes"]
+        and abs(costs["psnr"]) <= LIMITS["psnr"]
+        and all(
+            figures["median"] <= LIMITS["time"]
+            for task, figures in result["time"].items()
+            if task.startswith("integer")
+        )
+    )
+
+
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", nargs="+", type=Path, default=[PHOTO])
@@ -115,6 +132,9 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
         results.append(measure(quality, pictures, args.repeats))
         print(json.dumps(results[-1]))
         show(results[-1])
+    failed = ", ".join(str(result["quality"]) for result in results if not within_limits(result))
+    if failed:
+        raise SystemExit(f"beyond the limits: quality {failed}")
     return results
 
 
