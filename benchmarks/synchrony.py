@@ -35,7 +35,7 @@ from unittest.mock import patch
 
 import torch
 from _fitted import FITTED, fitted
-from _report import alternate, machine, summary
+from _report import PHOTO, alternate, machine, summary
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
@@ -45,7 +45,6 @@ from compressai.entropy_models._sync_scan import ScanDecoder, ScanEncoder
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, SLOPE, SyncDecoder, SyncEncoder
 from compressai.zoo import lite
 
-PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 NETWORKS = (
     "h_s",
     "h_mean_s",
@@ -177,6 +176,15 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # torch 2.14 warns so whenever oneDNN is turned off.
+        warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
 class _NoSynthesis(nn.Module):
     """A new tensor, because the caller clamps it in place."""
 
@@ -198,7 +206,7 @@ class Decoders:
             "as encoded": (plain, nullcontext),
             "1 thread": (plain, lambda _: threads(1)),
             "2 threads": (plain, lambda _: threads(2)),
-            "oneDNN disabled": (plain, lambda _: torch.backends.mkldnn.flags(enabled=False)),
+            "oneDNN disabled": (plain, lambda _: without_onednn()),
             "channels-last": (last, nullcontext),
             "double precision": (double, nullcontext),
             "noise": (plain, lambda safe: noise(plain, 0.5 * tolerance, safe)),
@@ -380,8 +388,6 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     add("--repeats", type=int, default=5)
     add("--tolerance", type=float, default=DEFAULT_TOLERANCE)
     args = parser.parse_args(argv)
-    # torch 2.14 warns so whenever oneDNN is turned off.
-    warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")
     command = " ".join(["python", *sys.argv])
     print(json.dumps({"benchmark": "synchrony", "command": command, **machine()}))
     pictures = list(photos(args.photos, tuple(args.size)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from slice_nets import small_net
 from tiny_nets import one_thread, tiny_net
 from torch import Tensor, nn
 
+from compressai.bitstream import Picture, decode_picture, encode_picture
 from compressai.inference import prepare
 from compressai.models import MeanScaleHyperprior
 from compressai.models.lite import Lite
@@ -91,3 +93,20 @@ def test_coding_makes_no_copies_of_models_and_no_graph(
     out = fast.decompress(coded["strings"], coded["shape"])
     assert seen == [False] * 3
     assert not out["x_hat"].requires_grad
+
+
+@pytest.mark.parametrize("name", ["mbt2018-mean", "lite"])
+def test_memory_is_that_of_one_tile_however_many_there_are(name: str) -> None:
+    """Of one worker, whose tensors are counted; each further one holds a tile more."""
+    net = net_of(name)
+    encoding, decoding = set(), set()
+    for height, tiles in ((128, 2), (320, 6)):
+        picture = Picture(torch.rand(3, height, 224))
+        encode = partial(encode_picture, net, picture, model=name, tile=128, workers=1)
+        coded = encode()
+        assert len(coded.tiles) == tiles
+        encoding.add(peak(encode))
+        # The decoded picture is as large as the picture itself.
+        decoding.add(peak(partial(decode_picture, net, coded, workers=1)) - picture.pixels.nbytes)
+    assert len(encoding) == len(decoding) == 1
+    assert max(encoding | decoding) < 0.8 * peak(partial(encode, tile=None))

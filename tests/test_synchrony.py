@@ -37,7 +37,8 @@ from compressai.models import (
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from synchrony import PHOTO, Fate, measure, noise, photos, threads, within_limits
+from _report import PHOTO
+from synchrony import Fate, measure, noise, photos, threads, within_limits
 
 # torch 2.14 warns so whenever oneDNN is turned off.
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
