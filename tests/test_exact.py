@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -198,8 +201,9 @@ def test_order_of_windows_is_a_permutation() -> None:
 class Library:
     """Stands for the C library and keeps what it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, free: int) -> None:
         self.calls: list[tuple[int, ...]] = []
+        self.free = free
 
     def mallopt(self, parameter: int, value: int) -> None:
         self.calls.append((parameter, value))
@@ -207,9 +211,15 @@ class Library:
     def malloc_trim(self, pad: int) -> None:
         self.calls.append((pad,))
 
+    def mallinfo2(self) -> SimpleNamespace:
+        return SimpleNamespace(fordblks=self.free)
 
-def test_memory_is_kept_as_long_as_anyone_is_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    library = Library()
+
+@pytest.mark.parametrize("free", [1 << 30, (1 << 30) + 1])
+def test_memory_is_kept_as_long_as_anyone_is_inside(
+    monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    library = Library(free)
     monkeypatch.setattr(memory, "_glibc", lambda: library)
 
     def fail() -> None:
@@ -222,8 +232,37 @@ def test_memory_is_kept_as_long_as_anyone_is_inside(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(KeyError):
         fail()
-    assert library.calls.count((0,)) == 1
+    assert library.calls.count((0,)) == (free > 1 << 30)
     assert library.calls.index((-4, 65536)) > library.calls.index((-4, 0))
+
+
+MEMORY = """
+import resource, sys, torch
+from compressai.inference.memory import reused_memory
+
+def use(maps):
+    with reused_memory():
+        [torch.ones(1 << 22) for _ in range(maps)]  # of 16 MB
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() >> 20
+
+start = use(0)
+kept = use(16) - start
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+use(16)
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+print(kept, faults, use(70) - start)
+"""
+
+
+@pytest.mark.skipif(memory._glibc() is None, reason="needs glibc 2.33")
+def test_memory_stays_up_to_a_gigabyte() -> None:
+    """In a process of its own: what others have freed is kept as well."""
+    run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    kept, faults, left = map(int, run.stdout.split())
+    assert kept >= 240
+    assert faults < 10_000  # of 65,536 pages
+    assert left < 100
 
 
 def test_memory_is_left_alone_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,8 @@ def prepare(
     half-way between two integers is coded as the other one. It is made faster by what leaves every
     bit as it is. Say ``same_strings=False`` to have ``g_a`` made as fast as ``g_s``.
 
-    While a transform runs, the process keeps freed memory for it to use again (Linux with glibc).
+    While a transform runs, the process keeps freed memory for it to use again, and afterwards up to
+    1 GiB for the next one (Linux with glibc).
 
     The last layer of either transform stays in float32, so that pictures do not lose digits that
     they are measured with.
