@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,20 @@ from compressai.cli import main
 
 __all__ = [
     "MODEL",
+    "PHOTO",
     "alone_in",
     "blurred_noise",
     "files",
     "pixels",
     "program",
     "run_elsewhere",
+    "save_crops",
     "save_photo",
     "save_tiny",
 ]
 
 MODEL = "mbt2018-mean"
+PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 
 
 @contextlib.contextmanager
@@ -55,6 +58,18 @@ def save_photo() -> Image.Image:
     image = blurred_noise()
     image.save("photo.png")
     return image
+
+
+def save_crops(boxes: Mapping[str | Path, tuple[int, int, int, int]]) -> None:
+    """Parts of a real photo.
+
+    Args:
+        boxes: left, upper, right and lower edge, by the file to write.
+    """
+    with Image.open(PHOTO) as photo:
+        for path, box in boxes.items():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            photo.crop(box).save(path)
 
 
 def files() -> list[str]:

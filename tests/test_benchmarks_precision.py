@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from program import save_crops
 from tiny_nets import one_thread
 
 from compressai.inference import prepare
 
 ROOT = Path(__file__).parents[1]
-PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +29,7 @@ def _find_benchmarks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
 
 @pytest.fixture
 def crop(tmp_path: Path) -> Path:
-    with Image.open(PHOTO) as photo:
-        photo.crop((96, 20, 352, 212)).save(tmp_path / "crop.png")
+    save_crops({tmp_path / "crop.png": (96, 20, 352, 212)})
     return tmp_path / "crop.png"
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from bitstream_pictures import header_end, noise
 from PIL import Image
+from program import PHOTO
 from slice_nets import small_net
 from tiny_nets import tiny_net
 
@@ -27,9 +27,6 @@ from compressai.bitstream import (
 from compressai.models import get_scale_table
 from compressai.registry import MODELS
 from compressai.zoo import lite
-
-PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
-
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

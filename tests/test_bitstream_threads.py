@@ -33,7 +33,6 @@ from compressai.registry import MODELS
 
 THREADS = 8
 
-
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 

@@ -13,6 +13,7 @@ from bitstream_pictures import FUZZING, noise
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from program import save_crops
 from tiny_nets import tiny_net
 
 from compressai.bitstream import (
@@ -162,8 +163,7 @@ def test_large_pictures_are_tiled_unless_it_is_forbidden(monkeypatch):
 
 @pytest.mark.parametrize("quality", tiles.QUALITIES)
 def test_tiles_lose_no_quality_of_a_photo(tmp_path, quality):
-    with Image.open(tiles.PHOTO) as photo:
-        photo.convert("RGB").crop((100, 40, 356, 240)).save(tmp_path / "photo.png")
+    save_crops({tmp_path / "photo.png": (100, 40, 356, 240)})
     net = tiles.load(None, quality)
     (row,) = tiles.measure_quality(net, tmp_path / "photo.png", [128], quality)
     assert row["tiles"] == 6

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_nets import one_thread, tiny_net
+from tiny_nets import tiny_net
 from video_clips import clip, video_net
 
 from compressai.bitstream import (
@@ -58,11 +58,7 @@ HEADER = VideoHeader(
 KEY = CodedFrame(True, ((b"y", b""),))
 PREDICTED = CodedFrame(False, ((b"motion", b"z"), (b"", b"\0")))
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

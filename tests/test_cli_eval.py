@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_nets import SIZES, one_thread, tiny_net
+from program import save_crops
+from tiny_nets import SIZES, tiny_net
 from typer.main import get_command
 
 from compressai.bitstream import read_picture
@@ -21,22 +22,12 @@ from compressai.cli.eval import Classical
 from compressai.cli.several import _spread
 from compressai.evaluation import CODECS, ModelCodec
 
-PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 MODEL = "mbt2018-mean"
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder with two pictures to work in, and no weights at hand."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path / "weights"))
-    monkeypatch.delenv("COMPRESSAI_WEIGHTS_URL", raising=False)
-    (tmp_path / "pictures").mkdir()
-    with Image.open(PHOTO) as photo:
-        photo.crop((100, 40, 270, 205)).save("pictures/a.png")
-        photo.crop((200, 40, 300, 120)).save("pictures/b.png")
-    with one_thread():
-        yield tmp_path
+def pictures(folder):
+    save_crops({"pictures/a.png": (100, 40, 270, 205), "pictures/b.png": (200, 40, 300, 120)})
 
 
 @pytest.fixture(scope="module")

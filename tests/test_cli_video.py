@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_nets import SIZES, one_thread, tiny_net
+from tiny_nets import SIZES, tiny_net
 from video_clips import clip, load_example, video_net
 
 from compressai.bitstream import open_video
@@ -25,14 +25,9 @@ codec = load_example("codec")
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path / "weights"))
-    monkeypatch.delenv("COMPRESSAI_WEIGHTS_URL", raising=False)
+def clip_in_folder(folder, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
-    clip(tmp_path)
-    with one_thread():
-        yield tmp_path
+    clip(folder)
 
 
 @pytest.fixture(scope="module")

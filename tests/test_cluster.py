@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from program import save_crops
 
 pytest.importorskip("pyarrow")
 
@@ -49,10 +50,8 @@ def no_pauses(monkeypatch):
 @pytest.fixture
 def photos(tmp_path):
     folder = tmp_path / "photos"
-    (folder / "more").mkdir(parents=True)
-    with Image.open(ROOT / "examples" / "assets" / "chelsea.png") as photo:
-        for i, name in enumerate(("a.png", "b.png", "more/a.jpg", "more/c.webp")):
-            photo.convert("RGB").crop((20 * i, 0, 20 * i + 80, 64)).save(folder / name)
+    names = ("a.png", "b.png", "more/a.jpg", "more/c.webp")
+    save_crops({folder / name: (20 * i, 0, 20 * i + 80, 64) for i, name in enumerate(names)})
     (folder / ".hidden.png").write_bytes(b"")
     (folder / "notes.txt").write_text("no picture")
     return folder

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from PIL import Image
+from program import save_crops
 
 pytest.importorskip("pyarrow")
 
@@ -26,7 +26,6 @@ from compressai.evaluation import ModelCodec
 from compressai.models import MeanScaleHyperprior
 from compressai.weights import ChosenModel
 
-PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 NAMES = ("a.png", "more/a.webp")
 
 
@@ -183,11 +182,10 @@ def in_this_process(monkeypatch):
 def test_corpus_may_lie_in_any_file_system_of_fsspec(tmp_path, in_this_process, scheme):
     """Sources, results and manifest; a rerun finds what is done."""
     sources, target = (Store(f"{scheme}://{tmp_path}/{name}") for name in ("sources", "coded"))
-    with Image.open(PHOTO) as photo:
-        for name in NAMES:
-            path = tmp_path / Path(name).name
-            photo.convert("RGB").crop((0, 0, 80, 64)).save(path)
-            sources.write(path.read_bytes(), name)
+    for name in NAMES:
+        path = tmp_path / Path(name).name
+        save_crops({path: (0, 0, 80, 64)})
+        sources.write(path.read_bytes(), name)
     sources.write(b"no picture", "broken.png")
 
     suffixes = (".png", ".webp")
@@ -212,10 +210,9 @@ def test_corpus_may_lie_in_any_file_system_of_fsspec(tmp_path, in_this_process, 
 def test_corpus_of_strange_names_is_coded_and_measured(url, tmp_path, in_this_process):
     """None is lost, or taken for another, and a rerun finds what is done."""
     sources, target = Store(f"{url}/sources"), Store(f"{url}/coded")
-    with Image.open(PHOTO) as photo:
-        for i, name in enumerate(STRANGE):
-            photo.convert("RGB").crop((0, 0, 64 + i, 64)).save(tmp_path / "a.png")
-            sources.write((tmp_path / "a.png").read_bytes(), name)
+    for i, name in enumerate(STRANGE):
+        save_crops({tmp_path / "a.png": (0, 0, 64 + i, 64)})
+        sources.write((tmp_path / "a.png").read_bytes(), name)
     report = encode_corpus([sources.url], target.url, chosen, suffixes=(".png",), retries=0)
     assert report.failed == []
     assert list(target.files()) == sorted(f"{name[:-4]}.cai" for name in STRANGE)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_nets import SIZES, one_thread, tiny_net
+from tiny_nets import SIZES, tiny_net
 
 import compressai
 from compressai.bitstream import CodedPicture, DamagedFileError, decode_picture, read_coded
@@ -36,13 +36,8 @@ codec = _load_example()
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path / "weights"))
-    monkeypatch.delenv("COMPRESSAI_WEIGHTS_URL", raising=False)
+def settings_of_cudnn(folder, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
-    with one_thread():
-        yield tmp_path
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from doc_examples import ROOT, collect, run
-from PIL import Image
+from program import save_crops
 
 import compressai
 from compressai.registry import MODELS
@@ -25,7 +25,6 @@ from compressai.zoo.image import entries
 PAGES = [ROOT / "README.md", ROOT / "NEWS.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
 PAGES_WITH_CODE = [page for page in PAGES if collect(page)]
-PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
 
 
 def name(page: Path) -> str:
@@ -35,13 +34,15 @@ def name(page: Path) -> str:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with a small photo and a few pictures to train on; no weights at hand."""
-    with Image.open(PHOTO) as photo:
-        photo.crop((130, 60, 274, 156)).save(tmp_path / "photo.png")
-        for split, count in (("train", 4), ("test", 1)):
-            (tmp_path / "pictures" / split).mkdir(parents=True)
-            for i in range(count):
-                crop = photo.crop((40 * i, 20 * i, 40 * i + 80, 20 * i + 72))
-                crop.save(tmp_path / "pictures" / split / f"{i:04}.png")
+    save_crops({tmp_path / "photo.png": (130, 60, 274, 156)})
+    for split, count in (("train", 4), ("test", 1)):
+        target = tmp_path / "pictures" / split
+        save_crops(
+            {
+                target / f"{i:04}.png": (40 * i, 20 * i, 40 * i + 80, 20 * i + 72)
+                for i in range(count)
+            }
+        )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path / "weights"))
     monkeypatch.delenv("COMPRESSAI_WEIGHTS_URL", raising=False)

@@ -8,13 +8,13 @@ import io
 import json
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_nets import one_thread, tiny_net
+from program import PHOTO
+from tiny_nets import tiny_net
 
 from compressai.bitstream import decode_picture, parse_coded
 from compressai.evaluation import (
@@ -36,14 +36,9 @@ from compressai.evaluation import (
 from compressai.evaluation import metrics as metrics_module
 from compressai.evaluation.plot import curves_of, read_curves
 
-PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 MODEL = "mbt2018-mean"
 
-
-@pytest.fixture(autouse=True)
-def single_thread():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

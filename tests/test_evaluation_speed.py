@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from tiny_nets import one_thread, tiny_net
+from tiny_nets import tiny_net
 
 from compressai import weights
 from compressai.bitstream import Picture, encode_picture
@@ -16,11 +16,7 @@ from compressai.evaluation import measure_speed
 from compressai.evaluation.speed import FILE, REST
 from compressai.inference import prepare
 
-
-@pytest.fixture(autouse=True)
-def single_thread():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

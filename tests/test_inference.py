@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
 from slice_nets import small_net
-from tiny_nets import SIZES, one_thread, tiny_net
+from tiny_nets import SIZES, tiny_net
 from torch import Tensor, nn
 
 from compressai.bitstream import fingerprint
@@ -32,11 +31,7 @@ NETS = (
     *("stf", "wacnn", "tcm", "cca", "lite"),
 )
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @cache

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from program import PHOTO
 from torch import Tensor, nn
 
 from compressai import zoo
@@ -36,11 +37,13 @@ from compressai.layers.integer import (
 from compressai.models import IntegerLite, Lite
 from compressai.models.lite_integer import entropy_networks
 
-# torch 2.14 warns so whenever oneDNN is turned off.
-pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
+pytestmark = [
+    pytest.mark.usefixtures("one_torch_thread"),
+    # torch 2.14 warns so whenever oneDNN is turned off.
+    pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN"),
+]
 
 ROOT = Path(__file__).parents[1]
-PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
 TINY: dict[str, Any] = {
     "N": 4,
     "M": 12,
@@ -50,14 +53,6 @@ TINY: dict[str, Any] = {
     "context_widths": [6, 5],
 }
 WEIGHT = "latent_codec.y.channel_context.y1.mean_cc.2.weight"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _pictures(count: int = 1, height: int = 128, width: int = 192, seed: int = 5) -> Tensor:

@@ -33,6 +33,8 @@ BASES = {
 }
 WITH_VARIABLE_Z = (ScaleHyperpriorVbr, MeanScaleHyperpriorVbr)
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 
 def build(cls: type[nn.Module], **kwargs: Any) -> Any:
     torch.manual_seed(0)
@@ -44,15 +46,6 @@ def build(cls: type[nn.Module], **kwargs: Any) -> Any:
         net.gayn2zqstep[4].weight.data.abs_()  # steps above the lower bound
     net.update()
     return net.eval()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    # Tensors are tiny: threads would only wait for each other.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=BASES, ids=lambda cls: cls.__name__, scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -38,20 +38,15 @@ from compressai.models import (
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from synchrony import noise, threads
 
-# torch 2.14 warns so whenever oneDNN is turned off.
-pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
+pytestmark = [
+    pytest.mark.usefixtures("one_torch_thread"),
+    # torch 2.14 warns so whenever oneDNN is turned off.
+    pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN"),
+]
 
 SLICES = ("wacnn", "tcm", "cca")
 HYPERPRIORS = [name for name in SIZES if name != "bmshj2018-factorized"]
 AUTOREGRESSIVE = ("mbt2018", "cheng2020-anchor")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=1)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from program import save_crops
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from torchvision import transforms
@@ -56,14 +57,7 @@ def load_example():
 
 train = load_example()
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small lose more to threads than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +67,16 @@ def photo():
 
 
 @pytest.fixture(scope="module")
-def pictures(photo, tmp_path_factory):
+def pictures(tmp_path_factory):
     """A handful of crops of one photo."""
     root = tmp_path_factory.mktemp("pictures")
     for split, count in (("train", 5), ("test", 2)):
-        (root / split).mkdir()
-        for i in range(count):
-            photo.crop((60 * i, 40 * i, 60 * i + 80, 40 * i + 72)).save(root / split / f"{i}.png")
+        save_crops(
+            {
+                root / split / f"{i}.png": (60 * i, 40 * i, 60 * i + 80, 40 * i + 72)
+                for i in range(count)
+            }
+        )
     return root
 
 

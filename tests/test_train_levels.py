@@ -36,13 +36,7 @@ OPTIONS = [
 # What there is of the gain in stage 2, and stage 1 does without.
 OFFSETS = "QuantABCD.4.bias"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

@@ -38,13 +38,7 @@ OPTIONS = [
     *("--batch-size", "2", "--test-batch-size", "3", "-n", "0", "--seed", "5", "-lr", "1e-3"),
 ]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from tiny_nets import one_thread, tiny_net
+from program import save_crops
+from tiny_nets import tiny_net
 
 from compressai.evaluation.metrics import ms_ssim, psnr
 from compressai.ops import compute_padding
@@ -25,19 +26,12 @@ from compressai.utils.find_close import __main__ as find_close
 from compressai.utils.plot import __main__ as plot
 from compressai.utils.update_model import __main__ as update_model
 
-PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 PROGRAMS = (bench, eval_model, find_close, plot, update_model)
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "pictures" / "sub").mkdir(parents=True)
-    with Image.open(PHOTO) as photo:
-        photo.crop((100, 40, 290, 215)).save("pictures/a.png")
-        photo.crop((30, 20, 230, 190)).save("pictures/sub/b.PNG")
-    with one_thread():
-        yield tmp_path
+def pictures(folder):
+    save_crops({"pictures/a.png": (100, 40, 290, 215), "pictures/sub/b.PNG": (30, 20, 230, 190)})
 
 
 def image(name="pictures/a.png"):

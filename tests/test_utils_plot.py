@@ -9,22 +9,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny_nets import one_thread
 
 from compressai.utils.plot import __main__ as plot
-
-PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "pictures" / "sub").mkdir(parents=True)
-    with Image.open(PHOTO) as photo:
-        photo.crop((100, 40, 290, 215)).save("pictures/a.png")
-        photo.crop((30, 20, 230, 190)).save("pictures/sub/b.PNG")
-    with one_thread():
-        yield tmp_path
 
 
 def run(program, capsys, *arguments):

@@ -445,6 +445,14 @@ def test_plot_needs_somewhere_to_go(results):
     assert stop.value.code == 2
 
 
+def test_page_of_plotly_tells_the_unit(results, tmp_path):
+    pytest.importorskip("plotly")
+    target = tmp_path / "plot.html"
+    plot.main(["-f", str(results), "-o", str(target), "--backend", "plotly"])
+    # Plotly writes JSON, with an escaped slash.
+    assert "Bit-rate [kbit" in target.read_text(encoding="utf-8")
+
+
 def test_plotly_says_how_to_install_it(results, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from program import PHOTO
 
 import compressai.zoo.weights as weights_module
 from compressai import zoo
@@ -15,7 +16,6 @@ from compressai.bitstream import decode_picture, encode_picture, read_picture
 from compressai.models import Lite
 from compressai.zoo.image import entries, training_recipe
 
-PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
 QUALITIES = (1, 2, 3, 4)
 
 

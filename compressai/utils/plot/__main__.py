@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from compressai.evaluation.plot import (
     read_curves,
 )
 
-__all__ = ["main", "matplotlib_plt", "parse_json_file", "plotly_plt", "setup_args"]
+__all__ = ["draw", "main", "matplotlib_plt", "parse_json_file", "plotly_plt", "setup_args"]
 
 Scatter = Mapping[str, Any]
 XLABEL = "Bit-rate [bpp]"
@@ -161,6 +161,31 @@ def setup_args() -> argparse.ArgumentParser:
     return parser
 
 
+def draw(
+    args: argparse.Namespace,
+    parse: Callable[[str, str], Scatter],
+    xlabel: str = XLABEL,
+) -> None:
+    """Draw what the command line says.
+
+    Args:
+        args: what the parser of :func:`setup_args` gives.
+        parse: called with the name of a file and the metric, such as :func:`parse_json_file`.
+        xlabel: text.
+    """
+    plot = {"matplotlib": matplotlib_plt, "plotly": plotly_plt}[args.backend]
+    plot(
+        [parse(file, args.metric) for file in args.results_file],
+        args.title,
+        f"{args.metric} [dB]",
+        args.output,
+        limits=args.axes,
+        show=args.show,
+        figsize=args.figsize,
+        xlabel=xlabel,
+    )
+
+
 def main(argv: Sequence[str]) -> None:
     """Run the program.
 
@@ -168,17 +193,7 @@ def main(argv: Sequence[str]) -> None:
         argv: command line without the program's name.
     """
     args = setup_args().parse_args(argv)
-    scatters = [parse_json_file(file, args.metric) for file in args.results_file]
-    draw = {"matplotlib": matplotlib_plt, "plotly": plotly_plt}[args.backend]
-    draw(
-        scatters,
-        args.title,
-        f"{args.metric} [dB]",
-        args.output,
-        limits=args.axes,
-        show=args.show,
-        figsize=args.figsize,
-    )
+    draw(args, parse_json_file)
 
 
 if __name__ == "__main__":

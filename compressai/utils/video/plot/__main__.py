@@ -15,8 +15,10 @@ from compressai.utils.plot import __main__ as image_plot
 
 __all__ = ["main", "matplotlib_plt", "parse_json_file", "plotly_plt", "setup_args"]
 
-matplotlib_plt = partial(image_plot.matplotlib_plt, xlabel="Bit-rate [kbit/s]")
-plotly_plt = partial(image_plot.plotly_plt, xlabel="Bit-rate [kbit/s]")
+XLABEL = "Bit-rate [kbit/s]"
+
+matplotlib_plt = partial(image_plot.matplotlib_plt, xlabel=XLABEL)
+plotly_plt = partial(image_plot.plotly_plt, xlabel=XLABEL)
 
 
 def parse_json_file(filepath: str | Path, metric: str) -> dict[str, Any]:
@@ -57,16 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = setup_args().parse_args(argv)
     if not args.output and not args.show:
         raise ValueError("give --output, --show, or both")
-    draw = {"matplotlib": matplotlib_plt, "plotly": plotly_plt}[args.backend]
-    draw(
-        [parse_json_file(path, args.metric) for path in args.results_file],
-        args.title,
-        f"{args.metric} [dB]",
-        args.output,
-        limits=args.axes,
-        show=args.show,
-        figsize=args.figsize,
-    )
+    image_plot.draw(args, parse_json_file, XLABEL)
 
 
 if __name__ == "__main__":
