@@ -171,17 +171,22 @@ def _launched(arguments: list[str]) -> list[str]:
 
 
 def _run_script(script: Path, arguments: list[str]) -> None:
+    _execute(script, arguments, "__main__")
+
+
+def _execute(script: Path, arguments: list[str], name: str) -> dict[str, Any]:
+    """Execute a file as Python would, and give what it defines."""
     before = sys.argv, sys.path[:]
     sys.argv = [str(script), *arguments]
     sys.path.insert(0, str(script.parent))
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        return runpy.run_path(str(script), run_name=name)
     finally:
         sys.argv, sys.path[:] = before
 
 
 def _only_parse(script: Path, arguments: list[str]) -> None:
-    parse = runpy.run_path(str(script), run_name="example")["parse_args"]
+    parse = _execute(script, [], "example")["parse_args"]
     if "--cuda" in arguments:
         arguments.remove("--cuda")  # refused where there is no such device
     parse(arguments)
