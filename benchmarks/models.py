@@ -6,7 +6,10 @@ preparations of ``compressai.inference.prepare``: ``fp32`` (the same strings), `
 strings) and ``bf16``; the latter only where the processor has it, unless asked for. For each there
 is the time of each stage, the memory on top (of all tensors that live at the same time, and its
 ratio to what the larger of ``g_a`` and ``g_s`` takes alone), and for batches the time of one
-picture. The growth is the time of a pixel at the last size over that at the first: 1 is linear.
+picture.
+
+Sizes behind the first are for the growth, and only one preparation is measured there, once: the
+time of a pixel over that at the first size, where 1 is linear.
 
     python benchmarks/models.py [--models tcm ...] [--sizes 512x768 2048x1365] [--repeats 5]
 
@@ -36,7 +39,6 @@ from compressai.losses import RateDistortionLoss
 from compressai.zoo import image_models
 from compressai.zoo.weights import weights_at_hand
 
-MODELS = ("tcm", "stf", "stf-wacnn", "cca", "lite")
 PATHS = ("reference", "fp32", "fp32-fast", "bf16")
 IN_BATCH = "compress of a batch, each"
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -68,9 +70,15 @@ def build_paths(net: nn.Module, names: list[str]) -> dict[str, nn.Module]:
 
 
 def measure(
-    paths: dict[str, nn.Module], size: tuple[int, int], repeats: int, batch: int, clock: str
+    paths: dict[str, nn.Module],
+    size: tuple[int, int],
+    repeats: int,
+    batch: int,
+    clock: str,
+    *,
+    thorough: bool,
 ) -> dict[str, Any]:
-    """Figures of one model at one size."""
+    """Figures of one model at one size; only if ``thorough``, warmed up and with memory."""
     multiple = getattr(paths["reference"], "downsampling_factor", 64)
     height, width = (side + -side % multiple for side in size)
     x = pictures(1, height, width)
@@ -83,12 +91,12 @@ def measure(
     encode = {name: lambda net=net: net.compress(x) for name, net in paths.items()}
     timer = CLOCKS[clock]
     seconds = {
-        "compress": alternate(encode, repeats, timer),
-        "decompress": alternate(decode, repeats, timer),
+        "compress": alternate(encode, repeats, timer, warm_up=False),
+        "decompress": alternate(decode, repeats, timer, warm_up=thorough),
     }
     if batch > 1:
         batches = {name: lambda net=net: net.compress(several) for name, net in paths.items()}
-        timed = alternate(batches, repeats, timer)
+        timed = alternate(batches, repeats, timer, warm_up=False)
         seconds[IN_BATCH] = {
             name: [value / batch for value in values] for name, values in timed.items()
         }
@@ -107,9 +115,11 @@ def measure(
             "seconds": {task: summary(values[name]) for task, values in seconds.items()},
             "times_faster": summary([a / b for a, b in zip(whole("reference"), whole(name))]),
             "stages": {stage: sum(part[stage] for part in split) / repeats for stage in STAGES},
-            "memory": _memory(net, x, {"compress": encode[name], "decompress": decode[name]}),
             "same_strings": coded[name]["strings"] == coded["reference"]["strings"],
         }
+        if thorough:
+            tasks = {"compress": encode[name], "decompress": decode[name]}
+            result["paths"][name]["memory"] = _memory(net, x, tasks)
     return result
 
 
@@ -167,7 +177,7 @@ def growth(results: list[dict[str, Any]]) -> dict[str, float]:
         return total / (result["size"][0] * result["size"][1])
 
     first, last = results[0], results[-1]
-    return {path: a_pixel(last, path) / a_pixel(first, path) for path in first["paths"]}
+    return {path: a_pixel(last, path) / a_pixel(first, path) for path in last["paths"]}
 
 
 def print_table(name: str, result: dict[str, Any]) -> None:
@@ -181,13 +191,15 @@ def print_table(name: str, result: dict[str, Any]) -> None:
         seconds, stages = figures["seconds"], figures["stages"]
         whole = sum(stages.values())
         split = " ".join(f"{stage} {stages[stage] / whole:.0%}" for stage in STAGES)
-        peaks = figures["memory"]["peak_bytes"]
-        peak = max(peaks[task]["tensors"] for task in ("compress", "decompress")) / 1e6
-        ratio, same = figures["memory"]["coding_over_transforms"], figures["same_strings"]
+        memory = " " * 14
+        if "memory" in figures:
+            peaks = figures["memory"]["peak_bytes"]
+            peak = max(peaks[task]["tensors"] for task in ("compress", "decompress")) / 1e6
+            memory = f"{peak:8.0f} {figures['memory']['coding_over_transforms']:5.2f}"
         print(
             f"{path:10} {seconds['compress']['median']:9.3f} "
             f"{seconds['decompress']['median']:9.3f} {figures['times_faster']['median']:6.2f}x "
-            f"{peak:8.0f} {ratio:5.2f}  {'yes' if same else 'no':4}  {split}"
+            f"{memory}  {'yes' if figures['same_strings'] else 'no':4}  {split}"
         )
 
     if result["batch"] > 1:
@@ -233,7 +245,9 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=sorted(image_models))
+    parser.add_argument(
+        "--models", nargs="+", default=list(image_models), choices=sorted(image_models)
+    )
     parser.add_argument("--quality", type=int, default=1)
     parser.add_argument(
         "--sizes",
@@ -256,6 +270,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     paths = args.paths or [p for p in PATHS[1:] if p != "bf16" or has_native_bfloat16()]
+    grown = "bf16" if "bf16" in paths else paths[0]
     command = " ".join(["python", *sys.argv])
     print(json.dumps({"benchmark": "models", "command": command, **machine()}))
     if args.training:
@@ -268,12 +283,18 @@ def main(argv: list[str] | None = None) -> None:
         nets = build_paths(build(name, args.quality), ["reference", *paths])
         results = []
         for size in args.sizes:
-            result = measure(nets, size, args.repeats, args.batch, args.clock)
+            if not results:
+                result = measure(nets, size, args.repeats, args.batch, args.clock, thorough=True)
+            else:
+                two = {path: nets[path] for path in ("reference", grown)}
+                result = measure(two, size, 1, 1, args.clock, thorough=False)
             results.append(result)
             print(json.dumps({"model": name, "quality": args.quality, **result}))
             print_table(name, result)
         if len(results) > 1:
-            print(json.dumps({"model": name, "growth": growth(results)}))
+            figures = growth(results)
+            print(json.dumps({"model": name, "growth": figures}))
+            print("growth:", ", ".join(f"{path} {value:.2f}" for path, value in figures.items()))
         first[name] = results[0]
     if args.plot:
         plot(first, args.plot)

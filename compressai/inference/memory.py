@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -25,26 +26,30 @@ _KEPT = 1 << 30
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _INSIDE = {_MMAP_MAX: 0, _TRIM_THRESHOLD: (1 << 31) - 1}
 _OUTSIDE = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: _KEPT}
+_STATM = "/proc/self/statm"
 
 _lock = threading.Lock()
 _users = 0
+_least = sys.maxsize
 
 
 @contextmanager
 def reused_memory() -> Iterator[None]:
     """Keep what is freed inside for what is allocated inside, and up to 1 GiB for the next time.
 
-    If more is free at the end, all of it is given back. May be nested, and entered by many threads
-    at once: the last one to leave gives back. It is the whole process whose memory is kept. The
-    peak does not grow by more than what gets lost between blocks of different sizes.
+    All that is free is given back at the end if the process has grown by more than that since it
+    was smallest. May be nested, and entered by many threads at once: the last one to leave gives
+    back. It is the whole process whose memory is kept. The peak does not grow by more than what
+    gets lost between blocks of different sizes.
     """
-    global _users
+    global _users, _least
     library = _glibc()
     if library is None:
         yield
         return
     with _lock:
         if _users == 0:
+            _least = min(_least, _resident())
             _set(library, _INSIDE)
         _users += 1
     try:
@@ -54,28 +59,15 @@ def reused_memory() -> Iterator[None]:
             _users -= 1
             if _users == 0:
                 _set(library, _OUTSIDE)
-                if library.mallinfo2().fordblks > _KEPT:
+                if _resident() - _least > _KEPT:
                     library.malloc_trim(0)
+                    _least = _resident()
 
 
-class _Mallinfo2(ctypes.Structure):
-    """What ``mallinfo2(3)`` gives; ``fordblks`` are the bytes that are free."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        )
-    ]
+def _resident() -> int:
+    """Bytes of the process that are in memory."""
+    with open(_STATM) as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _set(library: ctypes.CDLL, parameters: dict[int, int]) -> None:
@@ -85,12 +77,8 @@ def _set(library: ctypes.CDLL, parameters: dict[int, int]) -> None:
 
 @functools.cache
 def _glibc() -> ctypes.CDLL | None:
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not os.path.exists(_STATM):
         return None
     library = ctypes.CDLL(None)
-    # The latter since glibc 2.33.
-    names = ("mallopt", "malloc_trim", "mallinfo2")
-    if not all(hasattr(library, name) for name in names):
-        return None
-    library.mallinfo2.restype = _Mallinfo2
-    return library
+    names = ("gnu_get_libc_version", "mallopt", "malloc_trim")
+    return library if all(hasattr(library, name) for name in names) else None
