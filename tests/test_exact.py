@@ -16,6 +16,7 @@ from tiny_nets import SIZES, one_thread, tiny_net
 from torch import Tensor, nn
 
 from compressai.inference import memory, prepare
+from compressai.inference.blocked import block_runs
 from compressai.inference.exact import ExactConv, make_exact
 from compressai.inference.folding import fold
 from compressai.inference.windows import WindowedBlocks, window_order
@@ -104,6 +105,13 @@ def blocks() -> dict[str, nn.Module]:
         "ResidualBlockWithStride": ResidualBlockWithStride(16, 24),
         "ResidualBlockWithStride without": ResidualBlockWithStride(16, 16, stride=1),
         "ResidualBottleneckBlock": ResidualBottleneckBlock(16, 16),
+        "convolutions and bottlenecks": nn.Sequential(
+            nn.Conv2d(16, 24, 5, stride=2, padding=2),
+            ResidualBottleneckBlock(24, 24),
+            ResidualBottleneckBlock(24, 20),
+            nn.Conv2d(20, 12, 3, stride=(2, 1), padding=(0, 1), dilation=(1, 2)),
+        ),
+        "PixelUnshuffle": nn.Sequential(nn.AdaptiveAvgPool2d((18, 12)), nn.PixelUnshuffle(3)),
         "AttentionBlock": AttentionBlock(16),
         "WinNoShiftAttention": WinNoShiftAttention(16, 4, 4, 0),
         "shifted WinNoShiftAttention": WinNoShiftAttention(16, 4, 4, 2, output_proj=False),
@@ -163,6 +171,22 @@ def test_onednn_applies_the_activations_of_its_convolutions() -> None:
     conv(torch.rand(1, 16, 48, 40))
     with pytest.raises(TypeError):
         conv(torch.rand(1, 16, 8, 8))
+
+
+def test_maps_stay_in_the_layout_of_onednn_where_all_convolutions_are_its_own() -> None:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("needs oneDNN")
+    torch.set_num_threads(2)
+    layers = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), ResidualBottleneckBlock(16, 16))
+    layers.requires_grad_(False)
+    x = torch.rand(1, 16, 64, 64)
+    expected = layers(x)
+    block_runs(layers)
+    [run] = layers
+    run.plain = None
+    assert torch.equal(run(x), expected)
+    with pytest.raises(TypeError):
+        run(x[..., :8, :8])
 
 
 @pytest.mark.parametrize("shifts", [(0,), (2,), (0, 2, 2, 0)], ids=str)
