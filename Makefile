@@ -53,7 +53,7 @@ docs: install ## HTML documentation in docs/_build/html, warnings are errors
 bench: install ## benchmarks of coder, scan, models and training, as ratios measured in one run
 	$(BIN)/python benchmarks/coder.py
 	$(BIN)/python benchmarks/autoregressive.py
-	$(BIN)/python benchmarks/models.py --sizes 512x768 2048x1365 --batch 4
+	$(BIN)/python benchmarks/models.py --sizes 512x768 2048x1365 --batch 2
 	$(BIN)/python benchmarks/models.py --training --models lite
 
 # The fuzz driver needs no Python; then the tests of the coder run on a build of the extension, for

@@ -46,11 +46,11 @@ class _LiveBytes(TorchDispatchMode):
         for tensor in _tensors(result):
             # Views and results in place have the memory of what was given.
             if _key(tensor) not in given | self._known:
-                self._add(tensor.untyped_storage())
+                self._add(_key(tensor), tensor)
         return result
 
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+    def _add(self, key: int, tensor: torch.Tensor) -> None:
+        size = tensor.nbytes if tensor.is_mkldnn else tensor.untyped_storage().nbytes()
         self._known.add(key)
         self._live += size
         self.peak = max(self.peak, self._live)
@@ -59,7 +59,7 @@ class _LiveBytes(TorchDispatchMode):
             self._known.discard(key)
             self._live -= size
 
-        weakref.finalize(storage, remove)
+        weakref.finalize(tensor if tensor.is_mkldnn else tensor.untyped_storage(), remove)
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
@@ -67,7 +67,8 @@ def _tensors(values: Any) -> list[torch.Tensor]:
 
 
 def _key(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    # Tensors in oneDNN's layout have no storage, and so no views.
+    return id(tensor) if tensor.is_mkldnn else tensor.untyped_storage()._cdata
 
 
 def peak_memory(function: Callable[[], Any]) -> tuple[int, int | None]:

@@ -3,10 +3,10 @@
 
 The reference is the model as it is: plain calls, default layout, float32. Beside it stand the
 preparations of ``compressai.inference.prepare``: ``fp32`` (the same strings), ``fp32-fast`` (other
-strings) and ``bf16``; the latter only where the processor has it, unless asked for. For each there
-is the time of each stage, the memory on top (of all tensors that live at the same time, and its
-ratio to what the larger of ``g_a`` and ``g_s`` takes alone), and for batches the time of one
-picture.
+strings) and ``bf16``; the latter only where the processor has it, unless asked for. Each runs in a
+process of its own. For each there is the time of each stage, the memory on top (of all tensors that
+live at the same time, and its ratio to what the larger of ``g_a`` and ``g_s`` takes alone), and for
+batches the time of one picture.
 
 Sizes behind the first are for the growth, and only one preparation is measured there, once: the
 time of a pixel over that at the first size, where 1 is linear.
@@ -21,120 +21,62 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from _memory import peak_memory
-from _report import PHOTO, alternate, machine, summary
-from _stages import STAGES, split_time
-from PIL import Image
-from torch import nn
-from torchvision.transforms.functional import pil_to_tensor
+from _paths import CLOCKS, PATHS, Runner, build
+from _report import alternate, machine, summary
+from _stages import STAGES
 
-from compressai.inference import has_native_bfloat16, prepare
+from compressai.inference import has_native_bfloat16
 from compressai.losses import RateDistortionLoss
 from compressai.zoo import image_models
-from compressai.zoo.weights import weights_at_hand
 
-PATHS = ("reference", "fp32", "fp32-fast", "bf16")
 IN_BATCH = "compress of a batch, each"
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-
-
-def build(name: str, quality: int) -> nn.Module:
-    """A model with its weights if they ship, else random ones, whose networks take as long."""
-    torch.manual_seed(0)
-    net = image_models[name](quality, pretrained=weights_at_hand(name, "mse", quality))
-    net.eval().update()
-    return net
-
-
-def pictures(count: int, height: int, width: int) -> torch.Tensor:
-    """A photograph of some size, ``count`` times, a little shifted."""
-    with Image.open(PHOTO) as photo:
-        x = pil_to_tensor(photo.convert("RGB").resize((width, height))).div(255)
-    return torch.stack([x.roll(8 * k, dims=-1) for k in range(count)])
-
-
-def build_paths(net: nn.Module, names: list[str]) -> dict[str, nn.Module]:
-    make: dict[str, Callable[[], nn.Module]] = {
-        "reference": lambda: net,
-        "fp32": lambda: prepare(net, "fp32"),
-        "fp32-fast": lambda: prepare(net, "fp32", same_strings=False),
-        "bf16": lambda: prepare(net, "bf16"),
-    }
-    return {name: make[name]() for name in names}
 
 
 def measure(
-    paths: dict[str, nn.Module],
-    size: tuple[int, int],
-    repeats: int,
-    batch: int,
-    clock: str,
-    *,
-    thorough: bool,
+    paths: dict[str, Runner], size: tuple[int, int], repeats: int, batch: int, *, thorough: bool
 ) -> dict[str, Any]:
     """Figures of one model at one size; only if ``thorough``, warmed up and with memory."""
-    multiple = getattr(paths["reference"], "downsampling_factor", 64)
-    height, width = (side + -side % multiple for side in size)
-    x = pictures(1, height, width)
-    several = pictures(batch, height, width)
-    coded = {name: net.compress(x) for name, net in paths.items()}
-    decode = {
-        name: lambda net=net, c=coded[name]: net.decompress(c["strings"], c["shape"])
-        for name, net in paths.items()
-    }
-    encode = {name: lambda net=net: net.compress(x) for name, net in paths.items()}
-    timer = CLOCKS[clock]
+    shown = {name: path.ask("show", size, batch) for name, path in paths.items()}
+
+    def timed(task: str, warm_up: bool) -> dict[str, list[float]]:
+        seconds: dict[str, list[float]] = {name: [] for name in paths}
+        for _ in range(warm_up + repeats):
+            for name, path in paths.items():
+                seconds[name].append(path.ask("seconds", task))
+        return {name: values[warm_up:] for name, values in seconds.items()}
+
+    # Something has been compressed already.
     seconds = {
-        "compress": alternate(encode, repeats, timer, warm_up=False),
-        "decompress": alternate(decode, repeats, timer, warm_up=thorough),
+        "compress": timed("compress", warm_up=False),
+        "decompress": timed("decompress", warm_up=thorough),
     }
     if batch > 1:
-        batches = {name: lambda net=net: net.compress(several) for name, net in paths.items()}
-        timed = alternate(batches, repeats, timer, warm_up=False)
+        several = timed("batch", warm_up=False)
         seconds[IN_BATCH] = {
-            name: [value / batch for value in values] for name, values in timed.items()
+            name: [value / batch for value in values] for name, values in several.items()
         }
 
     def whole(name: str) -> list[float]:
         return [a + b for a, b in zip(seconds["compress"][name], seconds["decompress"][name])]
 
-    result: dict[str, Any] = {"size": [height, width], "batch": batch, "paths": {}}
-    for name, net in paths.items():
-        split = [
-            split_time(net, function[name], timer)
-            for function in (encode, decode)
-            for _ in range(repeats)
-        ]
+    size_of, strings = shown["reference"]
+    result: dict[str, Any] = {"size": size_of, "batch": batch, "paths": {}}
+    for name, path in paths.items():
         result["paths"][name] = {
             "seconds": {task: summary(values[name]) for task, values in seconds.items()},
             "times_faster": summary([a / b for a, b in zip(whole("reference"), whole(name))]),
-            "stages": {stage: sum(part[stage] for part in split) / repeats for stage in STAGES},
-            "same_strings": coded[name]["strings"] == coded["reference"]["strings"],
+            "stages": path.ask("split"),
+            "same_strings": shown[name][1] == strings,
         }
         if thorough:
-            tasks = {"compress": encode[name], "decompress": decode[name]}
-            result["paths"][name]["memory"] = _memory(net, x, tasks)
+            result["paths"][name]["memory"] = path.ask("memory")
     return result
-
-
-def _memory(net: nn.Module, x: torch.Tensor, tasks: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-    """Peaks in bytes, and those of coding over that of the larger transform alone."""
-    with torch.inference_mode():
-        y = net.g_a(x)
-        transforms = {"g_a": lambda: net.g_a(x), "g_s": lambda: net.g_s(y)}
-        peaks = {
-            name: dict(zip(("tensors", "process"), peak_memory(call)))
-            for name, call in (transforms | tasks).items()
-        }
-    larger = max(peaks[name]["tensors"] for name in transforms)
-    coding = max(peaks[name]["tensors"] for name in tasks)
-    return {"peak_bytes": peaks, "coding_over_transforms": coding / larger}
 
 
 def measure_training(name: str, quality: int, repeats: int, clock: str) -> dict[str, Any]:
@@ -257,7 +199,7 @@ def main(argv: list[str] | None = None) -> None:
         metavar="HxW",
         help="rounded up to what the model takes",
     )
-    parser.add_argument("--paths", nargs="+", choices=PATHS[1:], help="besides the reference")
+    parser.add_argument("--paths", nargs="+", choices=list(PATHS)[1:], help="besides the reference")
     parser.add_argument("--batch", type=int, default=1, help="code as many pictures at once, too")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of torch")
@@ -269,7 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    paths = args.paths or [p for p in PATHS[1:] if p != "bf16" or has_native_bfloat16()]
+    paths = args.paths or [p for p in list(PATHS)[1:] if p != "bf16" or has_native_bfloat16()]
     grown = "bf16" if "bf16" in paths else paths[0]
     command = " ".join(["python", *sys.argv])
     print(json.dumps({"benchmark": "models", "command": command, **machine()}))
@@ -280,17 +222,22 @@ def main(argv: list[str] | None = None) -> None:
 
     first: dict[str, dict[str, Any]] = {}
     for name in args.models:
-        nets = build_paths(build(name, args.quality), ["reference", *paths])
         results = []
-        for size in args.sizes:
-            if not results:
-                result = measure(nets, size, args.repeats, args.batch, args.clock, thorough=True)
-            else:
-                two = {path: nets[path] for path in ("reference", grown)}
-                result = measure(two, size, 1, 1, args.clock, thorough=False)
-            results.append(result)
-            print(json.dumps({"model": name, "quality": args.quality, **result}))
-            print_table(name, result)
+        with ExitStack() as stack:
+            arguments = args.threads, args.clock
+            running = {
+                path: stack.enter_context(Runner(name, args.quality, path, *arguments))
+                for path in ("reference", *paths)
+            }
+            for size in args.sizes:
+                if not results:
+                    result = measure(running, size, args.repeats, args.batch, thorough=True)
+                else:
+                    two = {path: running[path] for path in ("reference", grown)}
+                    result = measure(two, size, 1, 1, thorough=False)
+                results.append(result)
+                print(json.dumps({"model": name, "quality": args.quality, **result}), flush=True)
+                print_table(name, result)
         if len(results) > 1:
             figures = growth(results)
             print(json.dumps({"model": name, "growth": figures}))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_nets import one_thread, tiny_net
+from tiny_nets import tiny_net
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -34,15 +34,13 @@ def test_stages_cover_the_time_and_the_model_is_left_alone() -> None:
 
 
 def test_figures_are_printed_as_table_and_json(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     import models
 
-    monkeypatch.setattr(models, "build", lambda name, quality: tiny_net("mbt2018-mean"))
     target = tmp_path / "split.svg"
     sizes = ["--sizes", "64x64", "128x65", "--batch", "2", "--repeats", "1", "--plot", str(target)]
-    with one_thread():
-        models.main(["--models", "mbt2018-mean", "--paths", "fp32", "bf16", *sizes])
+    models.main(["--models", "lite", "--paths", "fp32", "bf16", "--threads", "1", *sizes])
     lines = capsys.readouterr().out.splitlines()
     rows = [json.loads(line) for line in lines if line.startswith("{")]
     assert rows[0]["benchmark"] == "models"
@@ -50,7 +48,9 @@ def test_figures_are_printed_as_table_and_json(
     fp32 = rows[1]["paths"]["fp32"]
     assert fp32["same_strings"]
     assert set(fp32["seconds"]) == {"compress", "decompress", "compress of a batch, each"}
-    assert set(rows[3]["growth"]) == {"reference", "fp32", "bf16"}
+    assert not rows[1]["paths"]["bf16"]["same_strings"]
+    assert fp32["memory"]["coding_over_transforms"] < 1.2
+    assert set(rows[2]["paths"]) == set(rows[3]["growth"]) == {"reference", "bf16"}
     assert any(line.startswith("fp32 ") for line in lines)
     assert target.stat().st_size > 1000
     sys.modules.pop("models")

@@ -243,6 +243,7 @@ def test_memory_is_kept_as_long_as_anyone_is_inside(
     monkeypatch.setattr(memory, "_glibc", lambda: library)
     monkeypatch.setattr(memory, "_resident", lambda: next(sizes))
     monkeypatch.setattr(memory, "_least", 6000)
+    monkeypatch.setattr(memory, "_MOST", 1 << 30)
 
     def fail() -> None:
         with memory.reused_memory():
@@ -262,10 +263,12 @@ def test_memory_is_kept_as_long_as_anyone_is_inside(
 
 MEMORY = """
 import resource, sys, torch
-from compressai.inference.memory import reused_memory
+from compressai.inference import memory
+
+memory._MOST = 1 << 30
 
 def use(maps):
-    with reused_memory():
+    with memory.reused_memory():
         [torch.ones(1 << 22) for _ in range(maps)]  # of 16 MB
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize() >> 20
@@ -279,8 +282,16 @@ print(kept, faults, use(70) - start)
 """
 
 
+def test_memory_stays_up_to_a_quarter_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 18}
+    monkeypatch.setattr(memory.os, "sysconf", sizes.__getitem__)
+    assert memory._most() == 1 << 28
+    sizes["SC_PHYS_PAGES"] = 1 << 24
+    assert memory._most() == 4 << 30
+
+
 @pytest.mark.skipif(memory._glibc() is None, reason="needs glibc")
-def test_memory_stays_up_to_a_gigabyte() -> None:
+def test_memory_stays_up_to_a_limit() -> None:
     """In a process of its own: what others have freed is kept as well."""
     run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     kept, faults, left = map(int, run.stdout.split())

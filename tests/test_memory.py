@@ -36,6 +36,14 @@ def peak(function: Callable[[], Any]) -> int:
     return peak_tensor_memory(function)
 
 
+def test_tensors_in_the_layout_of_onednn_count() -> None:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("needs oneDNN")
+    x = torch.rand(1, 8, 16, 16)
+    with torch.inference_mode():
+        assert peak(lambda: x.to_mkldnn().relu_().to_dense()) == 2 * x.nbytes
+
+
 def test_memory_counts_what_lives_at_the_same_time() -> None:
     given = torch.zeros(1000)
 

@@ -18,15 +18,16 @@ from contextlib import contextmanager
 
 __all__ = ["reused_memory"]
 
-# What may stay with the process for the next transform: the maps of a model of ordinary size and a
-# picture of half a megapixel.
-_KEPT = 1 << 30
+_STATM = "/proc/self/statm"
+# By how much the process may grow before it gives anything back: the maps of three megapixels in a
+# model of ordinary size. Parameters are of C's type int.
+_MOST = 4 << 30
+_LARGEST = (1 << 31) - 1
 # Parameters of mallopt(3). Setting anything stops the threshold of mmap(2) from adapting itself, so
 # it is set to where it ends, the largest value that it may take.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
-_INSIDE = {_MMAP_MAX: 0, _TRIM_THRESHOLD: (1 << 31) - 1}
-_OUTSIDE = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: _KEPT}
-_STATM = "/proc/self/statm"
+_INSIDE = {_MMAP_MAX: 0, _TRIM_THRESHOLD: _LARGEST}
+_OUTSIDE = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: _LARGEST}
 
 _lock = threading.Lock()
 _users = 0
@@ -35,12 +36,12 @@ _least = sys.maxsize
 
 @contextmanager
 def reused_memory() -> Iterator[None]:
-    """Keep what is freed inside for what is allocated inside, and up to 1 GiB for the next time.
+    """Keep what is freed inside for what is allocated inside, and for the next time.
 
-    All that is free is given back at the end if the process has grown by more than that since it
-    was smallest. May be nested, and entered by many threads at once: the last one to leave gives
-    back. It is the whole process whose memory is kept. The peak does not grow by more than what
-    gets lost between blocks of different sizes.
+    All that is free is given back at the end if the process has grown, since it was smallest, by
+    more than 4 GiB or a quarter of the machine's memory. May be nested, and entered by many threads
+    at once: the last one to leave gives back. It is the whole process whose memory is kept. The
+    peak does not grow by more than what gets lost between blocks of different sizes.
     """
     global _users, _least
     library = _glibc()
@@ -59,9 +60,14 @@ def reused_memory() -> Iterator[None]:
             _users -= 1
             if _users == 0:
                 _set(library, _OUTSIDE)
-                if _resident() - _least > _KEPT:
+                if _resident() - _least > _most():
                     library.malloc_trim(0)
                     _least = _resident()
+
+
+def _most() -> int:
+    """By how many bytes the process may grow."""
+    return min(_MOST, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
 
 
 def _resident() -> int:

@@ -73,7 +73,7 @@ def prepare(
     bit as it is. Say ``same_strings=False`` to have ``g_a`` made as fast as ``g_s``.
 
     While a transform runs, the process keeps freed memory for it to use again, and afterwards up to
-    1 GiB for the next one (Linux with glibc).
+    4 GiB, or a quarter of the machine's, for the next one (Linux with glibc).
 
     The last layer of either transform stays in float32, so that pictures do not lose digits that
     they are measured with.
