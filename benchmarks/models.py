@@ -57,7 +57,7 @@ def measure(
         "decompress": timed("decompress", warm_up=thorough),
     }
     if batch > 1:
-        several = timed("batch", warm_up=False)
+        several = timed("batch", warm_up=thorough)
         seconds[IN_BATCH] = {
             name: [value / batch for value in values] for name, values in several.items()
         }
