@@ -82,7 +82,7 @@ class Runner:
         try:
             self._connection.send((method, arguments))
             return self._connection.recv()
-        except (EOFError, BrokenPipeError) as error:
+        except (EOFError, ConnectionError) as error:
             raise RuntimeError(f"the process that was to {method} has ended") from error
 
     def __enter__(self) -> Runner:

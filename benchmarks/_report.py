@@ -37,24 +37,21 @@ def alternate(
     functions: Mapping[str, Callable[[], Any]],
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
-    warm_up: bool = True,
 ) -> dict[str, list[float]]:
     """Seconds of each function, called in turn, so that all see the same state of the machine.
 
     Args:
-        functions: what to time, by name.
+        functions: what to time, by name; each is called once before the timing.
         repeats: timed calls of each.
         clock: seconds at this moment. ``time.process_time`` leaves out what other programs
             take of the processor, if there is only one thread to time.
-        warm_up: call each once before the timing.
 
     Returns:
         Seconds, by name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    if warm_up:
-        for function in functions.values():
-            function()
+    for function in functions.values():
+        function()
     for _ in range(repeats):
         for name, function in functions.items():
             start = clock()

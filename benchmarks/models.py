@@ -41,25 +41,21 @@ IN_BATCH = "compress of a batch, each"
 def measure(
     paths: dict[str, Runner], size: tuple[int, int], repeats: int, batch: int, *, thorough: bool
 ) -> dict[str, Any]:
-    """Figures of one model at one size; only if ``thorough``, warmed up and with memory."""
+    """Figures of one model at one size; only if ``thorough``, with memory."""
     shown = {name: path.ask("show", size, batch) for name, path in paths.items()}
 
-    def timed(task: str, warm_up: bool) -> dict[str, list[float]]:
+    def timed(task: str) -> dict[str, list[float]]:
         seconds: dict[str, list[float]] = {name: [] for name in paths}
-        for _ in range(warm_up + repeats):
+        # The first call gets its memory from the system.
+        for _ in range(1 + repeats):
             for name, path in paths.items():
                 seconds[name].append(path.ask("seconds", task))
-        return {name: values[warm_up:] for name, values in seconds.items()}
+        return {name: values[1:] for name, values in seconds.items()}
 
-    # Something has been compressed already.
-    seconds = {
-        "compress": timed("compress", warm_up=False),
-        "decompress": timed("decompress", warm_up=thorough),
-    }
+    seconds = {task: timed(task) for task in ("compress", "decompress")}
     if batch > 1:
-        several = timed("batch", warm_up=thorough)
         seconds[IN_BATCH] = {
-            name: [value / batch for value in values] for name, values in several.items()
+            name: [value / batch for value in values] for name, values in timed("batch").items()
         }
 
     def whole(name: str) -> list[float]:
