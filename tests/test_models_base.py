@@ -17,7 +17,13 @@ import torch.nn as nn
 
 from compressai import models
 from compressai.entropy_models import EntropyBottleneck
+from compressai.latent_codecs import (
+    EntropyBottleneckLatentCodec,
+    GaussianConditionalLatentCodec,
+    HyperpriorLatentCodec,
+)
 from compressai.models import CompressionModel, get_scale_table
+from compressai.models._state_dict import clean_state_dict
 from compressai.models.utils import (
     _update_registered_buffer,
     find_named_buffer,
@@ -157,6 +163,113 @@ def test_weights_load_however_they_are_wrapped(net: CompressionModel, wrapping: 
     fresh.load_state_dict(wrapped)
     assert fresh.compress(x)["strings"] == want
     assert type(net).from_state_dict(wrapped).eval().compress(x)["strings"] == want
+
+
+PREFIXED = {
+    "lightning": lambda sd: {"state_dict": {f"net.{k}": v for k, v in sd.items()}, "epoch": 3},
+    "lightning, deep": lambda sd: {f"model._orig_mod.codec.{k}": v for k, v in sd.items()},
+    "averaged": lambda sd: {
+        "n_averaged": torch.tensor(7),
+        **{f"module.{k}": v for k, v in sd.items()},
+    },
+    "averaged, lightning, compiled": lambda sd: {
+        "net._orig_mod.n_averaged": torch.tensor(7),
+        **{f"net._orig_mod.module.module.{k}": v for k, v in sd.items()},
+    },
+    "sharded": lambda sd: {f"_fsdp_wrapped_module.{k}": v for k, v in sd.items()},
+    "own entry": lambda sd: {"ema": sd, "optimizer": {"state": {0: {"step": torch.tensor(1)}}}},
+}
+
+
+@pytest.mark.parametrize("wrapping", PREFIXED)
+def test_prefixes_and_averages_are_found(net: CompressionModel, wrapping: str) -> None:
+    state = net.state_dict()
+    wrapped = PREFIXED[wrapping](state)
+    fresh = copy.deepcopy(net)
+    nn.init.zeros_(next(fresh.g_a.parameters()))
+    fresh.load_state_dict(wrapped)
+    for loaded in (fresh.state_dict(), type(net).from_state_dict(wrapped).state_dict()):
+        assert list(loaded) == list(state)
+        assert all(torch.equal(loaded[key], value) for key, value in state.items())
+
+
+def test_parts_of_a_model_keep_their_names(name: str) -> None:
+    net = build(name)
+    part = {key: value + 1 for key, value in net.state_dict().items() if key.startswith("g_a.")}
+    before = next(net.g_a.parameters()).clone()
+    found = net.load_state_dict(part, strict=False)
+    assert not found.unexpected_keys
+    assert torch.equal(next(net.g_a.parameters()), before + 1)
+    with pytest.raises(RuntimeError, match=r"Missing key|size mismatch"):
+        net.load_state_dict({f"net.{key}": value for key, value in part.items()})
+
+
+def test_a_count_is_left_out_only_beside_an_averaged_model() -> None:
+    value = torch.zeros(1)
+    assert set(clean_state_dict({"a.n_averaged": value, "b.module.c": value, "d": value})) == {
+        *("a.n_averaged", "b.c", "d")
+    }
+    assert set(clean_state_dict({"b.n_averaged": value, "b.module.c": value, "d": value})) == {
+        *("b.c", "d")
+    }
+    own = {"n_averaged": value, "module.a": value}
+    assert set(clean_state_dict(own, known={"n_averaged", "a"})) == {"n_averaged", "a"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "error"),
+    [
+        ({1: torch.zeros(1)}, ValueError),
+        ({"module.a": torch.zeros(1), "a": torch.zeros(1)}, ValueError),
+        ([torch.zeros(1)], TypeError),
+    ],
+)
+def test_what_is_no_state_dict_is_told(weights: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"strings|same name|expected a state dict"):
+        build("bmshj2018-factorized").load_state_dict(weights)
+
+
+def test_checkpoint_that_holds_itself_is_refused() -> None:
+    checkpoint: dict[str, Any] = {}
+    checkpoint["state_dict"] = {"model": checkpoint}
+    with pytest.raises(ValueError, match="holds itself"):
+        clean_state_dict(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "name", ["cheng2020-anchor-checkerboard", "elic2022-official", "elic2022-chandelier"]
+)
+def test_weights_of_either_layout_of_the_hyperprior_load(name: str) -> None:
+    net = build(name)
+    net.update()
+    state = net.state_dict()
+    newer = {
+        key.replace("latent_codec.hyper.h_", "latent_codec.h_").replace(
+            "latent_codec.hyper.entropy_bottleneck", "latent_codec.z.entropy_bottleneck"
+        ): value
+        for key, value in state.items()
+    }
+    assert newer.keys() != state.keys()
+    for weights in (newer, {f"net.{key}": value for key, value in newer.items()}):
+        loaded = type(net).from_state_dict(weights).state_dict()
+        assert list(loaded) == list(state)
+        assert all(torch.equal(loaded[key], value) for key, value in state.items())
+
+
+def test_older_layout_of_the_hyperprior_loads_into_the_newer() -> None:
+    y = GaussianConditionalLatentCodec()
+    z = EntropyBottleneckLatentCodec(EntropyBottleneck(4))
+    net = HyperpriorLatentCodec({"y": y, "z": z}, h_a=nn.Conv2d(4, 4, 1), h_s=nn.Conv2d(4, 8, 1))
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    older = {
+        key.replace("h_", "hyper.h_", 1).replace("z.", "hyper."): value
+        for key, value in state.items()
+    }
+    assert older.keys() != state.keys()
+    for parameter in net.parameters():
+        nn.init.zeros_(parameter)
+    net.load_state_dict(older)
+    assert all(torch.equal(net.state_dict()[key], value) for key, value in state.items())
 
 
 @torch.no_grad()
@@ -325,6 +438,22 @@ def test_buffers_take_the_size_of_a_state_dict() -> None:
         _update_registered_buffer(module, "_offset", key, state, "register")
     with pytest.raises(ValueError, match="policy"):
         _update_registered_buffer(module, "_offset", key, state, "guess")
+    other = build("bmshj2018-factorized")
+    names = ["entropy_bottleneck._offset", "entropy_bottleneck._quantized_cdf"]
+    update_registered_buffers(other, "", names, state)
+    assert other.entropy_bottleneck._offset.shape == (12,)
+    other.outer = nn.Sequential(EntropyBottleneck(5))
+    wrapped = {
+        f"net.outer.0.{key}": value for key, value in net.entropy_bottleneck.state_dict().items()
+    }
+    update_registered_buffers(other, "net", ["outer.0._cdf_length"], wrapped)
+    assert other.outer[0]._cdf_length.shape == (12,)
+    update_registered_buffers(
+        other, "net", ["outer.new"], {"net.outer.new": torch.ones(3)}, "register"
+    )
+    assert other.outer.new.tolist() == [0, 0, 0]
+    with pytest.raises(RuntimeError, match="no module"):
+        update_registered_buffers(other, "net", ["no.x"], {"net.no.x": torch.ones(3)}, "register")
     fresh = nn.Module()
     _update_registered_buffer(fresh, "_offset", key, state, "register")
     assert fresh._offset.dtype == torch.int32

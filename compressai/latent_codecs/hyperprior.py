@@ -16,6 +16,14 @@ from compressai.registry import register_module
 __all__ = ["HyperpriorLatentCodec"]
 
 
+# Where the parts of the side information are: in a codec "hyper", and outside of a codec "z".
+_SAME_PLACES = (
+    ("hyper.h_a.", "h_a."),
+    ("hyper.h_s.", "h_s."),
+    ("hyper.entropy_bottleneck.", "z.entropy_bottleneck."),
+)
+
+
 @register_module("HyperpriorLatentCodec")
 class HyperpriorLatentCodec(LatentCodec):
     """Codes a latent ``y`` given side information ``z`` that is computed from it.
@@ -26,6 +34,8 @@ class HyperpriorLatentCodec(LatentCodec):
 
         HyperpriorLatentCodec({"y": ..., "hyper": HyperLatentCodec(...)})
         HyperpriorLatentCodec({"y": ..., "z": ...}, h_a=..., h_s=...)
+
+    Weights of either layout load into the other, as far as their modules are the same.
 
     Args:
         latent_codec: the codecs, ``"y"`` and one of ``"hyper"`` and ``"z"``.
@@ -58,6 +68,18 @@ class HyperpriorLatentCodec(LatentCodec):
             self.h_s = nn.Identity() if h_s is None else h_s
         self.add_module("y", latent_codec["y"])
         self.add_module(self._side, latent_codec["z" if "z" in latent_codec else "hyper"])
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # Releases of CompressAI differ in the layout that they give one and the same model.
+        for hyper, outer in _SAME_PLACES:
+            old, new = (outer, hyper) if self._side == "hyper" else (hyper, outer)
+            for key in [key for key in state_dict if key.startswith(prefix + old)]:
+                renamed = prefix + new + key[len(prefix + old) :]
+                if renamed not in state_dict:
+                    state_dict[renamed] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @property
     def latent_codec(self) -> dict[str, nn.Module]:

@@ -11,9 +11,15 @@ from torch import Tensor
 __all__ = ["clean_state_dict", "entry_size", "unwrap_checkpoint"]
 
 # Where training scripts keep the weights in a checkpoint.
-_WEIGHT_ENTRIES = ("model_state_dict", "state_dict", "network", "model")
-# What DataParallel and torch.compile put in front of the names of what they wrap.
-_WRAPPERS = frozenset({"module", "_orig_mod"})
+_WEIGHT_ENTRIES = (
+    *("model_state_dict", "state_dict", "network", "model"),
+    *("net", "module", "weights", "params"),
+)
+# What wrappers put into the names of what they wrap: DataParallel, torch.compile, fully sharded
+# training, activation checkpointing.
+_WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+# How many models ``torch.optim.swa_utils.AveragedModel`` has averaged, beside the model.
+_AVERAGES = "n_averaged"
 
 
 def unwrap_checkpoint(checkpoint: Mapping[str, Any]) -> Mapping[str, Tensor]:
@@ -21,20 +27,46 @@ def unwrap_checkpoint(checkpoint: Mapping[str, Any]) -> Mapping[str, Tensor]:
 
     Args:
         checkpoint: a state dict, or a mapping that holds one (at any depth) under
-            ``"state_dict"``, ``"network"``, ``"model_state_dict"`` or ``"model"``.
+            ``"state_dict"``, ``"network"``, ``"model_state_dict"``, ``"model"``, ``"net"``,
+            ``"module"``, ``"weights"`` or ``"params"``, or as the only mapping from names to
+            tensors.
 
     Returns:
         The state dict.
 
     Raises:
         TypeError: ``checkpoint`` is no mapping.
+        ValueError: it holds itself.
     """
     if not isinstance(checkpoint, Mapping):
         raise TypeError(f"expected a state dict or checkpoint, got {type(checkpoint).__name__}")
+    seen: set[int] = set()
+    while True:
+        if id(checkpoint) in seen:
+            raise ValueError("the checkpoint holds itself where its weights should be")
+        seen.add(id(checkpoint))
+        inner = _inner_checkpoint(checkpoint)
+        if inner is None:
+            return checkpoint
+        checkpoint = inner
+
+
+def _inner_checkpoint(checkpoint: Mapping[str, Any]) -> Mapping[str, Any] | None:
     for name in _WEIGHT_ENTRIES:
-        if isinstance(checkpoint.get(name), Mapping):
-            return unwrap_checkpoint(checkpoint[name])
-    return checkpoint
+        if isinstance(inner := checkpoint.get(name), Mapping):
+            return inner
+    if any(isinstance(value, Tensor) for value in checkpoint.values()):
+        return None
+    found = [value for value in checkpoint.values() if _is_state_dict(value)]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_state_dict(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    )
 
 
 def clean_state_dict(
@@ -44,27 +76,79 @@ def clean_state_dict(
 
     Args:
         checkpoint: see :func:`unwrap_checkpoint`.
-        known: names to leave alone, whatever they contain.
+        known: names of the model. These are left alone, whatever they contain, and prefixes are
+            removed only where that leads to such names.
 
     Returns:
-        New dict; path components ``module`` and ``_orig_mod`` are removed from the names.
+        New dict. Path components ``module`` and ``_orig_mod`` (and those of sharded training) are
+        removed from the names, then a prefix that is common to all of them, such as the attribute
+        under which a Lightning module keeps the model; ``n_averaged`` beside an averaged model is
+        left out.
+
+    Raises:
+        TypeError: ``checkpoint`` is no mapping.
+        ValueError: a name is no string, or two entries would have one name.
     """
     state_dict = unwrap_checkpoint(checkpoint)
-    return {
-        key if key in known else ".".join(p for p in key.split(".") if p not in _WRAPPERS): value
-        for key, value in state_dict.items()
+    for key in state_dict:
+        if not isinstance(key, str):
+            raise ValueError(
+                f"names of weights must be strings, got an entry under a {type(key).__name__}"
+            )
+    names = {
+        key: key if key in known else ".".join(p for p in key.split(".") if p not in _WRAPPERS)
+        for key in state_dict
+        if key in known or not _is_count_of_averages(key, state_dict)
     }
+    prefix = _common_prefix(names.values(), known)
+    cleaned = {name[len(prefix) :]: state_dict[key] for key, name in names.items()}
+    if len(cleaned) != len(names):
+        raise ValueError(
+            "several weights have the same name when the parts of their names that wrappers add "
+            f"({', '.join(sorted(_WRAPPERS))}) are left out"
+        )
+    return cleaned
+
+
+def _is_count_of_averages(key: str, names: Collection[str]) -> bool:
+    parent, _, last = key.rpartition(_AVERAGES)
+    if last or (parent and not parent.endswith(".")) or not key.endswith(_AVERAGES):
+        return False
+    return any(name.startswith(f"{parent}module.") for name in names)
+
+
+def _common_prefix(names: Collection[str], known: Collection[str]) -> str:
+    """What all names begin with, up to a dot, if the model's names are behind it."""
+    prefix = ""
+    while True:
+        rest = [name[len(prefix) :] for name in names]
+        if any(name in known for name in rest):
+            return prefix
+        first = {name.partition(".")[0] for name in rest}
+        behind = {name.partition(".")[2] for name in rest}
+        # Layers in a sequence have numbers, what is directly below a model has a name.
+        in_layer = any(name.partition(".")[0].isdigit() for name in behind)
+        if len(first) != 1 or "" in behind or (in_layer and not known):
+            return "" if known else prefix
+        prefix += f"{first.pop()}."
 
 
 def entry_size(state_dict: Mapping[str, Tensor], key: str, dim: int, model: type) -> int:
     """Size of one axis of an entry, from which a constructor argument is inferred.
 
     Raises:
-        ValueError: there is no such entry, so the state dict is of another model.
+        ValueError: there is no such entry, or it has fewer axes, so the state dict is of another
+            model.
     """
     if key not in state_dict:
         raise ValueError(
             f"this state dict is not of {model.__name__}: it has no {key!r}, but "
             f"{sorted(state_dict)[:3]} ..."
         )
-    return state_dict[key].size(dim)
+    value = state_dict[key]
+    if value.dim() <= dim:
+        raise ValueError(
+            f"this state dict is not of {model.__name__}: its {key!r} has the shape "
+            f"{tuple(value.shape)}"
+        )
+    return value.size(dim)

@@ -253,8 +253,9 @@ class CompressionModel(nn.Module):
     ) -> Any:
         """Load weights, whatever shape they come in.
 
-        Understood are whole training checkpoints, names with ``module.`` from wrappers, parameter
-        names of earlier releases, and entropy models with tables of any size or without tables
+        Understood are whole training checkpoints, names with ``module.`` from wrappers or with any
+        other prefix that all have in common, averages of :mod:`torch.optim.swa_utils`, parameter
+        names of other releases, and entropy models with tables of any size or without tables
         (which are then built again by :meth:`update` or the first ``compress``).
 
         Args:

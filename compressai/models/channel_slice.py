@@ -217,7 +217,7 @@ class ChannelSliceModel(SimpleVAECompressionModel):
         Args and result as in :meth:`CompressionModel.load_state_dict`. Constant index buffers of
         window attention may be absent.
         """
-        state_dict = self.convert(clean_state_dict(state_dict))
+        state_dict = self.convert(clean_state_dict(state_dict, known=self.state_dict().keys()))
         for key, value in self.state_dict().items():
             if key.endswith(".relative_position_index"):
                 state_dict.setdefault(key, value)

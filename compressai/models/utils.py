@@ -72,7 +72,8 @@ def update_registered_buffers(
     Args:
         module: owner of the buffers.
         module_name: its name in ``state_dict``.
-        buffer_names: names of buffers of ``module``.
+        buffer_names: names of buffers of ``module`` or, as in ``"entropy_bottleneck._offset"``, of
+            its descendants.
         state_dict: where the sizes are taken from.
         policy: ``"resize_if_empty"``, ``"resize"``, or ``"register"`` for buffers that do not
             exist yet.
@@ -80,14 +81,15 @@ def update_registered_buffers(
 
     Raises:
         ValueError: unknown buffer or policy.
-        RuntimeError: a buffer does not exist, or exists already with ``"register"``.
+        RuntimeError: a buffer does not exist, or with ``"register"`` exists already or has no
+            owner.
     """
-    valid = [name for name, _ in module.named_buffers(recurse=False)]
+    valid = [name for name, _ in module.named_buffers()]
     for name in buffer_names:
         if policy != "register" and name not in valid:
             raise ValueError(f"{module_name} has no buffer {name!r}, but {valid}")
     for name in buffer_names:
-        key = f"{module_name}.{name}"
+        key = f"{module_name}.{name}" if module_name else name
         _update_registered_buffer(module, name, key, state_dict, policy, dtype)
 
 
@@ -100,7 +102,7 @@ def _update_registered_buffer(
     dtype: torch.dtype = torch.int,
 ) -> None:
     size = state_dict[state_dict_key].size()
-    buffer = dict(module.named_buffers(recurse=False)).get(buffer_name)
+    buffer = find_named_buffer(module, buffer_name)
     if policy in ("resize_if_empty", "resize"):
         if buffer is None:
             raise RuntimeError(f"buffer {buffer_name!r} is not registered")
@@ -109,7 +111,11 @@ def _update_registered_buffer(
     elif policy == "register":
         if buffer is not None:
             raise RuntimeError(f"buffer {buffer_name!r} is registered already")
-        module.register_buffer(buffer_name, torch.empty(size, dtype=dtype).fill_(0))
+        owner_name, _, name = buffer_name.rpartition(".")
+        owner = find_named_module(module, owner_name)
+        if owner is None:
+            raise RuntimeError(f"there is no module {owner_name!r} to register {name!r} in")
+        owner.register_buffer(name, torch.zeros(size, dtype=dtype))
     else:
         raise ValueError(
             f"policy must be 'resize_if_empty', 'resize' or 'register', got {policy!r}"
