@@ -32,6 +32,7 @@ PATHS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "fp32": lambda net: prepare(net, "fp32"),
     "fp32-fast": lambda net: prepare(net, "fp32", same_strings=False),
     "bf16": lambda net: prepare(net, "bf16"),
+    "bf16-fast": lambda net: prepare(net, "bf16", same_strings=False),
 }
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 

@@ -2,11 +2,11 @@
 """How fast models code, as they are and prepared, measured in turn in one run.
 
 The reference is the model as it is: plain calls, default layout, float32. Beside it stand the
-preparations of ``compressai.inference.prepare``: ``fp32`` (the same strings), ``fp32-fast`` (other
-strings) and ``bf16``; the latter only where the processor has it, unless asked for. Each runs in a
-process of its own. For each there is the time of each stage, the memory on top (of all tensors that
-live at the same time, and its ratio to what the larger of ``g_a`` and ``g_s`` takes alone), and for
-batches the time of one picture.
+preparations of ``compressai.inference.prepare``: ``fp32`` and ``bf16`` (the same strings),
+``fp32-fast`` and ``bf16-fast`` (other strings); those in bfloat16 only where ``--precision auto``
+takes it, unless asked for. Each runs in a process of its own. For each there is the time of each
+stage, the memory on top (of all tensors that live at the same time, and its ratio to what the
+larger of ``g_a`` and ``g_s`` takes alone), and for batches the time of one picture.
 
 Sizes behind the first are for the growth, and only one preparation is measured there, once: the
 time of a pixel over that at the first size, where 1 is linear.
@@ -207,7 +207,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
-    paths = args.paths or [p for p in list(PATHS)[1:] if p != "bf16" or has_native_bfloat16()]
+    paths = args.paths or [
+        path for path in list(PATHS)[1:] if not path.startswith("bf16") or has_native_bfloat16()
+    ]
     grown = "bf16" if "bf16" in paths else paths[0]
     command = " ".join(["python", *sys.argv])
     print(json.dumps({"benchmark": "models", "command": command, **machine()}))

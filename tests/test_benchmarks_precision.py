@@ -3,16 +3,24 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 from program import save_crops
 from tiny_nets import one_thread
+from torch import Tensor, nn
+from torchvision.transforms.functional import to_tensor
 
 from compressai.inference import prepare
+from compressai.layers import ResidualBottleneckBlock
+from compressai.zoo import lite
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,17 +41,59 @@ def crop(tmp_path: Path) -> Path:
     return tmp_path / "crop.png"
 
 
-def test_shipped_weights_lose_little_in_bf16(crop: Path, capsys: pytest.CaptureFixture) -> None:
+# A fast analysis changes what some values of the latent are rounded to, which gains on one image
+# and loses on another: by more than the roundings themselves cost.
+@pytest.mark.parametrize(("options", "most"), [((), 0.01), (("--fast", "--most", "0.04"), 0.04)])
+def test_shipped_weights_lose_little_in_bf16(
+    options: tuple[str, ...], most: float, crop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import precision
 
-    status = precision.main([str(crop)])
+    status = precision.main([str(crop), *options])
     lines = capsys.readouterr().out.splitlines()
     rows = [json.loads(line) for line in lines if line.startswith("{")][1:]
-    losses = [row["pictures"]["crop.png"]["loss_db"] for row in rows]
+    figures = [row["pictures"]["crop.png"] for row in rows]
     assert [row["quality"] for row in rows] == [1, 2, 3, 4]
-    assert all(loss != 0 for loss in losses)
-    assert max(losses) <= 0.02
+    assert all(row["loss_db"] != 0 for row in figures)
+    assert max(row["loss_db"] for row in figures) <= most
     assert status == 0
+    if not options:
+        assert {row["bytes_ratio"] for row in figures} == {1}
+
+
+def emulated(synthesis: nn.Module) -> nn.Module:
+    """A synthesis with the roundings of processors that have bfloat16: of weights, and of sums.
+
+    The machine that runs this may round elsewhere, such as between the sums and the bias.
+    """
+    copied = copy.deepcopy(synthesis)
+    *layers, last = [m for m in copied.modules() if isinstance(m, nn.Conv2d)]
+    for layer in layers:
+        layer.weight.data = rounded(layer.weight.data)
+        layer.register_forward_hook(lambda module, inputs, out: rounded(out))
+    for block in copied.modules():
+        if isinstance(block, ResidualBottleneckBlock):
+            block.register_forward_hook(lambda module, inputs, out: rounded(out))
+    last.register_forward_pre_hook(lambda module, inputs: (rounded(inputs[0]),))
+    return copied
+
+
+def rounded(x: Tensor) -> Tensor:
+    return x.bfloat16().float()
+
+
+@pytest.mark.parametrize("quality", [1, 2, 3, 4])
+def test_processors_with_bf16_lose_as_little(crop: Path, quality: int) -> None:
+    net = lite(quality, pretrained=True).eval()
+    image = to_tensor(Image.open(crop)).unsqueeze(0)[..., :192, :256]
+    with torch.no_grad():
+        coded = net.compress(image)
+        plain = net.decompress(coded["strings"], coded["shape"])["x_hat"]
+        net.g_s = emulated(net.g_s)
+        x_hat = net.decompress(coded["strings"], coded["shape"])["x_hat"]
+    errors = [(image - other).square().mean().item() for other in (plain, x_hat)]
+    assert not torch.equal(plain, x_hat)
+    assert 10 * math.log10(errors[1] / errors[0]) <= 0.01
 
 
 def test_benchmark_sees_what_coarse_transforms_lose(
@@ -51,8 +101,8 @@ def test_benchmark_sees_what_coarse_transforms_lose(
 ) -> None:
     import precision
 
-    def coarse(net, precision):
-        prepared = prepare(net, "fp32")
+    def coarse(net, precision, same_strings):
+        prepared = prepare(net, "fp32", same_strings=same_strings)
         if precision == "bf16":
             synthesis = prepared.g_s
             vars(prepared)["g_s"] = lambda y_hat: synthesis((y_hat * 2).round() / 2)

@@ -177,11 +177,13 @@ def test_precision_prepares_the_transforms_and_changes_little(run, checkpoints):
     before, after = ([p["psnr"] for p in result["points"]] for result in (plain, fast))
     assert after == pytest.approx(before, abs=0.5)
     assert after != before
+    sizes = [[p["bytes"] for p in result["points"]] for result in (plain, fast)]
+    assert sizes[0] == sizes[1]
     assert "bfloat16" in str(fast["curves"])
     assert "bfloat16" not in str(plain["curves"])
 
 
-def test_precision_is_chosen_by_the_machine_unless_told():
+def test_precision_is_chosen_by_the_machine_except_for_figures():
     group = get_command(app)
     precisions = {
         name: parameter.default
@@ -190,7 +192,9 @@ def test_precision_is_chosen_by_the_machine_unless_told():
         if parameter.name == "precision"
     }
     assert set(precisions) >= {"encode", "decode", "eval", "bench"}
-    assert {getattr(value, "value", value) for value in precisions.values()} == {"auto"}
+    defaults = {name: getattr(value, "value", value) for name, value in precisions.items()}
+    assert defaults.pop("eval") == "fp32"
+    assert set(defaults.values()) == {"auto"}
 
 
 @pytest.mark.parametrize(("native", "used"), [(True, "bf16"), (False, "fp32")])
@@ -199,7 +203,7 @@ def test_automatic_precision_is_told(native, used, run, checkpoints, monkeypatch
     arguments = ("--checkpoint", checkpoints[0], "--json")
     report = json.loads(run("bench", "pictures/b.png", *arguments, "--repeats", 1)[1])
     assert report["precision"] == used
-    result = json.loads(run("eval", "pictures/b.png", *arguments)[1])
+    result = json.loads(run("eval", "pictures/b.png", *arguments, "--precision", "auto")[1])
     assert ("bfloat16" in str(result["curves"])) == native
 
 

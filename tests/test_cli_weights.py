@@ -31,7 +31,8 @@ def test_random_weights_are_told_loudly_flagged_and_made_again(run, photo):
     assert json.loads(out)["random_weights"] is True
     assert read_coded("photo.cai").random_weights
     torch.manual_seed(99)  # of no influence
-    status, _, err = run("decode", "photo.cai", "-o", "back.png")
+    # As below; bfloat16 gives slightly other samples.
+    status, _, err = run("decode", "photo.cai", "-o", "back.png", "--precision", "fp32")
     assert status == 0
     assert "RANDOM" in err
     chosen = model_weights.choose_model("bmshj2018-factorized", 1, "mse", None)

@@ -73,10 +73,11 @@ def decoded_latent(net: nn.Module, coded: dict[str, Any]) -> tuple[Tensor, Tenso
     return latents[0], x_hat
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", NETS)
-def test_strings_of_fp32_are_those_of_the_model(name: str) -> None:
+def test_strings_are_those_of_the_model(name: str, precision: str) -> None:
     net = net_of(name)
-    prepared = prepare(net, "fp32")
+    prepared = prepare(net, precision)
     x = picture(net)
     with torch.no_grad():
         assert torch.equal(prepared.g_a(x), net.g_a(x))
@@ -86,7 +87,7 @@ def test_strings_of_fp32_are_those_of_the_model(name: str) -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_any_precision_decodes_any_other_to_the_same_latent(name: str) -> None:
     net = net_of(name)
-    fp32, bf16 = prepare(net, "fp32", same_strings=False), prepare(net, "bf16")
+    fp32, bf16 = (prepare(net, kind, same_strings=False) for kind in ("fp32", "bf16"))
     for encoder in (fp32, bf16):
         coded = encoder.compress(picture(net))
         latent, _ = decoded_latent(net, coded)
@@ -150,10 +151,48 @@ def test_latents_of_bf16_are_close_to_those_of_fp32(name: str) -> None:
     x = picture(net)
     with torch.no_grad():
         y = net.g_a(x)
-    other = prepare(net, "bf16").g_a(x)
+    other = prepare(net, "bf16", same_strings=False).g_a(x)
     assert other.dtype == torch.float32
     assert other.is_contiguous()
     assert 0 < (other - y).norm() < 0.05 * y.norm()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_analysis_in_bf16_gets_samples_without_rounding(name: str) -> None:
+    """As whole numbers: a sample of 8 bits in [0, 1] has no exact value in bfloat16."""
+    net = net_of(name)
+    prepared = prepare(net, "bf16", same_strings=False)
+    seen: list[Tensor] = []
+    network = getattr(prepared.g_a._network, "__self__", prepared.g_a._network)
+    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    x = (picture(net) * 255).round() / 255
+    y = prepared.g_a(x)
+    assert torch.equal(seen[0].float().flatten().sort()[0], (x * 255).round().flatten().sort()[0])
+    with torch.no_grad():
+        assert (y - net.g_a(x)).norm() < 0.02 * y.norm()
+
+
+class Darkened(nn.Module):
+    """An analysis in which samples matter otherwise than as the input of convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 5, stride=16, padding=2)
+        self.last = nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.first(x)) * (1 - x.mean()))
+
+
+def test_analysis_that_is_no_multiple_of_its_input_stays_as_it_is() -> None:
+    net = MeanScaleHyperprior(4, 6).eval()
+    net.g_a = Darkened().eval()
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        y = net.g_a(x)
+    other = prepare(net, "bf16", same_strings=False).g_a(x)
+    assert 0 < (other - y).norm() < 0.02 * y.norm()
 
 
 def test_preparation_leaves_the_model_as_it_was() -> None:
@@ -223,12 +262,13 @@ def test_unknown_precision_is_refused() -> None:
     ("capabilities", "expected"),
     [
         ({"amx_bf16": True}, torch.bfloat16),
-        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        # Instructions alone are no reason: without tiles, float32 is the faster one.
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.float32),
         ({"avx512_f": True, "amx_bf16": False, "avx512_bf16": False}, torch.float32),
         ({}, torch.float32),
     ],
 )
-def test_automatic_precision_is_bf16_where_the_processor_has_it(
+def test_automatic_precision_is_bf16_where_that_is_faster(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)

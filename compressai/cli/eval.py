@@ -59,7 +59,7 @@ def evaluate(
     against: Annotated[
         list[Classical] | None, typer.Option(help="Classical codecs to compare with.")
     ] = None,
-    precision: Precision = PrecisionName.AUTO,
+    precision: Precision = PrecisionName.FP32,
     device: Device = "cpu",
     lpips: Annotated[
         bool | None,

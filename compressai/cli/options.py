@@ -71,7 +71,7 @@ class PrecisionName(str, enum.Enum):
 
 Precision = Annotated[
     PrecisionName,
-    typer.Option(help="Of the transforms; auto is bf16 where the processor has it in hardware."),
+    typer.Option(help="Of the synthesis; auto is bf16 where that is faster, as with AMX or CUDA."),
 ]
 Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1 and so on.")]
 MaxPixels = Annotated[

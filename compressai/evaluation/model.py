@@ -54,7 +54,7 @@ class ModelCodec(ImageCodec):
         self.name = name or model
         self.description = f"{model}, bytes of .cai files"
         if any(name_precision(net) == "bf16" for net in nets.values()):
-            self.description += ", transforms in bfloat16"
+            self.description += ", in bfloat16"
         if metric is not None:
             self.description += f", trained for {metric}"
         if random_weights:

@@ -12,33 +12,29 @@ PRECISIONS = ("auto", "bf16", "fp32")
 
 
 def has_native_bfloat16(device: torch.device | str = "cpu") -> bool:
-    """Whether a device multiplies bfloat16 in hardware.
+    """Whether a device multiplies matrices of bfloat16 faster than those of float32.
 
     Args:
-        device: a processor counts if it has AMX or AVX512-bf16, a CUDA device if torch says so.
+        device: a processor counts if it has AMX tiles, a CUDA device if torch says so.
 
     Returns:
-        ``False`` for all other kinds of devices: there bfloat16 is emulated and slower than
-        float32.
+        ``False`` for all other devices. AVX512-bf16 alone does not count: it has the instructions,
+        but networks in bfloat16 take longer there than the float32 kernels of this library.
     """
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    if hasattr(torch.cpu, "get_capabilities"):
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-    # torch before 2.10 has only these.
-    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def choose_precision(precision: str, device: torch.device | str = "cpu") -> torch.dtype:
     """The type that transforms compute in.
 
     Args:
-        precision: ``"bf16"``, ``"fp32"``, or ``"auto"`` for the former where it is native.
+        precision: ``"bf16"``, ``"fp32"``, or ``"auto"`` for the former where
+            :func:`has_native_bfloat16`.
         device: where they run.
 
     Returns:

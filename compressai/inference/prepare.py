@@ -21,6 +21,7 @@ from compressai.inference.memory import reused_memory
 from compressai.inference.native import use_kernels
 from compressai.inference.native_attention import use_window_kernels
 from compressai.inference.precision import choose_precision
+from compressai.inference.samples import scale_input
 from compressai.inference.transforms import (
     TRANSFORMS,
     Model,
@@ -43,7 +44,7 @@ class Preparation:
         dtype: what its transforms compute in.
         channels_last: whether their feature maps are in channels-last layout.
         compile: whether they are compiled.
-        same_strings: whether ``g_a`` in float32 is left as it is in all that changes digits.
+        same_strings: whether ``g_a`` is in float32 and left as it is in all that changes digits.
     """
 
     reference: CompressionModel
@@ -67,27 +68,29 @@ def prepare(
     fingerprint are those of ``net``, and what both encoder and decoder compute is computed by the
     same operations in float32. So every preparation decodes every string to the same ``y_hat``.
 
-    Strings depend on ``g_a``. In float32 they are those of ``net``, byte for byte, because ``g_a``
-    keeps its layout and its kernels: others add in another order, so that now and then a value
-    half-way between two integers is coded as the other one. It is made faster by what leaves every
-    bit as it is. Say ``same_strings=False`` to have ``g_a`` made as fast as ``g_s``.
+    Strings depend on ``g_a``. They are those of ``net``, byte for byte, because ``g_a`` stays in
+    float32 and keeps its layout and its kernels, whatever ``precision`` is: others add in another
+    order, so that now and then a value half-way between two integers is coded as the other one. It
+    is made faster by what leaves every bit as it is. Say ``same_strings=False`` to have ``g_a``
+    made as fast as ``g_s``.
 
     While a transform runs, the process keeps freed memory for it to use again, and afterwards up to
     4 GiB, or a quarter of the machine's, for the next one (Linux with glibc).
 
-    The last layer of either transform stays in float32, so that pictures do not lose digits that
-    they are measured with.
+    In bfloat16, the last layer of either transform stays in float32, so that images do not lose
+    digits that they are measured with, and ``g_a`` takes samples times 255: whole numbers, which
+    bfloat16 holds exactly.
 
     Args:
         net: model in evaluation mode, on the device where it is to run. A model that is prepared
             already is prepared anew from what it was made of.
-        precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bfloat16 where the device has it in
-            hardware (see :func:`~compressai.inference.has_native_bfloat16`), else float32.
+        precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bfloat16 where it is the faster one (see
+            :func:`~compressai.inference.has_native_bfloat16`), else float32.
         channels_last: keep feature maps in channels-last layout, which most convolutions prefer.
         compile: hand the transforms to :func:`torch.compile`. The first picture of a size then
             takes minutes; for programs that code many.
-        same_strings: in float32, let ``compress`` give the strings of ``net``, which rules out
-            faster kernels in ``g_a``. Without effect in bfloat16, which gives others.
+        same_strings: let ``compress`` give the strings of ``net``, which rules out bfloat16 and
+            faster kernels in ``g_a``.
 
     Returns:
         A model of the same class. It refuses to run if weights of ``net`` changed or moved since.
@@ -121,6 +124,7 @@ class _PreparedTransform:
         sources: modules that its weights were taken from.
         dtype: what it takes.
         layout: memory format of what it takes.
+        scale: what the input is multiplied by first.
     """
 
     def __init__(
@@ -129,8 +133,10 @@ class _PreparedTransform:
         sources: list[nn.Module],
         dtype: torch.dtype,
         layout: torch.memory_format,
+        scale: int,
     ) -> None:
         self._network = network
+        self._scale = scale
         self._sources = sources
         self._dtype = dtype
         self._layout = layout
@@ -142,6 +148,8 @@ class _PreparedTransform:
         if _state(self._sources) != self._state:
             raise ValueError("weights changed or moved since prepare(): call prepare() again")
         with torch.no_grad(), reused_memory():
+            # Before it is rounded to the other type.
+            x = x if self._scale == 1 else x * self._scale
             out = self._network(x.to(self._dtype, memory_format=self._layout))
         # One layout for all that follows: kernels, and with them the last digits, depend on it.
         return out.to(torch.float32, memory_format=torch.contiguous_format)
@@ -162,13 +170,16 @@ def _convert(
     """The converted transform, and what the original one makes of ``probe``."""
     copied = copy_transform(net, name)
     network, call = copied.network, copied.call
-    dtype = preparation.dtype
-    exact = name == "g_a" and preparation.same_strings and dtype == torch.float32
+    exact = name == "g_a" and preparation.same_strings
+    dtype = torch.float32 if exact else preparation.dtype
     layout = torch.contiguous_format
+    scale = 1
     with torch.no_grad():
         last, result = last_layer(network, call, probe)
         fold(network)
         if dtype != torch.float32:
+            if name == "g_a":
+                scale = scale_input(network, call, probe)
             replace_module(network, last, _Float32(last))
         if exact and can_fuse_convolutions(probe.device, dtype):
             make_exact(network)
@@ -184,7 +195,7 @@ def _convert(
             network.to(memory_format=layout)
     if preparation.compile and not exact:
         call = torch.compile(call)
-    return _PreparedTransform(call, copied.sources, dtype, layout), result
+    return _PreparedTransform(call, copied.sources, dtype, layout, scale), result
 
 
 class _Float32(nn.Module):
