@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from torch import nn
 
-from compressai.entropy_models import EntropyModel, _background
+from compressai.entropy_models import EntropyModel, session
 
 __all__ = ["STAGES", "split_time"]
 
@@ -61,7 +61,7 @@ def split_time(
 
         return wrapped
 
-    with _replaced(net, timed), patch.object(_background, "_MIN_SYMBOLS", sys.maxsize):
+    with _replaced(net, timed), patch.object(session, "_MIN_SYMBOLS", sys.maxsize):
         function()
     switch()
     return {stage: seconds[stage] for stage in STAGES}

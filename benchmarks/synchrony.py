@@ -28,7 +28,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -41,18 +41,11 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
 
 import compressai
-from compressai.entropy_models._sync_scan import ScanDecoder, ScanEncoder
-from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, SLOPE, SyncDecoder, SyncEncoder
+from compressai.entropy_models.scan import ScanCoder
+from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, SLOPE, on_networks
+from compressai.models.base import coding_networks
 from compressai.zoo import lite
 
-NETWORKS = (
-    "h_s",
-    "h_mean_s",
-    "h_scale_s",
-    "entropy_parameters",
-    "context_prediction",
-    "lrp_transform",
-)
 MODELS = ("lite:1", "lite:2", "lite:3", "lite:4", *FITTED)
 # What synchrony may cost: more bytes, more time, PSNR in dB.
 LIMITS = {"bytes": 0.01, "time": 1.1, "psnr": 0.02}
@@ -93,39 +86,37 @@ def photos(paths: list[Path], size: tuple[int, int]) -> Iterator[tuple[str, Tens
 
 
 @contextmanager
-def on_outputs(sides: tuple[type, ...], change: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
-    """Let a function change what the networks of the entropy path give in synchronised coding.
+def on_outputs(net: nn.Module, change: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
+    """Let a function change what the networks of the entropy path give that decoders run.
 
     Args:
-        sides: classes of what stands for encoders or decoders; all outputs pass through them.
-        change: from the name of the class and the output to what is used in its place.
+        net: the model.
+        change: from ``"module"`` or ``"scan"`` (a network that is run position by position) and an
+            output to what is used in its place.
     """
-
-    def changed(side: type) -> Callable[[Any, Tensor], Tensor]:
-        network = side.network
-        return lambda self, output: change(side.__name__, network(self, output))
-
-    with ExitStack() as stack:
-        for side in sides:
-            stack.enter_context(patch.object(side, "network", changed(side)))
+    encoder_only = {module for name, module in net.named_modules() if name.endswith("h_a")}
+    networks = [each for each in coding_networks(net) if each not in encoder_only]
+    network = ScanCoder.network
+    with (
+        on_networks(networks, lambda output: change("module", output)),
+        patch.object(
+            ScanCoder, "network", lambda self, output: change("scan", network(self, output))
+        ),
+    ):
         yield
 
 
 @contextmanager
-def noise(net: nn.Module, amplitude: float, safe: bool, seed: int = 0) -> Iterator[Counter[str]]:
+def noise(net: nn.Module, amplitude: float, seed: int = 0) -> Iterator[Counter[str]]:
     """Uniform noise on the output of every network of the entropy path when something is decoded.
-
-    Plain coding has no place that all outputs pass through. There it is added by hooks on modules,
-    which models that code position by position do not call for their contexts.
 
     Args:
         net: the model.
         amplitude: of the noise.
-        safe: whether it is for synchronised coding.
         seed: of the noise.
 
     Yields:
-        How often it was added, by class of decoder or ``"module"``.
+        How often it was added, by ``"module"`` and ``"scan"``.
     """
     generator = torch.Generator().manual_seed(seed)
     added: Counter[str] = Counter()
@@ -135,33 +126,20 @@ def noise(net: nn.Module, amplitude: float, safe: bool, seed: int = 0) -> Iterat
         random = torch.rand(output.shape, generator=generator, dtype=output.dtype)
         return output + amplitude * (2 * random - 1)
 
-    if safe:
-        with on_outputs((SyncDecoder, ScanDecoder), add):
-            yield added
-        return
-    hooks = [
-        module.register_forward_hook(lambda _module, _inputs, output: add("module", output))
-        for name, module in net.named_modules()
-        if name.rpartition(".")[2] in NETWORKS
-        or name.rpartition(".")[0].endswith("channel_context")
-    ]
-    try:
+    with on_outputs(net, add):
         yield added
-    finally:
-        for each in hooks:
-            each.remove()
 
 
 @contextmanager
-def recorded() -> Iterator[list[Tensor]]:
-    """The outputs of the networks of the entropy path in synchronised coding, as they come."""
+def recorded(net: nn.Module) -> Iterator[list[Tensor]]:
+    """The outputs of the networks of the entropy path of a model, as they come."""
     outputs: list[Tensor] = []
 
-    def keep(_side: str, output: Tensor) -> Tensor:
+    def keep(_where: str, output: Tensor) -> Tensor:
         outputs.append(output.float())
         return output
 
-    with on_outputs((SyncEncoder, ScanEncoder, SyncDecoder, ScanDecoder), keep):
+    with on_outputs(net, keep):
         yield outputs
 
 
@@ -201,15 +179,14 @@ class Decoders:
         double = copy.deepcopy(net).double()
         net.g_s = synthesis
         last.to(memory_format=torch.channels_last)
-        # Contexts get whether coding is synchronised.
-        self.settings: dict[str, tuple[nn.Module, Callable[[bool], Any]]] = {
+        self.settings: dict[str, tuple[nn.Module, Callable[[], Any]]] = {
             "as encoded": (plain, nullcontext),
-            "1 thread": (plain, lambda _: threads(1)),
-            "2 threads": (plain, lambda _: threads(2)),
-            "oneDNN disabled": (plain, lambda _: without_onednn()),
+            "1 thread": (plain, lambda: threads(1)),
+            "2 threads": (plain, lambda: threads(2)),
+            "oneDNN disabled": (plain, without_onednn),
             "channels-last": (last, nullcontext),
             "double precision": (double, nullcontext),
-            "noise": (plain, lambda safe: noise(plain, 0.5 * tolerance, safe)),
+            "noise": (plain, lambda: noise(plain, 0.5 * tolerance)),
         }
 
     def check(
@@ -228,7 +205,7 @@ class Decoders:
         self, name: str, coded: dict[str, Any], want: list[Tensor] | None, options: dict[str, Any]
     ) -> Fate:
         net, setting = self.settings[name]
-        with setting(options.get("sync_safe", False)), recorded() as outputs:
+        with setting(), recorded(net) as outputs:
             try:
                 y_hat = net.decompress(coded["strings"], coded["shape"], **options)["y_hat"]
             except ValueError:
@@ -271,7 +248,7 @@ def measure(
     second = one_call(lambda: net.compress(pictures[0][1], **safe))
     rows, ratios = [], {"compress": [], "decompress": []}
     for name, x in pictures:
-        with recorded() as outputs:
+        with recorded(net) as outputs:
             coded = {"safe": net.compress(x, **safe)}
         coded["plain"] = net.compress(x)
         fates = {

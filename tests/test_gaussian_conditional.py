@@ -15,7 +15,7 @@ from compressai.entropy_models import (
     GaussianConditional,
     GaussianMixtureConditional,
 )
-from compressai.entropy_models._background import strings_in_background, write_strings
+from compressai.entropy_models.session import coding_session, write_strings
 from compressai.models import get_scale_table
 
 
@@ -204,11 +204,11 @@ def test_strings_written_in_the_background_are_the_same() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with strings_in_background():
+        with coding_session():
             strings, _ = conditional.code(y, scales)
             assert len(strings) == 2
         assert strings == expected
-        with pytest.raises(RuntimeError, match="no room"), strings_in_background():
+        with pytest.raises(RuntimeError, match="no room"), coding_session():
             write_strings(_fail, 1, 10**6)
     finally:
         torch.set_num_threads(threads)

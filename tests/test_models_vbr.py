@@ -379,7 +379,7 @@ def test_parallel_passes_end_at_the_values_of_the_scan(
             autoregressive, y, params, autoregressive._scan_rate(2, gain)
         )
         torch.testing.assert_close(y_hat, want)
-        decoded = scan_decompress(
+        decoded, _ = scan_decompress(
             autoregressive, strings, params, autoregressive._scan_rate(2, gain)
         )
     assert torch.equal(decoded, y_hat)

@@ -15,9 +15,9 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from compressai.entropy_models._background import write_strings
 from compressai.entropy_models._coder import EntropyCoder
 from compressai.entropy_models.noise import uniform_noise
+from compressai.entropy_models.session import note_coded, write_strings
 from compressai.ops import LowerBound
 
 __all__ = ["EntropyModel", "pmf_to_quantized_cdf"]
@@ -310,6 +310,7 @@ class EntropyModel(nn.Module):
 
     def _encode_rows(self, rows: np.ndarray, index_rows: np.ndarray) -> list[bytes]:
         tables = self._coder_tables()
+        note_coded()
         if self.entropy_coder.name != "ans":
             return [
                 self.entropy_coder.encode_with_indexes(row.tolist(), index.tolist(), *tables)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from compressai.entropy_models.base import EntropyModel, quantize_rows
+from compressai.entropy_models.session import Correction, active_coder
 from compressai.ops import LowerBound
 
 __all__ = ["GaussianConditional"]
@@ -144,21 +145,68 @@ class GaussianConditional(EntropyModel):
         return torch.bucketize(scales, edges, out_int32=True)
 
     def code(
-        self, y: Tensor, scales: Tensor, means: Tensor | None = None
+        self,
+        y: Tensor,
+        scales: Tensor,
+        means: Tensor | None = None,
+        correct: Correction | None = None,
     ) -> tuple[list[bytes], Tensor]:
         """Code a batch: :meth:`build_indexes` and :meth:`compress_and_quantize` in one.
+
+        How it is coded is up to the coding session that is open, see
+        :mod:`compressai.entropy_models.session`.
 
         Args:
             y: float ``(N, C, ...)``.
             scales: of the shape of ``y``.
             means: of the shape of ``y``; ``None`` stands for 0.
+            correct: from the quantised values to ``y_hat``, such as residual prediction; ``None``
+                leaves them.
 
         Returns:
-            ``(strings, y_hat)``, as :meth:`compress_and_quantize`.
+            ``(strings, y_hat)``, the latter as :meth:`decode` gives it.
 
         Raises:
             ValueError: shapes do not fit, there are no tables, or ``y`` is not finite.
         """
+        coder = active_coder()
+        if coder is not None:
+            return coder.code(self, y, scales, means, correct)
+        strings, y_hat = self._code_plainly(y, scales, means)
+        return strings, y_hat if correct is None else correct(y_hat)
+
+    def decode(
+        self,
+        strings: Sequence[bytes | None],
+        scales: Tensor,
+        means: Tensor | None = None,
+        correct: Correction | None = None,
+    ) -> dict[str, Tensor]:
+        """Inverse of :meth:`code`.
+
+        Args:
+            strings: those of :meth:`code`. ``None`` stands for one that is lost: its symbols are
+                taken to be 0.
+            scales, means, correct: as there.
+
+        Returns:
+            ``{"y_hat"}``; in synchronised coding also ``"y_fine"``, the values before they were
+            rounded to what both sides share.
+
+        Raises:
+            ValueError: the number of strings does not fit, there are no tables, or a string is
+                damaged.
+        """
+        coder = active_coder()
+        if coder is not None:
+            return coder.decode(self, strings, scales, means, correct)
+        indexes = self.build_indexes(scales)
+        y_hat = self.decompress(strings, indexes, dtype=scales.dtype, means=means)
+        return {"y_hat": y_hat if correct is None else correct(y_hat)}
+
+    def _code_plainly(
+        self, y: Tensor, scales: Tensor, means: Tensor | None
+    ) -> tuple[list[bytes], Tensor]:
         latents = [y, scales] if means is None else [y, scales, means]
         if not all(map(_is_native, latents)):
             return self.compress_and_quantize(y, self.build_indexes(scales), means)

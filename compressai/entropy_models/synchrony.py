@@ -9,15 +9,16 @@ no value is in doubt, and tells the shifts. Why, how much it costs and what is p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn as nn
 from torch import Tensor
 
-from compressai.entropy_models._background import write_strings
 from compressai.entropy_models._sync_stream import (
     MAX_BLOCKS,
     Exceptions,
@@ -26,6 +27,7 @@ from compressai.entropy_models._sync_stream import (
     open_stream,
 )
 from compressai.entropy_models.gaussian import GaussianConditional
+from compressai.entropy_models.session import Correction, active_coder, write_strings
 
 __all__ = [
     "DEFAULT_TOLERANCE",
@@ -35,6 +37,7 @@ __all__ = [
     "SyncEncoder",
     "SyncLatent",
     "SyncProbe",
+    "on_networks",
 ]
 
 DEFAULT_TOLERANCE = 2e-5
@@ -76,7 +79,92 @@ class Gain:
     values: Tensor | None = None
 
 
-class SyncEncoder:
+@contextmanager
+def on_networks(
+    networks: Iterable[nn.Module], change: Callable[[Tensor], Tensor]
+) -> Iterator[None]:
+    """Within, what these networks give to this thread's calls passes through ``change``.
+
+    Args:
+        networks: modules whose output is a tensor.
+        change: from an output to what is used in its place.
+    """
+    hooks = [
+        network.register_forward_hook(lambda _network, _inputs, output: change(output))
+        for network in networks
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _Encoding:
+    """What those have in common that stand for an encoder; see :class:`LatentCoder`."""
+
+    def note_coded(self) -> None:
+        """Nothing depends on it."""
+
+    def code(
+        self,
+        conditional: GaussianConditional,
+        y: Tensor,
+        scales: Tensor,
+        means: Tensor | None,
+        correct: Correction | None,
+    ) -> tuple[list[bytes], Tensor]:
+        """Strings, and ``y_hat`` as later networks must see it.
+
+        Raises:
+            ValueError: the latent, scales or values are not finite.
+        """
+        symbols = self.quantize(y if means is None else y - means)
+        values = _restored(conditional, symbols, means, correct)
+        return self.encode(conditional, symbols, scales, values)
+
+    def decode(
+        self,
+        conditional: GaussianConditional,
+        strings: Sequence[bytes | None],
+        scales: Tensor,
+        means: Tensor | None,
+        correct: Correction | None,
+    ) -> dict[str, Tensor]:
+        """An encoder has nothing to decode.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("a codec decodes while it should encode in synchrony")
+
+    def quantize(self, residual: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def encode(
+        self,
+        conditional: GaussianConditional,
+        symbols: Tensor,
+        scales: Tensor,
+        values: Tensor | None = None,
+    ) -> tuple[list[bytes], Tensor]:
+        raise NotImplementedError
+
+
+def _restored(
+    conditional: GaussianConditional,
+    symbols: Tensor,
+    means: Tensor | None,
+    correct: Correction | None,
+) -> Tensor | None:
+    """What symbols stand for; ``None`` if for themselves."""
+    values = symbols if means is None else conditional.dequantize(symbols, means)
+    if correct is not None:
+        return correct(values)
+    return None if means is None else values
+
+
+class SyncEncoder(_Encoding):
     """Encoder's side of synchronised coding, for one call of ``compress``.
 
     Args:
@@ -93,10 +181,6 @@ class SyncEncoder:
             raise ValueError(f"tolerance must be finite and not negative, got {tolerance}")
         self.tolerance = float(tolerance)
         self._gains = iter(gains)
-
-    def network(self, output: Tensor) -> Tensor:
-        """To be called with the output of each network that the decoder runs, too."""
-        return output
 
     def quantize(self, residual: Tensor) -> Tensor:
         """Symbols of residuals, as floats.
@@ -201,13 +285,46 @@ def _told(elements: np.ndarray, results: np.ndarray) -> Exceptions:
 
 
 class SyncDecoder:
-    """Decoder's side of synchronised coding."""
+    """Decoder's side of synchronised coding; see :class:`LatentCoder`."""
 
-    def network(self, output: Tensor) -> Tensor:
-        """To be called with the output of each network that the encoder runs, too."""
-        return output
+    def note_coded(self) -> None:
+        """Nothing depends on it."""
+
+    def code(
+        self,
+        conditional: GaussianConditional,
+        y: Tensor,
+        scales: Tensor,
+        means: Tensor | None,
+        correct: Correction | None,
+    ) -> tuple[list[bytes], Tensor]:
+        """A decoder has nothing to code.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("a codec encodes while it should decode in synchrony")
 
     def decode(
+        self,
+        conditional: GaussianConditional,
+        strings: Sequence[bytes | None],
+        scales: Tensor,
+        means: Tensor | None,
+        correct: Correction | None,
+    ) -> dict[str, Tensor]:
+        """``{"y_hat", "y_fine"}``: the encoder's values, and those before they were rounded.
+
+        Raises:
+            ValueError: as :meth:`decode_symbols`, or the values are not finite.
+        """
+        latent = self.decode_symbols(conditional, strings, scales)
+        values = _restored(conditional, latent.symbols, means, correct)
+        if values is None:
+            return {"y_hat": latent.symbols, "y_fine": latent.symbols}
+        return {"y_hat": latent.settle(values), "y_fine": values}
+
+    def decode_symbols(
         self, conditional: GaussianConditional, strings: Sequence[bytes | None], scales: Tensor
     ) -> SyncLatent:
         """Decode the symbols of a latent.
@@ -292,11 +409,12 @@ class SyncLatent:
         return _from_steps(steps, values)
 
 
-class SyncProbe:
+class SyncProbe(_Encoding):
     """Stands for an encoder to find out how deviations of networks grow on their way to a latent.
 
     The first run of a ``compress`` with it is clean, all others have noise on the output of every
-    network and the symbols of the first.
+    network and the symbols of the first. A network counts that runs after something was coded: one
+    that runs before, as a hyper analysis does, cannot be the decoder's.
 
     Args:
         seed: of the noise.
@@ -309,16 +427,21 @@ class SyncProbe:
         self._random = np.random.Generator(np.random.PCG64(seed))
         self._reference: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self._gains: list[list[Tensor]] = []
-        self._noisy = False
+        self._noisy = self._coded = False
         self._step = 0
 
     def again(self) -> None:
         """Begin the next run, with noise."""
-        self._noisy, self._step = True, 0
+        self._noisy, self._coded, self._step = True, False, 0
+
+    def note_coded(self) -> None:
+        """From here on, networks are those of the decoder, too."""
+        self._coded = True
 
     def network(self, output: Tensor) -> Tensor:
         """The output, with noise in all runs but the first."""
-        if not self._noisy:
+        # A hook is on the module, which other threads may use at the same time.
+        if not (self._noisy and self._coded) or active_coder() is not self:
             return output
         noise = self._random.random(output.shape, dtype=np.float32) * 2 - 1
         return output + self.AMPLITUDE * torch.from_numpy(noise).to(output)
@@ -342,6 +465,7 @@ class SyncProbe:
         values: Tensor | None = None,
     ) -> tuple[list[bytes], Tensor]:
         """As :meth:`SyncEncoder.encode`, without strings."""
+        self._coded = True
         strings = [b""] * len(symbols)
         if not self._noisy:
             self._reference.append((symbols, scales, values))

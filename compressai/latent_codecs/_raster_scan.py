@@ -97,30 +97,23 @@ class RasterScan:
             self._predictor: _Predictor = _ChainPredictor(entropy_parameters, len(weight))
         else:
             self._predictor = _ModulePredictor(entropy_parameters, merge)
-        self._edges = gaussian_conditional.scale_table[:-1].cpu().float()
         self._bound = gaussian_conditional.lower_bound_scale.bound.cpu().float()
-        self._tables = gaussian_conditional._coder_tables()
 
-    def compress(
-        self, y: Tensor, params: Tensor, encoder: Any | None = None, sync: Any | None = None
-    ) -> tuple[Any, Tensor]:
+    def compress(self, y: Tensor, params: Tensor, coder: Any) -> tuple[bytes | None, Tensor]:
         """Code one item.
 
         Args:
             y: ``(C, H, W)``.
             params: side information ``(D, H, W)``.
-            encoder: a buffered encoder to append to; ``None`` makes a string of its own.
-            sync: codes in synchrony, see :mod:`compressai.entropy_models._sync_scan`.
+            coder: one of :func:`compressai.entropy_models.scan.scan_encoders`.
 
         Returns:
-            ``(string, y_hat)``; ``string`` is ``None`` with an ``encoder``, ``y_hat`` is
-            ``(C, H, W)`` on the CPU.
+            ``(string, y_hat)``; ``string`` is ``None`` if the coder appends to a stream, ``y_hat``
+            is ``(C, H, W)`` on the CPU.
 
         Raises:
             ValueError: ``y`` is not finite.
         """
-        from compressai import ans
-
         y = y.detach().cpu().float()
         columns = y.permute(1, 2, 0).contiguous()
         symbols = torch.empty_like(columns)
@@ -131,76 +124,49 @@ class RasterScan:
             all_scales[h, w] = scales
             residual = columns[h, w] - means
             residual = residual if gain is None else residual * gain
-            if sync is not None:
-                return symbols[h, w].copy_(sync.quantize(residual))
-            return torch.round(residual, out=symbols[h, w])
+            return symbols[h, w].copy_(coder.quantize(residual))
 
-        y_hat, _ = self._scan(y.shape[1:], params, code, sync)
+        y_hat, _ = self._scan(y.shape[1:], params, code, coder)
         if not bool(symbols.abs().amax() < 2**24):
             raise ValueError(
                 "the latent or its means are not finite or beyond 2**24: the network has diverged"
             )
-        if sync is not None:
-            return sync.finish(symbols.to(torch.int32).numpy()), y_hat
-        indexes = self._table_rows(all_scales)
-        arrays = (symbols.to(torch.int32).reshape(-1).numpy(), indexes.reshape(-1).numpy())
-        if encoder is not None:
-            return encoder.encode_with_indexes(*arrays, *self._tables), y_hat
-        return ans.RansEncoder().encode_with_indexes(*arrays, *self._tables), y_hat
+        return coder.finish(symbols.to(torch.int32).numpy(), all_scales), y_hat
 
-    def decompress_sync(self, sync: Any, params: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode one item that was coded in synchrony.
-
-        Args:
-            sync: a ``ScanDecoder``.
-            params: side information ``(D, H, W)``.
-
-        Returns:
-            ``(y_hat, y_fine)``, each ``(C, H, W)`` on the CPU.
-
-        Raises:
-            ValueError: the string is damaged.
-        """
-
-        def code(h: int, w: int, scales: Tensor, means: Tensor) -> Tensor:
-            return sync.symbols(scales)
-
-        return self._scan(params.shape[1:], params, code, sync)
-
-    def decompress(self, decoder: Any, params: Tensor) -> Tensor:
+    def decompress(self, params: Tensor, coder: Any) -> tuple[Tensor, Tensor]:
         """Decode one item.
 
         Args:
-            decoder: a ``compressai.ans.RansDecoder`` whose stream is set.
             params: side information ``(D, H, W)``.
+            coder: one of :func:`compressai.entropy_models.scan.scan_decoders`.
 
         Returns:
-            ``(C, H, W)`` on the CPU.
+            ``(y_hat, y_fine)``, each ``(C, H, W)`` on the CPU; ``y_fine`` are the values before the
+            coder rounded them.
 
         Raises:
             ValueError: the string is damaged.
         """
 
         def code(h: int, w: int, scales: Tensor, means: Tensor) -> Tensor:
-            rows = self._table_rows(scales).numpy()
-            return torch.from_numpy(decoder.decode_stream(rows, *self._tables)).float()
+            return coder.symbols(scales)
 
-        return self._scan(params.shape[1:], params, code)[0]
+        return self._scan(params.shape[1:], params, code, coder)
 
     def _scan(
         self,
         size: tuple[int, ...],
         params: Tensor,
         code: Callable[[int, int, Tensor, Tensor], Tensor],
-        sync: Any | None = None,
+        coder: Any,
     ) -> tuple[Tensor, Tensor]:
-        """``y_hat``, and that before it was rounded for ``sync``."""
+        """``y_hat``, and that before the coder rounded it."""
         height, width = size
         pad, channels = self.padding, self.channels
         padded = torch.zeros((height + pad, width + 2 * pad, channels))
         prepared = self._predictor.prepare(params.detach().cpu().float())
         index_scale = self._rate.index_scale
-        fine = padded if sync is None else torch.zeros((height + pad, width + 2 * pad, channels))
+        fine = torch.zeros_like(padded) if coder.rounds else padded
         for h in range(height):
             # All windows of the rows above, one a position: (width, rows * columns * channels).
             rows = padded[h : h + pad].unfold(1, 2 * pad + 1, 1)[:, :width]
@@ -209,27 +175,20 @@ class RasterScan:
             current = padded[h + pad]
             for w in range(width):
                 left = current[w : w + pad].view(-1)
-                context = torch.addmv(contexts[w], self._left, left)
-                if sync is not None:
-                    context = sync.network(context)
-                parameters = self._predictor.predict(prepared, h, w, context)
-                if sync is not None:
-                    parameters = sync.network(parameters)
+                context = coder.network(torch.addmv(contexts[w], self._left, left))
+                parameters = self._predictor.predict(prepared, h, w, context, coder)
                 scales, means = parameters.chunk(2)
                 if index_scale is not None:
                     scales = scales * index_scale
                 scales = torch.maximum(scales, self._bound)
                 residual = self._residual(code(h, w, scales, means), scales)
                 values = torch.add(residual, means, out=fine[h + pad, w + pad])
-                if sync is not None:
-                    current[w + pad] = sync.settle(scales, values)
+                if coder.rounds:
+                    current[w + pad] = coder.settle(scales, values)
         y_hat, fine = (
             grid[pad:, pad : pad + width].permute(2, 0, 1).contiguous() for grid in (padded, fine)
         )
         return y_hat, fine
-
-    def _table_rows(self, scales: Tensor) -> Tensor:
-        return torch.bucketize(scales, self._edges, out_int32=True)
 
     def _residual(self, symbols: Tensor, scales: Tensor) -> Tensor:
         if self._rate.reconstruction_offset is not None:
@@ -244,7 +203,7 @@ class _Predictor:
     def prepare(self, params: Tensor) -> Any:
         raise NotImplementedError
 
-    def predict(self, prepared: Any, h: int, w: int, context: Tensor) -> Tensor:
+    def predict(self, prepared: Any, h: int, w: int, context: Tensor, coder: Any) -> Tensor:
         raise NotImplementedError
 
 
@@ -259,9 +218,10 @@ class _ModulePredictor(_Predictor):
     def prepare(self, params: Tensor) -> Tensor:
         return params[None].to(self._device)
 
-    def predict(self, prepared: Tensor, h: int, w: int, context: Tensor) -> Tensor:
+    def predict(self, prepared: Tensor, h: int, w: int, context: Tensor, coder: Any) -> Tensor:
         here = prepared[:, :, h : h + 1, w : w + 1]
         context = context.to(self._device)[None, :, None, None]
+        # Who watches the networks of the session sees this call by itself.
         return self._network(self._merge(here, context)).reshape(-1).cpu().float()
 
 
@@ -286,14 +246,14 @@ class _ChainPredictor(_Predictor):
         pixels = params.flatten(1).t().contiguous()
         return torch.addmm(self._bias, pixels, self._side).view(height, width, -1)
 
-    def predict(self, prepared: Tensor, h: int, w: int, context: Tensor) -> Tensor:
+    def predict(self, prepared: Tensor, h: int, w: int, context: Tensor, coder: Any) -> Tensor:
         values = torch.addmv(prepared[h, w], self._context, context)
         for layer in self._rest:
             if isinstance(layer, tuple):
                 values = torch.addmv(layer[1], layer[0], values)
             else:
                 values = layer(values)
-        return values
+        return coder.network(values)
 
 
 def _in_place(layer: nn.Module) -> Callable[[Tensor], Tensor]:

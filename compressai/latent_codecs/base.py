@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch.nn as nn
@@ -18,14 +18,11 @@ class LatentCodec(nn.Module):
     ``strings`` is a list of lists: one list for each coding step, with one ``bytes`` for each item
     of the batch. ``shape`` is whatever :meth:`decompress` needs to know about sizes.
 
-    Codecs of latents that are coded given parameters also take the keyword ``sync``: a
-    :class:`~compressai.entropy_models.synchrony.SyncEncoder` in :meth:`compress`, a
-    :class:`~compressai.entropy_models.synchrony.SyncDecoder` in :meth:`decompress`. Such strings
-    decode to the same ``"y_hat"``, bit for bit, wherever rounding errors stay within a tolerance;
-    they are others than without ``sync``. :meth:`decompress` then gives ``"y_fine"`` besides: the
-    values before they were rounded to what both sides share, for the synthesis of the picture.
-    Hyper codecs take ``sync`` too, as their parameters come out of a network. A codec that is never
-    used so need not know the keyword.
+    How a latent is coded, plainly or in synchrony, is up to the entropy models at the bottom and
+    the session that a model opens (:mod:`compressai.entropy_models.session`); codecs do not know.
+    In synchrony, :meth:`decompress` of the leaves gives ``"y_fine"`` besides: the values before
+    they were rounded to what both sides share, for the synthesis of the image. A codec that joins
+    the results of others joins it, too (:func:`join`); else the synthesis gets ``"y_hat"``.
     """
 
     def forward(self, y: Tensor, *args: Any) -> dict[str, Any]:
@@ -65,19 +62,22 @@ class LatentCodec(nn.Module):
             args: side information.
 
         Returns:
-            ``{"y_hat": tensor}``; hyper codecs give ``"params"``.
+            ``{"y_hat": tensor}``, perhaps ``"y_fine"``; hyper codecs give ``"params"``.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no decompress")
 
 
-def with_sync(sync: Any) -> dict[str, Any]:
-    """Keywords to hand on ``sync``; none without it, for codecs that do not know it."""
-    return {} if sync is None else {"sync": sync}
+def join(
+    outs: Sequence[Mapping[str, Tensor]], how: Callable[[list[Tensor]], Tensor]
+) -> dict[str, Tensor]:
+    """Join what several codecs decoded, name by name.
 
-
-def through(sync: Any, output: Tensor) -> Tensor:
-    """The output of a network that both sides run."""
-    return output if sync is None else sync.network(output)
+    Args:
+        outs: one a codec; what not all of them give is left out.
+        how: from the tensors of one name to one tensor.
+    """
+    names = [name for name in outs[0] if all(name in out for out in outs)]
+    return {name: how([out[name] for out in outs]) for name in names}
 
 
 def only_strings(strings: Sequence[Sequence[bytes]], codec: str) -> Sequence[bytes]:

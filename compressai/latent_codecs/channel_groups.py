@@ -11,8 +11,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from compressai.entropy_models.synchrony import SyncDecoder, SyncEncoder
-from compressai.latent_codecs.base import LatentCodec, check_batch, through, with_sync
+from compressai.latent_codecs.base import LatentCodec, check_batch, join
 from compressai.registry import register_module
 
 __all__ = ["ChannelGroupsLatentCodec"]
@@ -111,9 +110,7 @@ class ChannelGroupsLatentCodec(LatentCodec):
             "y_hat": torch.cat(y_hat, dim=1),
         }
 
-    def compress(
-        self, y: Tensor, side_params: Tensor, *, sync: SyncEncoder | None = None
-    ) -> dict[str, Any]:
+    def compress(self, y: Tensor, side_params: Tensor) -> dict[str, Any]:
         """``{"strings": those of group 0, group 1, ..., "shape": [one a group], "y_hat"}``.
 
         Raises:
@@ -122,8 +119,8 @@ class ChannelGroupsLatentCodec(LatentCodec):
         outs: list[dict[str, Any]] = []
         y_hat: list[Tensor] = []
         for k, y_k in enumerate(torch.split(y, self.groups, dim=1)):
-            params = self._get_ctx_params(k, side_params, y_hat, sync)
-            outs.append(self.latent_codec[f"y{k}"].compress(y_k, params, **with_sync(sync)))
+            params = self._get_ctx_params(k, side_params, y_hat)
+            outs.append(self.latent_codec[f"y{k}"].compress(y_k, params))
             y_hat.append(outs[-1]["y_hat"])
         steps = {len(out["strings"]) for out in outs}
         if len(steps) != 1:
@@ -139,10 +136,8 @@ class ChannelGroupsLatentCodec(LatentCodec):
         strings: Sequence[Sequence[bytes]],
         shape: Sequence[Sequence[int]],
         side_params: Tensor,
-        *,
-        sync: SyncDecoder | None = None,
     ) -> dict[str, Any]:
-        """``{"y_hat"}``, and with ``sync`` ``"y_fine"``.
+        """What the groups' codecs give, joined.
 
         Args:
             strings: those of all groups.
@@ -165,13 +160,11 @@ class ChannelGroupsLatentCodec(LatentCodec):
             out = self.latent_codec[f"y{k}"].decompress(
                 strings[steps * k : steps * (k + 1)],
                 shape[k],
-                self._get_ctx_params(k, side_params, y_hat, sync),
-                **with_sync(sync),
+                self._get_ctx_params(k, side_params, y_hat),
             )
             y_hat.append(out["y_hat"])
             outs.append(out)
-        names = ("y_hat",) if sync is None else ("y_hat", "y_fine")
-        return {name: torch.cat([out[name] for out in outs], dim=1) for name in names}
+        return join(outs, lambda parts: torch.cat(parts, dim=1))
 
     def _select_support(self, k: int, y_hat_: Sequence[Tensor]) -> list[Tensor]:
         """The earlier groups that group ``k`` sees: the very tensors, in a list."""
@@ -185,13 +178,12 @@ class ChannelGroupsLatentCodec(LatentCodec):
         k: int,
         side_params: Tensor,
         y_hat_: Sequence[Tensor],
-        sync: SyncEncoder | SyncDecoder | None = None,
     ) -> Tensor:
         support = self._select_support(k, y_hat_)
         if self.side_in_context:
             params = self.merge_params(side_params, self.merge_y(*support)) if support else None
             params = side_params if params is None else params
-            return through(sync, self.channel_context[f"y{k}"](params))
+            return self.channel_context[f"y{k}"](params)
         if k == 0:
             return side_params
         if not support:
@@ -199,7 +191,7 @@ class ChannelGroupsLatentCodec(LatentCodec):
                 f"group {k} has no support; without side_in_context every group after the first "
                 "needs some (see max_support_slices, support_filter)"
             )
-        context = through(sync, self.channel_context[f"y{k}"](self.merge_y(*support)))
+        context = self.channel_context[f"y{k}"](self.merge_y(*support))
         return self.merge_params(context, side_params)
 
 

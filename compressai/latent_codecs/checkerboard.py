@@ -10,8 +10,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from compressai.entropy_models.synchrony import SyncDecoder, SyncEncoder
-from compressai.latent_codecs.base import LatentCodec, check_batch, through, with_sync
+from compressai.latent_codecs.base import LatentCodec, check_batch, join
 from compressai.ops import quantize_ste
 from compressai.registry import register_module
 
@@ -135,7 +134,6 @@ class CheckerboardLatentCodec(LatentCodec):
         halves: Sequence[Tensor],
         side_halves: Tensor,
         channels: int,
-        sync: SyncEncoder | SyncDecoder | None = None,
     ) -> Tensor:
         """Side information of the inner codec for one half, given the halves before it."""
         if step == 0:
@@ -144,8 +142,8 @@ class CheckerboardLatentCodec(LatentCodec):
             context = side_halves.new_zeros((n, self._context_channels(channels), h, w))
         else:
             anchors = self.embed(torch.stack((halves[0], torch.zeros_like(halves[0]))))
-            context = self.unembed(through(sync, self.context_prediction(anchors)))[1]
-        return through(sync, self.entropy_parameters(self.merge(context, side_halves[step])))
+            context = self.unembed(self.context_prediction(anchors))[1]
+        return self.entropy_parameters(self.merge(context, side_halves[step]))
 
     def _context_channels(self, channels: int) -> int:
         known = getattr(self.context_prediction, "out_channels", None)
@@ -154,9 +152,7 @@ class CheckerboardLatentCodec(LatentCodec):
         probe = next(self.parameters()).new_zeros((1, channels, 8, 8))
         return self.context_prediction(probe).size(1)
 
-    def compress(
-        self, y: Tensor, side_params: Tensor, *, sync: SyncEncoder | None = None
-    ) -> dict[str, Any]:
+    def compress(self, y: Tensor, side_params: Tensor) -> dict[str, Any]:
         """``{"strings": [anchors, rest], "shape": (C, H, W), "y_hat"}``.
 
         Raises:
@@ -166,8 +162,8 @@ class CheckerboardLatentCodec(LatentCodec):
         strings: list[Sequence[bytes]] = []
         halves: list[Tensor] = []
         for step in range(2):
-            params = self._step_params(step, halves, side_halves, y.size(1), sync)
-            out = self.y.compress(y_halves[step], params, **with_sync(sync))
+            params = self._step_params(step, halves, side_halves, y.size(1))
+            out = self.y.compress(y_halves[step], params)
             if len(out["strings"]) != 1:
                 raise ValueError("the inner codec must code in one step")
             strings += out["strings"]
@@ -183,10 +179,8 @@ class CheckerboardLatentCodec(LatentCodec):
         strings: Sequence[Sequence[bytes]],
         shape: Sequence[int],
         side_params: Tensor,
-        *,
-        sync: SyncDecoder | None = None,
     ) -> dict[str, Any]:
-        """``{"y_hat"}``, and with ``sync`` ``"y_fine"``.
+        """What the inner codec gives for both halves, joined.
 
         Args:
             strings: two lists, of the anchors and of the rest.
@@ -204,13 +198,10 @@ class CheckerboardLatentCodec(LatentCodec):
         halves: list[Tensor] = []
         outs: list[dict[str, Any]] = []
         for step in range(2):
-            params = self._step_params(step, halves, side_halves, channels, sync)
-            outs.append(
-                self.y.decompress([strings[step]], (height, width // 2), params, **with_sync(sync))
-            )
+            params = self._step_params(step, halves, side_halves, channels)
+            outs.append(self.y.decompress([strings[step]], (height, width // 2), params))
             halves.append(outs[-1]["y_hat"])
-        names = ("y_hat",) if sync is None else ("y_hat", "y_fine")
-        return {name: self.embed(torch.stack([out[name] for out in outs])) for name in names}
+        return join(outs, lambda halves: self.embed(torch.stack(halves)))
 
     def unembed(self, y: Tensor) -> Tensor:
         """Take a checkerboard apart.

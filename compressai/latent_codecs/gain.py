@@ -10,8 +10,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck
-from compressai.entropy_models.synchrony import SyncDecoder, SyncEncoder
-from compressai.latent_codecs.base import LatentCodec, check_batch, only_strings, through, with_sync
+from compressai.latent_codecs.base import LatentCodec, check_batch, only_strings
 from compressai.registry import register_module
 
 __all__ = ["GainHyperLatentCodec", "GainHyperpriorLatentCodec"]
@@ -48,13 +47,11 @@ class GainHyperLatentCodec(LatentCodec):
         z_hat, likelihoods = self.entropy_bottleneck(self.h_a(y) * gain)
         return {"likelihoods": {"z": likelihoods}, "params": self.h_s(z_hat * gain_inv)}
 
-    def compress(
-        self, y: Tensor, gain: Tensor, gain_inv: Tensor, *, sync: SyncEncoder | None = None
-    ) -> dict[str, Any]:
+    def compress(self, y: Tensor, gain: Tensor, gain_inv: Tensor) -> dict[str, Any]:
         """``{"strings": [z], "shape": spatial size of z, "params"}``."""
         z = self.h_a(y) * gain
         strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        params = through(sync, self.h_s(z_hat * gain_inv))
+        params = self.h_s(z_hat * gain_inv)
         return {"strings": [strings], "shape": z.size()[-2:], "params": params}
 
     def decompress(
@@ -62,13 +59,11 @@ class GainHyperLatentCodec(LatentCodec):
         strings: Sequence[Sequence[bytes]],
         shape: Sequence[int],
         gain_inv: Tensor,
-        *,
-        sync: SyncDecoder | None = None,
     ) -> dict[str, Any]:
         """``{"params"}``."""
         z_strings = only_strings(strings, type(self).__name__)
         z_hat = self.entropy_bottleneck.decompress(z_strings, shape)
-        return {"params": through(sync, self.h_s(z_hat * gain_inv))}
+        return {"params": self.h_s(z_hat * gain_inv)}
 
 
 @register_module("GainHyperpriorLatentCodec")
@@ -121,13 +116,10 @@ class GainHyperpriorLatentCodec(LatentCodec):
         z_gain: Tensor,
         y_gain_inv: Tensor,
         z_gain_inv: Tensor,
-        *,
-        sync: SyncEncoder | None = None,
     ) -> dict[str, Any]:
         """``{"strings": [*y, z], "shape": {"y", "hyper"}, "y_hat"}``."""
-        options = with_sync(sync)
-        side = self.hyper.compress(y, z_gain, z_gain_inv, **options)
-        out = self.y.compress(y * y_gain, side["params"], **options)
+        side = self.hyper.compress(y, z_gain, z_gain_inv)
+        out = self.y.compress(y * y_gain, side["params"])
         return {
             "strings": [*out["strings"], *side["strings"]],
             "shape": {"y": out["shape"], "hyper": side["shape"]},
@@ -140,13 +132,10 @@ class GainHyperpriorLatentCodec(LatentCodec):
         shape: Mapping[str, Any],
         y_gain_inv: Tensor,
         z_gain_inv: Tensor,
-        *,
-        sync: SyncDecoder | None = None,
     ) -> dict[str, Any]:
-        """``{"y_hat"}``, and with ``sync`` ``"y_fine"``."""
-        options = with_sync(sync)
+        """What the codec of ``y`` gives, with the inverse gain."""
         check_batch(strings, type(self).__name__)
         *y_strings, z_strings = strings
-        side = self.hyper.decompress([z_strings], shape["hyper"], z_gain_inv, **options)
-        out = self.y.decompress(y_strings, shape["y"], side["params"], **options)
+        side = self.hyper.decompress([z_strings], shape["hyper"], z_gain_inv)
+        out = self.y.decompress(y_strings, shape["y"], side["params"])
         return {name: values * y_gain_inv for name, values in out.items()}

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,6 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import GaussianConditional
-from compressai.entropy_models.synchrony import SyncDecoder, SyncEncoder
 from compressai.latent_codecs.base import LatentCodec, only_strings
 from compressai.latent_codecs.entropy_bottleneck import check_quantizer
 from compressai.ops import quantize_ste
@@ -86,22 +86,12 @@ class GaussianConditionalLatentCodec(LatentCodec):
             y_hat = quantize_ste(y - means) + means
         return {"likelihoods": {"y": likelihoods}, "y_hat": y_hat}
 
-    def compress(
-        self, y: Tensor, ctx_params: Tensor, *, sync: SyncEncoder | None = None
-    ) -> dict[str, Any]:
-        """``{"strings": [y], "shape": (H, W), "y_hat"}``; arguments as in :meth:`forward`.
-
-        Args:
-            sync: codes in synchrony, see :class:`LatentCodec`.
-        """
-        scales, means = self._predict(ctx_params, sync)
-        if sync is None:
-            strings, y_hat = self.gaussian_conditional.code(y, scales, means)
-            y_hat = self._correct(y_hat, ctx_params)
-        else:
-            symbols = sync.quantize(y if means is None else y - means)
-            values = self._values(symbols, means, ctx_params, sync)
-            strings, y_hat = sync.encode(self.gaussian_conditional, symbols, scales, values)
+    def compress(self, y: Tensor, ctx_params: Tensor) -> dict[str, Any]:
+        """``{"strings": [y], "shape": (H, W), "y_hat"}``; arguments as in :meth:`forward`."""
+        scales, means = self._predict(ctx_params)
+        strings, y_hat = self.gaussian_conditional.code(
+            y, scales, means, self._correction(ctx_params)
+        )
         return {"strings": [strings], "shape": y.shape[2:4], "y_hat": y_hat}
 
     def decompress(
@@ -109,63 +99,34 @@ class GaussianConditionalLatentCodec(LatentCodec):
         strings: Sequence[Sequence[bytes]],
         shape: Sequence[int],
         ctx_params: Tensor,
-        *,
-        sync: SyncDecoder | None = None,
     ) -> dict[str, Any]:
-        """``{"y_hat"}``, and with ``sync`` ``"y_fine"``.
+        """``{"y_hat"}``, perhaps ``"y_fine"``, see :class:`LatentCodec`.
 
         Args:
             strings: one list of strings.
             shape: ``(H, W)`` or ``(C, H, W)``.
             ctx_params: side information ``(N, D, H, W)``.
-            sync: decodes in synchrony, see :class:`LatentCodec`.
 
         Raises:
             ValueError: ``shape`` is not that of the side information, or a string is damaged.
         """
         y_strings = only_strings(strings, type(self).__name__)
-        scales, means = self._predict(ctx_params, sync)
+        scales, means = self._predict(ctx_params)
         if tuple(scales.shape[2:4]) != tuple(shape)[-2:]:
             raise ValueError(
                 f"shape {tuple(shape)} does not fit side information of size "
                 f"{tuple(scales.shape[2:4])}"
             )
-        if sync is None:
-            indexes = self.gaussian_conditional.build_indexes(scales)
-            y_hat = self.gaussian_conditional.decompress(y_strings, indexes, means=means)
-            return {"y_hat": self._correct(y_hat, ctx_params)}
-        latent = sync.decode(self.gaussian_conditional, y_strings, scales)
-        values = self._values(latent.symbols, means, ctx_params, sync)
-        if values is None:
-            return {"y_hat": latent.symbols, "y_fine": latent.symbols}
-        return {"y_hat": latent.settle(values), "y_fine": values}
+        return self.gaussian_conditional.decode(
+            y_strings, scales, means, self._correction(ctx_params)
+        )
 
-    def _predict(
-        self, ctx_params: Tensor, sync: SyncEncoder | SyncDecoder | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        params = self.entropy_parameters(ctx_params)
-        if sync is not None and not isinstance(self.entropy_parameters, nn.Identity):
-            params = sync.network(params)
-        return self._chunk(params)
+    def _predict(self, ctx_params: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self._chunk(self.entropy_parameters(ctx_params))
 
-    def _values(
-        self,
-        symbols: Tensor,
-        means: Tensor | None,
-        ctx_params: Tensor,
-        sync: SyncEncoder | SyncDecoder,
-    ) -> Tensor | None:
-        """What symbols stand for; ``None`` if for themselves."""
-        return None if means is None else self._correct(symbols + means, ctx_params, sync)
-
-    def _correct(
-        self,
-        y_hat: Tensor,
-        ctx_params: Tensor,
-        sync: SyncEncoder | SyncDecoder | None = None,
-    ) -> Tensor:
+    def _correction(self, ctx_params: Tensor) -> Callable[[Tensor], Tensor] | None:
         """What a subclass does to quantised values; nothing here."""
-        return y_hat
+        return None
 
     def _chunk(self, params: Tensor) -> tuple[Tensor, Tensor | None]:
         """``(scales, means)`` of predicted parameters; no means where there are none."""
@@ -227,28 +188,13 @@ class LRPGaussianLatentCodec(GaussianConditionalLatentCodec):
             )
         return ctx_params[:, :-trail], ctx_params[:, -trail:]
 
-    def _predict(
-        self, ctx_params: Tensor, sync: SyncEncoder | SyncDecoder | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        return super()._predict(self._split(ctx_params)[0], sync)
+    def _predict(self, ctx_params: Tensor) -> tuple[Tensor, Tensor | None]:
+        return super()._predict(self._split(ctx_params)[0])
 
-    def _values(
-        self,
-        symbols: Tensor,
-        means: Tensor | None,
-        ctx_params: Tensor,
-        sync: SyncEncoder | SyncDecoder,
-    ) -> Tensor:
-        return self._correct(symbols if means is None else symbols + means, ctx_params, sync)
+    def _correction(self, ctx_params: Tensor) -> Callable[[Tensor], Tensor]:
+        return partial(self._correct, ctx_params=ctx_params)
 
-    def _correct(
-        self,
-        y_hat: Tensor,
-        ctx_params: Tensor,
-        sync: SyncEncoder | SyncDecoder | None = None,
-    ) -> Tensor:
+    def _correct(self, y_hat: Tensor, ctx_params: Tensor) -> Tensor:
         _, support = self._split(ctx_params)
         residual = self.lrp_transform(torch.cat((support, y_hat), dim=1))
-        if sync is not None:
-            residual = sync.network(residual)
         return y_hat + self.lrp_scale * torch.tanh(residual)

@@ -10,8 +10,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck
-from compressai.entropy_models.synchrony import SyncDecoder, SyncEncoder
-from compressai.latent_codecs.base import LatentCodec, only_strings, through
+from compressai.latent_codecs.base import LatentCodec, only_strings
 from compressai.latent_codecs.entropy_bottleneck import bottleneck_forward, check_quantizer
 from compressai.registry import register_module
 
@@ -55,21 +54,16 @@ class HyperLatentCodec(LatentCodec):
         )
         return {"likelihoods": {"z": likelihoods}, "params": self.h_s(z_hat)}
 
-    def compress(self, y: Tensor, *, sync: SyncEncoder | None = None) -> dict[str, Any]:
+    def compress(self, y: Tensor) -> dict[str, Any]:
         """``{"strings": [z], "shape": spatial size of z, "params"}``."""
         z = self.h_a(y)
         strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        params = through(sync, self.h_s(z_hat))
-        return {"strings": [strings], "shape": z.size()[-2:], "params": params}
+        return {"strings": [strings], "shape": z.size()[-2:], "params": self.h_s(z_hat)}
 
     def decompress(
-        self,
-        strings: Sequence[Sequence[bytes]],
-        shape: Sequence[int],
-        *,
-        sync: SyncDecoder | None = None,
+        self, strings: Sequence[Sequence[bytes]], shape: Sequence[int]
     ) -> dict[str, Any]:
         """``{"params"}``."""
         z_strings = only_strings(strings, type(self).__name__)
         z_hat = self.entropy_bottleneck.decompress(z_strings, shape)
-        return {"params": through(sync, self.h_s(z_hat))}
+        return {"params": self.h_s(z_hat)}

@@ -9,8 +9,7 @@ from typing import Any
 import torch.nn as nn
 from torch import Tensor
 
-from compressai.entropy_models.synchrony import SyncDecoder, SyncEncoder
-from compressai.latent_codecs.base import LatentCodec, check_batch, through, with_sync
+from compressai.latent_codecs.base import LatentCodec, check_batch
 from compressai.registry import register_module
 
 __all__ = ["HyperpriorLatentCodec"]
@@ -112,18 +111,17 @@ class HyperpriorLatentCodec(LatentCodec):
             "params": params,
         }
 
-    def compress(self, y: Tensor, *, sync: SyncEncoder | None = None) -> dict[str, Any]:
+    def compress(self, y: Tensor) -> dict[str, Any]:
         """``{"strings": [*y, z], "shape": {"y", "hyper" or "z"}, "y_hat"}``."""
-        options = with_sync(sync)
         if self._side == "hyper":
-            side = self.hyper.compress(y, **options)
+            side = self.hyper.compress(y)
             params = side["params"]
         else:
             side = self.z.compress(self.h_a(y))
-            params = through(sync, self.h_s(side["y_hat"]))
+            params = self.h_s(side["y_hat"])
         if len(side["strings"]) != 1:
             raise ValueError(f"codec {self._side!r} must code in one step")
-        out = self.y.compress(y, params, **options)
+        out = self.y.compress(y, params)
         return {
             "strings": [*out["strings"], *side["strings"]],
             "shape": {"y": out["shape"], self._side: side["shape"]},
@@ -131,13 +129,9 @@ class HyperpriorLatentCodec(LatentCodec):
         }
 
     def decompress(
-        self,
-        strings: Sequence[Sequence[bytes]],
-        shape: Mapping[str, Any],
-        *,
-        sync: SyncDecoder | None = None,
+        self, strings: Sequence[Sequence[bytes]], shape: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """``{"y_hat"}``, and with ``sync`` ``"y_fine"``.
+        """What the codec of ``y`` gives.
 
         Raises:
             ValueError: fewer than two lists of strings, or of different lengths.
@@ -146,10 +140,9 @@ class HyperpriorLatentCodec(LatentCodec):
             raise ValueError(f"strings must hold those of y and z, got {len(strings)} list(s)")
         check_batch(strings, type(self).__name__)
         *y_strings, z_strings = strings
-        options = with_sync(sync)
         if self._side == "hyper":
-            params = self.hyper.decompress([z_strings], shape["hyper"], **options)["params"]
+            params = self.hyper.decompress([z_strings], shape["hyper"])["params"]
         else:
             z_hat = self.z.decompress([z_strings], shape["z"])["y_hat"]
-            params = through(sync, self.h_s(z_hat))
-        return self.y.decompress(y_strings, shape["y"], params, **options)
+            params = self.h_s(z_hat)
+        return self.y.decompress(y_strings, shape["y"], params)

@@ -6,14 +6,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import GaussianConditional
-from compressai.entropy_models._sync_scan import ScanDecoder, end_scans, start_scans
-from compressai.entropy_models.synchrony import SyncDecoder, SyncEncoder
+from compressai.entropy_models.scan import (
+    PlainScanDecoder,
+    PlainScanEncoder,
+    scan_decoders,
+    scan_encoders,
+)
 from compressai.latent_codecs._raster_scan import Merge, RasterScan, ScanRate, concatenate
 from compressai.latent_codecs.base import LatentCodec, only_strings
 from compressai.registry import register_module
@@ -74,11 +77,9 @@ class RasterScanLatentCodec(LatentCodec):
         _, likelihoods = self.gaussian_conditional(y, scales, means)
         return {"likelihoods": {"y": likelihoods}, "y_hat": y_hat}
 
-    def compress(
-        self, y: Tensor, ctx_params: Tensor, *, sync: SyncEncoder | None = None
-    ) -> dict[str, Any]:
+    def compress(self, y: Tensor, ctx_params: Tensor) -> dict[str, Any]:
         """``{"strings": [y], "shape": (H, W), "y_hat"}``; arguments as in :meth:`forward`."""
-        strings, y_hat = scan_compress(self, y, ctx_params, sync=sync)
+        strings, y_hat = scan_compress(self, y, ctx_params)
         return {"strings": [strings], "shape": y.shape[-2:], "y_hat": y_hat}
 
     def decompress(
@@ -86,10 +87,8 @@ class RasterScanLatentCodec(LatentCodec):
         strings: Sequence[Sequence[bytes]],
         shape: Sequence[int],
         ctx_params: Tensor,
-        *,
-        sync: SyncDecoder | None = None,
     ) -> dict[str, Any]:
-        """``{"y_hat"}``, and with ``sync`` ``"y_fine"``.
+        """``{"y_hat", "y_fine"}``, see :class:`LatentCodec`.
 
         Raises:
             ValueError: sizes do not fit, or a string is damaged.
@@ -100,18 +99,12 @@ class RasterScanLatentCodec(LatentCodec):
                 f"shape {tuple(shape)} and {len(y_strings)} strings do not fit side information "
                 f"of size {tuple(ctx_params.shape)}"
             )
-        if sync is not None:
-            y_hat, fine = scan_decompress_sync(self, y_strings, ctx_params, sync)
-            return {"y_hat": y_hat, "y_fine": fine}
-        return {"y_hat": scan_decompress(self, y_strings, ctx_params)}
+        y_hat, y_fine = scan_decompress(self, y_strings, ctx_params)
+        return {"y_hat": y_hat, "y_fine": y_fine}
 
 
 def scan_compress(
-    modules: Any,
-    y: Tensor,
-    params: Tensor,
-    rate: ScanRate | None = None,
-    sync: SyncEncoder | None = None,
+    modules: Any, y: Tensor, params: Tensor, rate: ScanRate | None = None
 ) -> tuple[list[bytes], Tensor]:
     """Code each item of a batch with the networks of ``modules``.
 
@@ -120,18 +113,13 @@ def scan_compress(
         y: ``(N, C, H, W)``.
         params: side information ``(N, D, H, W)``.
         rate: changes for a variable rate.
-        sync: codes in synchrony.
 
     Returns:
         ``(strings, y_hat)``.
     """
     scan = _scan_of(modules, rate)
-    if sync is None:
-        coded = [scan.compress(*item) for item in zip(y, params)]
-    else:
-        scans = start_scans(sync, modules.gaussian_conditional, len(y))
-        coded = [scan.compress(*item, sync=each) for *item, each in zip(y, params, scans)]
-        end_scans(sync, modules.gaussian_conditional, scans)
+    with scan_encoders(modules.gaussian_conditional, len(y)) as coders:
+        coded = [scan.compress(*item) for item in zip(y, params, coders)]
     y_hat = torch.stack([item[1] for item in coded]).to(y)
     return [item[0] for item in coded], y_hat
 
@@ -141,51 +129,22 @@ def scan_decompress(
     strings: Sequence[bytes | None],
     params: Tensor,
     rate: ScanRate | None = None,
-) -> Tensor:
-    """Inverse of :func:`scan_compress`: ``(N, C, H, W)`` like ``params`` in type and device."""
-    from compressai import ans
-
-    scan = _scan_of(modules, rate)
-    items = []
-    for string, item in zip(strings, params):
-        decoder = _LostStream() if string is None else ans.RansDecoder()
-        if string is not None:
-            decoder.set_stream(string)
-        items.append(scan.decompress(decoder, item))
-        if not decoder.finished:
-            raise ValueError("the string is damaged: it holds more than this latent")
-    return torch.stack(items).to(params)
-
-
-class _LostStream:
-    """Stands for the decoder of a string that is lost: all symbols are 0."""
-
-    finished = True
-
-    def decode_stream(self, rows: np.ndarray, *tables: Any) -> np.ndarray:
-        return np.zeros(len(rows), dtype=np.int32)
-
-
-def scan_decompress_sync(
-    modules: Any,
-    strings: Sequence[bytes | None],
-    params: Tensor,
-    sync: SyncDecoder,
-    rate: ScanRate | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Inverse of :func:`scan_compress` with ``sync``.
+    """Inverse of :func:`scan_compress`.
 
     Returns:
-        ``(y_hat, y_fine)``, like ``params`` in type and device.
+        ``(y_hat, y_fine)``, each ``(N, C, H, W)``, like ``params`` in type and device.
+
+    Raises:
+        ValueError: a string is damaged.
     """
     scan = _scan_of(modules, rate)
-    levels = sync.levels(modules.gaussian_conditional)
     _, _, height, width = params.shape
+    coders = scan_decoders(modules.gaussian_conditional, strings, height * width, scan.channels)
     items = []
-    for string, item in zip(strings, params):
-        decoder = ScanDecoder(levels, string, height * width, scan.channels)
-        items.append(scan.decompress_sync(decoder, item))
-        decoder.check_finished()
+    for item, coder in zip(params, coders):
+        items.append(scan.decompress(item, coder))
+        coder.check_finished()
     y_hat, fine = (torch.stack(part).to(params) for part in zip(*items))
     return y_hat, fine
 
@@ -235,7 +194,7 @@ def raster_scan_compress_single_stream(
     )
     if tuple(y.shape[-2:]) != (height, width):
         raise ValueError(f"y must be {height} x {width}, got {tuple(y.shape)}")
-    _, y_hat = scan.compress(y[0], params[0], encoder)
+    _, y_hat = scan.compress(y[0], params[0], PlainScanEncoder(gaussian_conditional, encoder))
     return y_hat[None].to(y)
 
 
@@ -266,7 +225,8 @@ def raster_scan_decompress_single_stream(
     )
     if tuple(params.shape[-2:]) != (height, width):
         raise ValueError(f"params must be {height} x {width}, got {tuple(params.shape)}")
-    return scan.decompress(decoder, params[0])[None].to(device)
+    y_hat, _ = scan.decompress(params[0], PlainScanDecoder(gaussian_conditional, decoder))
+    return y_hat[None].to(device)
 
 
 def _checked_scan(

@@ -17,16 +17,16 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck, EntropyModel, GaussianConditional
-from compressai.entropy_models._background import strings_in_background
+from compressai.entropy_models.session import coding_session
 from compressai.entropy_models.synchrony import (
     DEFAULT_TOLERANCE,
     Gain,
     SyncDecoder,
     SyncEncoder,
     SyncProbe,
+    on_networks,
 )
 from compressai.latent_codecs import LatentCodec
-from compressai.latent_codecs.base import with_sync
 from compressai.models._state_dict import clean_state_dict
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "check_latent_size",
     "check_strings",
     "coding",
+    "coding_networks",
     "get_scale_table",
 ]
 
@@ -87,8 +88,10 @@ def coding(method: Method) -> Method:
     """Decorate a model's ``compress`` or ``decompress``.
 
     Inside, there are no gradients (inference mode), the model is in evaluation mode, and tables
-    that were never built or loaded are built first. Long strings are written in the background, so
-    what is inside must not look at them. What comes out are ordinary tensors.
+    that were never built or loaded are built first. A coding session is open
+    (:mod:`compressai.entropy_models.session`), of a synchronised decoder for ``decompress`` with
+    ``sync_safe=True``; long strings are written in the background, so what is inside must not look
+    at them. What comes out are ordinary tensors.
 
     ``decompress`` also takes the ``y_hat`` that ``compress`` gives besides what it takes, without
     effect: code written for CompressAI says ``decompress(**compress(x))``.
@@ -104,7 +107,8 @@ def coding(method: Method) -> Method:
                 if not self.has_tables:
                     # Outside of inference mode: tables stay, and are moved and loaded into later.
                     self.update()
-            with strings_in_background(), torch.inference_mode():
+            coder = SyncDecoder() if decodes and kwargs.get("sync_safe") else None
+            with coding_session(coder), torch.inference_mode():
                 result = method(self, *args, **kwargs)
             return _ordinary(result)
 
@@ -218,6 +222,28 @@ def check_strings(strings: Strings, count: int) -> None:
         raise AssertionError(f"strings must be a list of {count} lists of bytes")
 
 
+def coding_networks(module: nn.Module) -> list[nn.Module]:
+    """The networks of an entropy path: the outermost modules that code nothing themselves.
+
+    Args:
+        module: a model or codec; what it contains that can ``compress`` and ``decompress`` is
+            looked into, as are lists and dictionaries of modules. The transforms ``g_a`` and
+            ``g_s`` are left out.
+    """
+    found: dict[nn.Module, None] = {}
+    for name, child in module.named_children():
+        if name in ("g_a", "g_s"):
+            continue
+        if isinstance(child, (nn.ModuleDict, nn.ModuleList)) or (
+            hasattr(child, "compress") and hasattr(child, "decompress")
+        ):
+            if not isinstance(child, EntropyModel):
+                found.update(dict.fromkeys(coding_networks(child)))
+        elif not isinstance(child, nn.Identity):
+            found[child] = None
+    return list(found)
+
+
 class CompressionModel(nn.Module):
     """Base class of the models: keeps track of entropy models, whatever their depth.
 
@@ -300,19 +326,37 @@ class CompressionModel(nn.Module):
                 updated |= module.update_scale_table(scale_table, force=force)
         return updated
 
-    def _sync_encoder(
+    def code_latent(
         self,
+        code: Callable[[Tensor], dict[str, Any]],
+        y: Tensor,
+        sync_safe: bool,
         tolerance: float,
-        code: Callable[[Tensor, Any], Any],
         setting: tuple[Any, ...] = (),
-    ) -> SyncEncoder:
-        """The encoder's side of synchronised coding, for one call of ``compress``.
+    ) -> dict[str, Any]:
+        """Code a latent, in synchrony or not; for use in ``compress``.
 
         Args:
+            code: codes a latent with the present weights.
+            y: the latent.
+            sync_safe: in synchrony.
             tolerance: see :class:`~compressai.entropy_models.synchrony.SyncEncoder`.
-            code: ``(latent, sync) -> anything``: codes a latent with the present weights.
-            setting: whatever else the code depends on, such as a rate.
+            setting: whatever else ``code`` depends on, such as a rate.
+
+        Returns:
+            What ``code`` gives.
+
+        Raises:
+            ValueError: ``tolerance`` is negative or not finite.
         """
+        if not sync_safe:
+            return code(y)
+        with coding_session(self._sync_encoder(tolerance, code, setting)):
+            return code(y)
+
+    def _sync_encoder(
+        self, tolerance: float, code: Callable[[Tensor], Any], setting: tuple[Any, ...]
+    ) -> SyncEncoder:
         # Without names and the search for doubles: this is done for every picture.
         weights = [
             weight
@@ -331,10 +375,11 @@ class CompressionModel(nn.Module):
             and all(a is b for a, b in zip(cached[0], weights))
         ):
             y, probe = self.g_a(self._sync_picture()), SyncProbe()
-            for _ in range(_NOISY_RUNS):
-                code(y, probe)
-                probe.again()
-            code(y, probe)
+            with on_networks(coding_networks(self), probe.network), coding_session(probe):
+                for _ in range(_NOISY_RUNS):
+                    code(y)
+                    probe.again()
+                code(y)
             cached = self._sync_gains = (weights, state, probe.gains())
         return SyncEncoder(cached[2], tolerance)
 
@@ -407,12 +452,7 @@ class SimpleVAECompressionModel(CompressionModel):
         """
         y = self.g_a(x)
         self._check_size(x, y)
-        sync = None
-        if sync_safe:
-            sync = self._sync_encoder(
-                tolerance, lambda y, sync: self.latent_codec.compress(y, sync=sync)
-            )
-        return self.latent_codec.compress(y, **with_sync(sync))
+        return self.code_latent(self.latent_codec.compress, y, sync_safe, tolerance)
 
     @coding
     def decompress(
@@ -430,9 +470,8 @@ class SimpleVAECompressionModel(CompressionModel):
         Raises:
             ValueError: strings and shape do not fit, or a string is damaged.
         """
-        sync = SyncDecoder() if sync_safe else None
-        out = self.latent_codec.decompress(strings, shape, **with_sync(sync))
-        y = out["y_fine"] if sync_safe else out["y_hat"]
+        out = self.latent_codec.decompress(strings, shape)
+        y = out.get("y_fine", out["y_hat"])
         return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": out["y_hat"]}
 
     def _check_size(self, x: Tensor, y: Tensor) -> None:

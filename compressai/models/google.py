@@ -10,13 +10,11 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
-from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, SyncDecoder
+from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.latent_codecs._raster_scan import concatenate
-from compressai.latent_codecs.base import through
 from compressai.latent_codecs.rasterscan import (
     scan_compress,
     scan_decompress,
-    scan_decompress_sync,
 )
 from compressai.layers import GDN, MaskedConv2d
 from compressai.models._state_dict import clean_state_dict, entry_size
@@ -273,23 +271,16 @@ class ScaleHyperprior(_GdnTransforms):
         """
         y = self.g_a(x)
         check_latent_size(x, y, 4)
-        sync = self._sync_encoder(tolerance, self._code_latent) if sync_safe else None
-        return self._code_latent(y, sync)
+        return self.code_latent(self._code_latent, y, sync_safe, tolerance)
 
-    def _code_latent(self, y: Tensor, sync: Any = None) -> dict[str, Any]:
+    def _code_latent(self, y: Tensor) -> dict[str, Any]:
         z = self._hyper_analysis(y)
         z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        params = through(sync, self.h_s(z_hat))
-        y_strings, y_hat = self._code_y(y, params, sync)
+        y_strings, y_hat = self._code_y(y, self.h_s(z_hat))
         return {"strings": [y_strings, z_strings], "shape": z.size()[-2:], "y_hat": y_hat}
 
-    def _code_y(self, y: Tensor, params: Tensor, sync: Any) -> tuple[list[bytes], Tensor]:
-        scales, means = self._split_parameters(params)
-        if sync is None:
-            return self.gaussian_conditional.code(y, scales, means)
-        symbols = sync.quantize(y if means is None else y - means)
-        values = None if means is None else symbols + means
-        return sync.encode(self.gaussian_conditional, symbols, scales, values)
+    def _code_y(self, y: Tensor, params: Tensor) -> tuple[list[bytes], Tensor]:
+        return self.gaussian_conditional.code(y, *self._split_parameters(params))
 
     @coding
     def decompress(
@@ -307,26 +298,13 @@ class ScaleHyperprior(_GdnTransforms):
         """
         check_strings(strings, 2)
         z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
-        sync = SyncDecoder() if sync_safe else None
-        y_hat, y = self._decode_y(strings[0], through(sync, self.h_s(z_hat)), sync)
+        y_hat, y = self._decode_y(strings[0], self.h_s(z_hat))
         return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": y_hat}
 
-    def _decode_y(
-        self, strings: Sequence[bytes], params: Tensor, sync: SyncDecoder | None
-    ) -> tuple[Tensor, Tensor]:
+    def _decode_y(self, strings: Sequence[bytes], params: Tensor) -> tuple[Tensor, Tensor]:
         """``y_hat``, and what the synthesis gets."""
-        scales, means = self._split_parameters(params)
-        if sync is None:
-            indexes = self.gaussian_conditional.build_indexes(scales)
-            y_hat = self.gaussian_conditional.decompress(
-                strings, indexes, dtype=scales.dtype, means=means
-            )
-            return y_hat, y_hat
-        latent = sync.decode(self.gaussian_conditional, strings, scales)
-        if means is None:
-            return latent.symbols, latent.symbols
-        values = latent.symbols + means
-        return latent.settle(values), values
+        out = self.gaussian_conditional.decode(strings, *self._split_parameters(params))
+        return out["y_hat"], out.get("y_fine", out["y_hat"])
 
 
 @register_model("mbt2018-mean")
@@ -416,13 +394,8 @@ class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
             "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
         }
 
-    def _code_y(self, y: Tensor, params: Tensor, sync: Any) -> tuple[list[bytes], Tensor]:
-        return scan_compress(self, y, params, sync=sync)
+    def _code_y(self, y: Tensor, params: Tensor) -> tuple[list[bytes], Tensor]:
+        return scan_compress(self, y, params)
 
-    def _decode_y(
-        self, strings: Sequence[bytes], params: Tensor, sync: SyncDecoder | None
-    ) -> tuple[Tensor, Tensor]:
-        if sync is not None:
-            return scan_decompress_sync(self, strings, params, sync)
-        y_hat = scan_decompress(self, strings, params)
-        return y_hat, y_hat
+    def _decode_y(self, strings: Sequence[bytes], params: Tensor) -> tuple[Tensor, Tensor]:
+        return scan_decompress(self, strings, params)

@@ -75,7 +75,7 @@ def entropy_networks(net: Lite) -> Iterator[EntropyNetwork]:
 class _IntegerLRPCodec(LRPGaussianLatentCodec):
     """Residual prediction whose network has the hyperbolic tangent and the scale in its table."""
 
-    def _correct(self, y_hat: Tensor, ctx_params: Tensor, sync: Any = None) -> Tensor:
+    def _correct(self, y_hat: Tensor, ctx_params: Tensor) -> Tensor:
         _, support = self._split(ctx_params)
         return y_hat + self.lrp_transform(torch.cat((support, y_hat), dim=1))
 

@@ -24,14 +24,9 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneckVbr
-from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, SyncDecoder
+from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.latent_codecs._raster_scan import ScanRate, concatenate
-from compressai.latent_codecs.base import through
-from compressai.latent_codecs.rasterscan import (
-    scan_compress,
-    scan_decompress,
-    scan_decompress_sync,
-)
+from compressai.latent_codecs.rasterscan import scan_compress, scan_decompress
 from compressai.models._state_dict import clean_state_dict, entry_size
 from compressai.models.base import Strings, check_latent_size, check_strings, coding
 from compressai.models.google import (
@@ -243,31 +238,20 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         gain = self._coding_gain(s, inputscale)
         y = self._latent(x)
         code = partial(self._code_variable, gain)
-        setting = (stage, float(gain))
-        sync = self._sync_encoder(tolerance, code, setting) if sync_safe else None
-        return code(y, sync)
+        return self.code_latent(code, y, sync_safe, tolerance, (stage, float(gain)))
 
-    def _code_variable(self, gain: Tensor, y: Tensor, sync: Any = None) -> dict[str, Any]:
+    def _code_variable(self, gain: Tensor, y: Tensor) -> dict[str, Any]:
         z = self._hyper_analysis(y)
         z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(
             z, **self._z_arguments(gain)
         )
-        scales, means = self._split_parameters(through(sync, self.h_s(z_hat)))
-        scaled_means = None if means is None else means * gain
-        if sync is None:
-            indexes = self.gaussian_conditional.build_indexes(scales * gain)
-            y_strings, _ = self.gaussian_conditional.compress_and_quantize(
-                y * gain, indexes, means=scaled_means
-            )
-            residual = y * gain if scaled_means is None else y * gain - scaled_means
-            y_hat = self._dequantize_y(torch.round(residual), scales, means, gain)
-        else:
-            residual = y * gain if scaled_means is None else y * gain - scaled_means
-            symbols = sync.quantize(residual)
-            values = self._dequantize_y(symbols, scales, means, gain)
-            y_strings, y_hat = sync.encode(
-                self.gaussian_conditional, symbols, scales * gain, values
-            )
+        scales, means = self._split_parameters(self.h_s(z_hat))
+        residual = y * gain if means is None else y * gain - means * gain
+        y_strings, y_hat = self.gaussian_conditional.code(
+            residual,
+            scales * gain,
+            correct=partial(self._dequantize_y, scales=scales, means=means, gain=gain),
+        )
         return {"strings": [y_strings, z_strings], "shape": z.size()[-2:], "y_hat": y_hat}
 
     @coding
@@ -296,17 +280,14 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         check_strings(strings, 2)
         gain = self._coding_gain(s, inputscale)
         z_hat = self.entropy_bottleneck.decompress(strings[1], shape, **self._z_arguments(gain))
-        sync = SyncDecoder() if sync_safe else None
-        scales, means = self._split_parameters(through(sync, self.h_s(z_hat)))
-        if sync is not None:
-            latent = sync.decode(self.gaussian_conditional, strings[0], scales * gain)
-            y = self._dequantize_y(latent.symbols, scales, means, gain)
-            y_hat = latent.settle(y)
-        else:
-            indexes = self.gaussian_conditional.build_indexes(scales * gain)
-            symbols = self.gaussian_conditional.decompress(strings[0], indexes, dtype=z_hat.dtype)
-            y = y_hat = self._dequantize_y(symbols, scales, means, gain)
-        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": y_hat}
+        scales, means = self._split_parameters(self.h_s(z_hat))
+        out = self.gaussian_conditional.decode(
+            strings[0],
+            scales * gain,
+            correct=partial(self._dequantize_y, scales=scales, means=means, gain=gain),
+        )
+        y = out.get("y_fine", out["y_hat"])
+        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": out["y_hat"]}
 
     def _latent(self, x: Tensor) -> Tensor:
         y = self.g_a(x)
@@ -480,15 +461,12 @@ class JointAutoregressiveHierarchicalPriorsVbr(
         gain = self._coding_gain(s, inputscale)
         code = partial(self._code_scan, self._scan_rate(stage, gain))
         y = self._latent(x)
-        setting = (stage, float(gain))
-        sync = self._sync_encoder(tolerance, code, setting) if sync_safe else None
-        return code(y, sync)
+        return self.code_latent(code, y, sync_safe, tolerance, (stage, float(gain)))
 
-    def _code_scan(self, rate: ScanRate, y: Tensor, sync: Any = None) -> dict[str, Any]:
+    def _code_scan(self, rate: ScanRate, y: Tensor) -> dict[str, Any]:
         z = self._hyper_analysis(y)
         z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        params = through(sync, self.h_s(z_hat))
-        y_strings, y_hat = scan_compress(self, y, params, rate, sync)
+        y_strings, y_hat = scan_compress(self, y, self.h_s(z_hat), rate)
         return {"strings": [y_strings, z_strings], "shape": z.size()[-2:], "y_hat": y_hat}
 
     @coding
@@ -506,12 +484,7 @@ class JointAutoregressiveHierarchicalPriorsVbr(
         check_strings(strings, 2)
         rate = self._scan_rate(stage, self._coding_gain(s, inputscale))
         z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
-        sync = SyncDecoder() if sync_safe else None
-        params = through(sync, self.h_s(z_hat))
-        if sync is not None:
-            y_hat, y = scan_decompress_sync(self, strings[0], params, sync, rate)
-        else:
-            y = y_hat = scan_decompress(self, strings[0], params, rate)
+        y_hat, y = scan_decompress(self, strings[0], self.h_s(z_hat), rate)
         return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": y_hat}
 
     def _scan_rate(self, stage: int, gain: Tensor) -> ScanRate:
@@ -543,4 +516,5 @@ class JointAutoregressiveHierarchicalPriorsVbr(
 def _magnitude_offset(network: nn.Module, scales: Tensor, gain: Tensor) -> Tensor:
     """What to add to the magnitudes of symbols other than 0: ``-network([scale, gain])``."""
     inputs = torch.stack((scales, gain.expand_as(scales)), dim=-1)
-    return -network(inputs).squeeze(-1)
+    # Past its hooks: what synchronised coding guards are the networks that predict distributions.
+    return -network.forward(inputs).squeeze(-1)
