@@ -1,16 +1,109 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Writing files so that an interruption loses nothing."""
+"""Files: reading none that is no file, writing so that an interruption loses nothing."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["atomic_write", "check_writable"]
+__all__ = [
+    "atomic_write",
+    "check_regular",
+    "check_writable",
+    "open_regular",
+    "read_up_to",
+    "result_names",
+]
+
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse what is there under a name but cannot be read as a file: it may have no end.
+
+    Args:
+        path: file that is to be read.
+
+    Raises:
+        IsADirectoryError: it is a folder.
+        ValueError: it is a pipe, a device, a socket or the like.
+        OSError: it does not exist, cannot be reached, or links lead in a circle.
+    """
+    _check_mode(os.stat(path).st_mode, path)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading, and nothing else, which might block for ever.
+
+    Raises:
+        IsADirectoryError, ValueError, OSError: as :func:`check_regular`.
+    """
+    check_regular(path)
+    # It may have become a pipe meanwhile: opening must not wait for its other end.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+    try:
+        _check_mode(os.fstat(descriptor).st_mode, path)
+        # A file that was opened by its name has it, for messages.
+        return open(path, "rb", opener=lambda *_: descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_up_to(file: BinaryIO, length: int) -> bytes:
+    """So many bytes of a file, or as many as there are; memory is taken for those only."""
+    parts, left = [], length
+    while left > 0 and (part := file.read(min(left, 2**20))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def result_names(names: Sequence[str], suffix: str) -> list[str]:
+    """Names of the results of files: another suffix, or, where that is not enough, one more.
+
+    ``shot.jpg`` becomes ``shot.cai``; ``shot.jpg`` and ``shot.png`` become ``shot.jpg.cai`` and
+    ``shot.png.cai``, in whichever order they come.
+
+    Args:
+        names: paths of the files.
+        suffix: of the results, with the dot.
+
+    Returns:
+        A name for each; equal ones only where ``names`` are equal.
+    """
+    long: set[str] = set()
+    while True:
+        results = {
+            name: (name if name in long else os.path.splitext(name)[0]) + suffix for name in names
+        }
+        counts = Counter(results.values())
+        more = {name for name, result in results.items() if counts[result] > 1} - long
+        if not more:
+            return [results[name] for name in names]
+        long |= more
+
+
+def _check_mode(mode: int, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
+        raise ValueError(f"{os.fspath(path)} is {kind}, not a regular file")
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import socket
 import threading
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 from PIL import Image
 from program import blurred_noise, run_elsewhere, save_tiny
 
+from compressai._files import result_names
 from compressai.bitstream import parse_coded, read_coded
 from compressai.cli import pipeline
 from compressai.cli.pipeline import Stages
@@ -144,12 +147,97 @@ def test_results_that_exist_are_kept_unless_asked(run, tree, checkpoint):
     assert read_coded("coded/deep/b.cai").width == 65
 
 
-def test_sources_with_the_same_result_are_refused_but_for_the_first(run, tree, checkpoint):
+def test_pictures_that_differ_in_suffix_only_keep_it(run, tree, checkpoint):
     blurred_noise().save("in/a.bmp")
-    status, _, err = run("encode", tree, "-o", "coded", "--checkpoint", checkpoint)
+    assert run("encode", tree, "-o", "coded", "--checkpoint", checkpoint)[0] == 0
+    assert read_coded("coded/a.bmp.cai").width == 70
+    assert read_coded("coded/a.png.cai").width == 64
+    assert not Path("coded/a.cai").exists()
+    assert Path("coded/D.cai").exists()
+
+
+def test_files_of_the_same_name_from_two_folders_are_refused_but_for_the_first(
+    run, tree, checkpoint
+):
+    Path("other").mkdir()
+    blurred_noise().save("other/a.png")
+    status, _, err = run("encode", tree, "other", "-o", "coded", "--checkpoint", checkpoint)
     assert status == 1
-    assert "in/a.png: its result coded/a.cai is also that of in/a.bmp" in err
-    assert read_coded("coded/a.cai").width == 70
+    assert "is also that of in/a.png" in err
+    assert read_coded("coded/a.cai").width == 64
+
+
+@pytest.mark.parametrize(
+    ("names", "results"),
+    [
+        (["a.png", "b/a.jpg", "c"], ["a.cai", "b/a.cai", "c.cai"]),
+        (["a.png", "a.jpg"], ["a.png.cai", "a.jpg.cai"]),
+        # What the longer name of one would be is that of another.
+        (
+            ["a.jpg", "a.jpg.png", "a.png"],
+            ["a.jpg.cai", "a.jpg.png.cai", "a.png.cai"],
+        ),
+        (["a.png", "a.png"], ["a.cai", "a.cai"]),
+    ],
+)
+def test_names_of_results_are_different_wherever_those_of_sources_are(names, results):
+    assert result_names(names, ".cai") == results
+    assert result_names(names[::-1], ".cai") == results[::-1]
+
+
+@pytest.fixture
+def no_files():
+    """What lies in folders under the names of pictures and is no file."""
+    folder = Path("odd")
+    folder.mkdir()
+    for suffix in (".png", ".cai"):
+        os.mkfifo(folder / f"pipe{suffix}")
+        (folder / f"loop{suffix}").symlink_to(f"loop{suffix}")
+        (folder / f"null{suffix}").symlink_to("/dev/zero")
+        (folder / f"gone{suffix}").symlink_to("nowhere")
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(folder / f"socket{suffix}"))
+        (folder / f"folder{suffix}").mkdir()
+    return folder
+
+
+REASONS = {
+    "pipe": "a named pipe, not a regular file",
+    "loop": "Too many levels of symbolic links",
+    "null": "a device, not a regular file",
+    "gone": "does not exist",
+    "socket": "a socket, not a regular file",
+}
+
+
+@pytest.mark.parametrize(("command", "suffix"), [("encode", ".png"), ("decode", ".cai")])
+def test_what_is_no_regular_file_is_listed_and_the_rest_is_done(
+    run, tree, checkpoint, no_files, command, suffix
+):
+    if command == "encode":
+        blurred_noise((64, 64)).save("odd/real.png")
+    else:
+        blurred_noise((64, 64)).save("p.png")
+        run("encode", "p.png", "-o", "odd/real.cai", "--checkpoint", checkpoint)
+    status, out, err = run(command, "odd", "-o", "done", "--json", "--checkpoint", checkpoint)
+    assert status == 1
+    report = json.loads(out)
+    assert report["done"] == 1
+    failed = {failure["file"]: failure["error"] for failure in report["failed"]}
+    assert set(failed) == {f"odd/{name}{suffix}" for name in REASONS}
+    for name, reason in REASONS.items():
+        assert reason in failed[f"odd/{name}{suffix}"]
+        status, _, err = run(command, f"odd/{name}{suffix}", "-o", "x", "--checkpoint", checkpoint)
+        assert status == 1
+        assert reason in err
+        assert "damaged" not in err
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_info_of_no_regular_file_says_what_it_is(run, no_files, name):
+    status, _, err = run("info", f"odd/{name}.cai")
+    assert (status, err.count("\n")) == (1, 1)
+    assert REASONS[name] in err
 
 
 def test_folders_that_cannot_be_read_are_listed(run, tree, checkpoint, monkeypatch):

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import http.server
 import json
+import os
 import pickle
 import threading
 
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from compressai.bitstream import read_picture
 from compressai.datasets import ImageFolder, PreGeneratedMemmapDataset, Vimeo90kDataset
 from compressai.datasets.cache import CacheDataset
 from compressai.datasets.ndarray import NdArrayDataset
@@ -41,14 +43,59 @@ class TestImageFolder:
             (tmp_path / split).mkdir()
             assert len(ImageFolder(tmp_path, split=split)) == 0
 
-    def test_every_regular_file_counts_in_order_and_directories_do_not(self, tmp_path):
-        (tmp_path / "train" / "below").mkdir(parents=True)
-        (tmp_path / "train" / "below" / "a.png").touch()
-        for name in ("img2.png", "img0.webp", "img1"):
-            (tmp_path / "train" / name).touch()
+    def test_images_count_in_order_and_nothing_else_does(self, tmp_path):
+        folder = tmp_path / "train"
+        (folder / "below.png").mkdir(parents=True)
+        write_picture(folder / "below.png" / "a.png")
+        for name in ("img2.png", "img0.webp", "IMG1.PNG"):
+            write_picture(folder / name)
+        # Pillow knows these by their content.
+        (folder / "img3").write_bytes((folder / "img2.png").read_bytes())
+        (folder / "img4.kodak").write_bytes((folder / "img2.png").read_bytes())
+        for name in (".DS_Store", "._img2.png", "Thumbs.db", "README", "notes.txt", "list.csv"):
+            (folder / name).write_bytes(b"Bud1 and what else such files hold")
+        os.mkfifo(folder / "pipe.png")
         dataset = ImageFolder(str(tmp_path))
-        assert [path.name for path in dataset.samples] == ["img0.webp", "img1", "img2.png"]
-        assert len(dataset) == 3
+        names = ["IMG1.PNG", "img0.webp", "img2.png", "img3", "img4.kodak"]
+        assert [path.name for path in dataset.samples] == names
+        assert len(dataset) == 5
+
+    def test_damaged_files_are_named(self, tmp_path):
+        write_picture(tmp_path / "train" / "cut.png", size=(64, 64))
+        content = (tmp_path / "train" / "cut.png").read_bytes()
+        for part in (content[: len(content) - 30], content[:20], b""):
+            (tmp_path / "train" / "cut.png").write_bytes(part)
+            with pytest.raises(ValueError, match=r"train/cut\.png"):
+                ImageFolder(tmp_path)[0]
+
+    def test_errors_of_the_transform_name_the_file_and_its_size(self, tmp_path):
+        write_picture(tmp_path / "train" / "small.png", size=(20, 30))
+        with pytest.raises(ValueError, match=r"small\.png \(20 x 30\).*crop size"):
+            ImageFolder(tmp_path, transform=transforms.RandomCrop(64))[0]
+
+    def test_wide_greyscale_is_scaled_as_coding_does(self, tmp_path):
+        ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (8, 1))
+        folder = tmp_path / "train"
+        folder.mkdir()
+        Image.fromarray(ramp).save(folder / "a16.png")
+        Image.fromarray(ramp).save(folder / "b16.tif")
+        Image.fromarray(ramp.astype(np.int32)).save(folder / "c32.tif")
+        Image.fromarray((ramp / 65535).astype(np.float32)).save(folder / "d01.tif")
+        for path, item in zip((dataset := ImageFolder(tmp_path)).samples, dataset):
+            coded = read_picture(path).to_image().convert("RGB")
+            assert item.mode == "RGB"
+            assert np.array_equal(np.asarray(item), np.asarray(coded)), path
+            assert len(np.unique(np.asarray(item))) == 64
+
+    def test_orientation_and_profile_are_applied_as_coding_does(self, tmp_path):
+        (tmp_path / "train").mkdir()
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image = Image.effect_noise((8, 5), 50).convert("RGB")
+        image.save(tmp_path / "train" / "a.png", exif=exif.tobytes())
+        item = ImageFolder(tmp_path)[0]
+        assert item.size == (5, 8)
+        assert np.array_equal(np.asarray(item), np.rot90(np.asarray(image), -1))
 
     def test_missing_split_is_a_runtime_error(self, tmp_path):
         (tmp_path / "train").mkdir()

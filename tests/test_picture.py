@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
 import torch
+from image_files import png
 from PIL import Image, ImageCms
 
 from compressai.bitstream import DamagedFileError, Picture, read_picture, save_picture
@@ -27,21 +27,6 @@ def file_of(image, kind="PNG", **options):
     image.save(buffer, format=kind, **options)
     buffer.seek(0)
     return buffer
-
-
-def png(colour_type, depth, rows, *chunks):
-    """A PNG file by hand, for what Pillow cannot write; ``rows``: array ``(H, W, samples)``."""
-
-    def chunk(kind, data):
-        checksum = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + checksum
-
-    big_endian = rows.astype(">u2" if depth == 16 else "u1")
-    raw = b"".join(b"\0" + row.tobytes() for row in big_endian)
-    header = struct.pack(">IIBBBBB", rows.shape[1], rows.shape[0], depth, colour_type, 0, 0, 0)
-    image = chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
-    extra = b"".join(chunk(*pair) for pair in chunks)
-    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + image)
 
 
 def as_network_input(rgb):

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import pickle
 import threading
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -289,7 +291,48 @@ def test_pillow_knows_the_format_as_its_own():
 
 def test_folders_are_not_searched_for_coded_pictures_to_encode(checkpoint, folder):
     """The command line asks Pillow for suffixes, which may know ours by then."""
-    from compressai.cli.encode import _suffixes
+    from compressai._images import image_suffixes
 
-    assert ".cai" not in _suffixes()
-    assert ".png" in _suffixes()
+    assert ".cai" not in image_suffixes()
+    assert ".png" in image_suffixes()
+
+
+def hostile_exif():
+    """Metadata that Pillow fails at."""
+    return {
+        "header": b"Exif\0\0nothing of the kind",
+        "cut": b"Exif\0\0II*\0\x08\0\0\0\5",
+    }
+
+
+@pytest.mark.parametrize("kind", ["header", "cut", "table"])
+def tables_of(path):
+    with Image.open(path) as image:
+        exif = image.getexif()
+        return [exif.get_ifd(tag) for tag in (0x8769, 0x8825, 0xA005)]
+
+
+@pytest.mark.parametrize("kind", ["header", "cut"])
+def test_exif_that_pillow_cannot_read_is_an_error_of_pillows_kind(kind, checkpoint, monkeypatch):
+    Image.new("RGB", (64, 64)).save("a.cai", checkpoint=checkpoint)
+    coded = replace(read_coded("a.cai"), exif=hostile_exif()[kind])
+    Path("bad.cai").write_bytes(coded.to_bytes())
+    with pytest.raises(UnidentifiedImageError, match="EXIF metadata are damaged"):
+        tables_of("bad.cai")
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)
+    assert tables_of("bad.cai") == [{}, {}, {}]
+
+
+def test_any_change_of_exif_is_read_or_an_error_of_pillows_kind(checkpoint):
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:01 00:00:00"
+    Image.new("RGB", (64, 64)).save("a.cai", checkpoint=checkpoint)
+    coded = read_coded("a.cai")
+    whole = exif.tobytes()
+    for position in range(len(whole)):
+        for value in (0, 255, whole[position] ^ 0x55):
+            changed = whole[:position] + bytes([value]) + whole[position + 1 :]
+            Path("bad.cai").write_bytes(replace(coded, exif=changed).to_bytes())
+            with contextlib.suppress(OSError):
+                tables_of("bad.cai")

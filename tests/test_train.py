@@ -34,6 +34,7 @@ from compressai.training import (
     random_states,
     set_random_states,
 )
+from compressai.training.pictures import find_small
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--model-args", "N=8", "M=12"]
@@ -545,6 +546,45 @@ def test_folder_without_pictures_stops_with_a_reason(tmp_path):
 
 
 @pytest.mark.slow
+def small_folder(root, sizes):
+    for split in ("train", "test"):
+        (root / split).mkdir(parents=True)
+        for name, size in sizes.items():
+            Image.effect_noise(size, 50).convert("RGB").save(root / split / name)
+    return root
+
+
+def test_pictures_smaller_than_the_crop_are_named_before_the_first_epoch(tmp_path, capsys):
+    sizes = {f"{i}.png": (63, 200) for i in range(5)} | {"right.png": (64, 64)}
+    root = small_folder(tmp_path / "p", sizes)
+    with pytest.raises(SystemExit, match=r"train/0\.png has 63 x 200 pixels.* and 2 more.*64 x 64"):
+        run(root, tmp_path / "run", "-e", "1")
+    assert "Train epoch" not in capsys.readouterr().out
+
+
+def test_smaller_pictures_of_the_test_are_told_and_headers_must_be_readable(tmp_path, capsys):
+    root = small_folder(tmp_path / "p", {"a.png": (64, 64), "b.png": (80, 64)})
+    Image.new("RGB", (40, 90)).save(root / "test" / "small.png")
+    for split in ("train", "test"):
+        (root / split / ".DS_Store").write_bytes(b"Bud1")
+    run(root, tmp_path / "run", "-e", "1", "--test-batch-size", "1")
+    assert re.search(r"black.*64 x 64: .*small\.png has 40 x 90", capsys.readouterr().out)
+    for split in ("train", "test"):
+        damaged = root / split / "bad.png"
+        damaged.write_bytes((root / "train" / "a.png").read_bytes()[:20])
+        with pytest.raises(SystemExit, match=r"bad\.png is damaged"):
+            run(root, tmp_path / "run", "-e", "1")
+        damaged.unlink()
+
+
+def test_crops_of_pictures_that_lie_on_their_side_are_measured_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (100, 60)).save(tmp_path / "a.jpg", exif=exif)
+    assert find_small([tmp_path / "a.jpg"], (90, 50)) == ([], [])
+    assert len(find_small([tmp_path / "a.jpg"], (50, 90))[0]) == 1
+
+
 def test_seeded_run_draws_the_random_numbers_of_the_reference(tmp_path, capsys):
     """Rate and auxiliary loss of the reference log, which hardly depend on the picture.
 

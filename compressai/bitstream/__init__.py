@@ -29,7 +29,7 @@ from compressai.bitstream.picture import (
     read_picture,
     save_picture,
 )
-from compressai.bitstream.reading import parse_coded, read_coded, write_coded
+from compressai.bitstream.reading import parse_coded, read_coded, read_content, write_coded
 from compressai.bitstream.tiling import Tiling
 from compressai.bitstream.video import CodedFrame, VideoHeader, VideoReader, VideoWriter
 from compressai.bitstream.video_codec import FrameCoder, decode_video, encode_video, open_video
@@ -68,6 +68,7 @@ __all__ = [
     "open_video",
     "parse_coded",
     "read_coded",
+    "read_content",
     "read_picture",
     "save_picture",
     "write_coded",

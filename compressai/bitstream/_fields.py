@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO
 
+from compressai._files import read_up_to
 from compressai.bitstream.errors import ImpossibleHeaderError, TruncatedFileError
 
 __all__ = ["MAX_VARINT", "METRICS", "METRIC_CODES", "FieldReader", "take", "text", "varint"]
@@ -133,12 +134,9 @@ def take(file: BinaryIO, length: int) -> bytes:
         TruncatedFileError: there are fewer.
     """
     # A damaged length may be anything: memory is taken for what is there only.
-    parts, left = [], length
-    while left and (part := file.read(min(left, 2**20))):
-        parts.append(part)
-        left -= len(part)
-    if left:
+    content = read_up_to(file, length)
+    if len(content) < length:
         raise TruncatedFileError(
-            f"the file is truncated: {length} bytes are announced, {length - left} are left"
+            f"the file is truncated: {length} bytes are announced, {len(content)} are left"
         )
-    return b"".join(parts)
+    return content

@@ -89,7 +89,15 @@ from compressai.bitstream.errors import (
 from compressai.bitstream.tiling import Tiling
 from compressai.bitstream.version1 import read_version_1
 
-__all__ = ["COLOUR_MODES", "MAGIC", "VERSION", "CodedPicture", "CodedTile"]
+__all__ = [
+    "COLOUR_MODES",
+    "MAGIC",
+    "VERSION",
+    "CodedPicture",
+    "CodedTile",
+    "announced_sizes",
+    "head_size",
+]
 
 MAGIC = b"\x93CAI"
 VERSION = 2
@@ -104,6 +112,8 @@ _NUMBER = struct.Struct("<I")
 _HASH_BYTES = 8
 # A damaged flag that turns a few bytes into millions of empty strings must not cost memory.
 _MAX_STRINGS = 2**16
+# A table of ten million tiles.
+_MOST_HEADER_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -248,15 +258,7 @@ class CodedPicture:
     @classmethod
     def _read(cls, content: bytes, best_effort: bool) -> CodedPicture:
         file = FieldReader(memoryview(content))
-        _, _, flags, header_length = _FIXED.unpack(file.take(_FIXED.size))
-        header = FieldReader(file.take(header_length))
-        head_sum = _check_sum(file, content[: _FIXED.size + header_length], "the header")
-        if flags & ~(_RANDOM_WEIGHTS | _SYNC_SAFE | _HASHES | _PLACED):
-            raise UnsupportedVersionError(
-                f"the file uses features (flags {flags:#04x}) that this program does not know: "
-                "update it"
-            )
-        fields, directory = _read_header(header)
+        flags, head_sum, fields, directory = _read_head(file, content)
         sections = _Sections(file, directory, head_sum if flags & _PLACED else b"", best_effort)
         tiles = [
             _read_tile(*sections.next(), bool(flags & _HASHES), best_effort)
@@ -352,6 +354,51 @@ def _check_sum(file: FieldReader, content: bytes, name: str, place: bytes = b"")
     if found != _checksum(content, place):
         raise ChecksumError(f"{name} was changed: its checksum does not match; get the file again")
     return found
+
+
+def announced_sizes(head: bytes) -> tuple[int, int, int]:
+    """What the header of a file of version 2 announces.
+
+    Args:
+        head: the first bytes of the file, at least :func:`head_size` of them.
+
+    Returns:
+        Width and height of the picture, and bytes of the whole file.
+
+    Raises:
+        UnsupportedVersionError, DamagedFileError: as :meth:`CodedPicture.from_bytes`.
+    """
+    file = FieldReader(memoryview(head))
+    _, _, fields, directory = _read_head(file, head)
+    sections = sum(length + _CRC.size for _, length in directory)
+    return fields["width"], fields["height"], len(head) - file.left + sections
+
+
+def head_size(start: bytes) -> int:
+    """Bytes of the header of a file of version 2 that begins with these ten.
+
+    Raises:
+        ImpossibleHeaderError: more than any picture needs.
+    """
+    length = _FIXED.unpack_from(start)[3]
+    if length > _MOST_HEADER_BYTES:
+        raise ImpossibleHeaderError(f"impossible header: it has a length of {length} bytes")
+    return _FIXED.size + length + _CRC.size
+
+
+def _read_head(
+    file: FieldReader, content: bytes
+) -> tuple[int, bytes, dict[str, Any], list[tuple[int, int]]]:
+    """Flags, checksum, fields, and kind and length of each section; leaves the file behind it."""
+    _, _, flags, header_length = _FIXED.unpack(file.take(_FIXED.size))
+    header = FieldReader(file.take(header_length))
+    head_sum = _check_sum(file, content[: _FIXED.size + header_length], "the header")
+    if flags & ~(_RANDOM_WEIGHTS | _SYNC_SAFE | _HASHES | _PLACED):
+        raise UnsupportedVersionError(
+            f"the file uses features (flags {flags:#04x}) that this program does not know: "
+            "update it"
+        )
+    return flags, head_sum, *_read_header(header)
 
 
 def _read_header(header: FieldReader) -> tuple[dict[str, Any], list[tuple[int, int]]]:

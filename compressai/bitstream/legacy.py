@@ -43,6 +43,7 @@ __all__ = [
     "MODEL_IDS",
     "PADDING_MULTIPLE",
     "LegacyPicture",
+    "announced_size_0",
     "read_body",
     "write_body",
 ]
@@ -191,6 +192,14 @@ class LegacyPicture:
             strings=tuple(string for (string,) in strings),
             bit_depth=bit_depth,
         )
+
+
+def announced_size_0(start: bytes) -> tuple[int, int]:
+    """Width and height of the picture, by the first eleven bytes; 0 where it cannot be one."""
+    if len(start) < _HEADER.size or start[0] >= len(MODEL_IDS) or start[1] >> 4 >= len(METRICS):
+        return 0, 0
+    _, _, height, width, _ = _HEADER.unpack_from(start)
+    return width, height
 
 
 def read_body(file: BinaryIO) -> tuple[list[list[bytes]], tuple[int, int]]:

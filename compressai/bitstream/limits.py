@@ -5,14 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from compressai._images import MAX_PIXELS
 from compressai.bitstream._nets import padded_side
 from compressai.bitstream.tiling import Tiling
 
 __all__ = ["MAX_PIXELS", "excess_of"]
-
-# A file of a few bytes can ask for a picture of any size. At this one, a single activation of 192
-# channels at half the size takes 26 GB.
-MAX_PIXELS = 2**27
 
 
 def excess_of(tiling: Tiling, tiles: Iterable[int], multiple: int, max_pixels: int) -> str | None:

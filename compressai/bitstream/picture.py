@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from compressai._files import atomic_write
-from compressai.bitstream.colours import to_rgb
+from compressai._images import MAX_PIXELS, read_samples
 from compressai.bitstream.errors import DamagedFileError
 
 __all__ = [
@@ -29,9 +28,6 @@ __all__ = [
     "save_picture",
 ]
 
-# What is lost with EXIF: description, maker, model, software, date, artist, copyright, and the
-# tables of camera settings and position. Other entries tell how the pixels are laid out.
-_EXIF_CONTENT = frozenset({0x10E, 0x10F, 0x110, 0x131, 0x132, 0x13B, 0x8298, 0x8769, 0x8825})
 # Samples that are made 8-bit at a time, so that a large picture takes little memory on its way.
 _STRIP = 2**22
 
@@ -135,8 +131,12 @@ def check_icc(profile: bytes) -> bytes:
     return profile
 
 
-def check_exif(exif: bytes) -> bytes:
+def check_exif(exif: bytes, *, tables: bool = False) -> bytes:
     """The EXIF metadata in a coded picture, if they can be read.
+
+    Args:
+        exif: the metadata.
+        tables: whether those of camera, position and interoperability must be readable, too.
 
     Raises:
         DamagedFileError: they cannot.
@@ -146,7 +146,10 @@ def check_exif(exif: bytes) -> bytes:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Pillow warns of what is cut, and goes on
-            Image.Exif().load(exif)
+            found = Image.Exif()
+            found.load(exif)
+            for table in (0x8769, 0x8825, 0xA005) if tables else ():
+                found.get_ifd(table)
     # Pillow fails in as many ways as damaged or hostile metadata can be written.
     except Exception as error:
         raise DamagedFileError(f"the EXIF metadata are damaged: {error}") from error
@@ -154,97 +157,38 @@ def check_exif(exif: bytes) -> bytes:
 
 
 def read_picture(
-    source: str | Path | BinaryIO | Image.Image, *, keep_metadata: bool = False
+    source: str | Path | BinaryIO | Image.Image,
+    *,
+    keep_metadata: bool = False,
+    max_pixels: int | None = MAX_PIXELS,
 ) -> Picture:
     """Read a picture of any kind that Pillow knows.
 
     EXIF orientation is applied; embedded colour profiles and CMYK are converted to sRGB; palettes
     become colours; 16-bit greyscale keeps its precision up to the network's input; transparency
-    is kept as an alpha plane. What is lost is told in :attr:`Picture.notes`. 8-bit samples become
-    exactly ``sample / 255`` in single precision.
+    is kept as an alpha plane. What is lost is told in :attr:`Picture.notes`: frames, bits of
+    samples, gamma, colour spaces and HDR transfer functions that are not converted, metadata.
+    8-bit samples become exactly ``sample / 255`` in single precision.
 
     Args:
-        source: a file, or a picture of Pillow.
+        source: a regular file, or a picture of Pillow.
         keep_metadata: keep EXIF (but not the orientation, which is applied), and keep RGB or
             greyscale samples as they are, together with the profile that says what they mean,
             instead of converting them: wide colours are not clipped.
+        max_pixels: larger pictures are refused, by the size in their header, before their pixels
+            take memory; ``None``: only Pillow's own limit holds.
 
     Returns:
         The picture.
 
     Raises:
-        FileNotFoundError, IsADirectoryError, PermissionError: there is no such file, or it may
-            not be read.
-        ValueError: it is no picture, damaged, or has more pixels than Pillow's safety limit.
+        OSError: the system does not let the file be read: ``FileNotFoundError``,
+            ``IsADirectoryError``, ``PermissionError`` and so on.
+        ValueError: it is a pipe or a device, no picture, damaged, or has more pixels than
+            ``max_pixels`` or Pillow's safety limit.
     """
-    if isinstance(source, Image.Image):
-        image, notes = _upright(source, keep_metadata)
-        mode = source.mode
-    else:
-        image, notes, mode = _load(source, keep_metadata)
-    icc = _profile_to_keep(image) if keep_metadata else b""
-    if icc:
-        del image.info["icc_profile"]
-    exif = image.getexif().tobytes() if keep_metadata and len(image.getexif()) else b""
-    pixels, alpha, grey = to_rgb(image, notes)
-    return Picture(pixels, alpha, grey, notes, icc, exif, mode)
-
-
-def _profile_to_keep(image: Image.Image) -> bytes:
-    """The profile, if it is one of the very samples that are coded."""
-    profile = image.info.get("icc_profile") or b""
-    kind = {b"RGB ": ("RGB", "RGBA"), b"GRAY": ("L", "LA")}.get(profile[16:20], ())
-    return profile if image.mode in kind and profile[36:40] == b"acsp" else b""
-
-
-def _load(source: str | Path | BinaryIO, keep_metadata: bool) -> tuple[Image.Image, list[str], str]:
-    is_path = isinstance(source, (str, os.PathLike))
-    name = str(source) if is_path else getattr(source, "name", "the picture")
-    try:
-        # Pillow warns of damaged metadata, and at half of the size that it refuses.
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            with Image.open(source) as image:
-                mode = image.mode
-                upright, notes = _upright(image, keep_metadata)
-        notes += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-        return upright, notes, mode
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{name} is no picture, or of a kind that Pillow cannot read") from error
-    except (FileNotFoundError, IsADirectoryError, PermissionError, MemoryError):
-        raise
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{name} is too large: {error}") from error
-    # Pillow fails in as many ways as a damaged or hostile file can be written.
-    except Exception as error:
-        raise ValueError(f"{name} is damaged: {error}") from error
-
-
-def _upright(image: Image.Image, keep_metadata: bool) -> tuple[Image.Image, list[str]]:
-    """The first frame with all pixels in memory and its orientation applied, and notes."""
-    notes = []
-    if getattr(image, "is_animated", False):
-        notes.append(f"only the first of {image.n_frames} frames is kept")
-    if _has_wide_colours(image):
-        notes.append("16-bit colours are reduced to 8 bits")
-    grey = "LA;16" in _raw_modes(image)
-    image.load()
-    if (not keep_metadata and _EXIF_CONTENT & set(image.getexif())) or "xmp" in image.info:
-        lost = "XMP" if keep_metadata else "EXIF, XMP"
-        notes.append(f"metadata ({lost}) is not kept")
-    image = ImageOps.exif_transpose(image)
-    # Pillow has no mode for 16-bit grey with alpha and gives RGBA.
-    return (image.convert("LA") if grey else image), notes
-
-
-def _raw_modes(image: Image.Image) -> str:
-    """How the samples lie in the file, in Pillow's words; empty for pictures in memory."""
-    return " ".join(str(tile[3]) for tile in getattr(image, "tile", None) or ())
-
-
-def _has_wide_colours(image: Image.Image) -> bool:
-    """Whether Pillow drops the lower half of 16-bit colours while it decodes."""
-    return image.mode in ("RGB", "RGBA") and ";16" in _raw_modes(image)
+    read = read_samples(source, keep_metadata=keep_metadata, max_pixels=max_pixels)
+    return Picture(read.pixels, read.alpha, read.grey, read.notes, read.icc, read.exif, read.mode)
 
 
 @dataclass(frozen=True)

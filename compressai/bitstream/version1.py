@@ -46,7 +46,7 @@ from compressai.bitstream.errors import (
     UnsupportedVersionError,
 )
 
-__all__ = ["read_version_1"]
+__all__ = ["announced_size_1", "read_version_1"]
 
 _MODES = ("L", "LA", "RGB", "RGBA")
 _RANDOM_WEIGHTS = 1
@@ -87,6 +87,18 @@ def read_version_1(content: bytes, best_effort: bool = False) -> dict[str, Any]:
     fields["random_weights"] = bool(flags & _RANDOM_WEIGHTS)
     strings, alpha = _read_body(body, fields["mode"], damage)
     return {**fields, "strings": strings, "alpha": alpha, "damage": damage}
+
+
+def announced_size_1(start: bytes) -> tuple[int, int]:
+    """Width and height of the picture in a file of version 1, by its first 65,544 bytes.
+
+    Raises:
+        DamagedFileError: truncated or impossible.
+    """
+    file = FieldReader(memoryview(start))
+    *_, length = _FIXED.unpack(file.take(_FIXED.size))
+    fields = _read_header(FieldReader(file.take(length)))
+    return fields["width"], fields["height"]
 
 
 def _read_header(header: FieldReader) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from compressai._files import open_regular
 from compressai.bitstream._nets import (
     build_tables,
     check_entropy_coder,
@@ -250,9 +251,10 @@ def open_video(source: str | os.PathLike[str] | BinaryIO) -> VideoReader:
 
     Raises:
         OSError: the file cannot be read.
+        ValueError: it is a pipe, a device or the like.
         NotACodedPictureError, DamagedFileError: it is of neither format, or damaged.
     """
-    file = open(source, "rb") if isinstance(source, (str, os.PathLike)) else source  # noqa: SIM115
+    file = open_regular(source) if isinstance(source, (str, os.PathLike)) else source
     try:
         start = file.read(len(VIDEO_MAGIC))
         file.seek(-len(start), os.SEEK_CUR)

@@ -25,7 +25,7 @@ from compressai.cli.options import (
     debugging,
 )
 from compressai.cli.pipeline import Stages, run
-from compressai.cli.tasks import STANDARD, Task, plan, read_input, write_output
+from compressai.cli.tasks import STANDARD, Task, open_input, plan, write_output
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedPicture, LegacyPicture, Picture
@@ -92,7 +92,7 @@ def decode(
         MAX_PIXELS,
         check_picture_file,
         decode_picture,
-        parse_coded,
+        read_coded,
         save_picture,
     )
     from compressai.weights import ModelCache
@@ -106,7 +106,8 @@ def decode(
 
     def read(task: Task) -> CodedPicture | LegacyPicture:
         task.check_target(overwrite)
-        coded = parse_coded(read_input(task.source), best_effort=best_effort)
+        with open_input(task.source) as source:
+            coded = read_coded(source, best_effort=best_effort, max_pixels=max_pixels or MAX_PIXELS)
         lossy = check_picture_file(named(task.target), coded.mode)
         if lossy:
             notes.tell(task.target, lossy.partition(":")[0])

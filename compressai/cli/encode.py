@@ -27,7 +27,7 @@ from compressai.cli.options import (
     debugging,
 )
 from compressai.cli.pipeline import Stages, run
-from compressai.cli.tasks import STANDARD, Task, plan, read_input, write_output
+from compressai.cli.tasks import STANDARD, Task, plan, read_standard_input, write_output
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["encode"]
 
-# Formats that Pillow names and cannot decode, or that are no pictures.
-_NOT_PICTURES = frozenset({"BUFR", "CAI", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
+# What is taken from a pipe before there is a header: 16-bit colours and transparency.
+_BYTES_A_PIXEL = 8
 
 
 def encode(
@@ -108,6 +108,9 @@ def encode(
     as_json: AsJson = False,
 ) -> None:
     """Compress pictures into .cai files."""
+    from compressai._images import image_suffixes
+
+    suffixes = image_suffixes()
     tile_size = _tile_size(tile)
     if checkpoint is not None and metric is not None:
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
@@ -116,7 +119,7 @@ def encode(
         choose = _chooser(model, quality, metric, checkpoint, precision.value, device)
         options = {"tile": tile_size, "sync_safe": sync_safe, "keep_metadata": keep_metadata}
         encode_on_ray(
-            *(pictures, output, choose, _suffixes()),
+            *(pictures, output, choose, suffixes),
             jobs=jobs,
             retries=retries,
             overwrite=overwrite,
@@ -125,18 +128,19 @@ def encode(
             as_json=as_json,
         )
         return
-    chosen_plan = plan(pictures, output, suffixes=_suffixes(), new_suffix=".cai", what="picture")
+    chosen_plan = plan(pictures, output, suffixes=suffixes, new_suffix=".cai", what="picture")
     from compressai import weights
     from compressai.bitstream import MAX_PIXELS, encode_picture, read_picture
 
     notes = Notes()
+    most_pixels = max_pixels or MAX_PIXELS
 
     def read(task: Task) -> Picture:
         task.check_target(overwrite)
         source: Any = task.source
         if source == STANDARD:
-            source = io.BytesIO(read_input(source))
-        picture = read_picture(source, keep_metadata=keep_metadata)
+            source = io.BytesIO(read_standard_input(_BYTES_A_PIXEL * most_pixels))
+        picture = read_picture(source, keep_metadata=keep_metadata, max_pixels=most_pixels)
         for note in picture.notes:
             notes.tell(task.source, note)
         return picture
@@ -150,7 +154,7 @@ def encode(
             quality=chosen.quality,
             metric=chosen.metric,
             random_weights=chosen.random_weights,
-            max_pixels=max_pixels or MAX_PIXELS,
+            max_pixels=most_pixels,
             tile=tile_size,
             sync_safe=sync_safe,
         )
@@ -227,13 +231,3 @@ def _tile_size(text: str) -> int | str | None:
     if not text.isdecimal() or not int(text):
         raise typer.BadParameter(f"--tile must be auto, none, or a number of pixels, got {text!r}")
     return int(text)
-
-
-def _suffixes() -> list[str]:
-    """Suffixes of pictures that can be read."""
-    from PIL import Image
-
-    known = Image.registered_extensions()
-    return sorted(
-        s for s, kind in known.items() if kind in Image.OPEN and kind not in _NOT_PICTURES
-    )

@@ -12,7 +12,7 @@ import typer
 from compressai.cli.messages import print_report, print_table
 from compressai.cli.options import AsJson, CodedFiles, debugging
 from compressai.cli.pipeline import EXPECTED, failures, print_failures
-from compressai.cli.tasks import plan, read_input
+from compressai.cli.tasks import open_input, plan
 
 __all__ = ["info"]
 
@@ -41,9 +41,10 @@ def info(context: typer.Context, files: CodedFiles, as_json: AsJson = False) -> 
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    from compressai.bitstream import CodedPicture, parse_coded
+    from compressai.bitstream import CodedPicture, parse_coded, read_content
 
-    content = read_input(file)
+    with open_input(file) as source:
+        content = read_content(source)
     coded = parse_coded(content)
     return {
         "file": str(file),

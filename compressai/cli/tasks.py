@@ -3,17 +3,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import typer
 
-from compressai._files import check_writable
+from compressai._files import (
+    check_regular,
+    check_writable,
+    open_regular,
+    read_up_to,
+    result_names,
+)
 
-__all__ = ["STANDARD", "Plan", "Task", "plan", "read_input", "write_output"]
+__all__ = ["STANDARD", "Plan", "Task", "open_input", "plan", "read_standard_input", "write_output"]
 
 # Stands for standard input and output on the command line.
 STANDARD = Path("-")
@@ -100,18 +108,21 @@ def plan(
         raise typer.BadParameter("- (standard input or output) is for one file, not for several")
     if output is not None and output.exists() and not output.is_dir():
         raise typer.BadParameter(f"-o must name a folder for several files, {output} is a file")
-    owners: dict[Path, Path] = {}
+    places: list[tuple[Path, Path]] = []
     for root in inputs:
         files = _files_in(root, suffixes, result) if root.is_dir() else [root]
         for source in files:
             place = source.relative_to(root) if root.is_dir() else Path(source.name)
-            target = (source if output is None else output / place).with_suffix(new_suffix)
-            if target in owners:
-                error = ValueError(f"its result {target} is also that of {owners[target]}")
-                result.failed.append((source, error))
-                continue
-            owners[target] = source
-            result.tasks.append(Task(source, target, mirrored=output is not None))
+            places.append((source, source if output is None else output / place))
+    owners: dict[Path, Path] = {}
+    targets = result_names([str(place) for _, place in places], new_suffix)
+    for (source, _), target in zip(places, map(Path, targets)):
+        if target in owners:
+            error = ValueError(f"its result {target} is also that of {owners[target]}")
+            result.failed.append((source, error))
+            continue
+        owners[target] = source
+        result.tasks.append(Task(source, target, mirrored=output is not None))
     if not result.tasks and not result.failed:
         folders = ", ".join(map(str, inputs))
         raise ValueError(f"there is no {what} in {folders}")
@@ -134,17 +145,42 @@ def _files_in(folder: Path, suffixes: Collection[str], result: Plan) -> list[Pat
 
     for place, folders, names in os.walk(folder, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(place, name)
-            for name in sorted(names)
-            if Path(name).suffix.lower() in suffixes and not name.startswith(".")
-        ]
+        for name in sorted(names):
+            if Path(name).suffix.lower() in suffixes and not name.startswith("."):
+                path = Path(place, name)
+                try:
+                    check_regular(path)
+                except (OSError, ValueError) as error:
+                    result.failed.append((path, error))
+                else:
+                    found.append(path)
     return found
 
 
-def read_input(path: Path) -> bytes:
-    """The content of a file, or of standard input."""
-    return sys.stdin.buffer.read() if path == STANDARD else path.read_bytes()
+def open_input(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
+    """A regular file, open for reading, or standard input.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is a pipe, a device or the like.
+    """
+    if path == STANDARD:
+        return contextlib.nullcontext(sys.stdin.buffer)
+    return open_regular(path)
+
+
+def read_standard_input(most: int) -> bytes:
+    """What comes from standard input.
+
+    Raises:
+        ValueError: more than so many bytes, or no end of them.
+    """
+    content = read_up_to(sys.stdin.buffer, most + 1)
+    if len(content) > most:
+        raise ValueError(
+            f"standard input gives more than {most} bytes: raise --max-pixels if it has an end"
+        )
+    return content
 
 
 def write_output(path: Path, content: bytes) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from compressai._files import result_names
 from compressai.bitstream import (
     MAX_PIXELS,
     BitstreamError,
@@ -72,7 +72,11 @@ class EncodeWorker:
             if finished is not None:
                 return finished
         source = io.BytesIO(Store(item.source).read())
-        picture = read_picture(source, keep_metadata=self.keep_metadata)
+        picture = read_picture(
+            source,
+            keep_metadata=self.keep_metadata,
+            max_pixels=self.options.get("max_pixels", MAX_PIXELS),
+        )
         coded = encode_picture(
             self.chosen.net,
             picture,
@@ -228,8 +232,9 @@ def _make_encoder(
 def plan_items(sources: Sequence[str], store: Store, suffixes: Collection[str]) -> list[Item]:
     """Sources with the targets that they get."""
     items: dict[str, Item] = {}
-    for source, name in list_sources(sources, suffixes).items():
-        target = store.join(f"{os.path.splitext(name)[0]}.cai")
+    names = list_sources(sources, suffixes)
+    for source, name in zip(names, result_names(list(names.values()), ".cai")):
+        target = store.join(name)
         other = items.setdefault(target, Item(source, target))
         if other.source != source:
             raise ValueError(f"{source} and {other.source} would both become {target}")

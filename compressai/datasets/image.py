@@ -11,7 +11,10 @@ from typing import Any
 from PIL import Image
 from torch.utils.data import Dataset
 
+from compressai._images import find_images
 from compressai.registry import register_dataset
+
+from .utils import transformed
 
 __all__ = ["ImageFolder"]
 
@@ -26,8 +29,13 @@ class ImageFolder(Dataset):
         root/train/img001.png
         root/test/img000.png
 
-    Every regular file of the directory counts as a picture, whatever its suffix; directories
+    Regular files count whose suffix is that of an image, and those of other names if Pillow knows
+    what they are; hidden files (``.DS_Store``) do not, nor others that are no images. Directories
     below it are not entered.
+
+    Pictures are read as ``compressai encode`` reads them: turned upright as EXIF says, embedded
+    colour profiles and CMYK converted to sRGB, white of 16-bit, integer and float greyscale at
+    255, without transparency. 8-bit samples of other pictures are as in the file.
 
     Args:
         root: directory that holds the splits.
@@ -50,14 +58,17 @@ class ImageFolder(Dataset):
         directory = Path(root) / split
         if not directory.is_dir():
             raise RuntimeError(f"split={split!r} needs the directory {str(directory)!r}")
-        self.samples = sorted(path for path in directory.iterdir() if path.is_file())
+        self.samples = find_images(directory)
         self.transform = transform
 
     def __getitem__(self, index: int) -> Any:
-        """The picture as ``PIL.Image.Image`` in mode RGB, or what the transform makes of it."""
-        with Image.open(self.samples[index]) as file:
-            image = file.convert("RGB")
-        return image if self.transform is None else self.transform(image)
+        """The picture as ``PIL.Image.Image`` in mode RGB, or what the transform makes of it.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is damaged or no picture, or ``transform`` refuses it; names the file.
+        """
+        return transformed(self.samples[index], self.transform)
 
     def __len__(self) -> int:
         return len(self.samples)

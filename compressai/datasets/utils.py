@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Fetching the archives that datasets come in, and checking them."""
+"""Fetching the archives that datasets come in, checking them, and reading single pictures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,40 @@ import os
 import ssl
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-__all__ = ["download_url", "hash_file"]
+from PIL import Image
+
+from compressai._images import read_rgb
+
+__all__ = ["download_url", "hash_file", "transformed"]
+
+
+def transformed(
+    path: str | os.PathLike[str], transform: Callable[[Image.Image], Any] | None
+) -> Any:
+    """A picture as 8-bit RGB, or what a transform makes of it.
+
+    Args:
+        path: the file.
+        transform: applied to the picture.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged or no picture, or the transform raised this error for it.
+        RuntimeError: the transform raised another one.
+    """
+    image = read_rgb(path)
+    if transform is None:
+        return image
+    try:
+        return transform(image)
+    except Exception as error:
+        kind = ValueError if isinstance(error, ValueError) else RuntimeError
+        size = f"{image.width} x {image.height}"
+        raise kind(f"{os.fspath(path)} ({size}): the transform fails: {error}") from error
 
 
 def download_url(

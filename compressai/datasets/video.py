@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from compressai._images import find_images, read_rgb
 from compressai.registry import register_dataset
 
 __all__ = ["VideoFolder"]
@@ -33,6 +33,8 @@ class VideoFolder(Dataset):
     random crop is the same for all of them. It has to make a tensor of the picture first::
 
         transforms.Compose([transforms.ToTensor(), transforms.RandomCrop(256)])
+
+    Frames are found and read as :class:`ImageFolder` finds and reads pictures.
 
     Args:
         root: directory that holds the lists and ``sequences``.
@@ -85,25 +87,31 @@ class VideoFolder(Dataset):
         """Three frames, tensors of three channels.
 
         Raises:
-            RuntimeError: the folder does not exist or holds fewer than three files, its frames
-                differ in size, or the transform gave anything but a tensor of nine channels.
+            RuntimeError: the folder does not exist or holds fewer than three images, its frames
+                differ in size, or the transform fails or gives anything but a tensor of nine
+                channels.
+            OSError: a frame cannot be read.
+            ValueError: a frame is damaged; names the file.
         """
         folder = self.sample_folders[index]
         if not folder.is_dir():
             raise RuntimeError(f"clip {index} of the list, {str(folder)!r}, does not exist")
-        paths = sorted(path for path in folder.iterdir() if path.is_file())
+        paths = find_images(folder)
         if len(paths) < self.max_frames:
             raise RuntimeError(
                 f"a clip must have at least {self.max_frames} frames, {str(folder)!r} has "
-                f"{len(paths)} files"
+                f"{len(paths)} image files"
             )
         paths = paths[:: self._interval(len(paths))][: self.max_frames]
         if self.rnd_temp_order and random.random() < 0.5:
             paths.reverse()
-        frames = [_read_rgb(path) for path in paths]
+        frames = [np.asarray(read_rgb(path)) for path in paths]
         if len({frame.shape for frame in frames}) != 1:
             raise RuntimeError(f"the frames of {str(folder)!r} differ in size")
-        stacked = self.transform(np.concatenate(frames, axis=-1))
+        try:
+            stacked = self.transform(np.concatenate(frames, axis=-1))
+        except Exception as error:
+            raise RuntimeError(f"{str(folder)!r}: the transform fails: {error}") from error
         channels = 3 * self.max_frames
         if not isinstance(stacked, Tensor) or stacked.size(0) != channels:
             shape = tuple(getattr(stacked, "shape", ()))
@@ -121,8 +129,3 @@ class VideoFolder(Dataset):
 
     def __len__(self) -> int:
         return len(self.sample_folders)
-
-
-def _read_rgb(path: Path) -> np.ndarray:
-    with Image.open(path) as file:
-        return np.asarray(file.convert("RGB"))

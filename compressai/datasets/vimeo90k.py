@@ -13,6 +13,8 @@ from torch.utils.data import Dataset
 
 from compressai.registry import register_dataset
 
+from .utils import transformed
+
 __all__ = ["Vimeo90kDataset"]
 
 _PREFIXES = {3: "tri", 7: "sep"}
@@ -28,6 +30,8 @@ class Vimeo90kDataset(Dataset):
         root/tri_trainlist.txt        # one line a clip: "00001/0001"
         root/tri_testlist.txt
         root/sequences/00001/0001/im1.png ... im3.png
+
+    Frames are read as :class:`ImageFolder` reads pictures.
 
     Args:
         root: directory of the unpacked archive.
@@ -63,10 +67,13 @@ class Vimeo90kDataset(Dataset):
         self.transform = transform
 
     def __getitem__(self, index: int) -> Any:
-        """The frame as ``PIL.Image.Image`` in mode RGB, or what the transform makes of it."""
-        with Image.open(self.samples[index]) as file:
-            image = file.convert("RGB")
-        return image if self.transform is None else self.transform(image)
+        """The frame as ``PIL.Image.Image`` in mode RGB, or what the transform makes of it.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is damaged or no picture, or ``transform`` refuses it; names the file.
+        """
+        return transformed(self.samples[index], self.transform)
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -7,13 +7,15 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from compressai._files import check_regular
+
 __all__ = ["SUFFIXES", "find_pictures"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Files as given, and the pictures in folders, at any depth.
+    """Files as given, and the pictures in folders, at any depth, without what is hidden.
 
     Args:
         sources: files and folders.
@@ -23,16 +25,23 @@ def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
     Raises:
         FileNotFoundError: a source does not exist.
-        ValueError: a folder has no pictures.
+        ValueError: a folder has no pictures, or a source is a pipe, a device or the like.
     """
     found: dict[Path, None] = {}
     for source in map(Path, sources):
         if not source.exists():
             raise FileNotFoundError(f"{source} does not exist")
-        if source.is_file():
+        if not source.is_dir():
+            check_regular(source)
             found[source] = None
             continue
-        inside = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
+        inside = sorted(
+            path
+            for path in source.rglob("*")
+            if path.suffix.lower() in SUFFIXES
+            and path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(source).parts)
+        )
         if not inside:
             raise ValueError(f"{source} has no pictures ({' '.join(SUFFIXES)})")
         found.update(dict.fromkeys(inside))

@@ -15,9 +15,11 @@ from compressai.bitstream import (
     WrongWeightsError,
     decode_picture,
     encode_picture,
+    read_content,
     read_picture,
 )
 from compressai.bitstream.container import MAGIC
+from compressai.bitstream.picture import check_exif
 from compressai.pillow.models import model_to_decode, model_to_encode, remember_checkpoint
 
 __all__ = ["EXTENSION", "FORMAT", "MIME", "CaiImageFile", "register"]
@@ -36,8 +38,10 @@ class CaiImageFile(ImageFile.ImageFile):
     def _open(self) -> None:
         try:
             coded = CodedPicture.from_bytes(
-                self.fp.read(), best_effort=ImageFile.LOAD_TRUNCATED_IMAGES
+                read_content(self.fp, best_effort=ImageFile.LOAD_TRUNCATED_IMAGES),
+                best_effort=ImageFile.LOAD_TRUNCATED_IMAGES,
             )
+            exif = self._check_exif(coded.exif)
         except BitstreamError as error:
             raise UnidentifiedImageError(f"cannot identify image file: {error}") from error
         self._coded: CodedPicture | None = coded
@@ -49,10 +53,19 @@ class CaiImageFile(ImageFile.ImageFile):
             metric=coded.metric,
             random_weights=coded.random_weights,
         )
-        for name, value in (("icc_profile", coded.icc), ("exif", coded.exif)):
+        for name, value in (("icc_profile", coded.icc), ("exif", exif)):
             if value:
                 self.info[name] = value
         self.tile = [ImageFile._Tile("raw", (0, 0, *self._size), 0, self._mode)]
+
+    def _check_exif(self, exif: bytes) -> bytes:
+        """Refuse now what ``getexif`` would fail at later, with errors of no documented kind."""
+        try:
+            return check_exif(exif, tables=True)
+        except BitstreamError:
+            if not ImageFile.LOAD_TRUNCATED_IMAGES:
+                raise
+            return b""
 
     def load(self) -> Any:
         """Decode the picture, if that was not done yet.
@@ -98,7 +111,11 @@ def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
         chosen = model_to_encode(model, options.get("quality"), options.get("metric"), checkpoint)
         coded = encode_picture(
             chosen.net,
-            read_picture(_with_metadata(image, options), keep_metadata=keep or _is_given(options)),
+            read_picture(
+                _with_metadata(image, options),
+                keep_metadata=keep or _is_given(options),
+                max_pixels=None,
+            ),
             model=chosen.model,
             quality=chosen.quality,
             metric=chosen.metric,

@@ -29,6 +29,7 @@ from .finite import NonFiniteLoss
 from .initial import load_initial_weights
 from .levels import Level, Levels
 from .options import parse_args
+from .pictures import check_pictures, find_small, listed
 from .precision import keep_entropy_models_in_fp32
 from .processes import Processes, process_group
 from .report import Reporter
@@ -157,6 +158,7 @@ class _Run:
         # The order of what draws random numbers is part of what a seed promises: the model comes
         # after the loaders, and nothing else draws.
         self.train_loader, self.test_loader = build_loaders(args, processes, self.seed)
+        self._check_pictures()
         net, self.arguments = build_model(args)
         if args.weights is not None:
             try:
@@ -194,6 +196,23 @@ class _Run:
         if args.cuda and not processes.launched and torch.cuda.device_count() > 1:
             self.model = CustomDataParallel(self.net)
         self.best_net = self.net if self.average is None else self.average.module
+
+    def _check_pictures(self) -> None:
+        """Each process looks at its part of the headers."""
+        crop = self.args.patch_size
+        part = slice(self.processes.rank, None, self.processes.count)
+        test = self.test_loader.dataset.samples[part]
+        try:
+            check_pictures(self.train_loader.dataset.samples[part], crop)
+            small, unreadable = find_small(test, crop)
+            if unreadable:
+                raise ValueError(listed(unreadable))
+        except ValueError as error:
+            raise SystemExit(f"train: {error}") from error
+        if small:
+            self.reporter.line(
+                f"Filled up with black to the crop of {crop[1]} x {crop[0]}: {listed(small)}"
+            )
 
     def _resume(self) -> None:
         self.reporter.line(f"Loading {self.args.checkpoint}")

@@ -10,17 +10,24 @@ import torch
 from PIL import Image, ImageCms
 from torch import Tensor
 
-__all__ = ["to_rgb"]
+__all__ = ["WHITE", "RefusedImageError", "to_rgb", "to_rgb_image"]
 
 _GREY = ("1", "L", "LA", "La")
+# Where ``info`` of an image tells the value of white, if that is none of those in use.
+WHITE = "compressai_white"
 _WIDE_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
 
+class RefusedImageError(ValueError):
+    """An image that is intact, but not taken."""
+
+
 def to_rgb(image: Image.Image, notes: list[str]) -> tuple[Tensor, Image.Image | None, bool]:
-    """Separate a picture into colours and transparency.
+    """Separate an image into colours and transparency.
 
     Args:
-        image: a picture of any mode, upright.
+        image: an image of any mode, upright. ``info`` may tell the value of white as
+            :data:`WHITE`.
         notes: gets a sentence for everything that is lost.
 
     Returns:
@@ -31,8 +38,35 @@ def to_rgb(image: Image.Image, notes: list[str]) -> tuple[Tensor, Image.Image | 
         ValueError: samples are not finite, or of a mode that cannot be converted.
     """
     if image.mode in _WIDE_GREY:
-        pixels, alpha = _wide_grey(image, notes)
-        return pixels, alpha, True
+        grey = _wide_grey(image, notes)
+        pixels = torch.from_numpy(grey).expand(3, *grey.shape).contiguous()
+        return pixels, _alpha_of_wide_grey(image), True
+    image, alpha, is_grey = _split(image, notes)
+    samples = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    pixels = samples.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    return pixels, alpha, is_grey
+
+
+def to_rgb_image(image: Image.Image, notes: list[str]) -> Image.Image:
+    """The colours of :func:`to_rgb` in 8 bits.
+
+    Args:
+        image, notes: as there.
+
+    Returns:
+        An image of mode RGB.
+
+    Raises:
+        ValueError: as there.
+    """
+    if image.mode in _WIDE_GREY:
+        grey = np.rint(_wide_grey(image, notes) * np.float32(255)).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    return _split(image, notes)[0]
+
+
+def _split(image: Image.Image, notes: list[str]) -> tuple[Image.Image, Image.Image | None, bool]:
+    """8-bit RGB, the alpha plane if not all is opaque, and whether there are no colours."""
     alpha = None
     profile = image.info.get("icc_profile")
     grey = image.mode in _GREY
@@ -44,21 +78,19 @@ def to_rgb(image: Image.Image, notes: list[str]) -> tuple[Tensor, Image.Image | 
         image = _apply_profile(image, profile, notes)
     if image.mode == "CMYK":
         notes.append("CMYK without a usable colour profile is converted to RGB by rule of thumb")
-    samples = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    pixels = samples.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    return pixels, alpha, grey
+    return image.convert("RGB"), alpha, grey
 
 
 def _unless_opaque(alpha: Image.Image) -> Image.Image | None:
     return None if alpha.getextrema() == (255, 255) else alpha
 
 
-def _wide_grey(image: Image.Image, notes: list[str]) -> tuple[Tensor, Image.Image | None]:
+def _wide_grey(image: Image.Image, notes: list[str]) -> np.ndarray:
     """Greyscale of more than 8 bits, whose white no mode of Pillow defines but 16 bits."""
     values = np.asarray(image)
     if not np.isfinite(values).all():
-        raise ValueError("the picture holds samples that are not finite")
-    white = 65535
+        raise RefusedImageError("the picture holds samples that are not finite")
+    white = image.info.get(WHITE, 65535)
     if image.mode == "F":
         # The three ranges in use: of computer graphics, of Pillow, and of scientific cameras.
         highest = values.max(initial=0)
@@ -68,13 +100,15 @@ def _wide_grey(image: Image.Image, notes: list[str]) -> tuple[Tensor, Image.Imag
         notes.append(f"samples outside of 0 to {white} are clipped")
     if image.info.get("icc_profile"):
         notes.append("the embedded colour profile is dropped")
-    alpha = None
+    return (values.astype(np.float32) / np.float32(white)).clip(0, 1)
+
+
+def _alpha_of_wide_grey(image: Image.Image) -> Image.Image | None:
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        opaque = np.where(values == transparent, 0, 255).astype(np.uint8)
-        alpha = _unless_opaque(Image.fromarray(opaque))
-    grey = (values.astype(np.float32) / np.float32(white)).clip(0, 1)
-    return torch.from_numpy(grey).expand(3, *grey.shape).contiguous(), alpha
+    if not isinstance(transparent, int):
+        return None
+    opaque = np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8)
+    return _unless_opaque(Image.fromarray(opaque))
 
 
 def _apply_profile(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
