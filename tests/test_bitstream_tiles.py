@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +25,11 @@ from compressai.bitstream import (
     TooLargeError,
     decode_picture,
     encode_picture,
+    limits,
     read_picture,
     save_picture,
 )
+from compressai.bitstream._memory import coding_bytes
 from compressai.bitstream.tiling import Box
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -151,8 +154,33 @@ def test_tiles_that_hold_the_whole_picture_are_none(net, picture):
     assert (coded.tile_size, coded.tile_overlap, len(coded.tiles)) == (0, 0, 1)
 
 
+def test_limit_of_a_picture_without_tiles_is_what_coding_it_takes(net, picture, monkeypatch):
+    whole = encode_picture(net, picture, model="mbt2018-mean", tile=None)
+    monkeypatch.setattr(limits, "UNTILED_PIXELS", 1)
+    assert decode_picture(net, whole).size == picture.size
+    monkeypatch.setattr(limits, "MAX_MEMORY", 100_000)
+    with pytest.raises(TooLargeError, match="in one tile take about"):
+        decode_picture(net, whole)
+    with pytest.raises(ValueError, match="in one tile take about") as caught:
+        encode_picture(net, picture, model="mbt2018-mean", tile=None)
+    enough = int(re.search(r"max_pixels to (\d+)", str(caught.value))[1])
+    assert decode_picture(net, whole, max_pixels=enough).size == picture.size
+    with pytest.raises(TooLargeError):
+        decode_picture(net, whole, max_pixels=enough - 1)
+    # What is never tiled unless it is asked for is always decoded.
+    monkeypatch.setattr(limits, "UNTILED_PIXELS", 2**22)
+    assert decode_picture(net, whole).size == picture.size
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_estimate_of_memory_grows_with_the_area(net, factor):
+    assert coding_bytes(net, factor * 64 * 64, {}) == factor * coding_bytes(net, 64 * 64, {})
+    # A network of a few channels takes some tens of bytes a pixel, more than its input.
+    assert 12 <= coding_bytes(net, 1, {}) < 1000
+
+
 def test_large_pictures_are_tiled_unless_it_is_forbidden(monkeypatch):
-    monkeypatch.setattr("compressai.bitstream.encoding._AUTO_TILE_PIXELS", 1000 * 100 - 1)
+    monkeypatch.setattr("compressai.bitstream.encoding.UNTILED_PIXELS", 1000 * 100 - 1)
     net = tiny_net("bmshj2018-factorized")
     large, small = Picture(torch.rand(3, 1100, 100)), Picture(torch.rand(3, 999, 100))
     coded = encode_picture(net, large, model="m")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from PIL import Image
 from program import blurred_noise, run_elsewhere, save_tiny
 
@@ -378,6 +379,63 @@ def test_only_a_few_pictures_are_read_ahead(capsys):
     report = json.loads(capsys.readouterr().out)
     assert [int(entry["file"]) for entry in report["files"]] == list(range(60))
     assert most <= 6
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 6])
+def test_pictures_are_read_ahead_by_their_bytes(jobs, monkeypatch, capsys):
+    monkeypatch.setattr(pipeline, "_MOST_HELD", 100)
+    sizes = [60, 30, 10, 99, 101, 250, 1, 50, 50, 50]
+    lock, alive, most = threading.Lock(), [], 0
+
+    def size_of(task):
+        return sizes[int(task.source.name)]
+
+    def read(task):
+        nonlocal most
+        with lock:
+            alive.append(size_of(task))
+            if len(alive) > 1:
+                most = max(most, sum(alive))
+        return task
+
+    def write(task, _):
+        with lock:
+            alive.remove(size_of(task))
+        return facts(task)
+
+    stages = Stages(read, lambda _, source: source, write, held=size_of)
+    pipeline.run(tasks(10), stages, jobs=jobs, title="test", as_json=True, debug=False)
+    assert json.loads(capsys.readouterr().out)["done"] == 10
+    assert most <= 100
+
+
+def test_activations_of_all_jobs_share_their_memory(monkeypatch, capsys):
+    monkeypatch.setattr(pipeline, "_MOST_CODING", 100)
+    lock, alive, most = threading.Lock(), [], 0
+
+    def code(task, source):
+        nonlocal most
+        with lock:
+            alive.append(task)
+            most = max(most, len(alive))
+        with lock:
+            alive.remove(task)
+        return source
+
+    stages = Stages(lambda task: task, code, lambda task, _: facts(task), needed=lambda *_: 40)
+    pipeline.run(tasks(12), stages, jobs=6, title="test", as_json=True, debug=False)
+    assert json.loads(capsys.readouterr().out)["done"] == 12
+    assert most <= 2
+
+
+def test_files_whose_size_cannot_be_found_fail_where_they_are_read(capsys):
+    def fail(task):
+        raise ValueError(f"{task.source} is no picture")
+
+    stages = Stages(fail, fail, fail, held=fail)
+    with pytest.raises(typer.Exit):
+        pipeline.run(tasks(3), stages, jobs=2, title="test", as_json=True, debug=False)
+    assert len(json.loads(capsys.readouterr().out)["failed"]) == 3
 
 
 def test_mistakes_in_the_program_are_not_taken_for_bad_files():

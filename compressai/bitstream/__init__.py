@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from compressai.bitstream._memory import MemoryBudget
 from compressai.bitstream.container import CodedPicture, CodedTile
-from compressai.bitstream.decoding import decode_picture
-from compressai.bitstream.encoding import encode_picture
+from compressai.bitstream.decoding import decode_picture, decoding_bytes
+from compressai.bitstream.encoding import encode_picture, encoding_bytes
 from compressai.bitstream.errors import (
     BitstreamError,
     ChecksumError,
@@ -46,6 +47,7 @@ __all__ = [
     "ImpossibleHeaderError",
     "FrameCoder",
     "LegacyPicture",
+    "MemoryBudget",
     "NotACodedPictureError",
     "Picture",
     "Tiling",
@@ -61,8 +63,10 @@ __all__ = [
     "check_picture_file",
     "decode_picture",
     "decode_video",
+    "decoding_bytes",
     "encode_picture",
     "encode_video",
+    "encoding_bytes",
     "fingerprint",
     "hash_latent",
     "open_video",

@@ -10,13 +10,18 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["map_in_order"]
+__all__ = ["default_workers", "map_in_order"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Each worker needs the memory of one tile.
 _MAX_WORKERS = 4
+
+
+def default_workers() -> int:
+    """How many items are worked on at a time, if nobody says."""
+    return min(_MAX_WORKERS, torch.get_num_threads())
 
 
 def map_in_order(
@@ -37,7 +42,7 @@ def map_in_order(
     """
     threads = torch.get_num_threads()
     if workers is None:
-        workers = min(_MAX_WORKERS, threads)
+        workers = default_workers()
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     workers = min(workers, len(items))

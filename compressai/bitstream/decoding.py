@@ -11,6 +11,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.bitstream import legacy
+from compressai.bitstream._memory import tiles_bytes
 from compressai.bitstream._nets import (
     build_tables,
     latent_layout,
@@ -34,12 +35,12 @@ from compressai.bitstream.errors import (
 )
 from compressai.bitstream.hashes import fingerprint, hash_latent
 from compressai.bitstream.legacy import LegacyPicture
-from compressai.bitstream.limits import MAX_PIXELS, excess_of
+from compressai.bitstream.limits import MAX_PIXELS, excess_of, excess_of_tiles
 from compressai.bitstream.picture import Picture, check_exif, check_icc, read_alpha
 from compressai.bitstream.tiling import Box
 from compressai.ops import compute_padding
 
-__all__ = ["decode_picture"]
+__all__ = ["decode_picture", "decoding_bytes"]
 
 _GREY = 0.5
 _OTHER_LATENT = "the latent is another one than that which was coded"
@@ -63,7 +64,9 @@ def decode_picture(
     Args:
         net: the model that coded it, with the same weights. Several threads may use one.
         coded: the coded picture.
-        max_pixels: largest area, padding included, that is decoded.
+        max_pixels: largest area, padding included, that is decoded. What a tile of more than four
+            megapixels takes in ``net`` is estimated before, and must not be more than 4 GiB, or 32
+            bytes for each of a larger ``max_pixels``.
         region: ``(x, y, width, height)`` in pixels: the part of the picture that is wanted. Only
             the tiles that it meets are decoded; the pixels are the same as in the whole picture.
         best_effort: decode what is not damaged instead of raising an error, if anything is left,
@@ -77,7 +80,8 @@ def decode_picture(
         The picture, or the region of it.
 
     Raises:
-        TooLargeError: the picture is larger than ``max_pixels``.
+        TooLargeError: the picture is larger than ``max_pixels``, or takes too much memory because
+            it has no tiles.
         WrongWeightsError: ``net`` has other weights.
         UnsupportedFileError: the file is sync-safe and the model cannot decode that.
         DamagedFileError: strings, sizes or alpha plane do not fit the picture, or the file was
@@ -104,6 +108,9 @@ def decode_picture(
     extras = _read_extras(coded, wanted, best_effort, notes)
     with prepared_for(net, level) as rate:
         _check_weights(net, coded)  # which include tables, those of the level
+        problem = excess_of_tiles(net, tiling, needed, decoder.multiple, max_pixels, rate)
+        if problem:
+            raise TooLargeError(problem)
         decoder.prepare(rate, needed)
         pixels = torch.zeros(3, wanted.height, wanted.width)
         lost = 0
@@ -116,6 +123,20 @@ def decode_picture(
     if lost == len(needed):
         raise DamagedFileError(f"nothing is left of the picture: {'; '.join(notes)}")
     return Picture(pixels.clamp_(0, 1), grey=coded.mode.startswith("L"), notes=notes, **extras)
+
+
+def decoding_bytes(net: nn.Module, coded: CodedPicture | LegacyPicture) -> int:
+    """About how many bytes :func:`decode_picture` takes beside the picture, in this thread.
+
+    Args:
+        net, coded: as there.
+
+    Raises:
+        ImpossibleHeaderError: the file contradicts itself.
+    """
+    build_tables(net)
+    with prepared_for(net, _level_of(net, coded)) as rate:
+        return tiles_bytes(net, coded.tiling, rate)
 
 
 def _check_region(region: Sequence[int], whole: Box) -> Box:

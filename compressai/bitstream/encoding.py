@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch.nn as nn
 from torch import Tensor
 
+from compressai.bitstream._memory import tiles_bytes
 from compressai.bitstream._nets import (
     build_tables,
     check_entropy_coder,
@@ -22,16 +23,14 @@ from compressai.bitstream._nets import (
 from compressai.bitstream._parallel import map_in_order
 from compressai.bitstream.container import CodedPicture, CodedTile
 from compressai.bitstream.hashes import fingerprint, hash_latent
-from compressai.bitstream.limits import MAX_PIXELS, excess_of
+from compressai.bitstream.limits import MAX_PIXELS, UNTILED_PIXELS, excess_of, excess_of_tiles
 from compressai.bitstream.picture import Picture
 from compressai.bitstream.tiling import Tiling
 
-__all__ = ["TILE_OVERLAP", "TILE_SIZE", "encode_picture"]
+__all__ = ["TILE_OVERLAP", "TILE_SIZE", "encode_picture", "encoding_bytes"]
 
 TILE_SIZE = 1024
 TILE_OVERLAP = 32
-# Larger pictures are tiled, if it is left to us.
-_AUTO_TILE_PIXELS = 2**22
 
 
 def encode_picture(
@@ -59,7 +58,8 @@ def encode_picture(
         model, quality, metric, random_weights: what the file says about the weights, see
             :class:`CodedPicture`. For a variable-rate model, ``quality`` 1 to 8 is its level; the
             highest if ``None``.
-        max_pixels: largest area, padding included, that is coded.
+        max_pixels: largest area, padding included, that is coded. The limit of memory for a tile
+            is that of :func:`~compressai.bitstream.decode_picture`.
         tile: side of the tiles that the picture is cut into, in pixels, a multiple of what the
             model asks for (64 always is one, or 128 or 256 for models with windows); ``None`` for
             no tiles; ``"auto"`` takes 1024 for pictures above 4 megapixels and else none.
@@ -86,7 +86,7 @@ def encode_picture(
     if not width or not height:
         raise ValueError(f"the picture must have pixels, got {width} x {height}")
     multiple = padding_multiple(net)
-    tiling = _choose_tiling(width, height, tile, tile_overlap, multiple)
+    tiling = choose_tiling(width, height, tile, tile_overlap, multiple)
     problem = excess_of(tiling, range(tiling.count), multiple, max_pixels)
     if problem:
         raise ValueError(problem)
@@ -107,6 +107,9 @@ def encode_picture(
         return CodedTile(strings, _hash_of(out.get("y_hat"), net, sync_safe, hash_y_hat))
 
     with prepared_for(net, level) as rate:
+        problem = excess_of_tiles(net, tiling, range(tiling.count), multiple, max_pixels, rate)
+        if problem:
+            raise ValueError(problem)
         arguments.update(rate)
         tiles = tuple(map_in_order(encode_tile, range(tiling.count), workers))
         weights = fingerprint(net)
@@ -130,11 +133,26 @@ def encode_picture(
     )
 
 
-def _choose_tiling(
+def encoding_bytes(
+    net: nn.Module, picture: Picture, *, quality: int | None, tile: int | str | None = "auto"
+) -> int:
+    """About how many bytes :func:`encode_picture` takes beside the picture, in this thread.
+
+    Args:
+        net, picture, quality, tile: as there.
+    """
+    build_tables(net)
+    tiling = choose_tiling(*picture.size, tile, None, padding_multiple(net))
+    with prepared_for(net, rate_level(net, quality)) as rate:
+        return tiles_bytes(net, tiling, rate)
+
+
+def choose_tiling(
     width: int, height: int, tile: int | str | None, overlap: int | None, multiple: int
 ) -> Tiling:
+    """The tiles that :func:`encode_picture` cuts a picture of that size into."""
     if tile == "auto":
-        tile = None if width * height <= _AUTO_TILE_PIXELS else padded_side(TILE_SIZE, multiple)
+        tile = None if width * height <= UNTILED_PIXELS else padded_side(TILE_SIZE, multiple)
     elif isinstance(tile, str):
         raise ValueError(f"tile must be 'auto', a number of pixels, or None, got {tile!r}")
     if tile is None:

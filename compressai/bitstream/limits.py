@@ -3,13 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch.nn as nn
 
 from compressai._images import MAX_PIXELS
+from compressai.bitstream._memory import coding_bytes
 from compressai.bitstream._nets import padded_side
 from compressai.bitstream.tiling import Tiling
 
-__all__ = ["MAX_PIXELS", "excess_of"]
+__all__ = ["MAX_MEMORY", "MAX_PIXELS", "UNTILED_PIXELS", "excess_of", "excess_of_tiles"]
+
+# Larger pictures are tiled, if it is left to us. What is not larger is decoded with any model.
+UNTILED_PIXELS = 2**22
+# What one tile may take while it is coded, in bytes; more if more pixels are allowed.
+MAX_MEMORY = 2**32
 
 
 def excess_of(tiling: Tiling, tiles: Iterable[int], multiple: int, max_pixels: int) -> str | None:
@@ -31,4 +40,41 @@ def excess_of(tiling: Tiling, tiles: Iterable[int], multiple: int, max_pixels: i
     return (
         f"the picture has {tiling.width} x {tiling.height} pixels (padded: {area}), more than the "
         f"limit of {max_pixels}: raise max_pixels if there is enough memory"
+    )
+
+
+def excess_of_tiles(
+    net: nn.Module,
+    tiling: Tiling,
+    tiles: Sequence[int],
+    multiple: int,
+    max_pixels: int,
+    rate: Mapping[str, Any],
+) -> str | None:
+    """What to say of tiles that take too much memory in this model: of pictures without tiles.
+
+    Args:
+        net: the model, with tables.
+        tiling: the picture's tiles.
+        tiles: numbers of those that are coded or decoded.
+        multiple: to which tiles are padded.
+        max_pixels: the limit of pixels; one above :data:`MAX_PIXELS` raises that of memory.
+        rate: arguments of ``compress`` and ``decompress`` that the model needs.
+
+    Returns:
+        A sentence, or ``None`` if the limit is kept.
+    """
+    box = max((tiling[index] for index in tiles), key=lambda box: box.width * box.height)
+    if box.width * box.height <= UNTILED_PIXELS:
+        return None
+    area = padded_side(box.width, multiple) * padded_side(box.height, multiple)
+    needed = coding_bytes(net, area, rate)
+    enough = -(-needed * MAX_PIXELS // MAX_MEMORY)
+    if enough <= max(max_pixels, MAX_PIXELS):
+        return None
+    return (
+        f"{box.width} x {box.height} pixels in one tile take about {needed / 1e9:.1f} GB in "
+        f"{type(net).__name__}, more than the limit of "
+        f"{max(max_pixels, MAX_PIXELS) * MAX_MEMORY / MAX_PIXELS / 1e9:.1f} GB: code with smaller "
+        f"tiles, or raise max_pixels to {enough} if there is enough memory"
     )

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["decode"]
 
 
+# Single precision of three colours, and the 8-bit pictures that are made of them to be written.
+_BYTES_HELD = 24
 RANDOM_WEIGHTS = "coded with RANDOM weights, the picture will not be recognisable"
 
 
@@ -92,6 +94,7 @@ def decode(
         MAX_PIXELS,
         check_picture_file,
         decode_picture,
+        decoding_bytes,
         read_coded,
         save_picture,
     )
@@ -153,7 +156,17 @@ def decode(
             "seconds": seconds,
         }
 
-    stages = Stages(read, code, write)
+    def held(task: Task) -> int:
+        # Coded pictures are small: reading one twice costs nothing beside decoding it.
+        with open_input(task.source) as source:
+            coded = read_coded(source, best_effort=best_effort, max_pixels=max_pixels or MAX_PIXELS)
+        width, height = (coded.width, coded.height) if box is None else box[2:]
+        return _BYTES_HELD * width * height
+
+    def needed(task: Task, coded: CodedPicture | LegacyPicture) -> int:
+        return decoding_bytes(models.model_of(coded, checkpoint), coded)
+
+    stages = Stages(read, code, write, held, needed)
     run(
         chosen_plan,
         stages,

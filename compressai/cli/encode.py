@@ -38,6 +38,8 @@ __all__ = ["encode"]
 
 # What is taken from a pipe before there is a header: 16-bit colours and transparency.
 _BYTES_A_PIXEL = 8
+# Single precision of three colours, and what Pillow has of them while they are read.
+_BYTES_HELD = 16
 
 
 def encode(
@@ -108,7 +110,7 @@ def encode(
     as_json: AsJson = False,
 ) -> None:
     """Compress pictures into .cai files."""
-    from compressai._images import image_suffixes
+    from compressai._images import image_suffixes, read_size
 
     suffixes = image_suffixes()
     tile_size = _tile_size(tile)
@@ -130,7 +132,7 @@ def encode(
         return
     chosen_plan = plan(pictures, output, suffixes=suffixes, new_suffix=".cai", what="picture")
     from compressai import weights
-    from compressai.bitstream import MAX_PIXELS, encode_picture, read_picture
+    from compressai.bitstream import MAX_PIXELS, encode_picture, encoding_bytes, read_picture
 
     notes = Notes()
     most_pixels = max_pixels or MAX_PIXELS
@@ -180,7 +182,14 @@ def encode(
             "seconds": seconds,
         }
 
-    stages = Stages(read, code, write)
+    def held(task: Task) -> int:
+        width, height = read_size(task.source)
+        return _BYTES_HELD * width * height
+
+    def needed(task: Task, picture: Picture) -> int:
+        return encoding_bytes(chosen.net, picture, quality=chosen.quality, tile=tile_size)
+
+    stages = Stages(read, code, write, held, needed)
     if not chosen_plan.is_job:
         # Before the weights are loaded, which may take longer than all the rest.
         [task] = chosen_plan.tasks

@@ -4,6 +4,10 @@
 Reading and writing have threads of their own, so that networks never wait for them. Each of the
 ``jobs`` codes a file of its own with its share of the cores: several pictures side by side keep the
 cores busier than one picture on all of them, since much of coding cannot be split.
+
+Memory is bounded however many jobs there are: pictures are read ahead by their bytes, and coding
+waits where the activations of all jobs would be too large. A file that is larger than its share by
+itself is worked on alone.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ Failed = Sequence[tuple[Path, Exception]]
 EXPECTED = (ImportError, OSError, ValueError, RuntimeError, MemoryError)
 # More need more memory, and gain little: each has several cores then.
 _MOST_JOBS = 8
+# Bytes of the pictures in memory, and of the activations; with the program itself less than 4 GB.
+_MOST_HELD, _MOST_CODING = 2 << 30, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,15 @@ class Stages(Generic[Source, Result]):
         read: gets the task. Only one file is read at a time.
         code: gets the task and the source.
         write: gets the task and the result, and gives the report on the file.
+        held: bytes that a file takes from reading to writing; gets the task, before it is read.
+        needed: bytes that it takes besides while it is coded; gets the task and the source.
     """
 
     read: Callable[[Task], Source]
     code: Callable[[Task, Source], Result]
     write: Callable[[Task, Result], Mapping[str, Any]]
+    held: Callable[[Task], int] | None = None
+    needed: Callable[[Task, Source], int] | None = None
 
 
 def _cores() -> int:
@@ -117,21 +127,42 @@ def _outcomes(
     tasks: Sequence[Task], stages: Stages[Any, Any], jobs: int, threads: int
 ) -> Iterator[tuple[Task, Future[Any]]]:
     """Each task with its report or error, in order."""
-    # A picture in memory is large: only a few are read ahead.
+    from compressai.bitstream import MemoryBudget
+
+    # A small picture costs more in the queue than in memory.
     ahead = 2 * jobs
     pending: collections.deque[tuple[Task, Future[Any]]] = collections.deque()
+    sizes: collections.deque[int] = collections.deque()
+    coding = MemoryBudget(_MOST_CODING)
+
+    def held(task: Task) -> int:
+        try:
+            return 0 if stages.held is None else stages.held(task)
+        except EXPECTED:  # reading will say why
+            return 0
+
+    def code(task: Task, source: Future[Any]) -> Any:
+        content = source.result()
+        with coding.hold(0 if stages.needed is None else stages.needed(task, content)):
+            return stages.code(task, content)
+
     # pillow's and torch's warnings are caught while reading, which only one thread can do.
     readers = ThreadPoolExecutor(1, "read")
     coders = ThreadPoolExecutor(jobs, "code", initializer=_set_threads, initargs=(threads,))
     writers = ThreadPoolExecutor(jobs, "write")
     try:
         for task in tasks:
-            if len(pending) > ahead:
+            size = 0 if stages.held is None else readers.submit(held, task).result()
+            while pending and (len(pending) > ahead or sum(sizes) + size > _MOST_HELD):
+                # Whoever gets it waits for its end, when its memory is free.
                 yield pending.popleft()
+                sizes.popleft()
             source = readers.submit(stages.read, task)
-            result = coders.submit(lambda t, s: stages.code(t, s.result()), task, source)
+            result = coders.submit(code, task, source)
             report = writers.submit(lambda t, r: stages.write(t, r.result()), task, result)
             pending.append((task, report))
+            sizes.append(size)
+            del source, result
         while pending:
             yield pending.popleft()
     finally:
