@@ -21,7 +21,8 @@ A checkpoint is a safetensors file. Its metadata has one entry, ``compressai``, 
 - either, and no arguments: the sizes are read off the weights (``from_state_dict`` of the class).
 
 A file cannot make this module import anything but this library: classes from elsewhere are found
-only in modules that the caller has imported, and pickles are read with ``weights_only``.
+only in modules that the caller has imported. Files are read by ``compressai._weight_files``, and
+models built by ``compressai.models._build``, which both trust nothing.
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from compressai._files import atomic_write
+from compressai._weight_files import METADATA_KEY, read_description, read_weights, shown
+from compressai.models._build import build_and_load, why_not
 from compressai.registry import MODELS
 from compressai.version import __version__
 
@@ -50,13 +52,13 @@ __all__ = [
     "describe",
     "load_checkpoint",
     "read_metadata",
-    "read_pickle",
     "save_checkpoint",
     "unwrap_model",
 ]
 
-METADATA_KEY = "compressai"
 FORMAT = 1
+# Sizes and numbers of layers in files stay below this.
+_LARGEST_NUMBER = 1 << 20
 
 
 def unwrap_model(net: nn.Module) -> nn.Module:
@@ -162,9 +164,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         ValueError: the file is no checkpoint.
     """
     path = Path(path)
-    if _is_safetensors(path):
-        return _safetensors_metadata(path)
-    return _checked_metadata(path, read_pickle(path).get(METADATA_KEY))
+    return _checked_metadata(path, read_description(path))
 
 
 def load_checkpoint(
@@ -178,8 +178,10 @@ def load_checkpoint(
 
     Accepted are self-describing checkpoints (safetensors, or training checkpoints of
     ``examples/train.py``) and, with an ``architecture``, state dicts and training checkpoints of
-    other origin: with prefixes of DataParallel or ``torch.compile``, wrapped in ``state_dict``,
-    ``network`` or ``model_state_dict``, with or without tables of any size.
+    other origin: with any prefix that all names have in common, such as those of DataParallel,
+    ``torch.compile`` and Lightning modules, as an average (``AveragedModel``), wrapped in
+    ``state_dict``, ``network``, ``model_state_dict`` and the like, with or without tables of any
+    size.
 
     Args:
         path: the file.
@@ -201,12 +203,9 @@ def load_checkpoint(
     if architecture is None and arguments is not None:
         raise ValueError(f"arguments need an architecture, got arguments={dict(arguments)!r}")
 
-    if _is_safetensors(path):
-        metadata = _safetensors_metadata(path)
-        checkpoint: Mapping[str, Any] = _read_safetensors(path)
-    else:
-        checkpoint = read_pickle(path)
-        metadata = _checked_metadata(path, checkpoint.get(METADATA_KEY))
+    file = read_weights(path)
+    metadata = _checked_metadata(path, file.description)
+    from_file = architecture is None
     if architecture is None:
         if metadata is None:
             raise ValueError(
@@ -215,11 +214,18 @@ def load_checkpoint(
             )
         architecture, arguments = metadata["architecture"], metadata["arguments"]
 
+    builder = _find_builder(architecture, arguments := dict(arguments or {}))
     try:
-        net = _build(architecture, dict(arguments or {}), checkpoint)
-    except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{str(path)!r} does not fit {architecture!r}: {error}") from error
-    _build_missing_tables(net)
+        if from_file and _is_ours(architecture):
+            _check_numbers(arguments)
+        net = _build(architecture, builder, arguments, file.content)
+        _build_missing_tables(net)
+    except ImportError:
+        raise
+    # Tables are made of numbers in the file, too.
+    except Exception as error:
+        why = why_not(error)
+        raise ValueError(f"{str(path)!r} does not fit {architecture!r}: {why}") from error
     return net.to(device).eval()
 
 
@@ -230,72 +236,32 @@ def _build_missing_tables(net: nn.Module) -> None:
         net.update()
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Whether the file begins like safetensors: length of a JSON object, then the object."""
-    with open(path, "rb") as file:
-        head = file.read(9)
-    length = int.from_bytes(head[:8], "little")
-    return head[8:] == b"{" and length <= path.stat().st_size - 8
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is a damaged safetensors file: {error}") from error
-
-
-def _safetensors_metadata(path: Path) -> dict[str, Any] | None:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is a damaged safetensors file: {error}") from error
-    if text is None:
-        return None
-    try:
-        return _checked_metadata(path, json.loads(text))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{str(path)!r} has metadata that is no JSON: {error}") from error
-
-
 def _checked_metadata(path: Path, metadata: Any) -> dict[str, Any] | None:
     if metadata is None:
         return None
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("format"), int):
-        raise ValueError(f"{str(path)!r} has metadata without a format number: {metadata!r}")
-    if metadata["format"] > FORMAT:
+    number = metadata.get("format") if isinstance(metadata, dict) else None
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise ValueError(f"{str(path)!r} has metadata without a format number: {shown(metadata)}")
+    if number > FORMAT:
         raise ValueError(
-            f"{str(path)!r} has checkpoint format {metadata['format']}, written by version "
-            f"{metadata.get('version')}; this version {__version__} reads up to {FORMAT}"
+            f"{str(path)!r} has checkpoint format {number}, written by version "
+            f"{shown(metadata.get('version'))}; this version {__version__} reads up to {FORMAT}"
         )
-    if not isinstance(metadata.get("architecture"), str):
-        raise ValueError(f"{str(path)!r} has metadata without architecture: {metadata!r}")
-    if not isinstance(metadata.get("arguments"), dict):
-        raise ValueError(f"{str(path)!r} has metadata without arguments: {metadata!r}")
+    for name, kind in (("architecture", str), ("arguments", dict)):
+        if not isinstance(metadata.get(name), kind):
+            raise ValueError(
+                f"{str(path)!r} has metadata without {name}: {shown(metadata.get(name))}"
+            )
     return metadata
 
 
-def read_pickle(path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """The content of a file written by ``torch.save``, if it is plain data and tensors.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is something else, or not a mapping.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    # The unpickler fails in as many ways as a damaged or hostile file can be written.
-    except Exception as error:
-        raise ValueError(
-            f"{str(path)!r} is no checkpoint that can be read safely (tensors and plain data, no "
-            f"other objects): {error}"
-        ) from error
-    if not isinstance(checkpoint, Mapping):
-        raise ValueError(f"{str(path)!r} holds a {type(checkpoint).__name__}, not a state dict")
-    return checkpoint
+def _check_numbers(value: Any) -> None:
+    """Refuse numbers in arguments that no model of this library has."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_numbers(item)
+    elif isinstance(value, int | float) and abs(value) > _LARGEST_NUMBER:
+        raise ValueError(f"its arguments must be at most {_LARGEST_NUMBER}, got {shown(value)}")
 
 
 def _known_names() -> list[str]:
@@ -311,14 +277,14 @@ def _find_class(architecture: str) -> type[nn.Module]:
         return MODELS[architecture]
     module_name, _, name = architecture.rpartition(".")
     if module_name == "compressai" or module_name.startswith("compressai."):
-        with contextlib.suppress(ModuleNotFoundError):
+        with contextlib.suppress(ModuleNotFoundError, TypeError, ValueError):  # by odd names
             importlib.import_module(module_name)
     found = getattr(sys.modules.get(module_name), name, None)
     if isinstance(found, type) and issubclass(found, nn.Module):
         return found
     raise ValueError(
         f"architecture must be one of {_known_names()}, or 'module.Class' of a torch module that "
-        f"is imported already, got {architecture!r}"
+        f"is imported already, got {shown(architecture)}"
     )
 
 
@@ -329,7 +295,7 @@ def _find_builder(
     from compressai import zoo
 
     if "pretrained" in arguments:
-        raise ValueError(f"arguments must not ask for other weights, got {dict(arguments)!r}")
+        raise ValueError(f"arguments must not ask for other weights, got {_listed(arguments)}")
     builder = zoo.models.get(architecture) if "quality" in arguments else None
     if builder is None:
         builder = _find_class(architecture)
@@ -339,19 +305,41 @@ def _find_builder(
         inspect.signature(builder).bind(**arguments)
     except TypeError as error:
         raise ValueError(
-            f"arguments must be those of {architecture!r}, got {dict(arguments)!r}: {error}"
+            f"arguments must be those of {architecture!r}, got {_listed(arguments)}: {error}"
         ) from error
     return builder
 
 
-def _build(
-    architecture: str, arguments: Mapping[str, Any], checkpoint: Mapping[str, Any]
-) -> nn.Module:
-    from compressai.models._state_dict import clean_state_dict
+def _listed(arguments: Mapping[str, Any]) -> str:
+    listed = ", ".join(f"{ascii(k)[1:-1][:40]}={shown(v)}" for k, v in list(arguments.items())[:10])
+    return listed + ", ..." if len(arguments) > 10 else listed
 
-    builder = _find_builder(architecture, arguments)
-    if builder is None:
-        return _find_class(architecture).from_state_dict(clean_state_dict(checkpoint))
-    net = builder(**arguments)
-    net.load_state_dict(clean_state_dict(checkpoint, known=net.state_dict().keys()))
-    return net
+
+def _is_ours(architecture: str) -> bool:
+    from compressai import zoo
+
+    if architecture in zoo.models:
+        return True
+    return _find_class(architecture).__module__.partition(".")[0] == "compressai"
+
+
+def _build(
+    architecture: str,
+    builder: Callable[..., nn.Module] | None,
+    arguments: Mapping[str, Any],
+    checkpoint: Mapping[str, Any],
+) -> nn.Module:
+    from compressai.models._state_dict import clean_state_dict, unwrap_checkpoint
+
+    ours = _is_ours(architecture)
+
+    def make(weights: Mapping[str, Tensor]) -> nn.Module:
+        if builder is None:
+            # Names of a user's model may all begin alike: that is for its class to know.
+            weights = clean_state_dict(weights, any_prefix=ours)
+            return _find_class(architecture).from_state_dict(weights)
+        net = builder(**arguments)
+        net.load_state_dict(clean_state_dict(weights, known=net.state_dict().keys()))
+        return net
+
+    return build_and_load(make, unwrap_checkpoint(checkpoint))

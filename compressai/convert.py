@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from compressai._files import atomic_write
-from compressai.checkpoint import read_pickle, save_checkpoint
+from compressai._weight_files import read_weights
+from compressai.checkpoint import save_checkpoint
+from compressai.models._build import build_and_load, why_not
 from compressai.models._state_dict import clean_state_dict
 from compressai.zoo.image import cfgs, model_architectures, training_recipe
 from compressai.zoo.weights import install_weights
@@ -145,24 +146,16 @@ def convert_checkpoint(path: str | os.PathLike[str], source: str | None = None) 
     path = Path(path)
     if source is not None and source not in SOURCES:
         raise ValueError(f"source must be one of {list(SOURCES)}, got {source!r}")
-    weights = clean_state_dict(_read(path))
-    source = source or detect_source(weights)
-    cls = model_architectures[SOURCES[source]]
+    content = read_weights(path).content
     try:
-        net = cls.from_state_dict(weights)
-    except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{str(path)!r} does not fit {cls.__name__}: {error}") from error
-    names, added = _trace(cls.convert, weights)
+        weights = clean_state_dict(content)
+        source = source or detect_source(weights)
+        cls = model_architectures[SOURCES[source]]
+        net = build_and_load(cls.from_state_dict, weights)
+        names, added = _trace(cls.convert, weights)
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} cannot be converted: {why_not(error)}") from error
     return Conversion(source, SOURCES[source], net.eval(), names, added)
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{str(path)!r} is a damaged safetensors file: {error}") from error
-    return read_pickle(path)
 
 
 # Fills that converters add are 0 or 1.

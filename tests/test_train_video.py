@@ -16,8 +16,8 @@ from tiny_nets import one_thread
 from video_clips import PHOTO, load_example
 
 import compressai
+from compressai._weight_files import read_weights
 from compressai.bitstream import decode_video, encode_video, open_video
-from compressai.checkpoint import read_pickle
 from compressai.datasets import RawVideoSequence
 from compressai.losses import VideoRateDistortionLoss
 
@@ -153,7 +153,7 @@ def test_run_prints_the_lines_that_scripts_expect(clips, tmp_path, capsys):
 def test_resumed_run_equals_one_that_never_stopped(clips, tmp_path, capsys):
     run(clips, tmp_path / "one", "-e", "2")
     checkpoint = tmp_path / "one" / "checkpoint.pth.tar"
-    whole = read_pickle(checkpoint)
+    whole = read_weights(checkpoint).content
     keys = {"epoch", "state_dict", "loss", "optimizer", "aux_optimizer", "lr_scheduler"}
     assert keys <= set(whole)
     assert whole["epoch"] == 1
@@ -163,7 +163,7 @@ def test_resumed_run_equals_one_that_never_stopped(clips, tmp_path, capsys):
     capsys.readouterr()
     run(clips, tmp_path / "two", "-e", "2", "--checkpoint", first)
     assert f"Loading {first}" in capsys.readouterr().out
-    again = read_pickle(first)
+    again = read_weights(first).content
     assert float(again["loss"]) == float(whole["loss"])
     for name, value in whole["state_dict"].items():
         assert torch.equal(again["state_dict"][name], value), name

@@ -70,7 +70,7 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def clean_state_dict(
-    checkpoint: Mapping[str, Any], known: Collection[str] = ()
+    checkpoint: Mapping[str, Any], known: Collection[str] = (), *, any_prefix: bool = True
 ) -> dict[str, Tensor]:
     """A state dict without what wrappers added to it.
 
@@ -78,6 +78,7 @@ def clean_state_dict(
         checkpoint: see :func:`unwrap_checkpoint`.
         known: names of the model. These are left alone, whatever they contain, and prefixes are
             removed only where that leads to such names.
+        any_prefix: also remove prefixes that are not of a known wrapper.
 
     Returns:
         New dict. Path components ``module`` and ``_orig_mod`` (and those of sharded training) are
@@ -92,15 +93,13 @@ def clean_state_dict(
     state_dict = unwrap_checkpoint(checkpoint)
     for key in state_dict:
         if not isinstance(key, str):
-            raise ValueError(
-                f"names of weights must be strings, got an entry under a {type(key).__name__}"
-            )
+            raise ValueError(f"names of weights must be strings, not of type {type(key).__name__}")
     names = {
         key: key if key in known else ".".join(p for p in key.split(".") if p not in _WRAPPERS)
         for key in state_dict
         if key in known or not _is_count_of_averages(key, state_dict)
     }
-    prefix = _common_prefix(names.values(), known)
+    prefix = _common_prefix(names.values(), known) if any_prefix else ""
     cleaned = {name[len(prefix) :]: state_dict[key] for key, name in names.items()}
     if len(cleaned) != len(names):
         raise ValueError(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 import shutil
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ import torch
 from torch import nn
 
 from compressai._files import atomic_write
-from compressai.checkpoint import read_pickle
+from compressai._weight_files import read_weights, shown
 from compressai.checkpoint import save_checkpoint as save_model
+from compressai.models._build import why_not
 
 __all__ = [
     "load_training_state",
@@ -131,19 +133,31 @@ def load_training_state(
     Raises:
         ValueError: no training checkpoint, or one of another model.
     """
-    checkpoint = read_pickle(path)
+    file = read_weights(path)
+    checkpoint = file.content
     missing = {"epoch", "state_dict", "loss", *stateful} - set(checkpoint)
     if missing:
         raise ValueError(f"{str(path)!r} is no training checkpoint, it lacks {sorted(missing)}")
-    written = checkpoint.get("compressai", metadata)
+    written = metadata if file.description is None else file.description
     for key in ("architecture", "arguments", "extra"):
-        if written[key] != metadata[key]:
-            raise ValueError(f"{str(path)!r} has {key} {written[key]!r}, not {metadata[key]!r}")
+        found, wanted = (
+            json.dumps(told.get(key) if isinstance(told, Mapping) else None, sort_keys=True)
+            for told in (written, metadata)
+        )
+        if found != wanted:
+            raise ValueError(f"{str(path)!r} has {key} {found[:200]}, not {wanted}")
 
-    net.load_state_dict(checkpoint["state_dict"])
-    for name, item in stateful.items():
-        item.load_state_dict(checkpoint[name])
-    if "random_states" in checkpoint:
-        set_random_states(checkpoint["random_states"])
-    best_loss = checkpoint.get("best_loss", checkpoint["loss"])
-    return checkpoint["epoch"] + 1, float(best_loss), checkpoint.get("picture_seed")
+    try:
+        net.load_state_dict(checkpoint["state_dict"])
+        for name, item in stateful.items():
+            item.load_state_dict(checkpoint[name])
+        if "random_states" in checkpoint:
+            set_random_states(checkpoint["random_states"])
+        epoch, seed = int(checkpoint["epoch"]), checkpoint.get("picture_seed")
+        best_loss = float(checkpoint.get("best_loss", checkpoint["loss"]))
+        if epoch < 0 or not (seed is None or isinstance(seed, int)):
+            raise ValueError(f"epoch and seed must be numbers, got {epoch} and {shown(seed)}")
+    # Each of those fails in as many ways as a file can be written.
+    except Exception as error:
+        raise ValueError(f"{str(path)!r} does not fit this run: {why_not(error)}") from error
+    return epoch + 1, best_loss, seed

@@ -30,10 +30,10 @@ from compressai.zoo.channel_slice import (
     LazyModel,
     converter_command,
 )
-from compressai.zoo.pretrained import load_pretrained
 from compressai.zoo.weights import (
     installed_weights,
     load_installed,
+    load_into,
     load_weights,
     published_weights,
     weights_folder,
@@ -211,7 +211,7 @@ def _load_model(
         weights = _installed(architecture, metric, quality)
     else:
         weights = load_weights(_file_name(architecture, metric, quality), progress)
-    return cls.from_state_dict(load_pretrained(weights))
+    return load_into(cls.from_state_dict, weights)
 
 
 def _file_name(architecture: str, metric: str, quality: int) -> str:

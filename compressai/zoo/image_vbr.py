@@ -13,8 +13,7 @@ from compressai.models import (
     MeanScaleHyperpriorVbr,
     ScaleHyperpriorVbr,
 )
-from compressai.zoo.pretrained import load_pretrained
-from compressai.zoo.weights import load_weights, published_weights
+from compressai.zoo.weights import load_into, load_weights, published_weights
 
 __all__ = ["bmshj2018_hyperprior_vbr", "mbt2018_mean_vbr", "mbt2018_vbr"]
 
@@ -50,7 +49,7 @@ def _load_model(
         raise TypeError(f"pretrained weights fix the architecture, {sorted(kwargs)} have no use")
     file_name = published_weights()[architecture][metric]["-"]
     # The weights tell whether the bottleneck has a variable step.
-    return cls.from_state_dict(load_pretrained(load_weights(file_name, progress)))
+    return load_into(cls.from_state_dict, load_weights(file_name, progress))
 
 
 def _entry(architecture: str, paper: str) -> Callable[..., nn.Module]:

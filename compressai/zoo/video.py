@@ -8,8 +8,7 @@ from typing import Any
 import torch.nn as nn
 
 from compressai.models.video import ScaleSpaceFlow
-from compressai.zoo.pretrained import load_pretrained
-from compressai.zoo.weights import load_weights, published_weights
+from compressai.zoo.weights import load_into, load_weights, published_weights
 
 __all__ = ["ssf2020"]
 
@@ -47,7 +46,7 @@ def _load_model(
         raise RuntimeError(
             f"no weights were published for {architecture}, metric {metric}, quality {quality}"
         )
-    return cls.from_state_dict(load_pretrained(load_weights(file_name, progress)))
+    return load_into(cls.from_state_dict, load_weights(file_name, progress))
 
 
 def ssf2020(

@@ -3,9 +3,14 @@
 
 The library knows the file names of published weights, and with them the start of each file's
 SHA-256, but no server. Files are looked for in the weights folder; ``COMPRESSAI_WEIGHTS_URL`` may
-name a place to fetch missing ones from. Weights that ``compressai convert --install`` made are in
-the same folder, as ``ARCHITECTURE-METRIC-QUALITY-HASH.safetensors``; those that ship with the
+name a place to fetch missing ones from, by https or from a folder (``file://``), and by plain http
+only if ``COMPRESSAI_ALLOW_HTTP=1`` says so. Weights that ``compressai convert --install`` made are
+in the same folder, as ``ARCHITECTURE-METRIC-QUALITY-HASH.safetensors``; those that ship with the
 library have such names, too, and lie beside this module.
+
+Eight digits of a hash find damage, but not who makes a file to have them. The whole SHA-256 of each
+file that ships is in ``SHA256SUMS``; what is installed or fetched gets a file ``NAME.sha256``
+beside it, as ``sha256sum`` writes them. Wherever there is one, it is checked.
 """
 
 from __future__ import annotations
@@ -14,20 +19,30 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressai._files import atomic_write
+from compressai._weight_files import read_weights
+from compressai.models._build import build_and_load
+from compressai.models._state_dict import clean_state_dict
+from compressai.zoo.pretrained import load_pretrained
 
 __all__ = [
+    "check_hash",
+    "fetch",
     "install_weights",
     "installed_weights",
+    "load_checked",
     "load_installed",
+    "load_into",
     "load_weights",
     "published_weights",
     "weights_at_hand",
@@ -37,6 +52,8 @@ __all__ = [
 
 _HASH_DIGITS = 8
 _SHIPPED = Path(__file__).with_name("shipped")
+_SUMS = "SHA256SUMS"
+_TIMEOUT_S = 60
 _HASH = re.compile(r"-([0-9a-f]{8,})\.")
 
 
@@ -99,27 +116,20 @@ def load_weights(file_name: str, progress: bool = True) -> Mapping[str, Tensor]:
         The state dict, on the CPU.
 
     Raises:
-        RuntimeError: the file is not there, or its hash differs.
+        RuntimeError: the file is not there, its hash differs, or it cannot be read as weights.
+        OSError: it cannot be fetched.
     """
     path = weights_folder() / file_name
     mirror = os.environ.get("COMPRESSAI_WEIGHTS_URL")
     if not path.is_file() and mirror:
-        return torch.hub.load_state_dict_from_url(
-            f"{mirror.rstrip('/')}/{file_name}",
-            model_dir=str(weights_folder()),
-            map_location="cpu",
-            progress=progress,
-            check_hash=True,
-            weights_only=True,
-        )
+        fetch(f"{mirror.rstrip('/')}/{file_name}", path, progress=progress)
     if not path.is_file():
         raise RuntimeError(
             f"pretrained weights {file_name} are not available: put the file into "
             f"{weights_folder()} (set COMPRESSAI_HOME for another folder), or set "
             "COMPRESSAI_WEIGHTS_URL to where it can be fetched from"
         )
-    check_hash(path)
-    return load_file(path)
+    return load_checked(path)
 
 
 def installed_weights(architecture: str, metric: str, quality: int) -> Path | None:
@@ -146,7 +156,7 @@ def load_installed(architecture: str, metric: str, quality: int) -> Mapping[str,
         The state dict, on the CPU.
 
     Raises:
-        RuntimeError: there are none or several, or the hash differs.
+        RuntimeError: there are none or several, the hash differs, or they cannot be read.
     """
     path = installed_weights(architecture, metric, quality)
     if path is None:
@@ -154,8 +164,7 @@ def load_installed(architecture: str, metric: str, quality: int) -> Mapping[str,
             f"no weights of {architecture}, metric {metric}, quality {quality} are in "
             f"{weights_folder()}"
         )
-    check_hash(path)
-    return load_file(path)
+    return load_checked(path)
 
 
 def install_weights(
@@ -174,9 +183,9 @@ def install_weights(
     Raises:
         FileExistsError: there are others.
     """
-    digest = hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]
+    digest = hashlib.sha256(content).hexdigest()
     prefix = f"{architecture}-{metric}-{quality}-"
-    path = weights_folder() / f"{prefix}{digest}.safetensors"
+    path = weights_folder() / f"{prefix}{digest[:_HASH_DIGITS]}.safetensors"
     others = [p for p in weights_folder().glob(f"{prefix}*.safetensors") if p != path]
     if others and not overwrite:
         raise FileExistsError(
@@ -186,30 +195,143 @@ def install_weights(
     weights_folder().mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as unfinished:
         unfinished.write_bytes(content)
+    _note_digest(path, digest)
     for other in others:
         other.unlink()
+        _digest_file(other).unlink(missing_ok=True)
     return path
 
 
 def check_hash(path: Path) -> None:
-    """Compare a file with the start of its SHA-256 that its name carries.
+    """Compare a file with what is known of its SHA-256: digits in its name, and the whole.
 
     Raises:
-        RuntimeError: they differ, or the name carries none.
+        RuntimeError: they differ, the name carries none, or the note of the whole cannot be read.
     """
     match = _HASH.search(path.name)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    counted = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            counted.update(block)
+    digest = counted.hexdigest()
     if not match or not digest.startswith(match[1]):
         raise RuntimeError(
             f"{path} is damaged or was renamed: its SHA-256 does not start with the digits in "
             "its name; delete it and get it again"
         )
+    known = _known_digest(path)
+    if known not in (None, digest):
+        raise RuntimeError(
+            f"{path} is not the file that it was: its SHA-256 is {digest}, but {known} is noted "
+            "beside it; delete it and get it again"
+        )
 
 
-def load_file(path: Path) -> Any:
-    """Load a state dict or checkpoint from a safetensors or PyTorch file, running no code in it."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file as load_safetensors
+def load_checked(path: Path) -> Mapping[str, Any]:
+    """Load a weights file after :func:`check_hash`, running no code in it.
 
-        return load_safetensors(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    Raises:
+        RuntimeError: a hash differs, or the file cannot be read as weights.
+    """
+    try:
+        check_hash(path)
+        return read_weights(path).content
+    except ValueError as error:
+        raise RuntimeError(f"{error}; delete it and get it again") from error
+
+
+def load_into(make: Callable[..., nn.Module], weights: Mapping[str, Any]) -> nn.Module:
+    """Build the model of an entry with weights that were loaded.
+
+    Args:
+        make: such as the ``from_state_dict`` of a class.
+        weights: what :func:`load_weights` or :func:`load_installed` gave.
+
+    Raises:
+        RuntimeError: they are not of such a model.
+    """
+    try:
+        return build_and_load(make, load_pretrained(clean_state_dict(weights)))
+    except (TypeError, ValueError) as error:
+        raise RuntimeError(f"the weights are not of this model: {error}") from error
+
+
+def fetch(url: str, path: Path, *, progress: bool = True) -> None:
+    """Fetch a weights file, check it, and put it into its place.
+
+    Args:
+        url: where it is; redirections must not leave https.
+        path: where it goes; its name carries the start of its SHA-256.
+        progress: show a bar.
+
+    Raises:
+        RuntimeError: the hash differs, or the URL is of a kind that is not allowed.
+        OSError: it cannot be fetched.
+    """
+    _check_url(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    opener = urllib.request.build_opener(_SafeRedirects)
+    digest = hashlib.sha256()
+    with opener.open(url, timeout=_TIMEOUT_S) as source, atomic_write(path) as unfinished:
+        length = source.headers.get("Content-Length")
+        total = int(length) if length is not None and length.isdigit() else None
+        with (
+            open(unfinished, "wb") as file,
+            torch.hub.tqdm(
+                total=total, disable=not progress, unit="B", unit_scale=True, unit_divisor=1024
+            ) as bar,
+        ):
+            while block := source.read(1 << 20):
+                digest.update(block)
+                file.write(block)
+                bar.update(len(block))
+        match = _HASH.search(path.name)
+        if not match or not digest.hexdigest().startswith(match[1]):
+            raise RuntimeError(
+                f"what {url} sends is damaged or another file: its SHA-256 "
+                f"{digest.hexdigest()} does not start with the digits in the name"
+            )
+    # A note of the right digest may have been put there before.
+    if not _digest_file(path).exists():
+        _note_digest(path, digest.hexdigest())
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str):
+        _check_url(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_url(url: str) -> None:
+    scheme = urllib.parse.urlsplit(url).scheme.lower()
+    if scheme == "http" and os.environ.get("COMPRESSAI_ALLOW_HTTP") == "1":
+        return
+    if scheme not in ("https", "file"):
+        raise RuntimeError(
+            f"weights are fetched by https or file, not as {url}: anybody between may change what "
+            "comes over http; COMPRESSAI_ALLOW_HTTP=1 allows it nevertheless"
+        )
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _note_digest(path: Path, digest: str) -> None:
+    with atomic_write(_digest_file(path)) as unfinished:
+        unfinished.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+
+
+def _known_digest(path: Path) -> str | None:
+    """The SHA-256 that is noted for a file: of all that ship in one list, of others beside them."""
+    shipped = path.parent == _SHIPPED
+    note = path.with_name(_SUMS) if shipped else _digest_file(path)
+    if not note.exists():
+        return None
+    for line in note.read_text(encoding="utf-8", errors="replace").splitlines():
+        digest, _, name = line.partition(" ")
+        if not re.fullmatch("[0-9a-fA-F]{64}", digest):
+            continue
+        if name.strip().removeprefix("*") in ((path.name,) if shipped else (path.name, "")):
+            return digest.lower()
+    raise RuntimeError(f"{note} does not tell the SHA-256 of {path.name}")

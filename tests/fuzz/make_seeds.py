@@ -6,12 +6,21 @@ Seeds are made again only where the format gets something new: `python tests/fuz
 
 from __future__ import annotations
 
+import argparse
+import io
+import json
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import safetensors.torch
+import torch
 from PIL import Image
 from targets import CORPUS, SEEDS, load_net
 
 from compressai.bitstream import encode_picture, read_picture
+from compressai.models import FactorizedPrior
 
 __all__ = ["main"]
 
@@ -40,6 +49,35 @@ def main() -> None:
         if path.suffix in (".cai", ".bin"):
             (SEEDS / "container" / path.name).write_bytes(path.read_bytes())
             (SEEDS / "picture" / path.name).write_bytes(path.read_bytes())
+    make_checkpoints(SEEDS / "checkpoint")
+
+
+def make_checkpoints(folder: Path) -> None:
+    """Files, pickles and headers, told apart by their first byte; see ``fuzz_checkpoint``."""
+    net = FactorizedPrior(1, 1)
+    weights = net.state_dict()
+    few = {key: weights[key] for key in list(weights)[-3:]}
+    metadata = {"format": 1, "architecture": "bmshj2018-factorized", "arguments": {"N": 1, "M": 1}}
+    contents = {
+        "weights": few,
+        "training": {"state_dict": few, "compressai": metadata, "loss": np.float32(1)},
+        "other": {"args": argparse.Namespace(a=1), "path": [few]},
+    }
+    folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        for kind in ("zip", "legacy"):
+            buffer = io.BytesIO()
+            torch.save(content, buffer, _use_new_zipfile_serialization=kind == "zip")
+            (folder / f"{name}-{kind}").write_bytes(b"\0" + buffer.getvalue())
+            if kind == "zip":
+                with zipfile.ZipFile(buffer) as archive:
+                    pickled = archive.read("archive/data.pkl")
+                (folder / f"{name}-pickle").write_bytes(b"\1" + pickled)
+    told = {"compressai": json.dumps(metadata)}
+    content = safetensors.torch.save(weights, metadata=told)
+    length = int.from_bytes(content[:8], "little")
+    (folder / "model-header").write_bytes(b"\2" + content[8 : 8 + length].strip())
+    (folder / "few-header").write_bytes(b"\0" + safetensors.torch.save(few, metadata=told))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Fuzzes one target with atheris, guided by which lines of ``compressai.bitstream`` run.
+"""Fuzzes one target with atheris, guided by which lines that read files run.
 
-python tests/fuzz/run.py container|picture [options of libFuzzer and folders of seeds]
+python tests/fuzz/run.py container|picture|checkpoint [options of libFuzzer and folders of seeds]
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ import atheris
 from targets import TARGETS
 
 __all__ = ["main"]
+
+READERS = (
+    *("compressai.bitstream", "compressai._weight_files", "compressai.checkpoint"),
+    *("compressai.convert", "compressai.models._build", "compressai.models._state_dict"),
+)
 
 
 def instrument(module: ModuleType) -> None:
@@ -39,7 +44,7 @@ def main() -> None:
     if name not in TARGETS:
         raise SystemExit(f"the target must be one of {', '.join(TARGETS)}, got {name}")
     for module_name, module in list(sys.modules.items()):
-        if module_name.startswith("compressai.bitstream"):
+        if module_name.startswith(READERS):
             instrument(module)
     atheris.Setup(sys.argv, TARGETS[name])
     atheris.Fuzz()

@@ -7,9 +7,15 @@ A file is given a checksum that fits wherever that is possible, so that damage g
 from __future__ import annotations
 
 import functools
+import io
+import os
+import re
+import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 from torch import nn
@@ -18,8 +24,13 @@ import compressai
 from compressai.bitstream import BitstreamError, decode_picture, parse_coded
 from compressai.bitstream._fields import FieldReader
 from compressai.bitstream.container import _read_header
+from compressai.checkpoint import load_checkpoint, read_metadata
+from compressai.convert import convert_checkpoint
 
-__all__ = ["CORPUS", "MAX_PIXELS", "SEEDS", "TARGETS", "fuzz_container", "fuzz_picture", "load_net"]
+__all__ = [
+    *("CORPUS", "MAX_PIXELS", "SEEDS", "TARGETS"),
+    *("fuzz_checkpoint", "fuzz_container", "fuzz_picture", "load_net"),
+]
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 SEEDS = Path(__file__).parent / "seeds"
@@ -58,7 +69,57 @@ def fuzz_picture(data: bytes) -> None:
         picture.to_image()
 
 
+def fuzz_checkpoint(data: bytes) -> None:
+    """Files with weights: a model, or a ``ValueError`` that does not tell how to load it after all.
+
+    The first byte says what the rest is: a file, the pickle in an archive of ``torch.save``, or the
+    header of a safetensors file. The latter two get the sizes and checksums that they need.
+    """
+    if not data:
+        return
+    with tempfile.NamedTemporaryFile(dir=_fastest_folder(), suffix=".pth") as file:
+        file.write(_as_checkpoint(data[0] % 3, data[1:]))
+        file.flush()
+        for read in (
+            read_metadata,
+            load_checkpoint,
+            lambda path: load_checkpoint(path, architecture="bmshj2018-factorized"),
+            convert_checkpoint,
+        ):
+            told = _refusal(read, file.name)
+            assert told.isprintable(), told
+            assert "weights_only" not in told, told
+
+
+def _refusal(read: Callable[[str], Any], path: str) -> str:
+    try:
+        read(path)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _as_checkpoint(kind: int, data: bytes) -> bytes:
+    if kind == 0:
+        return data
+    if kind == 2:
+        spans = [int(end) for end in re.findall(rb"\"data_offsets\":\[\d{1,9},(\d{1,5})\]", data)]
+        return len(data).to_bytes(8, "little") + data + bytes(max(spans, default=0))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+        archive.writestr("archive/version", b"3\n")
+        for number in range(4):
+            archive.writestr(f"archive/data/{number}", bytes(4))
+    return buffer.getvalue()
+
+
+def _fastest_folder() -> str | None:
+    return "/dev/shm" if os.path.isdir("/dev/shm") else None
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
+    "checkpoint": fuzz_checkpoint,
     "container": fuzz_container,
     "picture": fuzz_picture,
 }

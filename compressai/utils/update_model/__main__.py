@@ -16,19 +16,19 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from compressai.checkpoint import read_pickle
+from compressai._weight_files import read_weights
 from compressai.models import (
     FactorizedPrior,
     JointAutoregressiveHierarchicalPriors,
     MeanScaleHyperprior,
     ScaleHyperprior,
 )
+from compressai.models._build import build_and_load
 from compressai.models._state_dict import clean_state_dict
 from compressai.models.video import ScaleSpaceFlow
 from compressai.zoo.image import model_architectures
 from compressai.zoo.image_vbr import model_architectures as vbr_architectures
 from compressai.zoo.pretrained import load_pretrained
-from compressai.zoo.weights import load_file
 
 __all__ = ["load_checkpoint", "main", "models", "setup_args", "sha256_file"]
 
@@ -78,10 +78,11 @@ def load_checkpoint(filepath: str | Path, arch: str) -> nn.Module:
         raise RuntimeError(f"{filepath} is no file")
     if path.stat().st_size == 0:
         raise EOFError(f"{filepath} is empty")
-    checkpoint = load_file(path) if path.suffix == ".safetensors" else read_pickle(path)
+    content = read_weights(path).content
     try:
-        return models[arch].from_state_dict(load_pretrained(clean_state_dict(checkpoint)))
-    except (KeyError, RuntimeError) as error:
+        weights = load_pretrained(clean_state_dict(content))
+        return build_and_load(models[arch].from_state_dict, weights)
+    except ValueError as error:
         raise ValueError(f"{filepath} does not fit {arch!r}: {error}") from error
 
 
