@@ -6,11 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 # uv from the PATH where there is one, else one installed into the virtual environment.
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
+# A version that is known by its hash, as what it installs.
+INSTALL_UV = command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet \
+	--disable-pip-version-check --require-hashes --requirement requirements-uv.txt
 NATIVE := $(wildcard compressai/cpp_exts/*.[ch]pp compressai/cpp_exts/*.inl compressai/cpp_exts/CMakeLists.txt)
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format docs bench lock sanitize fuzz soak install clean
+.PHONY: help demo test test-slow test-processors test-lowest lint format docs bench lock sanitize fuzz soak install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -21,7 +24,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.locked: requirements.lock | $(BIN)/python
-	@command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(INSTALL_UV)
 	VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet --require-hashes requirements.lock
 	@touch $@
 
@@ -46,6 +49,19 @@ test: lint ## lint, then the whole test suite
 # Alone, since a Ray node gives up when it starts slowly.
 test-slow: install ## the tests on a Ray cluster of two nodes on this machine
 	$(BIN)/python -m pytest -n 0 tests/test_cluster_ray.py
+
+test-processors: install ## the numeric tests as on other processors, as far as this one can pretend
+	$(BIN)/python tests/processors.py -n auto $(PYTEST_FLAGS)
+
+# The program itself, not the Python module, which would find the package in this folder.
+test-lowest: build/lowest/.installed ## the numeric tests with the oldest versions that pyproject.toml allows
+	build/lowest/bin/pytest -n auto -m "not slow" $(PYTEST_FLAGS) $$($(BIN)/python tests/processors.py --list)
+
+build/lowest/.installed: $(VENV)/.installed
+	$(PYTHON) -m venv --clear build/lowest
+	VIRTUAL_ENV=build/lowest $(UV) --no-config pip install --quiet --resolution lowest-direct \
+		--config-settings=build-dir=build/lowest-native ".[attn,dev]"
+	@touch $@
 
 docs: install ## HTML documentation in docs/_build/html, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
@@ -97,11 +113,13 @@ SOAK_PICTURES ?= 1000
 soak: install ## random pictures to files and back with lite, TCM, CCA and ELIC: SOAK_PICTURES (1000)
 	$(BIN)/python benchmarks/soak.py --pictures $(SOAK_PICTURES)
 
-lock: | $(BIN)/python ## resolve the dependencies anew into uv.lock and requirements.lock
-	@command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+lock: | $(BIN)/python ## resolve the dependencies anew into uv.lock, requirements.lock and requirements-uv.txt
+	@$(INSTALL_UV)
 	$(UV) lock
 	$(UV) export --quiet --frozen --all-extras --no-emit-project --no-header --no-annotate \
 		--format requirements-txt --output-file requirements.lock
+	echo uv | $(UV) --no-config pip compile --quiet --universal --upgrade --generate-hashes --no-header \
+		--no-annotate --output-file requirements-uv.txt -
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build docs/_build

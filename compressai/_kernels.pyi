@@ -9,7 +9,11 @@ ValueError or TypeError; RuntimeError where :func:`available` is false.
 from torch import Tensor
 
 def available() -> bool:
-    """Whether this processor has the instructions that the layers need."""
+    """Whether this processor has the instructions that the layers need.
+
+    The environment variable ``ATEN_CPU_CAPABILITY`` limits the layers as it limits torch: with
+    ``default`` there are none, with ``avx2`` those without AVX-512.
+    """
 
 def conv3x3(
     x: Tensor,

@@ -3,14 +3,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from not_run import print_not_run
+from processors import pretend
 from program import MODEL, alone_in, program, save_photo, save_tiny
 from tiny_nets import one_thread, tiny_net
 from torch import nn
+
+pretend(os.environ)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    print_not_run(terminalreporter)
 
 
 @pytest.fixture(scope="module")

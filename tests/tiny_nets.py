@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from processors import threads
 from torch import nn
 
 from compressai.models import get_scale_table
@@ -28,13 +29,16 @@ SIZES = {
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Small networks only get slower by threads, much so where tests run in parallel."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Small networks only get slower by threads, much so where tests run in parallel.
+
+    Where ``COMPRESSAI_TEST_THREADS`` asks for more (see :mod:`processors`), it is that many.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads())
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def tiny_net(model: str, seed: int = 0) -> nn.Module:

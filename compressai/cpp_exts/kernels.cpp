@@ -2,6 +2,8 @@
 #include "kernels.hpp"
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 #include <vector>
 
 #ifdef _OPENMP
@@ -12,9 +14,28 @@
 
 namespace compressai {
 
+namespace {
+
+bool limited_to(std::string_view capability) {
+  const char* limit = std::getenv("ATEN_CPU_CAPABILITY");
+  return limit != nullptr && capability == limit;
+}
+
+}  // namespace
+
 bool kernels_available() {
 #ifdef COMPRESSAI_KERNELS
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  static const bool limited = limited_to("default");
+  return !limited && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+
+bool has_avx512() {
+#ifdef COMPRESSAI_KERNELS
+  static const bool limited = limited_to("avx2");
+  return !limited && __builtin_cpu_supports("avx512f");
 #else
   return false;
 #endif
@@ -29,8 +50,6 @@ constexpr std::size_t kValues = 512 * 1024 / sizeof(float);
 constexpr std::size_t kPixels = 96;
 // Between positions, so that the same place in all of them falls on different cache lines.
 constexpr std::size_t kGap = 16;
-
-bool has_avx512() { return __builtin_cpu_supports("avx512f"); }
 
 std::size_t round_up(std::size_t value, std::size_t unit) {
   return (value + unit - 1) / unit * unit;

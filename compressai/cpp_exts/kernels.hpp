@@ -7,8 +7,11 @@
 
 namespace compressai {
 
-// Whether this processor has the instructions that the kernels need.
+// Whether this processor has the instructions that the kernels need. ATEN_CPU_CAPABILITY limits the
+// kernels as it limits torch, so that one machine can compute as others do: "default" leaves none,
+// "avx2" those without AVX-512.
 bool kernels_available();
+bool has_avx512();
 
 // Weights of a matrix product lie in panels of this many outputs: [panel][input][16].
 constexpr std::size_t kPanel = 16;

@@ -11,7 +11,10 @@ Feature maps are float32, CPU, channels last: contiguous ``(N, H, W, C)``, with 
 channels. Results differ from those of torch in the last digits. Arguments that do not fit raise
 ValueError or TypeError; RuntimeError where :func:`available` is false.)";
 
-constexpr const char* kAvailable = R"(Whether this processor has the instructions that the layers need.)";
+constexpr const char* kAvailable = R"(Whether this processor has the instructions that the layers need.
+
+The environment variable ``ATEN_CPU_CAPABILITY`` limits the layers as it limits torch: with
+``default`` there are none, with ``avx2`` those without AVX-512.)";
 
 constexpr const char* kConv3x3 = R"(3x3 convolution of stride 1 and padding 1, with a quarter of the multiplications.
 

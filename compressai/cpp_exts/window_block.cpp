@@ -47,7 +47,7 @@ std::size_t window_scratch(const WindowBlock& block, std::size_t tokens) {
 
 void run_window_block(const WindowBlock& block, const Map<const float>& x, const Map<float>& out,
                       int threads) {
-  const auto run = __builtin_cpu_supports("avx512f") ? window_block_avx512 : window_block_avx2;
+  const auto run = has_avx512() ? window_block_avx512 : window_block_avx2;
   const std::size_t h = block.window_height, w = block.window_width, positions = h * w;
   const std::size_t down = (x.height + h - 1) / h, across = (x.width + w - 1) / w;
   const std::size_t windows = x.batch * down * across;
