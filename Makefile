@@ -96,6 +96,9 @@ sanitize: build/sanitize/built ## tests of native code under address, undefined-
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(BIN)/python tests/native/run_with_build.py build/sanitize -q -n 0 \
 		--capture=sys -p no:cacheprovider $(NATIVE_TESTS)
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(BIN)/python tests/native/hostile_calls.py build/sanitize
 
 FUZZ = $(BIN)/python tests/fuzz/run.py
 FUZZ_OPTIONS = -max_total_time=$$(($(FUZZ_SECONDS) / 4)) -max_len=4096 -rss_limit_mb=3000 -timeout=20 \

@@ -3,7 +3,8 @@
 
 Feature maps are float32, CPU, channels last: contiguous ``(N, H, W, C)``, with a multiple of 16
 channels. Results differ from those of torch in the last digits. Arguments that do not fit raise
-ValueError or TypeError; RuntimeError where :func:`available` is false.
+ValueError or TypeError, so do arrays that are not aligned to 4 bytes, and an output that shares
+memory with an input; RuntimeError where :func:`available` is false.
 """
 
 from torch import Tensor
@@ -44,7 +45,7 @@ def conv3x3(
             residual to add and no ``activate_sum``.
         out: written to; ``(N, shuffle H, shuffle W, C)`` of the results in the order (row, column,
             channel), unless there are planes.
-        threads: at most as many.
+        threads: at most as many, and at most 256.
 
     Source: Lavin and Gray 2016, "Fast algorithms for convolutional neural networks".
     """
@@ -106,7 +107,7 @@ def gdn(
         rootless: with magnitudes in place of squares, and no root.
         residual: of the shape of ``out``; added last.
         out: written to.
-        threads: at most as many.
+        threads: at most as many, and at most 256.
     """
 
 def window_block(
@@ -136,7 +137,7 @@ def window_block(
 
     Args:
         x: ``(N, H, W, C)``, any C; may be some channels of a wider map.
-        out: likewise, written to; may be ``x``.
+        out: likewise, written to; may be ``x``, or other channels of the map that has ``x``.
         window: height and width, at most 64.
         shift: smaller than both.
         heads: number of them, a divisor of C.
@@ -151,7 +152,7 @@ def window_block(
         proj: linear layer behind the attention.
         norm2: as ``norm1``.
         mlp: hidden channels and two linear layers.
-        threads: at most as many.
+        threads: at most as many, and at most 256.
 
     Source: Liu et al. 2021, "Swin transformer".
     """

@@ -366,7 +366,11 @@ def _arguments() -> dict[str, Any]:
         ("qkv", (torch.zeros(3, 15, 16), torch.zeros(48)), r"qkv must have weights \(3, 16, 16\)"),
         ("proj", (torch.zeros(1, 16, 16), torch.zeros(15)), "proj must have 16 biases"),
         ("mlp", (0, *2 * [(torch.zeros(1, 16, 16), torch.zeros(16))]), "mlp must have hidden"),
-        ("mlp", (17, *2 * [(torch.zeros(1, 16, 16), torch.zeros(16))]), "fc1 must have weights"),
+        (
+            "mlp",
+            (17, *2 * [(torch.zeros(1, 16, 16), torch.zeros(16))]),
+            "fc1 of mlp must have",
+        ),
         ("threads", 0, "threads must be positive, got 0"),
     ],
 )

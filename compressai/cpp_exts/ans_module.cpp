@@ -58,6 +58,8 @@ CdfTables make_tables(nb::handle cdfs, nb::handle cdfs_sizes, nb::handle offsets
   if (is_array(cdfs)) {
     const IntArray& matrix = kept.emplace_back(cdfs, "cdfs", 2);
     if (matrix.dimensions() != 2) type_error("cdfs", "must have 2 dimensions", cdfs);
+    // Now and not only below: an array without columns has any number of rows.
+    check_equal("cdfs_sizes", sizes.size(), "rows of cdfs", matrix.rows());
     for (std::size_t r = 0; r < matrix.rows(); ++r) {
       rows.push_back({matrix.data() + r * matrix.columns(), matrix.columns()});
     }
@@ -256,8 +258,8 @@ nb::object decode_many(nb::handle encoded, nb::handle indexes, const CdfTables& 
   return values.release();
 }
 
-nb::tuple reduce_tables(nb::handle self) {
-  const CdfTables& tables = nb::cast<const CdfTables&>(self);
+nb::tuple reduce_tables(nb::handle_t<CdfTables> self) {
+  const CdfTables& tables = *nb::inst_ptr<CdfTables>(self);
   nb::list cdfs, sizes, offsets;
   for (std::size_t r = 0; r < tables.rows(); ++r) {
     const std::vector<std::int32_t> cdf = tables.cdf(r);
@@ -290,11 +292,11 @@ NB_MODULE(ans, m) {
              return "CdfTables(" + std::to_string(tables.rows()) + " rows, " +
                     std::to_string(tables.memory()) + " bytes)";
            })
-      .def("__copy__", [](nb::handle self) { return nb::borrow(self); },
+      .def("__copy__", [](nb::handle_t<CdfTables> self) { return nb::borrow(self); },
            nb::sig("def __copy__(self) -> CdfTables"))
-      .def("__deepcopy__", [](nb::handle self, nb::handle) { return nb::borrow(self); }, "memo"_a,
-           nb::sig("def __deepcopy__(self, memo: object) -> CdfTables"))
-      .def("__reduce__", [](nb::handle self) { return reduce_tables(self); },
+      .def("__deepcopy__", [](nb::handle_t<CdfTables> self, nb::handle) { return nb::borrow(self); },
+           "memo"_a, nb::sig("def __deepcopy__(self, memo: object) -> CdfTables"))
+      .def("__reduce__", &reduce_tables,
            nb::sig("def __reduce__(self) -> tuple[object, ...]"));
 
   nb::class_<RansEncoder>(m, "RansEncoder", docs::kRansEncoder)

@@ -66,13 +66,14 @@ constexpr const char* kTableRows = R"(Table row of each scale: the first whose l
 Args:
     scales: float32 array or CPU tensor, 1 or 2 dimensions; NaN counts as the largest.
     levels: scales of the rows.
-    first: no row below it.
+    first: no row below it; one of those of ``levels``.
 
 Returns:
     numpy int32 (n,).
 
 Raises:
     TypeError: ``scales`` is not of numbers.
+    ValueError: ``first`` is not a row.
 )";
 
 constexpr const char* kLatentSymbols = R"(Symbols and table rows of a latent, in one pass.
@@ -82,14 +83,14 @@ Args:
     means: float32 (N, n), subtracted before rounding (halves to even); or ``None``.
     scales: float32 (N, n), see :func:`table_rows`.
     levels: scales of the rows.
-    first: no row below it.
+    first: no row below it; one of those of ``levels``.
 
 Returns:
     ``(symbols, rows)``, each numpy int32 (N, n).
 
 Raises:
     TypeError: an argument is not of numbers.
-    ValueError: shapes differ, or a symbol is no int32.
+    ValueError: shapes differ, ``first`` is not a row, or a symbol is no int32.
 )";
 
 constexpr const char* kPlanSync = R"(Choose shifts at which no rounding is in doubt.
@@ -102,10 +103,12 @@ Args:
     scales: float32 array or CPU tensor (C, P).
     values: float32 (C, P), to be rounded to multiples of ``step``; or ``None``.
     levels: what scales are rounded to.
-    step: positive.
-    scale_guards, value_guards: float32 (C,), how far apart the two machines may be.
-    slope: guards grow with the magnitude of an element, by ``1 + slope * magnitude``.
-    max_blocks: there are at most so many blocks.
+    step: finite and positive.
+    scale_guards, value_guards: float32 (C,), how far apart the two machines may be; finite
+        and at least 0. ``value_guards`` is not looked at without ``values``.
+    slope: guards grow with the magnitude of an element, by ``1 + slope * magnitude``;
+        finite and at least 0.
+    max_blocks: there are at most so many blocks; at least 1.
 
 Returns:
     ``(ranks, scale_exceptions, value_exceptions)``, each numpy int32: the number of each
@@ -113,7 +116,8 @@ Returns:
 
 Raises:
     TypeError: an argument is not of numbers, or ``scales`` has not two dimensions.
-    ValueError: shapes do not fit, an element is not finite, or a value is beyond 2**30 steps.
+    ValueError: shapes do not fit, an element is not finite, a value is beyond 2**30 steps,
+        there are 2**31 elements, or an argument breaks a rule above.
 )";
 
 constexpr const char* kRoundScales = R"(Round scales to levels.
@@ -135,7 +139,7 @@ constexpr const char* kRoundValues = R"(Round values to multiples of a step.
 
 Args:
     values: float32 array or CPU tensor, 1 or 2 dimensions.
-    step: positive.
+    step: finite and positive.
     ranks: int32, the shift of each block; as many as a power of two, in 0..127.
 
 Returns:
@@ -143,7 +147,8 @@ Returns:
 
 Raises:
     TypeError: an argument is not of numbers.
-    ValueError: ``ranks`` breaks a rule above, or a value is not finite or beyond 2**30 steps.
+    ValueError: ``step`` or ``ranks`` breaks a rule above, or a value is not finite or beyond
+        2**30 steps.
 )";
 
 }  // namespace compressai::docs

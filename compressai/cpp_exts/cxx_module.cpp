@@ -101,6 +101,12 @@ nb::object to_array(const std::vector<std::int32_t>& values) {
   return array.release();
 }
 
+void check_guards(const FloatArray& guards, std::size_t channels, const char* name) {
+  if (guards.size() == channels) return;
+  throw std::invalid_argument(std::string(name) + " must have one element a channel, " +
+                              std::to_string(channels) + ", got " + std::to_string(guards.size()));
+}
+
 nb::tuple plan(nb::handle scales, nb::handle values, const ScaleLevels& levels, double step,
                nb::handle scale_guards, nb::handle value_guards, double slope,
                std::size_t max_blocks) {
@@ -118,12 +124,8 @@ nb::tuple plan(nb::handle scales, nb::handle values, const ScaleLevels& levels, 
       throw std::invalid_argument("values must have the shape of scales");
     }
   }
-  if (scale_guard.size() != spread.rows() ||
-      (value_guard && value_guard->size() != spread.rows())) {
-    throw std::invalid_argument("guards must have one element a channel, " +
-                                std::to_string(spread.rows()));
-  }
-  if (!(step > 0)) throw std::invalid_argument("step must be positive");
+  check_guards(scale_guard, spread.rows(), "scale_guards");
+  if (value_guard) check_guards(*value_guard, spread.rows(), "value_guards");
   const Guards guards{scale_guard.data(), value_guard ? value_guard->data() : nullptr, slope};
   SyncPlan result;
   {
@@ -135,8 +137,15 @@ nb::tuple plan(nb::handle scales, nb::handle values, const ScaleLevels& levels, 
                         to_array(result.value_exceptions));
 }
 
+void check_first(std::size_t first, const ScaleLevels& levels) {
+  if (first < levels.size()) return;
+  throw std::invalid_argument("first must be a row of levels, 0.." +
+                              std::to_string(levels.size() - 1) + ", got " + std::to_string(first));
+}
+
 nb::object table_rows(nb::handle scales, const ScaleLevels& levels, std::size_t first) {
   const FloatArray spread(scales, "scales", 2);
+  check_first(first, levels);
   NewArray result(spread.size());
   {
     const nb::gil_scoped_release release;
@@ -149,6 +158,7 @@ nb::tuple latent_symbols(nb::handle values, nb::handle means, nb::handle scales,
                          const ScaleLevels& levels, std::size_t first) {
   const FloatArray latent(values, "values", 2);
   const FloatArray spread(scales, "scales", 2);
+  check_first(first, levels);
   std::optional<FloatArray> centre;
   if (!means.is_none()) centre.emplace(means, "means", 2);
   const auto fits = [&](const FloatArray& other) {
@@ -181,7 +191,6 @@ nb::object shifted_rows(nb::handle scales, const ScaleLevels& levels, nb::handle
 nb::object value_steps(nb::handle values, double step, nb::handle ranks) {
   const FloatArray given(values, "values", 2);
   const Ranks shifts(ranks);
-  if (!(step > 0)) throw std::invalid_argument("step must be positive");
   NewArray result(given.size());
   {
     const nb::gil_scoped_release release;

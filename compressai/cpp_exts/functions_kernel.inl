@@ -3,8 +3,8 @@
 namespace compressai {
 namespace {
 
-typedef std::int32_t Integers
-    __attribute__((vector_size(KERNEL_LANES * sizeof(std::int32_t)), aligned(4), may_alias));
+typedef std::uint32_t Integers
+    __attribute__((vector_size(KERNEL_LANES * sizeof(std::uint32_t)), aligned(4), may_alias));
 
 inline Lanes larger(Lanes a, Lanes b) { return a > b ? a : b; }
 inline Lanes smaller(Lanes a, Lanes b) { return a < b ? a : b; }

@@ -69,7 +69,8 @@ void for_blocks(std::size_t items, std::size_t size, int threads, std::size_t me
                 const Work& work) {
   thread_local std::vector<float> kept;
   const std::ptrdiff_t blocks = static_cast<std::ptrdiff_t>((items + size - 1) / size);
-  const int team = static_cast<int>(std::min<std::ptrdiff_t>(threads, blocks));
+  const int team =
+      static_cast<int>(std::min<std::ptrdiff_t>(std::min(threads, kMostThreads), blocks));
   const std::size_t whole = static_cast<std::size_t>(team) * memory;
   if (kept.size() < whole) kept.resize(whole);
   float* const scratch = kept.data();

@@ -18,6 +18,8 @@ constexpr std::size_t kPanel = 16;
 // Rows of a matrix product are computed in groups that divide this.
 constexpr std::size_t kRowGroup = 12;
 constexpr std::size_t kWinogradPositions = 36;
+// Threads that a call starts at most, whatever it is asked for.
+constexpr int kMostThreads = 256;
 
 struct Activation {
   float slope = 1;  // factor of negative results: 1 none, 0 ReLU, else leaky ReLU

@@ -9,7 +9,8 @@ constexpr const char* kModule = R"(Layers for inference on x86 processors with A
 
 Feature maps are float32, CPU, channels last: contiguous ``(N, H, W, C)``, with a multiple of 16
 channels. Results differ from those of torch in the last digits. Arguments that do not fit raise
-ValueError or TypeError; RuntimeError where :func:`available` is false.)";
+ValueError or TypeError, so do arrays that are not aligned to 4 bytes, and an output that shares
+memory with an input; RuntimeError where :func:`available` is false.)";
 
 constexpr const char* kAvailable = R"(Whether this processor has the instructions that the layers need.
 
@@ -32,7 +33,7 @@ Args:
         residual to add and no ``activate_sum``.
     out: written to; ``(N, shuffle H, shuffle W, C)`` of the results in the order (row, column,
         channel), unless there are planes.
-    threads: at most as many.
+    threads: at most as many, and at most 256.
 
 Source: Lavin and Gray 2016, "Fast algorithms for convolutional neural networks".)";
 
@@ -55,7 +56,7 @@ Args:
     rootless: with magnitudes in place of squares, and no root.
     residual: of the shape of ``out``; added last.
     out: written to.
-    threads: at most as many.)";
+    threads: at most as many, and at most 256.)";
 
 constexpr const char* kWindowBlock = R"(Transformer block on the windows of a map.
 
@@ -68,7 +69,7 @@ output, and the bias of all of these outputs.
 
 Args:
     x: ``(N, H, W, C)``, any C; may be some channels of a wider map.
-    out: likewise, written to; may be ``x``.
+    out: likewise, written to; may be ``x``, or other channels of the map that has ``x``.
     window: height and width, at most 64.
     shift: smaller than both.
     heads: number of them, a divisor of C.
@@ -83,7 +84,7 @@ Args:
     proj: linear layer behind the attention.
     norm2: as ``norm1``.
     mlp: hidden channels and two linear layers.
-    threads: at most as many.
+    threads: at most as many, and at most 256.
 
 Source: Liu et al. 2021, "Swin transformer".)";
 

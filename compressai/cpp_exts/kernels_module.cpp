@@ -2,7 +2,6 @@
 // The Python module compressai._kernels: layers for inference on the CPU.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
 
 #include <optional>
 #include <stdexcept>
@@ -18,9 +17,8 @@ using namespace nanobind::literals;
 namespace compressai {
 namespace {
 
-using Map = nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
-using OutputMap = nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
-using Transformed = Map;
+using Map = Contiguous<const float, 4>;
+using OutputMap = Contiguous<float, 4>;
 
 constexpr std::size_t kMostShuffle = 1024;
 
@@ -40,15 +38,31 @@ void check_outputs(std::size_t out_channels, std::size_t shuffle, std::size_t pl
   }
 }
 
+// What every layer is called with.
+struct Arguments {
+  Arguments(nb::handle x, nb::handle bias, nb::handle residual, nb::handle out)
+      : x(take<const float, 4, Contiguous>(x, "x")),
+        out(take<float, 4, Contiguous>(out, "out")) {
+    if (!bias.is_none()) this->bias = take_values(bias, "bias");
+    if (!residual.is_none()) this->residual = take<const float, 4, Contiguous>(residual, "residual");
+  }
+
+  Map x;
+  OutputMap out;
+  std::optional<Values> bias;
+  std::optional<Map> residual;
+};
+
 // What all layers have in common, checked: sizes fit each other.
-void fill(Layer& call, const Map& x, const float* weights, std::size_t out_channels,
-          const std::optional<Values>& bias, const Activation& activation,
-          const std::optional<Map>& residual, std::size_t shuffle, std::size_t planes,
-          const OutputMap& out, int threads) {
+template <typename Weights>
+void fill(Layer& call, const Arguments& given, const Weights& weights, std::size_t out_channels,
+          const Activation& activation, std::size_t shuffle, std::size_t planes, int threads) {
+  const Map& x = given.x;
+  const OutputMap& out = given.out;
   if (!kernels_available()) throw std::runtime_error("no kernels for this processor");
   check_threads(threads);
   check_outputs(out_channels, shuffle, planes);
-  check(!planes || (!residual && !activation.of_sum),
+  check(!planes || (!given.residual && !activation.of_sum),
         "planes must be 0 with a residual or an activation of the sum, got " +
             std::to_string(planes));
   check(x.shape(3) > 0 && x.shape(3) % kPanel == 0,
@@ -59,7 +73,7 @@ void fill(Layer& call, const Map& x, const float* weights, std::size_t out_chann
   call.width = x.shape(2);
   call.in_channels = x.shape(3);
   call.out_channels = out_channels;
-  call.weights = weights;
+  call.weights = weights.data();
   call.activation = activation;
   call.shuffle = shuffle;
   call.planes = planes;
@@ -71,48 +85,61 @@ void fill(Layer& call, const Map& x, const float* weights, std::size_t out_chann
   } else {
     check_shape(out, {call.batch, height, width, out_channels / (shuffle * shuffle)}, "out");
   }
-  if (bias) {
-    check_shape(*bias, {out_channels}, "bias");
-    call.bias = bias->data();
+  check_apart(out, x, "x");
+  check_apart(out, weights, "weights");
+  if (given.bias) {
+    check_shape(*given.bias, {out_channels}, "bias");
+    check_apart(out, *given.bias, "bias");
+    call.bias = given.bias->data();
   }
-  if (residual) {
-    check_shape(*residual, {out.shape(0), out.shape(1), out.shape(2), out.shape(3)}, "residual");
-    call.residual = residual->data();
+  if (given.residual) {
+    check_shape(*given.residual, {out.shape(0), out.shape(1), out.shape(2), out.shape(3)},
+                "residual");
+    check_apart(out, *given.residual, "residual");
+    call.residual = given.residual->data();
   }
 }
 
 template <std::size_t kKernel>
-void run_winograd(const Map& x, const Transformed& weights, const std::optional<Values>& bias,
-                 float slope, bool gelu, const std::optional<Map>& residual, bool activate_sum,
-                 std::size_t shuffle, std::size_t planes, const OutputMap& out, int threads) {
-  check_shape(weights, {kWinogradPositions, weights.shape(1), x.shape(3), kPanel}, "weights");
+void run_winograd(nb::handle x, nb::handle weights, nb::handle bias, float slope, bool gelu,
+                  nb::handle residual, bool activate_sum, std::size_t shuffle, std::size_t planes,
+                  nb::handle out, int threads) {
+  const Arguments given(x, bias, residual, out);
+  const Map transformed = take<const float, 4, Contiguous>(weights, "weights");
+  check_shape(transformed, {kWinogradPositions, transformed.shape(1), given.x.shape(3), kPanel},
+              "weights");
   WinogradConv call;
   call.kernel = kKernel;
-  fill(call, x, weights.data(), weights.shape(1) * kPanel, bias,
-       {slope, gelu, activate_sum}, residual, shuffle,
-       planes, out, threads);
+  fill(call, given, transformed, transformed.shape(1) * kPanel, {slope, gelu, activate_sum},
+       shuffle, planes, threads);
   const nb::gil_scoped_release release;
   winograd_conv(call);
 }
 
-void run_conv1x1(const Map& x, const Panels& weights, const std::optional<Values>& bias,
-                 float slope, bool gelu, const std::optional<Map>& residual, bool activate_sum,
-                 std::size_t shuffle, std::size_t planes, const OutputMap& out, int threads) {
-  check_shape(weights, {weights.shape(0), x.shape(3), kPanel}, "weights");
+void run_conv1x1(nb::handle x, nb::handle weights, nb::handle bias, float slope, bool gelu,
+                 nb::handle residual, bool activate_sum, std::size_t shuffle, std::size_t planes,
+                 nb::handle out, int threads) {
+  const Arguments given(x, bias, residual, out);
+  const Panels panels = take_panels(weights, "weights");
+  check_shape(panels, {panels.shape(0), given.x.shape(3), kPanel}, "weights");
   Conv1x1 call;
-  fill(call, x, weights.data(), weights.shape(0) * kPanel, bias,
-       {slope, gelu, activate_sum}, residual, shuffle,
-       planes, out, threads);
+  fill(call, given, panels, panels.shape(0) * kPanel, {slope, gelu, activate_sum}, shuffle, planes,
+       threads);
   const nb::gil_scoped_release release;
   conv1x1(call);
 }
 
-void run_gdn(const Map& x, const Panels& gamma, const Values& beta, bool inverse, bool rootless,
-             const std::optional<Map>& residual, const OutputMap& out, int threads) {
+void run_gdn(nb::handle x, nb::handle gamma, nb::handle beta, bool inverse, bool rootless,
+             nb::handle residual, nb::handle out, int threads) {
   using Gate = Conv1x1::Gate;
-  check_shape(gamma, {x.shape(3) / kPanel, x.shape(3), kPanel}, "gamma");
+  Arguments given(x, nb::none(), residual, out);
+  given.bias = take_values(beta, "beta");
+  const std::size_t channels = given.x.shape(3);
+  const Panels panels = take_panels(gamma, "gamma");
+  check_shape(panels, {channels / kPanel, channels, kPanel}, "gamma");
+  check_shape(*given.bias, {channels}, "beta");
   Conv1x1 call;
-  fill(call, x, gamma.data(), x.shape(3), beta, {}, residual, 1, 0, out, threads);
+  fill(call, given, panels, channels, {}, 1, 0, threads);
   call.gate = rootless ? (inverse ? Gate::kTimes : Gate::kDivide)
                        : (inverse ? Gate::kTimesRoot : Gate::kDivideByRoot);
   const nb::gil_scoped_release release;
@@ -124,29 +151,27 @@ void run_gdn(const Map& x, const Panels& gamma, const Values& beta, bool inverse
 NB_MODULE(_kernels, m) {
   nb::set_leak_warnings(false);
   m.doc() = docs::kModule;
-  // A copy in another type or order would be written to in place of the array.
-  const auto given = [](const char* name) { return nb::arg(name).noconvert(); };
   m.def("available", &kernels_available, nb::sig("def available() -> bool"), docs::kAvailable);
-  m.def("conv3x3", &run_winograd<3>, given("x"), given("weights"), given("bias").none(), "slope"_a,
-        "gelu"_a, given("residual").none(), "activate_sum"_a, "shuffle"_a, "planes"_a, given("out"), "threads"_a,
+  m.def("conv3x3", &run_winograd<3>, "x"_a, "weights"_a, "bias"_a.none(), "slope"_a,
+        "gelu"_a, "residual"_a.none(), "activate_sum"_a, "shuffle"_a, "planes"_a, "out"_a, "threads"_a,
         nb::sig("def conv3x3(x: Tensor, weights: Tensor, bias: Tensor | None, slope: float, "
                 "gelu: bool, residual: Tensor | None, activate_sum: bool, shuffle: int, "
                 "planes: int, out: Tensor, threads: int) -> None"),
         docs::kConv3x3);
-  m.def("conv5x5", &run_winograd<5>, given("x"), given("weights"), given("bias").none(), "slope"_a,
-        "gelu"_a, given("residual").none(), "activate_sum"_a, "shuffle"_a, "planes"_a, given("out"), "threads"_a,
+  m.def("conv5x5", &run_winograd<5>, "x"_a, "weights"_a, "bias"_a.none(), "slope"_a,
+        "gelu"_a, "residual"_a.none(), "activate_sum"_a, "shuffle"_a, "planes"_a, "out"_a, "threads"_a,
         nb::sig("def conv5x5(x: Tensor, weights: Tensor, bias: Tensor | None, slope: float, "
                 "gelu: bool, residual: Tensor | None, activate_sum: bool, shuffle: int, "
                 "planes: int, out: Tensor, threads: int) -> None"),
         docs::kConv5x5);
-  m.def("conv1x1", &run_conv1x1, given("x"), given("weights"), given("bias").none(), "slope"_a,
-        "gelu"_a, given("residual").none(), "activate_sum"_a, "shuffle"_a, "planes"_a, given("out"), "threads"_a,
+  m.def("conv1x1", &run_conv1x1, "x"_a, "weights"_a, "bias"_a.none(), "slope"_a,
+        "gelu"_a, "residual"_a.none(), "activate_sum"_a, "shuffle"_a, "planes"_a, "out"_a, "threads"_a,
         nb::sig("def conv1x1(x: Tensor, weights: Tensor, bias: Tensor | None, slope: float, "
                 "gelu: bool, residual: Tensor | None, activate_sum: bool, shuffle: int, "
                 "planes: int, out: Tensor, threads: int) -> None"),
         docs::kConv1x1);
-  m.def("gdn", &run_gdn, given("x"), given("gamma"), given("beta"), "inverse"_a, "rootless"_a,
-        given("residual").none(), given("out"), "threads"_a,
+  m.def("gdn", &run_gdn, "x"_a, "gamma"_a, "beta"_a, "inverse"_a, "rootless"_a,
+        "residual"_a.none(), "out"_a, "threads"_a,
         nb::sig("def gdn(x: Tensor, gamma: Tensor, beta: Tensor, inverse: bool, rootless: bool, "
                 "residual: Tensor | None, out: Tensor, threads: int) -> None"),
         docs::kGdn);

@@ -17,11 +17,15 @@ namespace {
 // Starting a thread costs about as much as coding this many symbols.
 constexpr std::size_t kSymbolsPerThread = 8192;
 
+// Threads that a call starts at most, where there are not more processors.
+constexpr std::size_t kMostThreads = 256;
+
 // Calls task(0) .. task(batch - 1). Each task runs exactly once even if others fail, so the error
 // that is reported, that of the lowest item, is the same on every run.
 template <typename Task>
 void run(std::size_t batch, std::size_t count, std::size_t threads, const Task& task) {
-  if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
+  const std::size_t processors = std::max(1u, std::thread::hardware_concurrency());
+  threads = threads == 0 ? processors : std::min(threads, std::max(processors, kMostThreads));
   const std::size_t useful = batch * std::max<std::size_t>(count, 1) / kSymbolsPerThread + 1;
   threads = std::min({threads, batch, useful});
 

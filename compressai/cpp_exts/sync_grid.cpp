@@ -14,6 +14,7 @@ namespace {
 constexpr int kMaxShift = kShifts / 2;
 constexpr int kMinShift = kMaxShift - kShifts + 1;
 constexpr double kMaxCell = 1 << 30;
+constexpr std::size_t kMostElements = 0x7FFFFFFF;  // their numbers are int32
 
 // At most so many values of a block exclude a given shift, on average. One shift in e^3.1 is free
 // then, and the choice costs 1.9 bits for each of the values. With fewer values it costs more (2.3
@@ -40,17 +41,39 @@ std::uint32_t bits_of(float value) {
                               ": the network has diverged or its input is damaged");
 }
 
+void check_step(double step) {
+  if (std::isfinite(step) && step > 0) return;
+  throw std::invalid_argument("step must be finite and positive, got " + std::to_string(step));
+}
+
+bool is_guard(double value) { return std::isfinite(value) && value >= 0; }
+
+// A copy, so that what is checked is what is used, whatever becomes of the caller's array.
+std::vector<float> checked_guards(const float* guards, std::size_t count, const char* name) {
+  std::vector<float> copy(guards, guards + count);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (is_guard(copy[i])) continue;
+    throw std::invalid_argument(std::string(name) + "[" + std::to_string(i) +
+                                "] must be finite and at least 0, got " + std::to_string(copy[i]));
+  }
+  return copy;
+}
+
 // std::floor is a call into a library on processors before SSE 4.1, which builds must run on.
 std::int64_t floor_to_int(double value) {
   const auto truncated = static_cast<std::int64_t>(value);
   return truncated - (value < static_cast<double>(truncated) ? 1 : 0);
 }
 
-// Calls visit(rank) for the shifts from `low` to `high` that there are; true if that is all of them.
+// Calls visit(rank) for the shifts from `low` to `high` that there are; true if that is all of
+// them. NaN is as far away as a bound can be.
 template <typename Visit>
 bool for_each_shift(double low, double high, const Visit& visit) {
-  const std::int64_t first = -floor_to_int(-std::max(low, double{kMinShift}));
-  const std::int64_t last = floor_to_int(std::min(high, double{kMaxShift}));
+  // In this order of their arguments max and min give the constant for NaN.
+  low = std::min(double{kMaxShift + 1}, std::max(double{kMinShift}, low));
+  high = std::max(double{kMinShift - 1}, std::min(double{kMaxShift}, high));
+  const std::int64_t first = -floor_to_int(-low);
+  const std::int64_t last = floor_to_int(high);
   for (std::int64_t shift = first; shift <= last; ++shift) {
     visit(static_cast<std::uint32_t>(shift_rank(static_cast<int>(shift))));
   }
@@ -84,7 +107,8 @@ void exclude_scale(float scale, double guard, const ScaleLevels& levels, const V
 // Likewise for a value, both arguments in shifts. Its thresholds are half a cell from the multiples.
 template <typename Visit>
 void exclude_value(double value, double guard, const Visit& visit) {
-  if (guard >= kShiftUnits / 2) {
+  // Else a caller's array might become NaN or huge after it was checked.
+  if (!(guard < kShiftUnits / 2) || !(std::abs(value) < kMaxCell * kShiftUnits)) {
     for_each_shift(kMinShift, kMaxShift, visit);
     return;
   }
@@ -133,17 +157,18 @@ class Elements {
     for (std::size_t channel = 0; channel < channels_; ++channel) {
       const std::size_t first = channel * positions_;
       for (std::size_t i = first; i < first + positions_; i += stride) {
-        const double scale = scales_[i];
+        const float scale = scales_[i];
         const double guard = guards_.scales[channel] * (1 + guards_.slope * std::abs(scale));
         if (scale + guard >= lowest_) {
-          exclude_scale(scales_[i], guard, levels_,
+          exclude_scale(scale, guard, levels_,
                         [&](std::uint32_t rank) { visit(i, rank, true); });
         }
       }
       if (values_ == nullptr) continue;
       const auto value = [&](std::size_t i) {
-        const double guard = guards_.values[channel] * (1 + guards_.slope * std::abs(values_[i]));
-        exclude_value(values_[i] * units_, guard * units_,
+        const double given = values_[i];
+        const double guard = guards_.values[channel] * (1 + guards_.slope * std::abs(given));
+        exclude_value(given * units_, guard * units_,
                       [&](std::uint32_t rank) { visit(i, rank, false); });
       };
       if (stride > 1) {
@@ -231,7 +256,10 @@ ScaleLevels::ScaleLevels(const float* levels, std::size_t count) {
   }
 }
 
-std::size_t ScaleLevels::near(float scale) const { return near_[bits_of(scale) >> kNearShift]; }
+std::size_t ScaleLevels::near(float scale) const {
+  if (!(scale > 0)) return kSeveral;  // the sign would be part of the key
+  return near_[bits_of(scale) >> kNearShift];
+}
 
 std::size_t ScaleLevels::below(float scale) const {
   if (!(scale > 0)) return 0;
@@ -242,7 +270,21 @@ std::size_t ScaleLevels::below(float scale) const {
 
 SyncPlan plan_sync(const float* scales, const float* values, std::size_t channels,
                    std::size_t positions, const ScaleLevels& levels, double step,
-                   const Guards& guards, std::size_t max_blocks) {
+                   const Guards& given, std::size_t max_blocks) {
+  check_step(step);
+  if (!is_guard(given.slope)) {
+    throw std::invalid_argument("slope must be finite and at least 0, got " +
+                                std::to_string(given.slope));
+  }
+  if (max_blocks == 0) throw std::invalid_argument("max_blocks must be at least 1, got 0");
+  if (positions != 0 && channels > kMostElements / positions) {
+    throw std::invalid_argument("scales must have less than 2^31 elements, got " +
+                                std::to_string(channels) + " x " + std::to_string(positions));
+  }
+  const std::vector<float> scale_guards = checked_guards(given.scales, channels, "scale_guards");
+  std::vector<float> value_guards;
+  if (values != nullptr) value_guards = checked_guards(given.values, channels, "value_guards");
+  const Guards guards{scale_guards.data(), value_guards.data(), given.slope};
   const Elements elements(scales, values, channels, positions, levels, step, guards);
   elements.check(step);
   std::size_t blocks = 1;
@@ -291,6 +333,7 @@ void round_scales(const float* scales, std::size_t count, const ScaleLevels& lev
 
 void round_values(const float* values, std::size_t count, double step, const std::int32_t* ranks,
                   std::size_t blocks, std::int32_t* out) {
+  check_step(step);
   for (std::size_t i = 0; i < count; ++i) {
     const double value = values[i] / step;
     if (!(std::abs(value) < kMaxCell)) refuse("values", i, values[i]);

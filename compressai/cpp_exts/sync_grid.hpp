@@ -44,7 +44,7 @@ class ScaleLevels {
   const std::vector<Threshold>& thresholds() const { return thresholds_; }
 
   // Which threshold can be shifted to a positive scale, or to within 1/256 of it: its number, or
-  // one of these.
+  // one of these; kSeveral, which is always right, for a scale that is not positive.
   enum : std::uint16_t { kSeveral = 0xFFFE, kNone = 0xFFFF };
   std::size_t near(float scale) const;
 
@@ -54,7 +54,8 @@ class ScaleLevels {
   std::vector<std::uint16_t> start_;  // by the upper bits of a float: the result to start from
 };
 
-// How far apart the two machines may be, per channel: `guard * (1 + slope * |value|)`.
+// How far apart the two machines may be, per channel: `guard * (1 + slope * |value|)`. All of them
+// are finite and at least 0.
 struct Guards {
   const float* scales;  // one a channel
   const float* values;  // one a channel; not read without values
@@ -68,8 +69,10 @@ struct SyncPlan {
 };
 
 // Chooses shifts for `channels` x `positions` scales, and as many values that are rounded to
-// multiples of `step`; `values` may be null. Throws std::invalid_argument for a scale or value
-// that is not finite, or a value beyond 2^30 steps. There are at most `max_blocks` blocks.
+// multiples of `step`; `values` may be null. There are at most `max_blocks` blocks. Throws
+// std::invalid_argument for a scale or value that is not finite, a value beyond 2^30 steps, a guard
+// or slope that is negative or not finite, a step that is not positive or not finite, no blocks,
+// or 2^31 elements.
 SyncPlan plan_sync(const float* scales, const float* values, std::size_t channels,
                    std::size_t positions, const ScaleLevels& levels, double step,
                    const Guards& guards, std::size_t max_blocks);
@@ -79,7 +82,7 @@ void round_scales(const float* scales, std::size_t count, const ScaleLevels& lev
                   const std::int32_t* ranks, std::size_t blocks, std::int32_t* out);
 
 // The multiple of `step` for each value, as a number of steps. Throws std::invalid_argument for a
-// value that is not finite, or beyond 2^30 steps.
+// value that is not finite, or beyond 2^30 steps, or a step that is not positive or not finite.
 void round_values(const float* values, std::size_t count, double step, const std::int32_t* ranks,
                   std::size_t blocks, std::int32_t* out);
 

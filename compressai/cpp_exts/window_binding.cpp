@@ -2,15 +2,16 @@
 #include "window_binding.hpp"
 
 #include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
 #include <nanobind/stl/tuple.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <utility>
 
 #include "kernel_arguments.hpp"
 #include "kernels_docs.hpp"
@@ -21,57 +22,150 @@ using namespace nanobind::literals;
 namespace compressai {
 namespace {
 
-using Input = nb::ndarray<const float, nb::ndim<4>, nb::device::cpu>;
-using Output = nb::ndarray<float, nb::ndim<4>, nb::device::cpu>;
-using NormArrays = std::tuple<Values, Values, double>;
-using LinearArrays = std::tuple<Panels, Values>;
+using Input = Strided<const float, 4>;
+using Output = Strided<float, 4>;
+
+// Keeps products of sizes within size_t.
+constexpr std::size_t kMostChannels = std::size_t{1} << 24;
+
+struct NormArrays {
+  NormArrays(nb::handle given, const std::string& name) {
+    const nb::tuple items = take_items(given, 3, name, "None or (weight, bias, epsilon)");
+    weight = take_values(items[0], "the weight of " + name);
+    bias = take_values(items[1], "the bias of " + name);
+    if (!nb::try_cast(items[2], epsilon)) {
+      refuse_type("the epsilon of " + name, "a number", items[2]);
+    }
+  }
+  Values weight, bias;
+  float epsilon = 0;
+};
+
+std::optional<NormArrays> take_norm(nb::handle given, const std::string& name) {
+  if (given.is_none()) return std::nullopt;
+  return NormArrays(given, name);
+}
+
+struct LinearArrays {
+  LinearArrays(nb::handle given, const std::string& name) {
+    const nb::tuple items = take_items(given, 2, name, "(weights, bias)");
+    weights = take_panels(items[0], "the weights of " + name);
+    bias = take_values(items[1], "the bias of " + name);
+  }
+  Panels weights;
+  Values bias;
+};
+
+struct MlpArrays {
+  explicit MlpArrays(nb::handle given) : MlpArrays(take_items(given, 3, "mlp", kRule)) {}
+
+  std::size_t hidden = 0;
+  LinearArrays fc1, fc2;
+
+ private:
+  static constexpr const char* kRule = "None or (hidden channels, fc1, fc2)";
+
+  explicit MlpArrays(const nb::tuple& items) : fc1(items[1], "fc1 of mlp"), fc2(items[2], "fc2 of mlp") {
+    if (!nb::try_cast(items[0], hidden)) {
+      refuse_type("the hidden channels of mlp", "an integer of at least 0", items[0]);
+    }
+  }
+};
 
 template <typename Array, typename T>
 Map<T> map_of(const Array& array, T* data, const std::string& name) {
-  check(array.stride(3) == 1 || array.shape(3) == 1,
-        name + " must have its channels one behind another");
+  check(array.stride(3) == 1 || array.shape(3) <= 1,
+        name + " must have its channels one behind another, got a stride of " +
+            std::to_string(array.stride(3)));
+  std::size_t strides[3] = {};  // those of a single element are anything
   for (std::size_t i = 0; i < 3; ++i) {
-    check(array.stride(i) >= 0, name + " must not have negative strides");
+    if (array.shape(i) <= 1) continue;
+    check(array.stride(i) >= 0,
+          name + " must not have negative strides, got " + std::to_string(array.stride(i)));
+    strides[i] = static_cast<std::size_t>(array.stride(i));
   }
-  return {data,
-          array.shape(0),
-          array.shape(1),
-          array.shape(2),
-          static_cast<std::size_t>(array.stride(0)),
-          static_cast<std::size_t>(array.stride(1)),
-          static_cast<std::size_t>(array.stride(2))};
+  return {data,       array.shape(0), array.shape(1), array.shape(2),
+          strides[0], strides[1],     strides[2]};
 }
 
-Norm norm_of(const std::optional<NormArrays>& norm, std::size_t channels, const std::string& name) {
+// Whether `width` values from each position of a map on are its own and no other position's.
+template <typename T>
+bool is_nested(const Map<T>& map, std::size_t width) {
+  std::array<std::pair<std::size_t, std::size_t>, 3> axes = {
+      {{map.image_stride, map.batch}, {map.row_stride, map.height}, {map.token_stride, map.width}}};
+  std::sort(axes.begin(), axes.end());
+  for (const auto& [stride, size] : axes) {
+    if (size == 0) return true;
+  }
+  std::size_t extent = width;
+  for (const auto& [stride, size] : axes) {
+    if (size == 1) continue;
+    if (stride < extent) return false;
+    extent += (size - 1) * stride;
+  }
+  return true;
+}
+
+// Whether each window may be written as soon as it is computed: `out` is x itself, or shares no
+// memory with it, or both are channels of one map and none of them is in both.
+bool may_write(const Map<const float>& x, const Map<float>& out, std::size_t channels,
+               bool extents_meet) {
+  if (!extents_meet) return true;
+  if (x.image_stride != out.image_stride || x.row_stride != out.row_stride ||
+      x.token_stride != out.token_stride) {
+    return false;
+  }
+  const auto from = reinterpret_cast<std::uintptr_t>(x.data);
+  const auto to = reinterpret_cast<std::uintptr_t>(out.data);
+  const std::size_t distance = (from > to ? from - to : to - from) / sizeof(float);
+  return distance == 0 || (distance >= channels && is_nested(out, distance + channels));
+}
+
+Norm norm_of(const std::optional<NormArrays>& norm, std::size_t channels, const Output& out,
+             const std::string& name) {
   if (!norm) return {};
-  const auto& [weight, bias, epsilon] = *norm;
-  check(weight.shape(0) == channels && bias.shape(0) == channels,
-        name + " must have a weight and a bias for each channel of x, " + std::to_string(channels));
-  return {weight.data(), bias.data(), static_cast<float>(epsilon)};
+  check(norm->weight.shape(0) == channels && norm->bias.shape(0) == channels,
+        name + " must have a weight and a bias for each channel of x, " +
+            std::to_string(channels) + ", got " + shape_of(norm->weight) + " and " +
+            shape_of(norm->bias));
+  check_apart(out, norm->weight, "the weight of " + name);
+  check_apart(out, norm->bias, "the bias of " + name);
+  return {norm->weight.data(), norm->bias.data(), norm->epsilon};
 }
 
 Linear linear_of(const LinearArrays& layer, std::size_t inputs, std::size_t outputs,
-                 const std::string& name) {
-  const auto& [weights, bias] = layer;
+                 const Output& out, const std::string& name) {
   const std::size_t panels = whole_panels(outputs) / kPanel;
-  check(weights.shape(0) == panels && weights.shape(1) == inputs && weights.shape(2) == kPanel,
+  check(layer.weights.shape(0) == panels && layer.weights.shape(1) == inputs &&
+            layer.weights.shape(2) == kPanel,
         name + " must have weights (" + std::to_string(panels) + ", " + std::to_string(inputs) +
-            ", " + std::to_string(kPanel) + ")");
-  check(bias.shape(0) == panels * kPanel,
-        name + " must have " + std::to_string(panels * kPanel) + " biases");
-  return {inputs, outputs, weights.data(), bias.data()};
+            ", " + std::to_string(kPanel) + "), got " + shape_of(layer.weights));
+  check(layer.bias.shape(0) == panels * kPanel,
+        name + " must have " + std::to_string(panels * kPanel) + " biases, got " +
+            shape_of(layer.bias));
+  check_apart(out, layer.weights, "the weights of " + name);
+  check_apart(out, layer.bias, "the bias of " + name);
+  return {inputs, outputs, layer.weights.data(), layer.bias.data()};
 }
 
-void run(const Input& x, const Output& out, std::tuple<std::size_t, std::size_t> window,
-         std::size_t shift, std::size_t heads, float scale, const Values& bias, bool skip,
-         const std::optional<NormArrays>& norm1, const LinearArrays& qkv, const LinearArrays& proj,
-         const std::optional<NormArrays>& norm2,
-         const std::optional<std::tuple<std::size_t, LinearArrays, LinearArrays>>& mlp, int threads) {
+void run(nb::handle given_x, nb::handle given_out, std::tuple<std::size_t, std::size_t> window,
+         std::size_t shift, std::size_t heads, float scale, nb::handle given_bias, bool skip,
+         nb::handle given_norm1, nb::handle given_qkv, nb::handle given_proj,
+         nb::handle given_norm2, nb::handle given_mlp, int threads) {
   if (!kernels_available()) throw std::runtime_error("no kernels for this processor");
+  const auto x = take<const float, 4, Strided>(given_x, "x");
+  const auto out = take<float, 4, Strided>(given_out, "out");
+  const Values bias = take_values(given_bias, "bias");
+  const auto norm1 = take_norm(given_norm1, "norm1"), norm2 = take_norm(given_norm2, "norm2");
+  const LinearArrays qkv(given_qkv, "qkv"), proj(given_proj, "proj");
+  std::optional<MlpArrays> mlp;
+  if (!given_mlp.is_none()) mlp.emplace(given_mlp);
+
   const Map<const float> from = map_of(x, x.data(), "x");
   const Map<float> to = map_of(out, out.data(), "out");
   for (std::size_t i = 0; i < 4; ++i) {
-    check(x.shape(i) == out.shape(i), "out must have the shape of x");
+    check(x.shape(i) == out.shape(i),
+          "out must have the shape of x, " + shape_of(x) + ", got " + shape_of(out));
   }
   WindowBlock block;
   block.channels = x.shape(3);
@@ -79,10 +173,19 @@ void run(const Input& x, const Output& out, std::tuple<std::size_t, std::size_t>
   check(heads > 0 && block.channels > 0 && block.channels % heads == 0,
         "heads must divide the channels of x, got heads=" + std::to_string(heads) +
             " and " + std::to_string(block.channels) + " channels");
+  check(block.channels <= kMostChannels, "x must have at most " + std::to_string(kMostChannels) +
+                                             " channels, got " + std::to_string(block.channels));
+  check(is_nested(to, block.channels),
+        "out must have a place for each of its elements, got strides that share one");
+  check(may_write(from, to, block.channels, Extent::of(x).meets(Extent::of(out))),
+        "out must be x, or other channels of the same map, or share no memory with x, got maps "
+        "that overlap");
   std::tie(block.window_height, block.window_width) = window;
-  check(std::min(block.window_height, block.window_width) > 0, "window must be positive");
+  const std::string got = ", got " + std::to_string(block.window_height) + " and " +
+                          std::to_string(block.window_width);
+  check(std::min(block.window_height, block.window_width) > 0, "window must be positive" + got);
   check(std::max(block.window_height, block.window_width) <= kLargestWindow,
-        "window must be at most " + std::to_string(kLargestWindow));
+        "window must be at most " + std::to_string(kLargestWindow) + got);
   check(shift < std::min(block.window_height, block.window_width),
         "shift must be smaller than the window, got shift=" + std::to_string(shift));
   block.shift = shift;
@@ -92,16 +195,18 @@ void run(const Input& x, const Output& out, std::tuple<std::size_t, std::size_t>
                              bias_columns(block.positions());
   check(bias.shape(0) == biases, "bias must have " + std::to_string(biases) + " values, got " +
                                      std::to_string(bias.shape(0)));
+  check_apart(out, bias, "bias");
   block.bias = bias.data();
-  block.norm1 = norm_of(norm1, block.channels, "norm1");
-  block.norm2 = norm_of(norm2, block.channels, "norm2");
-  block.qkv = linear_of(qkv, block.channels, 3 * block.channels, "qkv");
-  block.proj = linear_of(proj, block.channels, block.channels, "proj");
+  block.norm1 = norm_of(norm1, block.channels, out, "norm1");
+  block.norm2 = norm_of(norm2, block.channels, out, "norm2");
+  block.qkv = linear_of(qkv, block.channels, 3 * block.channels, out, "qkv");
+  block.proj = linear_of(proj, block.channels, block.channels, out, "proj");
   if (mlp) {
-    const auto& [hidden, fc1, fc2] = *mlp;
-    check(hidden > 0, "mlp must have hidden channels");
-    block.fc1 = linear_of(fc1, block.channels, hidden, "fc1");
-    block.fc2 = linear_of(fc2, hidden, block.channels, "fc2");
+    check(mlp->hidden > 0 && mlp->hidden <= kMostChannels,
+          "mlp must have hidden channels, at most " + std::to_string(kMostChannels) + ", got " +
+              std::to_string(mlp->hidden));
+    block.fc1 = linear_of(mlp->fc1, block.channels, mlp->hidden, out, "fc1 of mlp");
+    block.fc2 = linear_of(mlp->fc2, mlp->hidden, block.channels, out, "fc2 of mlp");
   }
   check_threads(threads);
   const nb::gil_scoped_release release;
@@ -111,10 +216,10 @@ void run(const Input& x, const Output& out, std::tuple<std::size_t, std::size_t>
 }  // namespace
 
 void bind_window_block(nb::module_& m) {
-  m.def("window_block", &run, "x"_a.noconvert(), "out"_a.noconvert(), "window"_a, "shift"_a, "heads"_a,
-        "scale"_a, "bias"_a.noconvert(), "skip"_a, "norm1"_a.noconvert().none(),
-        "qkv"_a.noconvert(), "proj"_a.noconvert(), "norm2"_a.noconvert().none(),
-        "mlp"_a.noconvert().none(), "threads"_a,
+  m.def("window_block", &run, "x"_a, "out"_a, "window"_a, "shift"_a, "heads"_a,
+        "scale"_a, "bias"_a, "skip"_a, "norm1"_a.none(),
+        "qkv"_a, "proj"_a, "norm2"_a.none(),
+        "mlp"_a.none(), "threads"_a,
         nb::sig("def window_block(x: Tensor, out: Tensor, window: tuple[int, int], shift: int, "
                 "heads: int, scale: float, bias: Tensor, skip: bool, "
                 "norm1: tuple[Tensor, Tensor, float] | None, qkv: tuple[Tensor, Tensor], "

@@ -54,7 +54,7 @@ void run_window_block(const WindowBlock& block, const Map<const float>& x, const
   const std::size_t together = std::max<std::size_t>(1, kTokens / positions);
   const std::size_t groups = (windows + together - 1) / together;
   const std::size_t parts = std::min<std::size_t>(
-      static_cast<std::size_t>(std::max(threads, 1)), std::max<std::size_t>(groups, 1));
+      static_cast<std::size_t>(std::clamp(threads, 1, kMostThreads)), std::max<std::size_t>(groups, 1));
 
   std::vector<Workspace> workspaces;
   workspaces.reserve(parts);

@@ -13,8 +13,6 @@ import importlib.util
 import sys
 from pathlib import Path
 
-import pytest
-
 
 def take_name(name: str, folder: Path) -> None:
     """Import a native module from a folder under the given name."""
@@ -27,14 +25,20 @@ def take_name(name: str, folder: Path) -> None:
     setattr(package, name.rpartition(".")[2], module)
 
 
-def main() -> int:
+def use_build(folder: Path) -> None:
+    """Let the native modules be those of a build."""
     import compressai
 
-    folder = Path(sys.argv[1])
     for name in ("compressai.ans", "compressai._CXX", "compressai._kernels"):
         if name in sys.modules:
             raise RuntimeError(f"{compressai.__file__} imports {name} before it can be replaced")
         take_name(name, folder)
+
+
+def main() -> int:
+    import pytest
+
+    use_build(Path(sys.argv[1]))
     return pytest.main(sys.argv[2:])
 
 
