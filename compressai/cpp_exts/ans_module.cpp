@@ -259,6 +259,7 @@ nb::object decode_many(nb::handle encoded, nb::handle indexes, const CdfTables& 
 }
 
 nb::tuple reduce_tables(nb::handle_t<CdfTables> self) {
+  if (!nb::inst_ready(self)) throw nb::type_error("self must be initialised");
   const CdfTables& tables = *nb::inst_ptr<CdfTables>(self);
   nb::list cdfs, sizes, offsets;
   for (std::size_t r = 0; r < tables.rows(); ++r) {

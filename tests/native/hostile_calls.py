@@ -411,7 +411,8 @@ def main() -> int:
             made, wrong = run(call)
             number += made
             failed += wrong
-    print(*failed, sep="\n", end="\n" if failed else "")
+            for what in wrong:
+                print(what, flush=True)
     print(f"{number} calls, {len(failed)} failed")
     return 1 if failed else 0
 
