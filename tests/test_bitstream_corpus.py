@@ -9,8 +9,16 @@ from bitstream_pictures import CORPUS
 from PIL import Image
 
 import compressai
-from compressai.bitstream import CodedPicture, LegacyPicture, decode_picture, read_coded
+from compressai.bitstream import (
+    CodedPicture,
+    LegacyPicture,
+    decode_picture,
+    decode_video,
+    open_video,
+    read_coded,
+)
 from compressai.bitstream.container import VERSION
+from compressai.bitstream.video import VERSION as VIDEO_VERSION
 
 
 @pytest.mark.parametrize(
@@ -29,6 +37,25 @@ def test_files_of_every_version_decode_for_ever(path):
         assert np.abs(difference).max() <= 1
         if expected.mode.endswith("A"):
             assert not difference[..., -1].any()
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*.cav")), ids=lambda path: path.name)
+def test_videos_of_every_version_decode_for_ever(path):
+    net = compressai.load(CORPUS / "ssf2020.safetensors")
+    with open_video(path) as reader:
+        assert f"v{reader.header.version}" == path.name[:2]
+        frames = list(decode_video(net, reader))
+    assert len(frames) == 4
+    content = b"".join(frame.tobytes() for frame in frames)
+    decoded = np.frombuffer(content, np.uint8).astype(int)
+    expected = np.fromfile(path.with_suffix(".yuv"), np.uint8)
+    assert np.abs(decoded - expected).max() <= 1
+
+
+def test_corpus_has_videos_of_every_version():
+    assert {path.name[:2] for path in CORPUS.glob("*.cav")} == {
+        f"v{version}" for version in range(1, VIDEO_VERSION + 1)
+    }
 
 
 def test_corpus_holds_every_version_and_what_files_can_hold():

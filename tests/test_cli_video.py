@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_nets import SIZES, tiny_net
-from video_clips import clip, load_example, video_net
+from video_clips import ARGUMENTS, clip, load_example, video_net
 
 from compressai.bitstream import open_video
 from compressai.checkpoint import save_checkpoint
@@ -33,7 +33,7 @@ def clip_in_folder(folder, monkeypatch):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoint") / "ssf.safetensors"
-    save_checkpoint(path, video_net(), architecture="ssf2020", arguments={}, metric="mse")
+    save_checkpoint(path, video_net(), architecture="ssf2020", arguments=ARGUMENTS, metric="mse")
     return str(path)
 
 
@@ -68,7 +68,7 @@ def test_clip_becomes_a_file_and_raw_video_again(folder, checkpoint, capsys):
     assert (coded["random_weights"], coded["quality"]) == (False, None)
 
     assert run("info", path, "--json") == 0
-    assert report(capsys).items() >= {"format": "cav 1", "pixel_format": "yuv420"}.items()
+    assert report(capsys).items() >= {"format": "cav 2", "pixel_format": "yuv420"}.items()
 
     assert run("decode", path, "-o", "again.yuv", "--checkpoint", checkpoint, "--json") == 0
     assert report(capsys)["lost_frames"] == []

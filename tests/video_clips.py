@@ -13,10 +13,12 @@ import torch
 
 from compressai.models.video import ScaleSpaceFlow
 
-__all__ = ["PHOTO", "ROOT", "clip", "load_example", "video_net"]
+__all__ = ["ARGUMENTS", "PHOTO", "ROOT", "clip", "load_example", "video_net"]
 
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
+# Of the model: small, since what is tested does not depend on it.
+ARGUMENTS = {"N": 8, "M": 16}
 
 
 @cache
@@ -39,7 +41,7 @@ def video_net(seed: int = 0) -> ScaleSpaceFlow:
     """A model with tables whose latents are spread; fresh ones give values near zero only."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = ScaleSpaceFlow()
+        net = ScaleSpaceFlow(**ARGUMENTS)
     with torch.no_grad():
         for encoder in (net.img_encoder, net.motion_encoder, net.res_encoder):
             for layer in encoder[::2]:

@@ -21,9 +21,14 @@ from compressai.bitstream.errors import (
     UnsupportedVersionError,
     WrongWeightsError,
 )
-from compressai.bitstream.hashes import fingerprint, hash_latent
+from compressai.bitstream.hashes import (
+    fingerprint,
+    hash_latent,
+    sketch_distance,
+    sketch_frame,
+)
 from compressai.bitstream.legacy import LegacyPicture
-from compressai.bitstream.limits import MAX_PIXELS
+from compressai.bitstream.limits import MAX_FRAMES, MAX_PIXELS
 from compressai.bitstream.picture import (
     Picture,
     check_picture_file,
@@ -36,6 +41,7 @@ from compressai.bitstream.video import CodedFrame, VideoHeader, VideoReader, Vid
 from compressai.bitstream.video_codec import FrameCoder, decode_video, encode_video, open_video
 
 __all__ = [
+    "MAX_FRAMES",
     "MAX_PIXELS",
     "BitstreamError",
     "ChecksumError",
@@ -75,5 +81,7 @@ __all__ = [
     "read_content",
     "read_picture",
     "save_picture",
+    "sketch_distance",
+    "sketch_frame",
     "write_coded",
 ]

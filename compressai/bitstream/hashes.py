@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The two hashes that a file holds: of the weights that decode it, and of what it decodes to; and
-one of all weights, which no file holds."""
+"""What a file holds to check a decoder by: hashes of the weights and of the latents, sketches of
+video frames; and a hash of all weights, which no file holds."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
+import numpy as np
 import torch
 import torch.nn as nn
 from torch import Tensor
 
-__all__ = ["fingerprint", "hash_latent", "hash_weights"]
+__all__ = ["fingerprint", "hash_latent", "hash_weights", "sketch_distance", "sketch_frame"]
 
 # Only the encoder, or only training, uses these; weights that differ here decode the same files.
 _NOT_DECODING = frozenset({"g_a", "h_a", "aux_entropy_model"})
 _SYNTHESIS = "g_s"
+_PROJECTIONS = 4
+_SKETCH_STEP = 2.0**-12
 
 
 def fingerprint(net: nn.Module, version: int = 2) -> bytes:
@@ -84,6 +88,51 @@ def hash_latent(y_hat: Tensor) -> bytes:
     digest = hashlib.sha256()
     _add_values(digest, y_hat.detach().to(torch.float32) + 0.0)
     return digest.digest()[:8]
+
+
+def sketch_frame(frame: Tensor) -> bytes:
+    """A few numbers of a decoded frame that tell how far another decoder's frame is from it.
+
+    Unlike a hash, it allows for rounding: the last digits of a frame are not the same on every
+    machine. Each of its four numbers is the sum of all samples, less 0.5, times signs, divided by
+    the square root of their number: the square of the difference of two such sums is, on average,
+    the mean squared difference of the frames, whatever that looks like (Alon, Matias and Szegedy
+    1996, "The space complexity of approximating the frequency moments"). The sign of a sample is
+    the product of one for its channel, one for its row and one for its column. Number ``i`` takes
+    bit ``i`` of the values of a PCG64 generator of numpy, seed 0, 1 and 2 for channels, rows and
+    columns; 1 stands for minus. Numbers are in units of 2**-12, rounded, limited to 16 bits, and
+    little-endian. This is part of the file format.
+
+    Args:
+        frame: ``(C, H, W)`` in [0, 1].
+
+    Returns:
+        8 bytes.
+    """
+    x = frame.detach().float().cpu() - 0.5
+    channels, rows, columns = (_signs(seed, side) for seed, side in enumerate(x.shape))
+    across = (x @ columns).double()  # (C, H, 4)
+    sums = (across * rows.double()).sum(1).mul(channels.double()).sum(0) / x.numel() ** 0.5
+    numbers = (sums / _SKETCH_STEP).round().nan_to_num().clamp(-(2**15), 2**15 - 1)
+    return numbers.numpy().astype("<i2").tobytes()
+
+
+def sketch_distance(a: bytes, b: bytes) -> float:
+    """About the root of the mean squared difference of two frames, from their sketches.
+
+    Args:
+        a, b: what :func:`sketch_frame` gave.
+    """
+    difference = np.frombuffer(a, "<i2").astype(float) - np.frombuffer(b, "<i2")
+    return float(np.sqrt(np.mean(difference**2))) * _SKETCH_STEP
+
+
+@functools.lru_cache(maxsize=16)
+def _signs(seed: int, length: int) -> Tensor:
+    """``(length, 4)``, each 1 or -1."""
+    values = np.random.PCG64(seed).random_raw(length)
+    bits = values[:, None] >> np.arange(_PROJECTIONS, dtype=np.uint64) & np.uint64(1)
+    return torch.from_numpy(1 - 2 * bits.astype(np.float32))
 
 
 def _add_entry(digest: hashlib._Hash, name: str, value: Tensor) -> None:

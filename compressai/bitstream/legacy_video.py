@@ -76,6 +76,7 @@ class LegacyVideoReader(VideoReader):
             bitdepth=bitdepth,
             framerate=None,
             frames=frames,
+            version=0,
         )
         super().__init__(file, header)
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The largest picture that is coded or decoded unless the caller says otherwise."""
+"""The largest picture and the longest video that are coded or decoded unless the caller says
+otherwise."""
 
 from __future__ import annotations
 
@@ -13,12 +14,21 @@ from compressai.bitstream._memory import coding_bytes
 from compressai.bitstream._nets import padded_side
 from compressai.bitstream.tiling import Tiling
 
-__all__ = ["MAX_MEMORY", "MAX_PIXELS", "UNTILED_PIXELS", "excess_of", "excess_of_tiles"]
+__all__ = [
+    "MAX_FRAMES",
+    "MAX_MEMORY",
+    "MAX_PIXELS",
+    "UNTILED_PIXELS",
+    "excess_of",
+    "excess_of_tiles",
+]
 
 # Larger pictures are tiled, if it is left to us. What is not larger is decoded with any model.
 UNTILED_PIXELS = 2**22
 # What one tile may take while it is coded, in bytes; more if more pixels are allowed.
 MAX_MEMORY = 2**32
+# Nearly ten hours at 30 a second. A header can promise 2**32 - 1.
+MAX_FRAMES = 2**20
 
 
 def excess_of(tiling: Tiling, tiles: Iterable[int], multiple: int, max_pixels: int) -> str | None:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -23,15 +24,22 @@ from compressai.bitstream._nets import (
     padding_multiple,
 )
 from compressai.bitstream.errors import (
+    BitstreamError,
     DamagedFileError,
+    DesyncError,
     NotACodedPictureError,
     TooLargeError,
     TruncatedFileError,
     WrongWeightsError,
 )
-from compressai.bitstream.hashes import fingerprint
+from compressai.bitstream.hashes import (
+    fingerprint,
+    hash_latent,
+    sketch_distance,
+    sketch_frame,
+)
 from compressai.bitstream.legacy_video import LEGACY_MULTIPLE, LegacyVideoReader
-from compressai.bitstream.limits import MAX_PIXELS
+from compressai.bitstream.limits import MAX_FRAMES, MAX_PIXELS
 from compressai.bitstream.video import (
     VIDEO_MAGIC,
     CavReader,
@@ -51,6 +59,10 @@ from compressai.transforms import (
 )
 
 __all__ = ["FrameCoder", "decode_video", "encode_video", "frame_to_rgb", "open_video", "to_frame"]
+
+# Half a step of 8 bits. Rounding moves frames by a thousandth of that.
+_DRIFT = 1 / 512
+_SYNC_METHODS = ("encode_keyframe", "decode_keyframe", "encode_inter", "decode_inter")
 
 
 def frame_to_rgb(frame: np.void, sequence: RawVideoSequence) -> Tensor:
@@ -78,17 +90,44 @@ class FrameCoder:
         height, width: size of a frame.
         centred: how frames are padded: in the centre of zeros, as CompressAI does, instead of the
             upper left corner with the edges repeated.
+        sync_safe: strings are those of a model's ``sync_safe=True``.
+        hashes: frames get a hash of their latents, which decoding compares.
+        sketches: frames get a sketch of what they decode to, which decoding compares.
+
+    Raises:
+        ValueError: ``net`` cannot do what ``sync_safe`` or ``hashes`` ask for.
     """
 
-    def __init__(self, net: nn.Module, height: int, width: int, *, centred: bool = False) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        height: int,
+        width: int,
+        *,
+        centred: bool = False,
+        sync_safe: bool = False,
+        hashes: bool = False,
+        sketches: bool = False,
+    ) -> None:
+        for name, asked, argument in (
+            ("sync_safe", sync_safe, "sync_safe"),
+            ("hash_latents", hashes, "with_latent"),
+        ):
+            if asked and not _takes(net, argument):
+                raise ValueError(
+                    f"{name} must be False for {type(net).__name__}, whose frames cannot be coded "
+                    "that way"
+                )
         self.net = net
         self.height, self.width = height, width
         self.multiple = LEGACY_MULTIPLE if centred else padding_multiple(net)
         self.centred = centred
+        self.sync_safe, self.hashes, self.sketches = sync_safe, hashes, sketches
         # The format has the size of the only coded latent, z, follow from that of the frame.
         self.shape = torch.Size((-(-height // self.multiple), -(-width // self.multiple)))
         self._parameter = next(net.parameters())
         self._reference: Tensor | None = None
+        self._arguments: dict[str, Any] = {"sync_safe": True} if sync_safe else {}
 
     def encode(self, rgb: Tensor, is_key: bool) -> tuple[CodedFrame, Tensor]:
         """Code the next frame.
@@ -101,14 +140,21 @@ class FrameCoder:
             The strings, and what a decoder makes of them: ``(1, 3, H, W)`` in [0, 1].
         """
         x = self.pad(rgb.to(self._parameter))
-        if is_key or self._reference is None:
-            x_hat, out = self.net.encode_keyframe(x)
-            frame = CodedFrame(True, (_first_of_each(out["strings"]),))
+        is_key = is_key or self._reference is None
+        if is_key:
+            x_hat, out = self.net.encode_keyframe(x, **self._arguments)
+            parts = [out["strings"]]
         else:
-            x_hat, out = self.net.encode_inter(x, self._reference)
-            parts = (out["strings"]["motion"], out["strings"]["residual"])
-            frame = CodedFrame(False, tuple(map(_first_of_each, parts)))
-        return frame, self.keep(x_hat)
+            x_hat, out = self.net.encode_inter(x, self._reference, **self._arguments)
+            parts = [out["strings"]["motion"], out["strings"]["residual"]]
+        kept = self.keep(x_hat)
+        frame = CodedFrame(
+            is_key,
+            tuple(map(_first_of_each, parts)),
+            _hash_of(out["y_hat"]) if self.hashes else b"",
+            sketch_frame(kept[0]) if self.sketches else b"",
+        )
+        return frame, kept
 
     def decode(self, frame: CodedFrame) -> Tensor:
         """Decode the next frame.
@@ -118,26 +164,51 @@ class FrameCoder:
 
         Raises:
             DamagedFileError: strings are damaged, or the frame before is missing.
+            DesyncError: the frame has a hash or a sketch, and decodes to something else here.
         """
         parts = [[[string] for string in part] for part in frame.parts]
+        arguments = dict(self._arguments)
+        if frame.latent_hash:
+            arguments["with_latent"] = True
         try:
             if frame.is_key:
-                x_hat = self.net.decode_keyframe(parts[0], self.shape)
+                out = self.net.decode_keyframe(parts[0], self.shape, **arguments)
             elif self._reference is None:
                 raise DamagedFileError("the frame that this one is predicted from is missing")
             else:
-                x_hat = self.net.decode_inter(
+                out = self.net.decode_inter(
                     self._reference,
                     {"motion": parts[0], "residual": parts[1]},
                     {"motion": self.shape, "residual": self.shape},
+                    **arguments,
                 )
-        except DamagedFileError:
+        except BitstreamError:
             raise
         except ValueError as error:
-            raise DamagedFileError(f"the strings are damaged: {error}") from error
+            raise self._failure(frame, f"the strings are damaged: {error}") from error
+        x_hat, latent = out if frame.latent_hash else (out, None)
         if not bool(torch.isfinite(x_hat).all()):
-            raise DamagedFileError("the frame has values that are not finite")
-        return self.keep(x_hat)
+            raise self._failure(frame, "the frame has values that are not finite")
+        if frame.latent_hash and _hash_of(latent) != frame.latent_hash:
+            raise self._failure(frame, "another latent")
+        kept = self.keep(x_hat)
+        if frame.sketch:
+            drift = sketch_distance(sketch_frame(kept[0]), frame.sketch)
+            if drift > _DRIFT:
+                raise self._failure(
+                    frame, f"samples are off by some {drift:.4f}, more than {_DRIFT:.4f}"
+                )
+        return kept
+
+    @staticmethod
+    def _failure(frame: CodedFrame, reason: str) -> BitstreamError:
+        # Without these, nothing tells damage from a decoder that cannot follow.
+        if not frame.latent_hash and not frame.sketch:
+            return DamagedFileError(reason)
+        return DesyncError(
+            f"the file is intact but decodes to something else here ({reason}): decode it on the "
+            "kind of machine, in the precision and with the version of torch that it was coded with"
+        )
 
     def forget(self) -> None:
         """Drop the frame before: only a key frame can come next."""
@@ -164,6 +235,20 @@ class FrameCoder:
         return self._reference
 
 
+def _takes(net: nn.Module, argument: str) -> bool:
+    """Whether a model's methods for frames take an argument, those that decode at least."""
+    return all(
+        argument in inspect.signature(getattr(net, name)).parameters
+        for name in _SYNC_METHODS
+        if argument == "sync_safe" or name.startswith("decode")
+    )
+
+
+def _hash_of(y_hat: Tensor | Mapping[str, Tensor]) -> bytes:
+    latents = [y_hat] if isinstance(y_hat, Tensor) else [y_hat["motion"], y_hat["residual"]]
+    return hash_latent(torch.cat([latent.flatten() for latent in latents]))
+
+
 def _first_of_each(strings: Sequence[Sequence[bytes]]) -> tuple[bytes, ...]:
     return tuple(string for (string,) in strings)
 
@@ -179,7 +264,10 @@ def encode_video(
     random_weights: bool = False,
     frames: int | None = None,
     gop: int = 0,
+    sync_safe: bool | None = None,
+    hash_latents: bool | None = None,
     max_pixels: int = MAX_PIXELS,
+    max_frames: int = MAX_FRAMES,
     on_frame: Callable[[int], Any] | None = None,
 ) -> VideoHeader:
     """Code a raw video into a ``.cav`` file, a frame at a time.
@@ -192,16 +280,22 @@ def encode_video(
         frames: how many, from the first; all if ``None``.
         gop: distance between key frames; 0: only the first frame is one. At a key frame, decoding
             can begin, and damage ends.
+        sync_safe: code so that differences in floating-point rounding between machines do not
+            matter for what is decoded. Default: where the model can.
+        hash_latents: store hashes of latents, which the decoder compares. Default: where latents
+            are the same to the bit on every machine, which is what ``sync_safe`` is for. A sketch
+            of each frame, which allows for rounding, is always stored.
         max_pixels: largest area of a frame, padding included, that is coded.
+        max_frames: largest number of frames that is coded.
         on_frame: called with the number of each frame that is done.
 
     Returns:
         What the file says about itself.
 
     Raises:
-        ValueError: no such number of frames, a negative ``gop``, frames that are too large, a
-            network that codes no video or uses another entropy coder, or one that gives values
-            that are not finite.
+        ValueError: no such number of frames, a negative ``gop``, frames that are too large or too
+            many, a network that codes no video, uses another entropy coder, cannot do what
+            ``sync_safe`` or ``hash_latents`` ask for, or gives values that are not finite.
     """
     check_video_model(net)
     count = len(sequence) if frames is None else frames
@@ -211,8 +305,21 @@ def encode_video(
         raise ValueError(f"gop must be 0 or positive, got {gop}")
     check_entropy_coder(net)
     problem = _too_large(sequence, padding_multiple(net), max_pixels)
+    problem = problem or _too_many(count, max_frames)
     if problem:
         raise ValueError(problem)
+    if sync_safe is None:
+        sync_safe = _takes(net, "sync_safe")
+    if hash_latents is None:
+        hash_latents = sync_safe and _takes(net, "with_latent")
+    coder = FrameCoder(
+        net,
+        sequence.height,
+        sequence.width,
+        sync_safe=sync_safe,
+        hashes=hash_latents,
+        sketches=True,
+    )
     build_tables(net)
     header = VideoHeader(
         model=model,
@@ -227,9 +334,11 @@ def encode_video(
         framerate=None if sequence.framerate is None else exact_rate(sequence.framerate),
         frames=count,
         gop=gop,
+        sync_safe=sync_safe,
+        hashes=hash_latents,
+        sketches=True,
     )
     writer = VideoWriter(file, header)
-    coder = FrameCoder(net, sequence.height, sequence.width)
     for number in range(count):
         is_key = number % gop == 0 if gop else number == 0
         frame, _ = coder.encode(frame_to_rgb(sequence[number], sequence), is_key)
@@ -243,7 +352,7 @@ def open_video(source: str | os.PathLike[str] | BinaryIO) -> VideoReader:
     """Open a coded video of either format, ``.cav`` or of CompressAI 1.2.
 
     Args:
-        source: path, or binary file at its start that can seek.
+        source: path of a regular file, or binary file at its start that can seek.
 
     Returns:
         What the file says about itself, and its frames; :func:`decode_video` decodes them. It is
@@ -279,28 +388,34 @@ def decode_video(
     reader: VideoReader,
     *,
     conceal: bool = False,
-    on_loss: Callable[[int, DamagedFileError], Any] | None = None,
+    on_loss: Callable[[int, BitstreamError], Any] | None = None,
     max_pixels: int = MAX_PIXELS,
+    max_frames: int = MAX_FRAMES,
 ) -> Iterator[np.ndarray]:
     """Decode a video, a frame at a time.
 
     Args:
         net: the model that coded it, with the same weights.
         reader: the coded video, see :func:`open_video`.
-        conceal: in place of frames that are damaged, and of those predicted from them, repeat the
-            last one that is not (grey at the start), and go on with the next key frame; end where
-            the file ends.
-        on_loss: called with the number of each frame that was concealed and the reason.
+        conceal: in place of frames that are damaged, that decode to something else here than was
+            coded, or that are predicted from such ones, repeat the last one that is not (grey at
+            the start), and go on with the next key frame; end where the file ends. So that a
+            small file cannot make a large video, it also ends where concealed frames would have
+            ``max_pixels`` more in all than decoded ones; one may always be concealed.
+        on_loss: called with the number of each frame that is lost and the reason. Where decoding
+            ends early, the last call is for the first frame that is not given.
         max_pixels: largest area of a frame, padding included, that is decoded.
+        max_frames: largest number of frames that a file may announce.
 
     Yields:
         Frames as records in the format and bit depth of the source; ``tobytes()`` of one is what
         a raw video file holds.
 
     Raises:
-        TooLargeError: frames are larger than ``max_pixels``.
+        TooLargeError: frames are larger than ``max_pixels``, or more than ``max_frames``.
         WrongWeightsError: ``net`` has other weights.
         DamagedFileError: a frame is damaged; not with ``conceal``.
+        DesyncError: a frame decodes to something else here than was coded; not with ``conceal``.
     """
     check_video_model(net)
     header = reader.header
@@ -308,6 +423,7 @@ def decode_video(
     problem = _too_large(
         header, LEGACY_MULTIPLE if is_legacy else padding_multiple(net), max_pixels
     )
+    problem = problem or _too_many(header.frames, max_frames)
     if problem:
         raise TooLargeError(problem)
     build_tables(net)
@@ -317,19 +433,39 @@ def decode_video(
             f"(fingerprints {header.fingerprint.hex()} and {fingerprint(net).hex()}); name the "
             "checkpoint it was made with"
         )
-    coder = FrameCoder(net, header.height, header.width, centred=is_legacy)
+    coder = FrameCoder(
+        net,
+        header.height,
+        header.width,
+        centred=is_legacy,
+        sync_safe=header.sync_safe,
+        hashes=header.hashes,
+        sketches=header.sketches,
+    )
     last = to_frame(torch.full((1, 3, header.height, header.width), 0.5), header)
+    area = header.height * header.width
+    # Frames that may still be concealed: what is decoded costs its maker strings, and us time.
+    credit = max(1, max_pixels // area)
     for number in range(header.frames):
         try:
             last = to_frame(coder.decode(reader.read(number)).float().cpu(), header)
-        except DamagedFileError as error:
+            credit += 1
+        except (DamagedFileError, DesyncError) as error:
             if not conceal:
                 raise type(error)(f"frame {number}: {error}") from error
             coder.forget()
+            # A header that promises a million frames must not make a small file a large one.
+            is_end = isinstance(error, TruncatedFileError)
+            if not is_end and not credit:
+                is_end = True
+                error = DamagedFileError(
+                    f"too many frames are lost, decoding ends here ({error}); raise max_pixels "
+                    "for more"
+                )
+            credit -= 1
             if on_loss is not None:
                 on_loss(number, error)
-            # A header that promises a million frames must not make a small file a large one.
-            if isinstance(error, TruncatedFileError):
+            if is_end:
                 return
         yield last
 
@@ -359,4 +495,13 @@ def _too_large(video: RawVideoSequence | VideoHeader, multiple: int, max_pixels:
     return (
         f"the frames have {video.width} x {video.height} pixels (padded: {area}), more than the "
         f"limit of {max_pixels}: raise max_pixels if there is enough memory"
+    )
+
+
+def _too_many(frames: int, max_frames: int) -> str | None:
+    if frames <= max_frames:
+        return None
+    return (
+        f"the video has {frames} frames, more than the limit of {max_frames}: raise max_frames if "
+        "so many are wanted"
     )

@@ -22,6 +22,10 @@ video = typer.Typer(
 )
 
 DEFAULT_MODEL = "ssf2020"
+_MaxFrames = Annotated[
+    int | None,
+    typer.Option("--max-frames", min=1, help="Refuse longer videos. (default: 1048576)"),
+]
 _CodedVideo = Annotated[
     Path, typer.Argument(help="A .cav file, or a .bin file of CompressAI 1.2.", metavar="FILE")
 ]
@@ -79,8 +83,18 @@ def encode(
     metric: Annotated[
         str | None, typer.Option(help="What the zoo's weights were trained for. (default: mse)")
     ] = None,
+    sync_safe: Annotated[
+        bool | None,
+        typer.Option(
+            "--sync-safe/--plain",
+            help="Code so that rounding differences of the decoder's machine do not matter. "
+            "(default: yes, for models that can)",
+            show_default=False,
+        ),
+    ] = None,
     checkpoint: Checkpoint = None,
     max_pixels: MaxPixels = None,
+    max_frames: _MaxFrames = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -89,7 +103,7 @@ def encode(
         raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
     from compressai import weights
     from compressai._files import atomic_write
-    from compressai.bitstream import MAX_PIXELS, encode_video
+    from compressai.bitstream import MAX_FRAMES, MAX_PIXELS, encode_video
     from compressai.datasets import RawVideoSequence
     from compressai.zoo import video_models
 
@@ -119,7 +133,9 @@ def encode(
             random_weights=chosen.random_weights,
             frames=frames,
             gop=gop,
+            sync_safe=sync_safe,
             max_pixels=max_pixels or MAX_PIXELS,
+            max_frames=max_frames or MAX_FRAMES,
         )
     seconds = time.perf_counter() - start
     size = target.stat().st_size
@@ -137,23 +153,26 @@ def decode(
         bool,
         typer.Option(
             "--keep-going",
-            help="Repeat the last good frame in place of damaged ones, until the next key frame.",
+            help="Repeat the last good frame in place of damaged ones, until the next key frame; "
+            "end where too many are lost.",
         ),
     ] = False,
     checkpoint: Checkpoint = None,
     max_pixels: MaxPixels = None,
+    max_frames: _MaxFrames = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Decompress a coded video into raw video of the format that its source had."""
     from compressai._files import atomic_write
-    from compressai.bitstream import MAX_PIXELS, decode_video, open_video
+    from compressai.bitstream import MAX_FRAMES, MAX_PIXELS, decode_video, open_video
     from compressai.weights import model_of
     from compressai.zoo import video_models
 
     target = output or file.with_suffix(".yuv")
     Task(file, target).check_target(overwrite)
     lost: list[int] = []
+    written = 0
 
     def on_loss(number: int, error: Exception) -> None:
         lost.append(number)
@@ -172,11 +191,13 @@ def decode(
                 conceal=keep_going,
                 on_loss=on_loss,
                 max_pixels=max_pixels or MAX_PIXELS,
+                max_frames=max_frames or MAX_FRAMES,
             ):
                 out.write(frame.tobytes())
+                written += 1
     seconds = time.perf_counter() - start
-    report = {"file": str(target), **_facts(header), "lost_frames": lost, "seconds": seconds}
-    print_report(report, as_json)
+    report = {"file": str(target), **_facts(header), "written_frames": written}
+    print_report({**report, "lost_frames": lost, "seconds": seconds}, as_json)
 
 
 @video.command()
@@ -189,7 +210,7 @@ def info(file: _CodedVideo, as_json: AsJson = False) -> None:
     print_report(
         {
             "file": str(file),
-            "format": "cav 1" if header.fingerprint else "CompressAI 1.2",
+            "format": f"cav {header.version}" if header.version else "CompressAI 1.2",
             **_sizes(file.stat().st_size, header),
             **_facts(header),
             "fingerprint": header.fingerprint.hex() or None,
@@ -224,4 +245,5 @@ def _facts(header: Any) -> dict[str, Any]:
         "quality": header.quality,
         "metric": header.metric,
         "random_weights": header.random_weights,
+        "sync_safe": header.sync_safe,
     }

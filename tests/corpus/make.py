@@ -3,12 +3,13 @@
 
 Files that are here are never made again: they must decode for ever. Add a line to ``CASES`` for
 what is new, and run this from the root of the repository. Those of version 1 and of CompressAI's
-format, those of version 2 without places in their checksums, and the other checkpoints were made by
-earlier revisions of this script.
+format, pictures of version 2 without places in their checksums, and the other checkpoints were made
+by earlier revisions of this script.
 """
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,20 @@ from PIL import Image
 import compressai
 from compressai.bitstream import (
     decode_picture,
+    decode_video,
     encode_picture,
+    encode_video,
+    open_video,
     read_picture,
     save_picture,
     write_coded,
 )
 from compressai.checkpoint import save_checkpoint
+from compressai.datasets import RawVideoSequence
 from compressai.models import get_scale_table
 from compressai.models._helpers import MeanScaleContextHead
 from compressai.models.lite import Lite
+from compressai.models.video import ScaleSpaceFlow
 
 __all__ = ["main"]
 
@@ -71,9 +77,41 @@ def _save_lite(path: Path) -> None:
     save_checkpoint(path, net, architecture="lite", arguments=arguments)
 
 
+def _save_video_model(path: Path) -> None:
+    """A small model whose latents are spread, and whose scales are far from a rounding."""
+    torch.manual_seed(0)
+    arguments = {"N": 4, "M": 8}
+    net = ScaleSpaceFlow(**arguments).eval()
+    with torch.no_grad():
+        for name in ("img", "motion", "res"):
+            for layer in getattr(net, f"{name}_encoder")[::2]:
+                layer.weight.mul_(3)
+            scale = getattr(net, f"{name}_hyperprior").hyper_decoder_scale.deconv3
+            scale.weight.mul_(0.01)
+            scale.bias.fill_(1.3)
+    net.update(scale_table=get_scale_table(0.11, 16, 12))
+    save_checkpoint(path, net, architecture="ssf2020", arguments=arguments)
+
+
+def _save_video(path: Path) -> None:
+    """Four frames of a camera that pans over the photo; the first and the last are key frames."""
+    net = compressai.load(HERE / "ssf2020.safetensors")
+    with Image.open(PHOTO) as photo, tempfile.TemporaryDirectory() as folder:
+        frames = [photo.convert("YCbCr").crop((x, 90, x + 40, 114)) for x in (150, 153, 157, 162)]
+        clip = Path(folder, "clip_40x24_30fps_8bit_yuv444.yuv")
+        clip.write_bytes(b"".join(plane.tobytes() for frame in frames for plane in frame.split()))
+        with open(path, "wb") as file:
+            encode_video(net, RawVideoSequence.from_file(clip), file, model="ssf2020", gop=3)
+    with open_video(path) as reader, open(path.with_suffix(".yuv"), "wb") as file:
+        file.writelines(frame.tobytes() for frame in decode_video(net, reader))
+    print(path.name, path.stat().st_size, "bytes")
+
+
 def main() -> None:
     if not (lite := HERE / "lite.safetensors").exists():
         _save_lite(lite)
+    if not (video := HERE / "ssf2020.safetensors").exists():
+        _save_video_model(video)
     for name, model, mode, box, arguments in CASES:
         path = HERE / f"{name}.cai"
         if path.exists():
@@ -83,6 +121,8 @@ def main() -> None:
         coded = encode_picture(net, picture, model=model, **arguments)
         save_picture(decode_picture(net, coded), path.with_suffix(".png"))
         print(path.name, write_coded(coded, path), "bytes")
+    if not (video := HERE / "v2-video.cav").exists():
+        _save_video(video)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.entropy_models.session import coding_session
+from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, Gain, SyncEncoder
 from compressai.layers import QReLU
 from compressai.models._state_dict import clean_state_dict, entry_size
 from compressai.models.base import (
@@ -28,31 +30,31 @@ from compressai.registry import register_model
 
 __all__ = ["ScaleSpaceFlow"]
 
-_CHANNELS = 192
-_HIDDEN = 128
+# Scales and means come straight from a network each, whose input is exact: nothing amplifies.
+_GAIN = 1.0
 
 
-def _encoder(in_channels: int) -> nn.Sequential:
+def _encoder(in_channels: int, N: int, M: int) -> nn.Sequential:
     return nn.Sequential(
-        conv(in_channels, _HIDDEN),
+        conv(in_channels, N),
         nn.ReLU(),
-        conv(_HIDDEN, _HIDDEN),
+        conv(N, N),
         nn.ReLU(),
-        conv(_HIDDEN, _HIDDEN),
+        conv(N, N),
         nn.ReLU(),
-        conv(_HIDDEN, _CHANNELS),
+        conv(N, M),
     )
 
 
-def _decoder(in_channels: int) -> nn.Sequential:
+def _decoder(in_channels: int, N: int) -> nn.Sequential:
     return nn.Sequential(
-        deconv(in_channels, _HIDDEN),
+        deconv(in_channels, N),
         nn.ReLU(),
-        deconv(_HIDDEN, _HIDDEN),
+        deconv(N, N),
         nn.ReLU(),
-        deconv(_HIDDEN, _HIDDEN),
+        deconv(N, N),
         nn.ReLU(),
-        deconv(_HIDDEN, 3),
+        deconv(N, 3),
     )
 
 
@@ -90,13 +92,14 @@ class _Hyperprior(CompressionModel):
     Shape: ``y`` ``(N, channels, H, W)`` with sides that are multiples of 8.
     """
 
-    def __init__(self, channels: int = _CHANNELS) -> None:
+    def __init__(self, channels: int = 192) -> None:
         super().__init__()
         self.entropy_bottleneck = EntropyBottleneck(channels)
         self.hyper_encoder = _hyper_network(conv, channels)
         self.hyper_decoder_mean = _hyper_network(deconv, channels)
         self.hyper_decoder_scale = _HyperDecoderScale(channels)
         self.gaussian_conditional = GaussianConditional(None)
+        self._channels = channels
 
     def forward(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """``(y_hat, {"y", "z"})``: rounded values, in training too, and likelihoods."""
@@ -106,19 +109,43 @@ class _Hyperprior(CompressionModel):
         return quantize_ste(y - means) + means, {"y": y_likelihoods, "z": z_likelihoods}
 
     @coding
-    def compress(self, y: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """``(y_hat, {"strings": [y, z], "shape": size of z})``."""
+    def compress(
+        self, y: Tensor, *, sync_safe: bool = False, tolerance: float = DEFAULT_TOLERANCE
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Code a latent.
+
+        Args:
+            y: ``(N, C, H, W)``.
+            sync_safe, tolerance: as :meth:`ScaleSpaceFlow.encode_keyframe`.
+
+        Returns:
+            ``(y_hat, {"strings": [y, z], "shape": size of z, "y_hat"})``. The first ``y_hat`` is
+            for the synthesis; the second one is the decoder's to the bit if ``sync_safe``.
+        """
         z = self.hyper_encoder(y)
         z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        indexes = self.gaussian_conditional.build_indexes(self.hyper_decoder_scale(z_hat))
-        y_strings, y_hat = self.gaussian_conditional.compress_and_quantize(
-            y, indexes, self.hyper_decoder_mean(z_hat)
-        )
-        return y_hat, {"strings": [y_strings, z_strings], "shape": z.size()[-2:]}
+        scales, means = self.hyper_decoder_scale(z_hat), self.hyper_decoder_mean(z_hat)
+        with coding_session(self._encoder(tolerance) if sync_safe else None):
+            y_strings, y_hat = self.gaussian_conditional.code(y, scales, means)
+        # In synchrony, y_hat was rounded for networks that steer decoding, which there are none of.
+        fine = torch.round(y - means) + means if sync_safe else y_hat
+        coded = {"strings": [y_strings, z_strings], "shape": z.size()[-2:], "y_hat": y_hat}
+        return fine, coded
+
+    def _encoder(self, tolerance: float) -> SyncEncoder:
+        gains = torch.full((self._channels,), _GAIN)
+        return SyncEncoder([Gain(gains, gains)], tolerance)
 
     @coding
-    def decompress(self, strings: Strings, shape: Sequence[int]) -> Tensor:
-        """``y_hat``.
+    def decompress(
+        self,
+        strings: Strings,
+        shape: Sequence[int],
+        *,
+        sync_safe: bool = False,
+        with_latent: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """``y_hat`` for the synthesis; ``with_latent``, also the one that ``compress`` gives.
 
         Raises:
             AssertionError: ``strings`` is not a list of two lists.
@@ -126,9 +153,10 @@ class _Hyperprior(CompressionModel):
         """
         check_strings(strings, 2)
         z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
-        indexes = self.gaussian_conditional.build_indexes(self.hyper_decoder_scale(z_hat))
-        means = self.hyper_decoder_mean(z_hat)
-        return self.gaussian_conditional.decompress(strings[0], indexes, z_hat.dtype, means)
+        scales, means = self.hyper_decoder_scale(z_hat), self.hyper_decoder_mean(z_hat)
+        out = self.gaussian_conditional.decode(strings[0], scales, means)
+        fine = out.get("y_fine", out["y_hat"])
+        return (fine, out["y_hat"]) if with_latent else fine
 
 
 @register_model("ssf2020")
@@ -142,33 +170,43 @@ class ScaleSpaceFlow(CompressionModel):
         num_levels: number of blurred versions of the reference.
         sigma0: standard deviation of the blur between them, in pixels of the level.
         scale_field_shift: kept for callers of CompressAI, which has it without using it either.
+        N: channels within the transforms.
+        M: channels of the latents and of their side information.
 
     Shape: frames ``(N, 3, H, W)`` in [0, 1], ``H`` and ``W`` multiples of 128; latents
-    ``(N, 192, H / 16, W / 16)``, side information ``(N, 192, H / 128, W / 128)``.
+    ``(N, M, H / 16, W / 16)``, side information ``(N, M, H / 128, W / 128)``.
 
     Raises:
-        ValueError: ``num_levels`` is below 1 or ``sigma0`` is not positive.
+        ValueError: ``num_levels``, ``N`` or ``M`` is below 1 or ``sigma0`` is not positive.
 
     Source: Agustsson et al. 2020, "Scale-space flow for end-to-end optimized video compression".
     """
 
     def __init__(
-        self, num_levels: int = 5, sigma0: float = 1.5, scale_field_shift: float = 1.0
+        self,
+        num_levels: int = 5,
+        sigma0: float = 1.5,
+        scale_field_shift: float = 1.0,
+        *,
+        N: int = 128,
+        M: int = 192,
     ) -> None:
         super().__init__()
         if num_levels < 1:
             raise ValueError(f"num_levels must be at least 1, got {num_levels}")
         if not sigma0 > 0:
             raise ValueError(f"sigma0 must be positive, got {sigma0}")
-        self.img_encoder = _encoder(3)
-        self.img_decoder = _decoder(_CHANNELS)
-        self.img_hyperprior = _Hyperprior()
-        self.res_encoder = _encoder(3)
-        self.res_decoder = _decoder(2 * _CHANNELS)
-        self.res_hyperprior = _Hyperprior()
-        self.motion_encoder = _encoder(2 * 3)
-        self.motion_decoder = _decoder(_CHANNELS)
-        self.motion_hyperprior = _Hyperprior()
+        if N < 1 or M < 1:
+            raise ValueError(f"N and M must be at least 1, got {N} and {M}")
+        self.img_encoder = _encoder(3, N, M)
+        self.img_decoder = _decoder(M, N)
+        self.img_hyperprior = _Hyperprior(M)
+        self.res_encoder = _encoder(3, N, M)
+        self.res_decoder = _decoder(2 * M, N)
+        self.res_hyperprior = _Hyperprior(M)
+        self.motion_encoder = _encoder(2 * 3, N, M)
+        self.motion_decoder = _decoder(M, N)
+        self.motion_hyperprior = _Hyperprior(M)
         self.num_levels = int(num_levels)
         self.sigma0 = float(sigma0)
         self.scale_field_shift = scale_field_shift
@@ -322,38 +360,74 @@ class ScaleSpaceFlow(CompressionModel):
     # -- coding ----------------------------------------------------------------------------------
 
     @coding
-    def encode_keyframe(self, x: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """``(x_hat, {"strings": [y, z], "shape": size of z})``; ``x_hat`` is not clamped."""
-        y_hat, coded = self.img_hyperprior.compress(self._latent(self.img_encoder, x))
+    def encode_keyframe(
+        self, x: Tensor, *, sync_safe: bool = False, tolerance: float = DEFAULT_TOLERANCE
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Code a frame on its own.
+
+        Args:
+            x: the frame ``(N, 3, H, W)``.
+            sync_safe: make strings that decode to the same ``"y_hat"`` on every machine, see
+                ``docs/synchrony.md``. Decode them with ``sync_safe``, too.
+            tolerance: how far the arithmetic of such machines may be apart.
+
+        Returns:
+            ``(x_hat, {"strings": [y, z], "shape": size of z, "y_hat"})``; ``x_hat`` is not clamped.
+        """
+        y_hat, coded = self.img_hyperprior.compress(
+            self._latent(self.img_encoder, x), sync_safe=sync_safe, tolerance=tolerance
+        )
         return self.img_decoder(y_hat), coded
 
     @coding
-    def decode_keyframe(self, strings: Strings, shape: Sequence[int]) -> Tensor:
-        """``x_hat`` of :meth:`encode_keyframe`, from what it gave."""
-        return self.img_decoder(self.img_hyperprior.decompress(strings, shape))
+    def decode_keyframe(
+        self,
+        strings: Strings,
+        shape: Sequence[int],
+        *,
+        sync_safe: bool = False,
+        with_latent: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """``x_hat`` of :meth:`encode_keyframe`, from what it gave.
+
+        With ``with_latent``, also its ``"y_hat"``.
+        """
+        y_hat, latent = self.img_hyperprior.decompress(
+            strings, shape, sync_safe=sync_safe, with_latent=True
+        )
+        x_hat = self.img_decoder(y_hat)
+        return (x_hat, latent) if with_latent else x_hat
 
     @coding
-    def encode_inter(self, x_cur: Tensor, x_ref: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def encode_inter(
+        self,
+        x_cur: Tensor,
+        x_ref: Tensor,
+        *,
+        sync_safe: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Code a frame.
 
         Args:
             x_cur: the frame ``(N, 3, H, W)``.
             x_ref: the decoded frame before.
+            sync_safe, tolerance: as :meth:`encode_keyframe`. No latent's coding depends on
+                ``x_ref``, so that frames before do not matter for ``"y_hat"``.
 
         Returns:
-            ``(x_hat, {"strings": {"motion", "residual"}, "shape": {"motion", "residual"}})``;
+            ``(x_hat, {"strings": {"motion", "residual"}, "shape", "y_hat": {the same}})``;
             strings are ``[y, z]``, shapes are sizes of ``z``. ``x_hat`` is not clamped.
         """
+        how: dict[str, Any] = {"sync_safe": sync_safe, "tolerance": tolerance}
         y_motion = self._latent(self.motion_encoder, torch.cat((x_cur, x_ref), dim=1))
-        y_motion_hat, motion = self.motion_hyperprior.compress(y_motion)
+        y_motion_hat, motion = self.motion_hyperprior.compress(y_motion, **how)
         x_pred = self.forward_prediction(x_ref, self.motion_decoder(y_motion_hat))
         y_res_hat, residual = self.res_hyperprior.compress(
-            self._latent(self.res_encoder, x_cur - x_pred)
+            self._latent(self.res_encoder, x_cur - x_pred), **how
         )
         x_hat = self._add_residual(x_pred, y_res_hat, y_motion_hat)
-        return x_hat, {
-            key: {"motion": motion[key], "residual": residual[key]} for key in ("strings", "shape")
-        }
+        return x_hat, {key: {"motion": motion[key], "residual": residual[key]} for key in motion}
 
     @coding
     def decode_inter(
@@ -361,8 +435,13 @@ class ScaleSpaceFlow(CompressionModel):
         x_ref: Tensor,
         strings: Mapping[str, Strings],
         shapes: Mapping[str, Sequence[int]],
-    ) -> Tensor:
+        *,
+        sync_safe: bool = False,
+        with_latent: bool = False,
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """``x_hat`` of :meth:`encode_inter`, from the decoded frame before and what it gave.
+
+        With ``with_latent``, also its ``"y_hat"``.
 
         Raises:
             ValueError: motion or residual is missing, or a string is damaged.
@@ -370,17 +449,30 @@ class ScaleSpaceFlow(CompressionModel):
         for name, value in (("strings", strings), ("shapes", shapes)):
             if set(value) != {"motion", "residual"}:
                 raise ValueError(f"{name} must have 'motion' and 'residual', got {sorted(value)}")
-        y_motion_hat = self.motion_hyperprior.decompress(strings["motion"], shapes["motion"])
+        (y_motion_hat, motion), (y_res_hat, residual) = (
+            hyperprior.decompress(strings[k], shapes[k], sync_safe=sync_safe, with_latent=True)
+            for k, hyperprior in (
+                ("motion", self.motion_hyperprior),
+                ("residual", self.res_hyperprior),
+            )
+        )
         x_pred = self.forward_prediction(x_ref, self.motion_decoder(y_motion_hat))
-        y_res_hat = self.res_hyperprior.decompress(strings["residual"], shapes["residual"])
-        return self._add_residual(x_pred, y_res_hat, y_motion_hat)
+        x_hat = self._add_residual(x_pred, y_res_hat, y_motion_hat)
+        return (x_hat, {"motion": motion, "residual": residual}) if with_latent else x_hat
 
     @coding
-    def compress(self, frames: Sequence[Tensor]) -> tuple[list[Any], list[Any]]:
+    def compress(
+        self,
+        frames: Sequence[Tensor],
+        *,
+        sync_safe: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
+    ) -> tuple[list[Any], list[Any]]:
         """Code a group of frames, the first one as key frame.
 
         Args:
             frames: list or tuple of ``(N, 3, H, W)`` in [0, 1].
+            sync_safe, tolerance: as :meth:`encode_keyframe`.
 
         Returns:
             ``(strings, shapes)`` with one entry a frame, see :meth:`encode_keyframe` and
@@ -392,20 +484,24 @@ class ScaleSpaceFlow(CompressionModel):
                 not finite.
         """
         _check_frames(frames)
-        x_ref, coded = self.encode_keyframe(frames[0])
+        how: dict[str, Any] = {"sync_safe": sync_safe, "tolerance": tolerance}
+        x_ref, coded = self.encode_keyframe(frames[0], **how)
         strings, shapes = [coded["strings"]], [coded["shape"]]
         for frame in frames[1:]:
-            x_ref, coded = self.encode_inter(frame, x_ref)
+            x_ref, coded = self.encode_inter(frame, x_ref, **how)
             strings.append(coded["strings"])
             shapes.append(coded["shape"])
         return strings, shapes
 
     @coding
-    def decompress(self, strings: Sequence[Any], shapes: Sequence[Any]) -> list[Tensor]:
+    def decompress(
+        self, strings: Sequence[Any], shapes: Sequence[Any], *, sync_safe: bool = False
+    ) -> list[Tensor]:
         """Decode a group of frames.
 
         Args:
             strings, shapes: what :meth:`compress` gave.
+            sync_safe: what :meth:`compress` got.
 
         Returns:
             List of ``x_hat`` ``(N, 3, H, W)``, not clamped.
@@ -422,9 +518,9 @@ class ScaleSpaceFlow(CompressionModel):
                 "strings and shapes must have one entry a frame, and one frame at least, got "
                 f"{len(strings)} and {len(shapes)}"
             )
-        frames = [self.decode_keyframe(strings[0], shapes[0])]
-        for frame_strings, frame_shapes in zip(strings[1:], shapes[1:]):
-            frames.append(self.decode_inter(frames[-1], frame_strings, frame_shapes))
+        frames = [self.decode_keyframe(strings[0], shapes[0], sync_safe=sync_safe)]
+        for one in zip(strings[1:], shapes[1:]):
+            frames.append(self.decode_inter(frames[-1], *one, sync_safe=sync_safe))
         return frames
 
     def aux_loss(self) -> list[Tensor]:  # type: ignore[override]
@@ -451,8 +547,9 @@ class ScaleSpaceFlow(CompressionModel):
             ValueError: the weights are of another model.
         """
         state_dict = clean_state_dict(state_dict)
-        entry_size(state_dict, "motion_encoder.0.weight", 0, cls)
-        net = cls(num_levels, sigma0)
+        N = entry_size(state_dict, "motion_encoder.0.weight", 0, cls)
+        M = entry_size(state_dict, "motion_encoder.6.weight", 0, cls)
+        net = cls(num_levels, sigma0, N=N, M=M)
         net.load_state_dict(state_dict)
         return net
 
