@@ -101,15 +101,16 @@ sanitize: build/sanitize/built ## tests of native code under address, undefined-
 		$(BIN)/python tests/native/hostile_calls.py build/sanitize
 
 FUZZ = $(BIN)/python tests/fuzz/run.py
-FUZZ_OPTIONS = -max_total_time=$$(($(FUZZ_SECONDS) / 4)) -max_len=4096 -rss_limit_mb=3000 -timeout=20 \
+FUZZ_OPTIONS = -max_total_time=$$(($(FUZZ_SECONDS) / 5)) -max_len=4096 -rss_limit_mb=3000 -timeout=20 \
 	-verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/
 
-fuzz: build/sanitize/built ## files, their decoding, checkpoints and the native coder for FUZZ_SECONDS in all (600)
-	mkdir -p build/fuzz/container build/fuzz/picture build/fuzz/checkpoint
+fuzz: build/sanitize/built ## files, their decoding, videos, checkpoints and the native coder for FUZZ_SECONDS in all (600)
+	mkdir -p build/fuzz/container build/fuzz/picture build/fuzz/checkpoint build/fuzz/video
 	OMP_NUM_THREADS=1 $(FUZZ) container $(FUZZ_OPTIONS) build/fuzz/container tests/fuzz/seeds/container
 	OMP_NUM_THREADS=1 $(FUZZ) picture $(FUZZ_OPTIONS) build/fuzz/picture tests/fuzz/seeds/picture
 	OMP_NUM_THREADS=1 $(FUZZ) checkpoint $(FUZZ_OPTIONS) -max_len=16384 build/fuzz/checkpoint tests/fuzz/seeds/checkpoint
-	build/sanitize/fuzz_coder --seconds $$(($(FUZZ_SECONDS) / 4)) $(FUZZ_SEED)
+	OMP_NUM_THREADS=1 $(FUZZ) video $(FUZZ_OPTIONS) build/fuzz/video tests/fuzz/seeds/video
+	build/sanitize/fuzz_coder --seconds $$(($(FUZZ_SECONDS) / 5)) $(FUZZ_SEED)
 
 SOAK_PICTURES ?= 1000
 

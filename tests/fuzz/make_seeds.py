@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 from targets import CORPUS, SEEDS, load_net
+from videos import video_seeds
 
 from compressai.bitstream import encode_picture, read_picture
 from compressai.models import FactorizedPrior
@@ -50,6 +51,9 @@ def main() -> None:
             (SEEDS / "container" / path.name).write_bytes(path.read_bytes())
             (SEEDS / "picture" / path.name).write_bytes(path.read_bytes())
     make_checkpoints(SEEDS / "checkpoint")
+    (SEEDS / "video").mkdir(exist_ok=True)
+    for name, content in video_seeds(PHOTO):
+        (SEEDS / "video" / name).write_bytes(content)
 
 
 def make_checkpoints(folder: Path) -> None:

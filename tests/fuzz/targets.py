@@ -19,6 +19,7 @@ from typing import Any
 
 import google_crc32c
 from torch import nn
+from videos import fuzz_video
 
 import compressai
 from compressai.bitstream import BitstreamError, decode_picture, parse_coded
@@ -122,6 +123,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "checkpoint": fuzz_checkpoint,
     "container": fuzz_container,
     "picture": fuzz_picture,
+    "video": fuzz_video,
 }
 
 
@@ -129,7 +131,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 def load_net(model: str) -> nn.Module:
     """The model of that name in the corpus; some model for all other names."""
     # Names come from the data: only those of files that are there become paths.
-    names = {path.stem for path in CORPUS.glob("*.safetensors")}
+    names = {path.stem for path in CORPUS.glob("*.safetensors")} - {"ssf2020"}
     return compressai.load(CORPUS / f"{model if model in names else 'mbt2018-mean'}.safetensors")
 
 
