@@ -6,13 +6,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "atomic_write",
@@ -106,6 +113,15 @@ def _check_mode(mode: int, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{os.fspath(path)} is {kind}, not a regular file")
 
 
+_LEFTOVER = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.unfinished", re.DOTALL)
+# What a full or read-only disk says, often without a name.
+_WRITING = frozenset(
+    {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
+)
+_cleared: set[str] = set()
+_lock = threading.Lock()
+
+
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Refuse early what :func:`atomic_write` cannot write, before hours of work are lost.
 
@@ -117,6 +133,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         IsADirectoryError: it is a folder.
         FileExistsError: it is a device, a pipe or the like, which a file must not take the place
             of.
+        PermissionError: its folder is read-only.
     """
     path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
@@ -125,10 +142,12 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise IsADirectoryError(f"{path} is a folder, the name of a file is needed")
     if path.exists() and not path.is_file():
         raise FileExistsError(f"{path} is no regular file and is not replaced")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, "its folder is read-only", str(path))
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str], *, replace: bool = True) -> Iterator[Path]:
     """Give the path of a temporary file that takes the place of ``path`` when all went well.
 
     Readers see the old file or the new one, never a part; an interruption keeps the old one. A
@@ -138,28 +157,56 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     folder; its path leads to it through ``/proc``. So a process that is killed leaves nothing
     behind, unless it is killed in the moment of replacing an existing file, which then is intact,
     beside a complete hidden one. Elsewhere the temporary file has a hidden name beside ``path``.
+    The first file that a process writes to a folder clears away such hidden files of processes that
+    are gone; a lock tells them from those of processes that still write.
 
     Args:
         path: file to write; its folder must exist.
+        replace: whether an existing file is replaced. If not, of several processes that write the
+            same file one succeeds, and the others get an error.
 
     Raises:
-        OSError: as :func:`check_writable`.
+        FileExistsError: the file exists and is not to be replaced, even if it came while the
+            temporary file was written.
+        OSError: as :func:`check_writable`, or the file cannot be written. The error names ``path``.
     """
     check_writable(path)
     path = Path(os.path.realpath(path))
+    if not replace and path.exists():
+        raise _exists(path)
+    _clear_away(path.parent)
     descriptor = _open_nameless(path.parent)
-    with _named(path) if descriptor is None else _nameless(path, descriptor) as unfinished:
-        try:
-            yield unfinished
-        except OSError as error:
-            if error.filename == str(unfinished):
-                error.filename = str(path)  # the one that people know
-            raise
+    hidden = path.with_name(
+        # Shortened, because the whole must fit into the 255 bytes of a name.
+        f".{path.name[:50]}.{os.getpid()}.{secrets.token_hex(4)}.unfinished"
+    )
+    internal = {str(hidden), hidden.name, _path_of(descriptor)}
+    try:
+        if descriptor is None:
+            with _named(path, hidden, replace) as unfinished:
+                yield unfinished
+        else:
+            with _nameless(path, hidden, descriptor, replace) as unfinished:
+                yield unfinished
+    except OSError as error:
+        nameless = error.filename is None and error.errno in _WRITING
+        if nameless or str(error.filename) in internal:
+            error.filename, error.filename2 = str(path), None  # the one that people know
+        raise
+
+
+def _exists(path: Path) -> FileExistsError:
+    return FileExistsError(f"{path} exists, and is not to be replaced")
+
+
+def _path_of(descriptor: int | None) -> str:
+    # Not /proc/self: programs that this one starts write to such files, too.
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
 def _open_nameless(folder: Path) -> int | None:
     flag = getattr(os, "O_TMPFILE", None)
-    if flag is None or not os.path.isdir(_folder_of_descriptors()):
+    if flag is None or not os.path.isdir(f"/proc/{os.getpid()}/fd"):
         return None
     try:
         return os.open(folder, flag | os.O_RDWR, 0o666)
@@ -167,26 +214,31 @@ def _open_nameless(folder: Path) -> int | None:
         return None
 
 
-def _folder_of_descriptors() -> str:
-    # Not /proc/self: programs that this one starts write to such files, too.
-    return f"/proc/{os.getpid()}/fd"
-
-
 @contextlib.contextmanager
-def _nameless(path: Path, descriptor: int) -> Iterator[Path]:
-    unfinished = Path(_folder_of_descriptors(), str(descriptor))
+def _nameless(path: Path, hidden: Path, descriptor: int, replace: bool) -> Iterator[Path]:
+    unfinished = Path(_path_of(descriptor))
     try:
         yield unfinished
         os.fsync(descriptor)
         try:
             _link(unfinished, path)
+            return
+        except FileExistsError:
+            if not replace:
+                raise _exists(path) from None
+        except OSError:  # this file system has no links
+            pass
+        _lock_file(descriptor)
+        try:
+            _link(unfinished, hidden)
         except OSError:
-            # There is such a file already, or this file system has no links.
-            with _named(path) as named:
-                try:
-                    _link(unfinished, named)
-                except OSError:
-                    shutil.copyfile(unfinished, named)
+            with _named(path, hidden, replace) as named:
+                shutil.copyfile(unfinished, named)
+            return
+        try:
+            _rename(hidden, path, replace)
+        finally:
+            hidden.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
@@ -202,13 +254,65 @@ def _link(unfinished: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[Path]:
-    # Shortened, because the whole must fit into the 255 bytes of a name.
-    unfinished = path.with_name(f".{path.name[:50]}.{os.getpid()}.{secrets.token_hex(4)}")
+def _named(path: Path, hidden: Path, replace: bool) -> Iterator[Path]:
+    descriptor = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
-        yield unfinished
-        with open(unfinished, "rb") as file:
+        if fcntl is None:
+            os.close(descriptor)  # Windows renames no open files
+        else:
+            _lock_file(descriptor)
+        yield hidden
+        with open(hidden, "r+b") as file:
             os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        _rename(hidden, path, replace)
     finally:
-        unfinished.unlink(missing_ok=True)
+        hidden.unlink(missing_ok=True)
+        if fcntl is not None:
+            os.close(descriptor)
+
+
+def _rename(hidden: Path, path: Path, replace: bool) -> None:
+    if replace:
+        os.replace(hidden, path)
+        return
+    try:
+        os.link(hidden, path)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError:
+        # A file system without links: whoever makes the empty file may replace it.
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError:
+            raise _exists(path) from None
+        os.replace(hidden, path)
+
+
+def _lock_file(descriptor: int) -> None:
+    """Tell others that the file is being written, for as long as it is open here."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _clear_away(folder: Path) -> None:
+    """Remove what killed processes left in a folder, once in each process."""
+    with _lock:
+        if fcntl is None or str(folder) in _cleared:
+            return
+        _cleared.add(str(folder))
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _LEFTOVER.fullmatch(entry.name):
+                _remove_unlocked(entry.path)
+
+
+def _remove_unlocked(path: str) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path)
+        finally:
+            os.close(descriptor)

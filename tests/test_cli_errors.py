@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
-from program import files
+from program import files, run_elsewhere
 
 from compressai import weights as model_weights
+from compressai.bitstream import read_coded
 from compressai.cli import main
-from compressai.cli.messages import explain
+from compressai.cli.messages import explain, print_report
+from compressai.cli.pipeline import Stages
+from compressai.cli.pipeline import run as run_stages
+from compressai.cli.tasks import Plan, Task
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -135,3 +141,57 @@ def test_markup_in_names_is_shown_as_it_is(run):
 )
 def test_errors_are_explained_without_numbers(error, text):
     assert explain(error) == text
+
+
+# -- interruptions, and streams that are closed ---------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_interruptions_say_how_many_are_done(capsys, stop):
+    def read(task):
+        if task.source.name == "1":
+            raise stop
+        return task
+
+    stages = Stages(read, lambda _, source: source, lambda *_: {"width": 1, "height": 1})
+    tasks = [Task(Path(f"{i}"), Path(f"{i}.out")) for i in range(9)]
+    with pytest.raises(stop):
+        run_stages(
+            *(Plan(tasks, is_job=True), stages), jobs=1, title="encode", as_json=True, debug=False
+        )
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"note: encode: interrupted, [1-9] of 9 are done\n", err)
+
+
+def closed(*words, streams, **options):
+    """The program in a process of its own, some of whose streams are closed."""
+
+    def close():
+        for stream in streams:
+            os.close(stream)
+
+    return run_elsewhere(*words, preexec_fn=close, **options)
+
+
+def test_closed_output_is_told_in_words_and_gets_into_no_file(photo, checkpoint):
+    encode = ["encode", "photo.png", "--checkpoint", checkpoint]
+    done = closed(*encode, "-o", "-", streams=[1])
+    assert (done.returncode, done.stderr) == (
+        *(1, "error: standard output is closed: name a file with -o\n"),
+    )
+    done = closed(*encode, "photo.cai", streams=[0, 1, 2])
+    assert (done.returncode, files()) == (0, ["photo.cai", "photo.png"])
+    assert read_coded("photo.cai").width == 70
+
+
+def test_closed_streams_are_told_in_words(run, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    assert run("info", "-") == (1, "", "error: standard input is closed: name a file\n")
+
+
+def test_results_are_not_lost_without_a_word_where_output_is_closed(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    with pytest.raises(ValueError, match="standard output is closed"):
+        print_report({"a": 1}, as_json=True)
+    print_report({"a": 1}, as_json=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import datetime
 import functools
 import json
 from pathlib import Path
@@ -18,6 +19,9 @@ from PIL import Image
 from program import save_crops
 
 pytest.importorskip("pyarrow")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from compressai.bitstream import CodedPicture, decode_picture, read_coded
 from compressai.bitstream.hashes import hash_weights
@@ -34,6 +38,7 @@ from compressai.cluster import encode as encode_module
 from compressai.cluster import evaluate as evaluate_module
 from compressai.cluster.engine import ray_cluster
 from compressai.cluster.job import work_on
+from compressai.cluster.manifest import SCHEMA
 from compressai.evaluation import ModelCodec, evaluate, find_codec
 from compressai.inference import prepare
 from compressai.models import MeanScaleHyperprior
@@ -465,16 +470,41 @@ def test_options_that_do_not_go_together_are_refused(words, capsys, monkeypatch,
     assert "Usage" in err
 
 
-@pytest.mark.parametrize(
-    ("path", "url"),
-    [
-        ("s3://bucket/a/b", "s3://bucket/a/b"),
-        ("file:///a/b", "file:///a/b"),
-        ("/a/b:/c", "/a/b:/c"),
-        ("photos", "photos"),
-    ],
-)
-def test_urls_survive_being_paths(path, url):
-    from compressai.cli.corpus import _url
+# -- manifests as accidents leave them -------------------------------------------------------------
 
-    assert _url(Path(path)) == url
+
+def add_rows(folder, *rows):
+    (folder / "_manifest").mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA), folder / "_manifest" / "x.parquet")
+
+
+def test_rows_that_lack_something_do_not_stop_a_job(tmp_path):
+    row = {"source": "a", "status": "failed", "finished": None}
+    late = {**row, "status": "done", "finished": datetime.datetime.now(datetime.timezone.utc)}
+    add_rows(
+        tmp_path, late, row, {"source": None}, {"source": "b"}, {"source": "c", "status": "done"}
+    )
+    manifest = Manifest(Store(str(tmp_path)), {})
+    assert {name: row["status"] for name, row in manifest.known().items()} == {
+        "a": "done",
+        "b": None,
+        "c": "done",
+    }
+    assert read_manifest(str(tmp_path)).num_rows == 3
+
+
+def test_rows_without_figures_are_measured_again(photos, tmp_path, in_this_process):
+    one = str(photos / "a.png")
+    add_rows(tmp_path, {"source": one, "status": "done", "settings": "of another"})
+    result, report = evaluate_corpus([one], make_codecs, str(tmp_path), settings={})
+    assert (len(report.done), report.skipped) == (1, [])
+    assert result.points
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no Parquet file at all", b"PAR1" + bytes(99)])
+def test_damaged_files_of_a_manifest_are_named(tmp_path, content):
+    (tmp_path / "_manifest").mkdir()
+    (tmp_path / "_manifest" / "part.parquet").write_bytes(content)
+    for read in (Manifest(Store(str(tmp_path)), {}).known, lambda: read_manifest(str(tmp_path))):
+        with pytest.raises(ValueError, match=r"part\.parquet is no part of a manifest.*remove it"):
+            read()

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ from compressai.cluster import Store, encode_corpus, evaluate_corpus, read_manif
 from compressai.cluster import encode as encode_module
 from compressai.cluster import evaluate as evaluate_module
 from compressai.cluster.job import work_on
-from compressai.cluster.stores import base_name
+from compressai.cluster.stores import base_name, list_sources
 from compressai.evaluation import ModelCodec
 from compressai.models import MeanScaleHyperprior
 from compressai.weights import ChosenModel
@@ -80,6 +81,14 @@ def test_names_may_have_characters_that_mean_something_in_urls(url):
         one.write(b"again")
         assert store.read(name) == b"again"
     assert list(store.files()) == sorted(STRANGE)
+
+
+def test_files_of_this_machine_are_kept_unless_they_may_be_replaced(tmp_path):
+    store = Store(str(tmp_path))
+    store.write(b"old", "a")
+    with pytest.raises(FileExistsError, match="a exists"):
+        store.write(b"new", "a", replace=False)
+    assert store.read("a") == b"old"
 
 
 def test_unknown_schemes_are_refused():
@@ -237,6 +246,37 @@ def test_rest_of_a_chain_stays_behind_the_name():
     store = "zip://photos::memory://a.zip"
     assert Store.join(SimpleNamespace(url=store), "b.png") == "zip://photos/b.png::memory://a.zip"
     assert base_name("zip://photos/b.png::memory://a.zip") == "b.png"
+
+
+@pytest.mark.parametrize("root", ["zip://::{}", "zip://::file://{}", "zip:///::{}"])
+def test_roots_of_archives_are_complete(tmp_path, root):
+    names = ("a.png", "b/a.png", "b/c/a.png", "zip.png")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+    url = root.format(tmp_path / "a.zip")
+    assert list(Store(url).files()) == list(names)
+    sources = list_sources([url], [".png"])
+    assert sorted(sources.values()) == list(names)
+    assert {Store(source).read().decode() for source in sources} == set(names)
+    below = root.replace("//::", "//b::").format(tmp_path / "a.zip")
+    if "//b::" in below:
+        assert list(Store(below).files()) == ["a.png", "c/a.png"]
+
+
+@pytest.mark.parametrize("root", ["memory://", "memory:///"])
+def test_roots_of_file_systems_are_complete(root):
+    store = Store(root)
+    store.write(b"x", "root of stores/a.png")
+    assert "root of stores/a.png" in store.files()
+    assert Store(store.join("root of stores/a.png")).read() == b"x"
+
+
+def test_root_of_this_machine_is_a_store(tmp_path):
+    name = str(tmp_path / "a.png").lstrip("/")
+    Path("/", name).write_bytes(b"x")
+    for root in ("/", "file:///"):
+        assert Store(Store(root).join(name)).read() == Store(root).read(name) == b"x"
 
 
 def test_options_of_an_url_stay_behind_its_path(tmp_path):

@@ -30,6 +30,7 @@ from compressai.bitstream.hashes import (
 from compressai.bitstream.legacy import LegacyPicture
 from compressai.bitstream.limits import MAX_FRAMES, MAX_PIXELS
 from compressai.bitstream.picture import (
+    PICTURE_SUFFIXES,
     Picture,
     check_picture_file,
     read_picture,
@@ -43,6 +44,7 @@ from compressai.bitstream.video_codec import FrameCoder, decode_video, encode_vi
 __all__ = [
     "MAX_FRAMES",
     "MAX_PIXELS",
+    "PICTURE_SUFFIXES",
     "BitstreamError",
     "ChecksumError",
     "CodedFrame",

@@ -27,7 +27,7 @@ from compressai.bitstream.limits import MAX_PIXELS, UNTILED_PIXELS, excess_of, e
 from compressai.bitstream.picture import Picture
 from compressai.bitstream.tiling import Tiling
 
-__all__ = ["TILE_OVERLAP", "TILE_SIZE", "encode_picture", "encoding_bytes"]
+__all__ = ["TILE_OVERLAP", "TILE_SIZE", "choose_tiling", "encode_picture", "encoding_bytes"]
 
 TILE_SIZE = 1024
 TILE_OVERLAP = 32

@@ -215,6 +215,8 @@ _KINDS = {
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
 }
+# Of the files that save_picture writes.
+PICTURE_SUFFIXES = tuple(_KINDS)
 
 
 def check_picture_file(path: str | Path, mode: str, metadata: bool = False) -> str | None:
@@ -241,22 +243,24 @@ def check_picture_file(path: str | Path, mode: str, metadata: bool = False) -> s
     return None
 
 
-def save_picture(picture: Picture, path: str | Path) -> None:
+def save_picture(picture: Picture, path: str | Path, *, replace: bool = True) -> None:
     """Write a picture as a file of the kind that its suffix names, without loss where it can.
 
     Args:
         picture: the picture; its ``icc`` and ``exif`` are written where the kind has a place.
-        path: the file; replaced if it exists, at once or not at all.
+        path: the file; written at once or not at all.
+        replace: whether the file is replaced if it exists.
 
     Raises:
         ValueError: as :func:`check_picture_file`.
+        FileExistsError: the file exists and is not to be replaced.
         OSError: the file cannot be written.
     """
     check_picture_file(path, picture.mode)
     kind = _kind_of(path)
     metadata = {"icc_profile": picture.icc, "exif": picture.exif} if kind.metadata else {}
     options = {**kind.options, **{name: value for name, value in metadata.items() if value}}
-    with atomic_write(path) as unfinished:
+    with atomic_write(path, replace=replace) as unfinished:
         picture.to_image().save(unfinished, format=kind.format, **options)
 
 

@@ -7,6 +7,7 @@ a line in the list below.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Annotated, Any
@@ -98,8 +99,22 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: command line without the program's name; ``None`` takes that of the process.
     """
+    _open_closed_streams()
     if arguments is None:
         # So that what is unfinished is cleared away, as on Ctrl-C.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         arguments = sys.argv[1:]
     app(list(arguments))
+
+
+def _open_closed_streams() -> None:
+    """Let no file that is opened later get the number of a standard stream that is closed.
+
+    Whatever is printed would go into it. ``sys.stdin`` and ``sys.stdout`` stay ``None``, which
+    tells commands that there are none.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process

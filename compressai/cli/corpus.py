@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import enum
-import re
+import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from compressai.cli.messages import print_error, print_note, print_report
+from compressai.cli.places import STANDARD, names_a_file, split_name
 
 if TYPE_CHECKING:
     from compressai.cluster import JobReport
@@ -71,53 +71,63 @@ def check_engine(engine: EngineName, device: str, only_ray: Mapping[str, Any]) -
 
 
 def encode_on_ray(
-    pictures: Sequence[Path],
-    output: Path | None,
+    sources: Sequence[str],
+    output: str | None,
     choose: Callable[[], ChosenModel],
     suffixes: Sequence[str],
     *,
     jobs: int | None,
     retries: int | None,
     overwrite: bool,
+    skip_existing: bool,
     max_pixels: int | None,
     options: Mapping[str, Any],
     as_json: bool,
 ) -> None:
-    """Encode folders on a Ray cluster; the last one is for the results, if ``output`` is not.
+    """Encode folders and files on a Ray cluster.
 
     Raises:
         typer.Exit: status 1, because a picture failed.
     """
-    sources = list(pictures)
     if output is None:
-        if len(sources) < 2:
-            raise typer.BadParameter("--engine ray needs a folder for the results, as in SRC DST")
-        output = sources.pop()
-    if Path("-") in (*sources, output):
+        raise typer.BadParameter("--engine ray needs a folder for the results, as in SRC DST")
+    if str(STANDARD) in (*sources, output):
         raise typer.BadParameter("--engine ray does not work on standard input or output")
+    name = None
+    if len(sources) == 1 and not os.path.isdir(sources[0]) and names_a_file(output):
+        output, name = split_name(output)
     from compressai.bitstream import MAX_PIXELS
     from compressai.cluster import encode_corpus
     from compressai.weights import RANDOM_WEIGHTS_NOTE
 
     random_weights = []
+    finished: list[Mapping[str, Any]] = []
 
     def tell_model(chosen: ChosenModel) -> None:
         random_weights.append(chosen.random_weights)
         if chosen.random_weights:
             print_note(RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
 
-    report = encode_corpus(
-        [_url(source) for source in sources],
-        _url(output),
-        choose,
-        suffixes=suffixes,
-        workers=jobs,
-        retries=_RETRIES if retries is None else retries,
-        overwrite=overwrite,
-        max_pixels=max_pixels or MAX_PIXELS,
-        options=options,
-        on_model=tell_model,
-    )
+    try:
+        report = encode_corpus(
+            sources,
+            output,
+            choose,
+            suffixes=suffixes,
+            name=name,
+            workers=jobs,
+            retries=_RETRIES if retries is None else retries,
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+            max_pixels=max_pixels or MAX_PIXELS,
+            options=options,
+            on_model=tell_model,
+            on_row=finished.append,
+        )
+    except (KeyboardInterrupt, SystemExit):
+        done = sum(row["status"] == "done" for row in finished)
+        print_note(f"encode: interrupted, {done} pictures are done; the same command goes on")
+        raise
     size = sum(row["bytes"] for row in report.done)
     pixels = sum(row["width"] * row["height"] for row in report.done)
     figures: dict[str, Any] = {"bytes": size, "bpp": 8 * size / pixels} if pixels else {}
@@ -128,8 +138,8 @@ def encode_on_ray(
 
 
 def evaluate_on_ray(
-    images: Sequence[Path],
-    manifest: Path | None,
+    images: Sequence[str],
+    manifest: str | None,
     make_codecs: Callable[[], Any],
     *,
     settings: Mapping[str, Any],
@@ -147,9 +157,9 @@ def evaluate_on_ray(
     from compressai.cluster import evaluate_corpus
 
     result, report = evaluate_corpus(
-        [_url(image) for image in images],
+        images,
         make_codecs,
-        _url(manifest),
+        manifest,
         settings=settings,
         lpips=lpips,
         workers=jobs,
@@ -158,14 +168,6 @@ def evaluate_on_ray(
     if not result.points:
         _tell_failures(report)
     return result, lambda: _tell_failures(report)
-
-
-def _url(path: Path) -> str:
-    """A path that may be an URL, of which :class:`Path` has made one slash of two."""
-    from compressai.cluster.stores import SCHEME
-
-    url = re.sub(f"^({SCHEME}):/+", r"\1://", str(path))
-    return url.replace("file://", "file:///", 1) if url.startswith("file://") else url
 
 
 def _print_summary(report: JobReport, figures: Mapping[str, Any], as_json: bool) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import enum
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,10 +23,12 @@ from compressai.cli.options import (
     Overwrite,
     Precision,
     PrecisionName,
+    SkipExisting,
     debugging,
 )
 from compressai.cli.pipeline import Stages, run
-from compressai.cli.tasks import STANDARD, Task, open_input, plan, write_output
+from compressai.cli.places import STANDARD, local_paths, split_places
+from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedPicture, LegacyPicture, Picture
@@ -53,11 +56,10 @@ def decode(
     context: typer.Context,
     files: CodedFiles,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "-o",
             "--output",
-            allow_dash=True,
             help="Picture, folder for the pictures, or - for stdout. (default: beside each file)",
         ),
     ] = None,
@@ -84,14 +86,15 @@ def decode(
     ] = False,
     max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
     as_json: AsJson = False,
 ) -> None:
-    """Decompress coded pictures."""
+    """Decompress coded pictures: decode IN OUT."""
     box = _region(region)
     suffix = f".{format_.value}"
-    chosen_plan = plan(files, output, suffixes=[".cai"], new_suffix=suffix, what="coded picture")
     from compressai.bitstream import (
         MAX_PIXELS,
+        PICTURE_SUFFIXES,
         check_picture_file,
         decode_picture,
         decoding_bytes,
@@ -100,6 +103,20 @@ def decode(
     )
     from compressai.weights import ModelCache
 
+    sources, output = split_places(
+        files, output, source_suffixes=[".cai", ".bin"], result_suffixes=PICTURE_SUFFIXES
+    )
+    paths = local_paths(
+        sources if output is None else [*sources, output],
+        "decode reads and writes files of this machine, and standard input and output",
+    )
+    chosen_plan = plan(
+        paths[: len(sources)],
+        output,
+        suffixes=[".cai"],
+        new_suffix=suffix,
+        what="coded picture",
+    )
     models = ModelCache(precision=precision.value, device=device)
 
     notes = Notes()
@@ -108,9 +125,23 @@ def decode(
         return Path(f"stdout{suffix}") if target == STANDARD else target
 
     def read(task: Task) -> CodedPicture | LegacyPicture:
-        task.check_target(overwrite)
+        there = not overwrite and task.target.exists()
+        if there and skip_existing:
+            raise Skip
+        # Beside its file, a picture may be the original.
+        may_be_ours = there and chosen_plan.is_job and task.mirrored
+        if not may_be_ours:
+            task.check_target(overwrite)
         with open_input(task.source) as source:
             coded = read_coded(source, best_effort=best_effort, max_pixels=max_pixels or MAX_PIXELS)
+        if may_be_ours:
+            size = (coded.width, coded.height) if box is None else box[2:]
+            if _is_picture_of(task, size):
+                raise Skip
+            raise FileExistsError(
+                f"{task.target} exists and is older than {task.source}, or another picture; give "
+                "--overwrite to replace it, or --skip-existing to keep it"
+            )
         lossy = check_picture_file(named(task.target), coded.mode)
         if lossy:
             notes.tell(task.target, lossy.partition(":")[0])
@@ -141,7 +172,7 @@ def decode(
                 save_picture(picture, draft)
                 write_output(STANDARD, draft.read_bytes())
         else:
-            save_picture(picture, task.target)
+            save_picture(picture, task.target, replace=overwrite)
         return {
             "source": str(task.source),
             "file": str(task.target),
@@ -176,6 +207,19 @@ def decode(
         debug=debugging(context),
         notes=notes,
     )
+
+
+def _is_picture_of(task: Task, size: Sequence[int]) -> bool:
+    """Whether the target is a picture of that size, and no older than the source."""
+    from PIL import Image, UnidentifiedImageError
+
+    if task.target.stat().st_mtime_ns < task.source.stat().st_mtime_ns:
+        return False
+    try:
+        with Image.open(task.target) as picture:
+            return picture.size == tuple(size)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return False
 
 
 def _region(text: str | None) -> tuple[int, ...] | None:

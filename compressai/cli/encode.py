@@ -24,10 +24,12 @@ from compressai.cli.options import (
     Overwrite,
     Precision,
     PrecisionName,
+    SkipExisting,
     debugging,
 )
 from compressai.cli.pipeline import Stages, run
-from compressai.cli.tasks import STANDARD, Task, plan, read_standard_input, write_output
+from compressai.cli.places import STANDARD, local_paths, split_places
+from compressai.cli.tasks import Skip, Task, plan, read_standard_input, write_output
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
 
 if TYPE_CHECKING:
@@ -45,19 +47,19 @@ _BYTES_HELD = 16
 def encode(
     context: typer.Context,
     pictures: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            help="Pictures of any kind that Pillow reads, folders with pictures, or - for stdin.",
-            allow_dash=True,
+            metavar="IN",
+            help="Pictures of any kind that Pillow reads, folders with pictures, or - for stdin; "
+            "then, unless -o names it, the output.",
             show_default=False,
         ),
     ],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "-o",
             "--output",
-            allow_dash=True,
             help="File, folder for the results, or - for stdout. (default: beside each picture, "
             "with suffix .cai)",
         ),
@@ -107,37 +109,50 @@ def encode(
     engine: Engine = EngineName.LOCAL,
     retries: Retries = None,
     overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compress pictures into .cai files."""
-    from compressai._images import image_suffixes, read_size
-
-    suffixes = image_suffixes()
+    """Compress pictures into .cai files: encode IN OUT."""
     tile_size = _tile_size(tile)
     if checkpoint is not None and metric is not None:
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
     check_engine(engine, device, {"--retries": retries})
+    from compressai._images import image_suffixes, read_size
+
+    suffixes = image_suffixes()
+    sources, output = split_places(
+        pictures, output, source_suffixes=suffixes, result_suffixes=[".cai"]
+    )
     if engine is EngineName.RAY:
         choose = _chooser(model, quality, metric, checkpoint, precision.value, device)
         options = {"tile": tile_size, "sync_safe": sync_safe, "keep_metadata": keep_metadata}
         encode_on_ray(
-            *(pictures, output, choose, suffixes),
+            *(sources, output, choose, suffixes),
             jobs=jobs,
             retries=retries,
             overwrite=overwrite,
+            skip_existing=skip_existing,
             max_pixels=max_pixels,
             options=options,
             as_json=as_json,
         )
         return
-    chosen_plan = plan(pictures, output, suffixes=suffixes, new_suffix=".cai", what="picture")
+    named = sources if output is None else [*sources, output]
+    paths = local_paths(named, "give --engine ray for files elsewhere")
+    chosen_plan = plan(
+        paths[: len(sources)], output, suffixes=suffixes, new_suffix=".cai", what="picture"
+    )
     from compressai import weights
     from compressai.bitstream import MAX_PIXELS, encode_picture, encoding_bytes, read_picture
+    from compressai.bitstream.finished import is_up_to_date
 
     notes = Notes()
     most_pixels = max_pixels or MAX_PIXELS
+    chosen: ChosenModel
 
     def read(task: Task) -> Picture:
+        if not overwrite and task.target.exists():
+            keep_or_refuse(task)
         task.check_target(overwrite)
         source: Any = task.source
         if source == STANDARD:
@@ -146,6 +161,19 @@ def encode(
         for note in picture.notes:
             notes.tell(task.source, note)
         return picture
+
+    def keep_or_refuse(task: Task) -> None:
+        if skip_existing:
+            raise Skip
+        if not (chosen_plan.is_job and task.source.is_file() and task.target.is_file()):
+            return
+        options = {"keep_metadata": keep_metadata, "tile": tile_size, "sync_safe": sync_safe}
+        if is_up_to_date(task.target, task.source, **options, **vars(chosen)):
+            raise Skip
+        raise FileExistsError(
+            f"{task.target} exists and is older than the picture, or was coded otherwise; give "
+            "--overwrite to replace it, or --skip-existing to keep it"
+        )
 
     def code(task: Task, picture: Picture) -> tuple[CodedPicture, bytes, float]:
         start = time.perf_counter()
@@ -164,7 +192,7 @@ def encode(
 
     def write(task: Task, result: tuple[CodedPicture, bytes, float]) -> dict[str, Any]:
         coded, content, seconds = result
-        write_output(task.target, content)
+        write_output(task.target, content, replace=overwrite)
         return {
             "source": str(task.source),
             "file": str(task.target),
@@ -189,15 +217,24 @@ def encode(
     def needed(task: Task, picture: Picture) -> int:
         return encoding_bytes(chosen.net, picture, quality=chosen.quality, tile=tile_size)
 
-    stages = Stages(read, code, write, held, needed)
-    if not chosen_plan.is_job:
+    def load() -> ChosenModel:
+        chosen = _chooser(model, quality, metric, checkpoint, precision.value, device)()
+        if chosen.random_weights:
+            print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
+        return chosen
+
+    def read_and_load(task: Task) -> Picture:
+        nonlocal chosen
         # Before the weights are loaded, which may take longer than all the rest.
-        [task] = chosen_plan.tasks
         picture = read(task)
-        stages = Stages(lambda task: picture, code, write)
-    chosen = _chooser(model, quality, metric, checkpoint, precision.value, device)()
-    if chosen.random_weights:
-        print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
+        chosen = load()
+        return picture
+
+    if chosen_plan.is_job:
+        chosen = load()
+        stages = Stages(read, code, write, held, needed)
+    else:
+        stages = Stages(read_and_load, code, write)
     run(
         chosen_plan,
         stages,

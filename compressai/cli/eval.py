@@ -14,6 +14,7 @@ import typer
 from compressai.cli.corpus import Engine, EngineName, Retries, check_engine, evaluate_on_ray
 from compressai.cli.messages import print_note, print_report, progress_bar
 from compressai.cli.options import Device, ModelName, Overwrite, Precision, PrecisionName
+from compressai.cli.places import local_paths
 from compressai.cli.several import STDOUT, command_with_several
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ EvalCommand = command_with_several(
 
 def evaluate(
     images: Annotated[
-        list[Path], typer.Argument(help="Pictures, or folders with pictures.", show_default=False)
+        list[str], typer.Argument(help="Pictures, or folders with pictures.", show_default=False)
     ],
     model: ModelName = None,
     quality: Annotated[
@@ -82,7 +83,7 @@ def evaluate(
     ] = None,
     engine: Engine = EngineName.LOCAL,
     manifest: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="With --engine ray: folder that keeps what was measured, to go on from."),
     ] = None,
     jobs: Annotated[
@@ -123,7 +124,8 @@ def evaluate(
             retries=retries,
         )
     else:
-        files = evaluation.find_pictures(images)
+        paths = local_paths(images, "give --engine ray for files elsewhere")
+        files = evaluation.find_pictures(paths)
         tested, codecs = _codecs(choice, names)
         points = len(files) * sum(len(codec.qualities) for codec in (*tested, *codecs))
         with progress_bar("eval", points) as advance:

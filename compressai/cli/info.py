@@ -12,6 +12,7 @@ import typer
 from compressai.cli.messages import print_report, print_table
 from compressai.cli.options import AsJson, CodedFiles, debugging
 from compressai.cli.pipeline import EXPECTED, failures, print_failures
+from compressai.cli.places import local_paths
 from compressai.cli.tasks import open_input, plan
 
 __all__ = ["info"]
@@ -19,7 +20,8 @@ __all__ = ["info"]
 
 def info(context: typer.Context, files: CodedFiles, as_json: AsJson = False) -> None:
     """Show what coded pictures say about themselves."""
-    chosen_plan = plan(files, None, suffixes=[".cai"], new_suffix=".cai", what="coded picture")
+    paths = local_paths(files, "info reads files of this machine, and standard input")
+    chosen_plan = plan(paths, None, suffixes=[".cai"], new_suffix=".cai", what="coded picture")
     if not chosen_plan.is_job:
         print_report(_facts(chosen_plan.tasks[0].source), as_json)
         return

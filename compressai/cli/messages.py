@@ -88,6 +88,8 @@ def print_report(values: Mapping[str, Any], as_json: bool, *, to_stderr: bool = 
         to_stderr: print them there, because stdout is for a file.
     """
     stream = sys.stderr if to_stderr else sys.stdout
+    if as_json and stream is None:
+        raise ValueError("standard output is closed, and the results were to go there")
     if as_json:
         print(json.dumps(values, allow_nan=False), file=stream)
         return
@@ -122,6 +124,8 @@ def print_table(
 def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
     """A bar on stderr, if that is a terminal; gives what is to be called for each thing done.
 
+    Where the program is interrupted, a line on stderr says how many are done.
+
     Args:
         title: what is being done.
         total: number of things to do.
@@ -132,16 +136,24 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
     )
     # Redirected, results on stdout would end up on stderr.
     hidden = not _stderr.is_terminal
-    with Progress(*columns, console=_stderr, transient=True, disable=hidden, **_AS_IT_IS) as bar:
-        row = bar.add_task("", total=total)
+    lock, done = threading.Lock(), 0
+    try:
+        with Progress(*columns, console=_stderr, disable=hidden, **_TRANSIENT) as bar:
+            row = bar.add_task("", total=total)
 
-        def advance(name: str) -> None:
-            bar.update(row, advance=1, description=escape(_printable(name)))
+            def advance(name: str) -> None:
+                nonlocal done
+                with lock:
+                    done += 1
+                bar.update(row, advance=1, description=escape(_printable(name)))
 
-        yield advance
+            yield advance
+    except (KeyboardInterrupt, SystemExit):
+        print_note(f"{title}: interrupted, {done} of {total} are done")
+        raise
 
 
-_AS_IT_IS = {"redirect_stdout": False, "redirect_stderr": False}
+_TRANSIENT = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
 
 
 def _say(label: str, text: str) -> None:

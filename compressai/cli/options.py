@@ -21,6 +21,7 @@ __all__ = [
     "Device",
     "Overwrite",
     "Precision",
+    "SkipExisting",
     "debugging",
 ]
 
@@ -50,6 +51,13 @@ ModelName = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        help="Leave files out whose result exists, whatever it was made with.",
+    ),
+]
 Jobs = Annotated[
     int | None,
     typer.Option(
@@ -79,10 +87,9 @@ MaxPixels = Annotated[
     typer.Option("--max-pixels", min=1, help="Refuse larger pictures. (default: 134217728)"),
 ]
 CodedFiles = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
         help=".cai files, .bin files of CompressAI 1.2, folders with .cai files, or - for stdin.",
-        allow_dash=True,
         show_default=False,
     ),
 ]

@@ -13,20 +13,28 @@ itself is worked on alone.
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import typer
 
-from compressai.cli.messages import Notes, explain, print_error, print_report, progress_bar
-from compressai.cli.tasks import STANDARD, Plan, Task
+from compressai.cli.messages import (
+    Notes,
+    explain,
+    print_error,
+    print_report,
+    progress_bar,
+)
+from compressai.cli.places import STANDARD
+from compressai.cli.tasks import Plan, Skip, Task
 
 __all__ = ["EXPECTED", "Stages", "default_jobs", "failures", "print_failures", "run"]
 
@@ -46,7 +54,8 @@ class Stages(Generic[Source, Result]):
     """What is done with each file, in order; each stage gets what the one before gave.
 
     Attributes:
-        read: gets the task. Only one file is read at a time.
+        read: gets the task; raises :class:`~compressai.cli.tasks.Skip` if there is nothing to do.
+            Only one file is read at a time.
         code: gets the task and the source.
         write: gets the task and the result, and gives the report on the file.
         held: bytes that a file takes from reading to writing; gets the task, before it is read.
@@ -100,32 +109,48 @@ def run(
     """
     if not plan.is_job:
         [task] = plan.tasks
-        report = stages.write(task, stages.code(task, stages.read(task)))
+        try:
+            report = stages.write(task, stages.code(task, stages.read(task)))
+        except Skip:
+            report = {"source": str(task.source), "file": str(task.target), "skipped": True}
         print_report(report, as_json, to_stderr=task.target == STANDARD)
         return
     jobs = jobs or default_jobs(len(plan.tasks))
     reports, failed = [], list(plan.failed)
+    skipped = 0
     start = time.perf_counter()
     with progress_bar(title, len(plan.tasks)) as advance, _share_of_cores(jobs) as threads:
-        for task, outcome in _outcomes(plan.tasks, stages, jobs, threads):
-            try:
-                reports.append(outcome.result())
-            except EXPECTED as error:
-                if debug:
-                    traceback.print_exception(error)
-                failed.append((task.source, error))
+
+        def write(task: Task, result: Any) -> Mapping[str, Any]:
+            report = stages.write(task, result)
+            # Not in the loop below, which an interruption ends before files that are written then.
             advance(task.source.name)
+            return report
+
+        telling = replace(stages, write=write)
+        with contextlib.closing(_outcomes(plan.tasks, telling, jobs, threads)) as outcomes:
+            for task, outcome in outcomes:
+                try:
+                    reports.append(outcome.result())
+                    continue
+                except Skip:
+                    skipped += 1
+                except EXPECTED as error:
+                    if debug:
+                        traceback.print_exception(error)
+                    failed.append((task.source, error))
+                advance(task.source.name)
     seconds = time.perf_counter() - start
     if notes is not None:
         notes.sum_up()
-    _summarise(reports, failed, seconds, jobs, as_json)
+    _summarise(reports, skipped, failed, seconds, jobs, as_json)
     if failed:
         raise typer.Exit(1)
 
 
 def _outcomes(
     tasks: Sequence[Task], stages: Stages[Any, Any], jobs: int, threads: int
-) -> Iterator[tuple[Task, Future[Any]]]:
+) -> Generator[tuple[Task, Future[Any]], None, None]:
     """Each task with its report or error, in order."""
     from compressai.bitstream import MemoryBudget
 
@@ -194,6 +219,7 @@ def _share_of_cores(jobs: int) -> Iterator[int]:
 
 def _summarise(
     reports: Sequence[Mapping[str, Any]],
+    skipped: int,
     failed: Failed,
     seconds: float,
     jobs: int,
@@ -201,7 +227,7 @@ def _summarise(
 ) -> None:
     pixels = sum(report["width"] * report["height"] for report in reports)
     size = sum(report.get("bytes", 0) for report in reports)
-    summary: dict[str, Any] = {"done": len(reports), "failed": len(failed)}
+    summary: dict[str, Any] = {"done": len(reports), "skipped": skipped, "failed": len(failed)}
     if size:
         summary |= {"bytes": size, "bpp": 8 * size / pixels}
     summary |= {

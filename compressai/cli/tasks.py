@@ -14,17 +14,29 @@ from typing import BinaryIO
 import typer
 
 from compressai._files import (
+    atomic_write,
     check_regular,
     check_writable,
     open_regular,
     read_up_to,
     result_names,
 )
+from compressai.cli.places import STANDARD, names_a_file
 
-__all__ = ["STANDARD", "Plan", "Task", "open_input", "plan", "read_standard_input", "write_output"]
+__all__ = [
+    "STANDARD",
+    "Plan",
+    "Skip",
+    "Task",
+    "open_input",
+    "plan",
+    "read_standard_input",
+    "write_output",
+]
 
-# Stands for standard input and output on the command line.
-STANDARD = Path("-")
+
+class Skip(Exception):
+    """A file needs no work: its result is there."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,8 @@ class Task:
             ValueError: it is the source.
         """
         if self.target == STANDARD:
+            if sys.stdout is None:
+                raise ValueError("standard output is closed: name a file with -o")
             if sys.stdout.isatty():
                 raise ValueError("standard output is a terminal: send it to a file or a program")
             return
@@ -80,7 +94,7 @@ class Plan:
 
 def plan(
     inputs: Sequence[Path],
-    output: Path | None,
+    output: str | None,
     *,
     suffixes: Collection[str],
     new_suffix: str,
@@ -90,8 +104,8 @@ def plan(
 
     Args:
         inputs: files, folders (searched to the bottom, without what is hidden), or ``-`` alone.
-        output: file, folder, or ``-``; ``None`` puts results beside their sources, and that of
-            standard input on standard output.
+        output: file, folder, or ``-``, see :func:`~compressai.cli.places.names_a_file`; ``None``
+            puts results beside their sources, and that of standard input on standard output.
         suffixes: of the files to take from folders, in lower case, with dot.
         new_suffix: of the results.
         what: name of such a file in messages.
@@ -104,16 +118,17 @@ def plan(
     if not result.is_job:
         result.tasks = [_single(inputs[0], output, new_suffix)]
         return result
-    if STANDARD in inputs or output == STANDARD:
+    folder = None if output is None else Path(output)
+    if STANDARD in (*inputs, folder):
         raise typer.BadParameter("- (standard input or output) is for one file, not for several")
-    if output is not None and output.exists() and not output.is_dir():
-        raise typer.BadParameter(f"-o must name a folder for several files, {output} is a file")
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise typer.BadParameter(f"a folder must be named for several files, {folder} is a file")
     places: list[tuple[Path, Path]] = []
     for root in inputs:
         files = _files_in(root, suffixes, result) if root.is_dir() else [root]
         for source in files:
             place = source.relative_to(root) if root.is_dir() else Path(source.name)
-            places.append((source, source if output is None else output / place))
+            places.append((source, source if folder is None else folder / place))
     owners: dict[Path, Path] = {}
     targets = result_names([str(place) for _, place in places], new_suffix)
     for (source, _), target in zip(places, map(Path, targets)):
@@ -122,19 +137,19 @@ def plan(
             result.failed.append((source, error))
             continue
         owners[target] = source
-        result.tasks.append(Task(source, target, mirrored=output is not None))
+        result.tasks.append(Task(source, target, mirrored=folder is not None))
     if not result.tasks and not result.failed:
         folders = ", ".join(map(str, inputs))
         raise ValueError(f"there is no {what} in {folders}")
     return result
 
 
-def _single(source: Path, output: Path | None, new_suffix: str) -> Task:
+def _single(source: Path, output: str | None, new_suffix: str) -> Task:
     if output is None:
         return Task(source, STANDARD if source == STANDARD else source.with_suffix(new_suffix))
-    if output.is_dir() and source != STANDARD:
-        output = output / Path(source.name).with_suffix(new_suffix)
-    return Task(source, output)
+    if source == STANDARD or names_a_file(output):
+        return Task(source, Path(output))
+    return Task(source, Path(output, source.name).with_suffix(new_suffix), mirrored=True)
 
 
 def _files_in(folder: Path, suffixes: Collection[str], result: Plan) -> list[Path]:
@@ -165,7 +180,7 @@ def open_input(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
         ValueError: it is a pipe, a device or the like.
     """
     if path == STANDARD:
-        return contextlib.nullcontext(sys.stdin.buffer)
+        return contextlib.nullcontext(_standard_input())
     return open_regular(path)
 
 
@@ -175,7 +190,7 @@ def read_standard_input(most: int) -> bytes:
     Raises:
         ValueError: more than so many bytes, or no end of them.
     """
-    content = read_up_to(sys.stdin.buffer, most + 1)
+    content = read_up_to(_standard_input(), most + 1)
     if len(content) > most:
         raise ValueError(
             f"standard input gives more than {most} bytes: raise --max-pixels if it has an end"
@@ -183,13 +198,23 @@ def read_standard_input(most: int) -> bytes:
     return content
 
 
-def write_output(path: Path, content: bytes) -> None:
-    """Write a file at once or not at all, or to standard output."""
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise ValueError("standard input is closed: name a file")
+    return sys.stdin.buffer
+
+
+def write_output(path: Path, content: bytes, *, replace: bool = True) -> None:
+    """Write a file at once or not at all, or to standard output.
+
+    Args:
+        path: the file, or :data:`STANDARD`.
+        content: what is to be in it.
+        replace: as for :func:`~compressai._files.atomic_write`.
+    """
     if path == STANDARD:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return
-    from compressai._files import atomic_write
-
-    with atomic_write(path) as unfinished:
+    with atomic_write(path, replace=replace) as unfinished:
         unfinished.write_bytes(content)

@@ -122,7 +122,7 @@ def encode(
     if chosen.random_weights:
         print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
     start = time.perf_counter()
-    with atomic_write(target) as unfinished, open(unfinished, "wb") as file:
+    with atomic_write(target, replace=overwrite) as unfinished, open(unfinished, "wb") as file:
         header = encode_video(
             chosen.net,
             sequence,
@@ -184,7 +184,7 @@ def decode(
             print_note(f"{file} was coded with RANDOM weights: it will not be recognisable")
         net = model_of(header, checkpoint, video_models)
         start = time.perf_counter()
-        with atomic_write(target) as unfinished, open(unfinished, "wb") as out:
+        with atomic_write(target, replace=overwrite) as unfinished, open(unfinished, "wb") as out:
             for frame in decode_video(
                 net,
                 reader,

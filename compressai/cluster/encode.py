@@ -17,6 +17,7 @@ from compressai.bitstream import (
     fingerprint,
     read_picture,
 )
+from compressai.bitstream.finished import is_coded_with
 from compressai.cluster.engine import ray_cluster, ray_pass
 from compressai.cluster.job import Item, JobReport, run_job
 from compressai.cluster.manifest import Manifest
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from compressai.weights import ChosenModel
 
 __all__ = ["EncodeWorker", "encode_corpus"]
+
+# Options that can be read off a file.
+_COMPARED = ("tile", "sync_safe")
 
 
 class EncodeWorker:
@@ -92,7 +96,7 @@ class EncodeWorker:
 
     def write(self, item: Item, content: bytes) -> None:
         """Write a coded picture."""
-        Store(item.target).write(content)
+        Store(item.target).write(content, replace=self.overwrite)
 
     def _finished(self, item: Item) -> dict[str, Any] | None:
         target = Store(item.target)
@@ -102,16 +106,8 @@ class EncodeWorker:
         problem = "was not coded with this model"
         try:
             coded = CodedPicture.from_bytes(content)
-            found = {
-                "model": coded.model,
-                "quality": coded.quality,
-                "metric": coded.metric,
-                "random_weights": coded.random_weights,
-            }
-            # A level of a variable-rate model has a fingerprint of its own.
-            if getattr(self.chosen.net, "levels", None) is None:
-                found["fingerprint"] = coded.fingerprint.hex()
-            if all(self.settings[key] == value for key, value in found.items()):
+            options = {key: self.options[key] for key in _COMPARED if key in self.options}
+            if is_coded_with(coded, **vars(self.chosen), **options):
                 return _result(coded, content)
         except BitstreamError as error:
             problem = f"is damaged ({error})"
@@ -145,9 +141,11 @@ def encode_corpus(
     choose: Callable[[], ChosenModel],
     *,
     suffixes: Collection[str],
+    name: str | None = None,
     workers: int | None = None,
     retries: int = 2,
     overwrite: bool = False,
+    skip_existing: bool = False,
     max_pixels: int = MAX_PIXELS,
     options: Mapping[str, Any] | None = None,
     on_model: Callable[[ChosenModel], None] | None = None,
@@ -164,10 +162,13 @@ def encode_corpus(
         destination: folder, path or URL; of all machines the same.
         choose: loads the model, here and in each worker; has to be picklable.
         suffixes: of the files to take from folders, in lower case and with the dot.
+        name: of the result, where the only source is a file; default: that of the source, with
+            suffix ``.cai``.
         workers: number of workers; default: one for each processor of the cluster.
         retries: how often a picture is tried again.
         overwrite: replace files that exist, instead of taking them as done. A file that was
             written just before its machine died is made again then.
+        skip_existing: take files that exist as done, whatever they were made with.
         max_pixels: largest picture that is coded.
         options: more arguments of :func:`~compressai.bitstream.encode_picture`, and
             ``keep_metadata``.
@@ -180,12 +181,12 @@ def encode_corpus(
 
     Raises:
         FileNotFoundError: a source does not exist.
-        ValueError: there are no pictures, two would have the same result, or the destination holds
-            the results of another model.
+        ValueError: there are no pictures, two would have the same result, a folder would become
+            the file ``name``, or the destination holds the results of another model.
         RuntimeError: there is no cluster, or a worker cannot load its model.
     """
     store = Store(destination)
-    items = plan_items(sources, store, suffixes)
+    items = plan_items(sources, store, suffixes, name)
     chosen_options = {"max_pixels": max_pixels, "workers": 1, **(options or {})}
     chosen = choose()
     if on_model is not None:
@@ -194,7 +195,8 @@ def encode_corpus(
     manifest = Manifest(store, settings)
     known = {} if overwrite else manifest.known()
     for row in known.values():
-        if row["status"] == "done" and row["settings"] != manifest.settings:
+        others = row["status"] == "done" and row["settings"] != manifest.settings
+        if others and not skip_existing:
             raise ValueError(
                 f"{destination} holds pictures that were coded with {row['settings']}, not with "
                 f"{manifest.settings}: name another folder, or overwrite them"
@@ -203,7 +205,8 @@ def encode_corpus(
     done = {
         item.source
         for item in items
-        if item.target in present and known.get(item.source, {}).get("status") == "done"
+        if item.target in present
+        and (skip_existing or known.get(item.source, {}).get("status") == "done")
     }
     make_worker = functools.partial(
         _make_encoder, make_encoder, choose, settings, overwrite, chosen_options
@@ -214,7 +217,7 @@ def encode_corpus(
         with ray_cluster() as processors:
             one_pass = functools.partial(ray_pass, workers=workers or processors)
             report = run_job(left, make_worker, manifest, one_pass, retries=retries, on_row=on_row)
-    report.skipped = [known[source] for source in done]
+    report.skipped = [known.get(source, {"source": source}) for source in done]
     return report
 
 
@@ -229,11 +232,16 @@ def _make_encoder(
     return make_encoder(choose, settings, overwrite, options)
 
 
-def plan_items(sources: Sequence[str], store: Store, suffixes: Collection[str]) -> list[Item]:
-    """Sources with the targets that they get."""
+def plan_items(
+    sources: Sequence[str], store: Store, suffixes: Collection[str], result: str | None = None
+) -> list[Item]:
+    """Sources with the targets that they get, or the only one with that of the name ``result``."""
+    if result is not None and (len(sources) != 1 or Store(sources[0]).is_folder()):
+        raise ValueError(f"name must be None for several pictures or a folder, got {result!r}")
     items: dict[str, Item] = {}
     names = list_sources(sources, suffixes)
-    for source, name in zip(names, result_names(list(names.values()), ".cai")):
+    results = [result] if result else result_names(list(names.values()), ".cai")
+    for source, name in zip(names, results):
         target = store.join(name)
         other = items.setdefault(target, Item(source, target))
         if other.source != source:

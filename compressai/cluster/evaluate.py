@@ -111,7 +111,11 @@ def evaluate_corpus(
     tested, against = make_codecs()
     identities = [codec.identity() for codec in tested]
     record = Manifest(Store(manifest), {**settings, "tested": identities, "lpips": lpips})
-    known = {source: row for source, row in record.known().items() if row["status"] == "done"}
+    known = {
+        source: row
+        for source, row in record.known().items()
+        if row["status"] == "done" and row["result"]
+    }
     for row in known.values():
         if row["settings"] != record.settings:
             raise ValueError(

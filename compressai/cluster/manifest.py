@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import secrets
@@ -39,6 +40,7 @@ SCHEMA = pa.schema(
 # loses no more than that, and the files themselves tell.
 _PART_ROWS = 10_000
 _PART_SECONDS = 30.0
+_LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
 
 
 class Manifest:
@@ -77,7 +79,11 @@ class Manifest:
         self._rows = []
 
     def known(self) -> dict[str, dict[str, Any]]:
-        """The last row of each source, of all runs so far."""
+        """The last row of each source, of all runs so far.
+
+        Raises:
+            ValueError: a file of the manifest is damaged.
+        """
         return {row["source"]: row for row in _rows(self.store)}
 
 
@@ -89,6 +95,9 @@ def read_manifest(url: str) -> pa.Table:
 
     Returns:
         One row for each source, its last.
+
+    Raises:
+        ValueError: a file of the manifest is damaged.
     """
     latest = {row["source"]: row for row in _rows(Store(url))}
     return pa.Table.from_pylist(list(latest.values()), SCHEMA)
@@ -99,5 +108,15 @@ def _rows(store: Store) -> Iterator[dict[str, Any]]:
     folder = Store(store.join(FOLDER))
     rows: list[dict[str, Any]] = []
     for name in folder.files([".parquet"]):
-        rows += pq.read_table(io.BytesIO(folder.read(name)), schema=SCHEMA).to_pylist()
-    yield from sorted(rows, key=lambda row: row["finished"])
+        content = io.BytesIO(folder.read(name))
+        try:
+            rows += pq.read_table(content, schema=SCHEMA).to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"{folder.join(name)} is no part of a manifest, or is damaged ({reason}): remove "
+                "it, what it tells is found out anew"
+            ) from error
+    # Rows without a source tell nothing; those without a time may be older than all others.
+    told = (row for row in rows if row["source"] is not None)
+    yield from sorted(told, key=lambda row: row["finished"] or _LONG_AGO)

@@ -20,10 +20,14 @@ __all__ = ["SCHEME", "Store", "base_name", "list_sources"]
 # One letter is a drive.
 SCHEME = r"[a-z][a-z0-9+.-]+"
 _URL = re.compile(f"({SCHEME})://")
+_ROOT = re.compile(f"{SCHEME}:///?")
 _PYARROW = frozenset({"abfs", "abfss", "file", "gcs", "gs", "hdfs", "s3", "viewfs"})
 _WITH_OPTIONS = _PYARROW | {"http", "https"}
 # fsspec reads what comes before through what comes behind, as in zip://photos::s3://bucket/a.zip.
 _CHAIN = re.compile(r"::.*://.*")
+# These always read through something, so that a path may come behind, too.
+_ARCHIVE_CHAIN = re.compile(r"::.+")
+_ARCHIVES = frozenset({"libarchive", "tar", "zip"})
 # Folders are only parts of names there, and making one is a request, or several.
 _WITHOUT_FOLDERS = frozenset({"gcs", "s3"})
 
@@ -59,7 +63,7 @@ class Store:
 
     def _path(self, name: str) -> str:
         root = self._connect()[1]
-        return f"{root.rstrip('/')}/{name}" if name else root
+        return f"{root.rstrip('/')}/{name}" if name and root else name or root
 
     def is_folder(self) -> bool:
         """Whether it exists and is a folder.
@@ -86,8 +90,12 @@ class Store:
             fs.FileSelector(root, recursive=True, allow_not_found=True)
         )
         sizes = {}
+        prefix = root.strip("/")
         for info in found:
-            name = info.path[len(root.rstrip("/")) + 1 :]
+            # Some file systems begin the paths at their root with a slash, others do not.
+            if not info.path.lstrip("/").startswith(prefix):
+                raise OSError(f"{self.url} lists {info.path!r}, which is not in {root!r}")
+            name = info.path.lstrip("/")[len(prefix) :].lstrip("/")
             hidden = any(part[:1] in (".", "_") for part in name.split("/"))
             known = suffixes is None or os.path.splitext(name)[1].lower() in suffixes
             if info.type == fs.FileType.File and known and not hidden:
@@ -98,7 +106,9 @@ class Store:
         """Path or URL of a file in the folder, by its name."""
         place, options = _parts(self.url)
         name = quote(name) if _scheme(self.url) in _PYARROW else name
-        return f"{place.rstrip('/')}/{name}{options}"
+        # The slashes of a root, as in zip://, are a part of the scheme.
+        folder = place if _ROOT.fullmatch(place) else f"{place.rstrip('/')}/"
+        return f"{folder}{name}{options}"
 
     def read(self, name: str = "") -> bytes:
         """The content of a file in the folder, or of the store if it is a file.
@@ -113,13 +123,20 @@ class Store:
         """Whether there is such a file."""
         return self._connect()[0].get_file_info(self._path(name)).type == fs.FileType.File
 
-    def write(self, content: bytes, name: str = "") -> None:
+    def write(self, content: bytes, name: str = "", *, replace: bool = True) -> None:
         """Write a file at once or not at all; folders are made as needed.
 
         On disks the file is written under another name, and renamed. Object stores show an object
         when all of it is there.
 
+        Args:
+            content: what is to be in it.
+            name: path of the file relative to the folder; empty if the store is the file.
+            replace: on disks of this machine, whether a file that exists is replaced. Elsewhere it
+                always is.
+
         Raises:
+            FileExistsError: the file exists and is not to be replaced.
             OSError: it cannot be written.
         """
         filesystem, _ = self._connect()
@@ -127,7 +144,7 @@ class Store:
         if filesystem.type_name not in _WITHOUT_FOLDERS:
             filesystem.create_dir(os.path.dirname(path), recursive=True)
         if isinstance(filesystem, fs.LocalFileSystem):
-            with atomic_write(path) as unfinished:
+            with atomic_write(path, replace=replace) as unfinished:
                 Path(unfinished).write_bytes(content)
             return
         if filesystem.type_name != "hdfs":
@@ -186,8 +203,13 @@ def _parts(url: str) -> tuple[str, str]:
     if scheme in _WITH_OPTIONS:
         place, mark, options = url.partition("?")
         return place, mark + options
-    chain = _CHAIN.search(url) if scheme else None
+    chain = _chain(url) if scheme else None
     return (url[: chain.start()], chain[0]) if chain else (url, "")
+
+
+def _chain(url: str) -> re.Match[str] | None:
+    """What comes behind the first part of a chain, with the colons."""
+    return (_ARCHIVE_CHAIN if _scheme(url) in _ARCHIVES else _CHAIN).search(url)
 
 
 def _open(url: str) -> tuple[fs.FileSystem, str]:
@@ -218,7 +240,7 @@ def _open_fsspec(url: str) -> tuple[fs.FileSystem, str]:
     import fsspec
 
     # A name with two colons is no chain, but fsspec would take it for one.
-    end = -1 if _CHAIN.search(url) else url.find("::")
+    end = -1 if _chain(url) else url.find("::")
     place, rest = (url, "") if end < 0 else (url[:end], url[end:])
     try:
         filesystem, path = fsspec.core.url_to_fs(place)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Whether a picture need not be coded again, since a file is what coding it would give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch.nn as nn
+
+from compressai.bitstream._nets import (
+    padding_multiple,
+    prepared_for,
+    rate_level,
+    supports_sync_safe,
+)
+from compressai.bitstream.container import CodedPicture
+from compressai.bitstream.encoding import choose_tiling
+from compressai.bitstream.errors import BitstreamError
+from compressai.bitstream.hashes import fingerprint
+from compressai.bitstream.picture import read_picture
+
+__all__ = ["is_coded_with", "is_up_to_date"]
+
+
+def is_coded_with(
+    coded: CodedPicture,
+    net: nn.Module,
+    *,
+    model: str,
+    quality: int | None,
+    metric: str | None,
+    random_weights: bool,
+    tile: int | str | None = "auto",
+    sync_safe: bool | None = None,
+) -> bool:
+    """Whether :func:`~compressai.bitstream.encode_picture` with these arguments makes such a file.
+
+    Args:
+        coded: the file.
+        net, model, quality, metric, random_weights, tile, sync_safe: as there. Other arguments, and
+            the precision of the transforms, cannot be read off a file and are not compared.
+    """
+    told = (coded.model, coded.quality, coded.metric, coded.random_weights)
+    if told != (model, quality, metric, random_weights):
+        return False
+    if coded.sync_safe != (supports_sync_safe(net) if sync_safe is None else sync_safe):
+        return False
+    tiling = choose_tiling(coded.width, coded.height, tile, None, padding_multiple(net))
+    if coded.tiling != tiling:
+        return False
+    with prepared_for(net, rate_level(net, quality)):
+        return coded.fingerprint == fingerprint(net)
+
+
+def is_up_to_date(
+    result: Path,
+    source: Path,
+    net: nn.Module,
+    *,
+    keep_metadata: bool = False,
+    **arguments: object,
+) -> bool:
+    """Whether a file is what coding a picture would give, and no older than the picture.
+
+    Args:
+        result: the coded picture.
+        source: the picture.
+        net: the model.
+        keep_metadata: as for :func:`~compressai.bitstream.read_picture`.
+        arguments: as for :func:`is_coded_with`.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    if result.stat().st_mtime_ns < source.stat().st_mtime_ns:
+        return False
+    try:
+        coded = CodedPicture.from_bytes(result.read_bytes())
+    except BitstreamError:
+        return False
+    has_metadata = bool(coded.icc or coded.exif)
+    if has_metadata and not keep_metadata:
+        return False
+    if not is_coded_with(coded, net, **arguments):  # type: ignore[arg-type]
+        return False
+    if keep_metadata and not has_metadata:
+        picture = read_picture(source, keep_metadata=True)
+        return not (picture.icc or picture.exif)
+    return True
