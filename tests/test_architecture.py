@@ -36,7 +36,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             *("pillow", "training", "utils", "weights"),
         }
     ),
-    frozenset({"cli"}),
+    frozenset({"__main__", "cli"}),
 )
 # The package itself gathers all up to the zoo, and `load` of the checkpoints when asked for.
 FACADE = "compressai"
