@@ -145,7 +145,8 @@ def load_training_state(
             for told in (written, metadata)
         )
         if found != wanted:
-            raise ValueError(f"{str(path)!r} has {key} {found[:200]}, not {wanted}")
+            found, wanted = (repr(json.loads(text))[:200] for text in (found, wanted))
+            raise ValueError(f"{str(path)!r} has {key} {found}, not {wanted}")
 
     try:
         net.load_state_dict(checkpoint["state_dict"])
