@@ -50,7 +50,7 @@ def draw(logs: Iterable[tuple[str, Sequence[dict[str, Any]]]], out: Path) -> Non
         minutes = [(began + record["cpu_seconds"]) / 60 for record in records]
         left.plot(minutes, [record["loss"] for record in records], ".-", label=name)
         began += records[-1]["cpu_seconds"]
-        for quality in ("q1", "q2", "q3", "q4"):
+        for quality in (key for key in records[0] if key[:1] == "q" and key[1:].isdigit()):
             rates, psnrs = ([r[quality][key] for r in records] for key in ("bpp", "psnr"))
             right.plot(rates, psnrs, ".-", color=left.lines[-1].get_color(), linewidth=0.7)
     left.set(

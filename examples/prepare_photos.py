@@ -1,33 +1,37 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Fetch freely licensed photographs from Debian's wallpaper packages, ready for fast training.
+"""Fetch freely licensed photographs from Debian's packages, into one file for training.
 
-Packages are fetched by apt and unpacked, not installed. Every photograph is scaled down at least
-by 2, which removes what JPEG left in it, to several sizes; all pixels go into one file that a
-training program maps into memory, so that a random crop costs no decoding::
+Packages are fetched by apt and unpacked, not installed. Every photograph that is large is scaled
+down at least by 2, which removes what JPEG left in it; all are kept as JPEG XL of high quality in
+one ZIP file, ``train/...`` and ``validation/...``, which goes to another machine easily::
 
     python examples/prepare_photos.py /var/tmp/lite
-    python examples/train_lite.py --data /var/tmp/lite/photos ...
+    python examples/train_lite.py --data /var/tmp/lite/photos.zip ...
 
-Drawings and renderings in those packages are left out: only what ``PHOTOS`` names is used.
+Drawings and renderings in those packages are left out: only what ``PHOTOS`` names is used. Needs
+the extra ``jxl``.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
+import io
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
+from compressai._files import atomic_write
+
 LARGEST_SIDE = 1600
-SMALLEST_SIDE = 256
-STEP = 2**0.5
+# Photographs that are not larger were scaled down by those who packed them.
+SMALL_SIDE = 512
+QUALITY = 99  # of JPEG XL
 
 
 class Photo(NamedTuple):
@@ -48,6 +52,12 @@ _PLASMA = "usr/share/wallpapers"
 _BY, _SA3, _SA4 = "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0"
 _GPL, _LGPL, _LGPL2 = "GPL-2+", "LGPL-3", "LGPL-2.1+"
 _2560 = "contents/images/2560x1600.jpg"
+
+_AVATARS = "Pixabay, Public Domain Pictures, Skitterphoto, Snapwire"
+_AVATAR_NAMES = (
+    *("Air Balloon", "Books", "Brushes", "Bulb", "Car", "Cat", "Chameleon", "Cocktail", "Dog"),
+    *("Fish", "Gamepad", "Owl", "Pancakes", "Parrot", "Pencils", "Soccer", "Sunflower", "Sushi"),
+)
 
 PHOTOS: tuple[Photo, ...] = (
     *_of(
@@ -127,6 +137,11 @@ PHOTOS: tuple[Photo, ...] = (
         ("european-honey-bee.jpg", "John Severns", "public domain"),
         ("panther-chameleon-female.jpg", "B. Navez and others", "GFDL"),
     ),
+    *_of(
+        "plasma-workspace-data",
+        "usr/share/plasma/avatars/photos",
+        *((f"{name}.png", _AVATARS, "CC0-1.0") for name in _AVATAR_NAMES),
+    ),
 )
 VALIDATION = ("friends_by_Aitzol_Berasategi.jpg", "EveningGlow", "LadyBird.jpg")
 
@@ -153,67 +168,53 @@ def fetch(packages: Sequence[str], folder: Path) -> None:
         archive.unlink()
 
 
-def scaled_versions(picture: Image.Image) -> Iterator[np.ndarray]:
-    """A picture at half its size (or less) and smaller, in steps of the square root of 2.
+def scaled_down(picture: Image.Image) -> Image.Image:
+    """A picture at half its size, or less if it is larger than twice ``LARGEST_SIDE``.
 
     Args:
-        picture: RGB, decoded.
+        picture: any; small ones are not scaled.
 
-    Yields:
-        uint8 ``(H, W, 3)``; the shorter side is at least ``SMALLEST_SIDE``, but for the first.
+    Returns:
+        RGB.
     """
-    longer, shorter = max(picture.size), min(picture.size)
-    side = min(LARGEST_SIDE, longer / 2)
-    first = True
-    while first or side * shorter / longer >= SMALLEST_SIDE:
-        factor = side / longer
+    longer = max(picture.size)
+    if longer > SMALL_SIDE:
+        factor = min(LARGEST_SIDE, longer / 2) / longer
         size = tuple(round(length * factor) for length in picture.size)
-        yield np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
-        side /= STEP
-        first = False
+        picture = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    return picture.convert("RGB")
 
 
-def write(photos: Sequence[Photo], packages: Path, target: Path) -> dict[str, object]:
-    """Write ``pixels.bin`` and ``index.json``, which says where in it which picture is.
+def write(photos: Sequence[Photo], packages: Path, target: Path) -> str:
+    """Write all photographs to one ZIP file.
 
     Args:
         photos: what to decode.
         packages: where :func:`fetch` put the packages.
-        target: folder for the two files.
+        target: the file; the same photographs give the same bytes.
 
     Returns:
-        The index.
+        SHA-256 of the file.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    entries, offset, digest = [], 0, hashlib.sha256()
-    with open(target / "pixels.bin", "wb") as pixels:
-        for photo in photos:
+    import pillow_jxl  # noqa: F401 (tells Pillow about the format)
+
+    with atomic_write(target) as unfinished, zipfile.ZipFile(unfinished, "w") as pack:
+        for number, photo in enumerate(photos):
             held_out = any(name in photo.file for name in VALIDATION)
             with Image.open(packages / photo.package / photo.file) as file:
-                picture = file.convert("RGB")
-            for version in scaled_versions(picture):
-                data = version.tobytes()
-                pixels.write(data)
-                digest.update(data)
-                entries.append(
-                    {
-                        "photo": f"{photo.package}/{photo.file}",
-                        "split": "validation" if held_out else "train",
-                        "height": version.shape[0],
-                        "width": version.shape[1],
-                        "offset": offset,
-                    }
-                )
-                offset += len(data)
-    index = {"sha256": digest.hexdigest(), "bytes": offset, "pictures": entries}
-    (target / "index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
-    return index
+                picture = scaled_down(file)
+            content = io.BytesIO()
+            picture.save(content, "JXL", quality=QUALITY)
+            split = "validation" if held_out else "train"
+            # Without a time, which a name alone would get.
+            pack.writestr(zipfile.ZipInfo(f"{split}/{number:03}.jxl"), content.getvalue())
+    return hashlib.sha256(target.read_bytes()).hexdigest()
 
 
 def main(argv: Sequence[str]) -> None:
     """Prepare as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="where packages/ and photos/ go")
+    parser.add_argument("folder", type=Path, help="where packages/ and photos.zip go")
     parser.add_argument("--credits", action="store_true", help="only print the list of photographs")
     args = parser.parse_args(argv)
     if args.credits:
@@ -221,8 +222,9 @@ def main(argv: Sequence[str]) -> None:
             print(f"| {photo.package} | {photo.file} | {photo.author} | {photo.licence} |")
         return
     fetch(list(dict.fromkeys(photo.package for photo in PHOTOS)), args.folder / "packages")
-    index = write(PHOTOS, args.folder / "packages", args.folder / "photos")
-    print(f"{len(PHOTOS)} photographs, {index['bytes']} bytes, sha256 {index['sha256']}")
+    target = args.folder / "photos.zip"
+    sha256 = write(PHOTOS, args.folder / "packages", target)
+    print(f"{len(PHOTOS)} photographs, {target.stat().st_size} bytes, sha256 {sha256}")
 
 
 if __name__ == "__main__":

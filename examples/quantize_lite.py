@@ -4,7 +4,7 @@
 Calibrates on crops of the photographs that ``lite`` was trained on, see ``prepare_photos.py``, and
 writes for each quality the entries that differ from those of ``lite``::
 
-    python examples/quantize_lite.py --data work/photos --export compressai/zoo/shipped
+    python examples/quantize_lite.py --data work/photos.zip --export compressai/zoo/shipped
 
 For models of your own, call :func:`compressai.inference.quantize_entropy_path`.
 """

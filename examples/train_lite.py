@@ -1,33 +1,36 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Train ``lite``: one trunk for all qualities at once, which can then be refined per quality.
+"""Train ``lite-vbr``: one network for every rate, on a processor or on a GPU.
 
-A trunk is trained with every quality in every batch: behind ``g_a`` and before ``g_s`` each
-quality has a gain for every channel (Cui et al. 2021), and each sample has the multiplier of its
-quality. ``--export`` folds the gains into the neighbouring convolutions, which makes one plain
-:class:`~compressai.models.lite.Lite` a quality::
+Each batch has samples of all rates: their qualities are spread over the whole scale, and each
+sample has the multiplier of its quality::
 
     python examples/prepare_photos.py work
-    python examples/train_lite.py --data work/photos --run work/trunk
-    python examples/train_lite.py --data work/photos --run work/q4 --qualities 4 \
-        --start work/trunk/state.safetensors --steps 20000 --learning-rate 5e-4
-    python examples/train_lite.py --run work/trunk --export work/lite
+    python examples/train_lite.py --data work/photos.zip --run work/run --minutes 60
+    python examples/train_lite.py --run work/run --export work/lite.safetensors
 
-Run the same command again to continue: the state is written every few minutes and when the
-program is told to stop (SIGINT, SIGTERM), and crops and noise of a step depend on nothing but
-seed and step. What happened goes to ``log.jsonl`` in the folder of the run.
+Run the same command again to continue. The state is written every few minutes, and when the
+program stops: at the end of its time or its steps, or when it is told to (SIGINT, SIGTERM). Crops
+and noise of a step depend on nothing but seed and step, and what is written is what the run itself
+goes on with, so that a run that was interrupted gives the same weights as one that was not, on the
+same machine. What happened goes to ``log.jsonl`` in the folder of the run.
+
+The learning rate is constant until ``--cool-down`` steps before the end, so that a run can go on
+for as long as there is time: say ``--steps`` when the end is known.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import copy
-import hashlib
+import io
 import json
 import math
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,122 +38,163 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from pytorch_optimizer import SOAP
+from PIL import Image
 from torch import Tensor, nn
 
 from compressai._files import atomic_write
 from compressai.checkpoint import METADATA_KEY, describe
-from compressai.models.lite import Lite
+from compressai.models.lite_vbr import LiteVbr, lagrangian
 from compressai.training import Reporter
-from compressai.zoo.image import training_recipe
 
-MULTIPLIERS = tuple(training_recipe("lite", quality)["lmbda"] for quality in (1, 2, 3, 4))
-REFERENCE = 0.014  # geometric mean of the multipliers: the quality whose gains start at 1
-QUANTILES_LEARNING_RATE = 1e-3
-# Steps between updates of the bases in which SOAP keeps its moments.
-PRECONDITION_EVERY = 16
-MOMENTS = ("exp_avg", "exp_avg_sq")  # what SOAP keeps of a parameter,
-BASES = ("GG", "Q")  # and of each of its axes
 STATE = "state.safetensors"
-
-
-class Trunk(nn.Module):
-    """A model with gains per quality.
-
-    Args:
-        net: the model that all qualities share.
-        precision: of the transforms in training, ``"fp32"`` or ``"bf16"``; only processors that
-            have bfloat16 instructions gain by the latter.
-
-    Source: Cui et al. 2021, "Asymmetric gained deep image compression with continuous rate
-    adaptation".
-    """
-
-    def __init__(self, net: Lite, precision: str = "fp32") -> None:
-        super().__init__()
-        self.net = net
-        self.half = precision == "bf16"
-        # Where distortion costs lmbda, the best step of a uniform quantiser goes with its root.
-        start = 0.5 * torch.log(torch.tensor(MULTIPLIERS) / REFERENCE)
-        self.log_gain = nn.Parameter(start[:, None].repeat(1, net.M))
-        self.log_inverse = nn.Parameter(-start[:, None].repeat(1, net.M))
-
-    def forward(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
-        """Rate and distortion of each sample.
-
-        Args:
-            x: ``(N, 3, H, W)`` in [0, 1].
-            quality: int64 ``(N,)``, from 0.
-
-        Returns:
-            ``(bits per pixel, mean square error on the scale of 255)``, each ``(N,)``.
-        """
-        # The entropy path stays in single precision: a bfloat16 mean is off by too much.
-        half = torch.autocast(x.device.type, torch.bfloat16, enabled=self.half and self.training)
-        with half:
-            y = self.net.g_a(x)
-        y = y.float() * self.log_gain.exp()[quality][:, :, None, None]
-        out = self.net.latent_codec(y)
-        y_hat = out["y_hat"] * self.log_inverse.exp()[quality][:, :, None, None]
-        with half:
-            x_hat = self.net.g_s(y_hat)
-        x_hat = x_hat.float() if self.training else x_hat.clamp(0, 1)
-        bits = sum(-p.log2().sum((1, 2, 3)) for p in out["likelihoods"].values())
-        return bits / x[0, 0].numel(), 255**2 * (x_hat - x).square().mean((1, 2, 3))
-
-    @torch.no_grad()
-    def folded(self, quality: int) -> Lite:
-        """The plain model of one quality (from 0), in evaluation mode, with tables."""
-        net = copy.deepcopy(self.net).eval()
-        last, first = net.g_a[-1], net.g_s[0]
-        gain = self.log_gain[quality].exp()
-        last.weight.mul_(gain[:, None, None, None])
-        last.bias.mul_(gain)
-        first.weight.mul_(self.log_inverse[quality].exp()[None, :, None, None])
-        net.update(force=True)
-        return net
+# The geometric mean of the multipliers: the quality whose loss has the weight 1.
+REFERENCE = lagrangian(50)
+VALIDATED = (0, 20, 40, 60, 80, 100)
+STEP = 2**0.5  # between the sizes of a photograph
+SMALLEST_SIDE = 256
+MOMENTUM = 0.95
+ADAM_BETAS = (0.9, 0.99)
+# Coefficients of the iteration that makes a matrix orthogonal, and how often it is done.
+NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS = (3.4445, -4.7750, 2.0315), 5
+AHEAD = 3  # batches that are made in the background
 
 
 class Photos:
-    """Crops of the pictures that ``prepare_photos.py`` wrote, none of them decoded.
+    """Crops of the photographs in a file that ``prepare_photos.py`` wrote, all in memory.
 
     Args:
-        folder: holds ``pixels.bin`` and ``index.json``.
+        path: the file.
     """
 
-    def __init__(self, folder: Path) -> None:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        self.sha256 = index["sha256"]
-        self.pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
-        self.splits: dict[str, list[Mapping[str, Any]]] = {"train": [], "validation": []}
-        for entry in index["pictures"]:
-            self.splits[entry["split"]].append(entry)
+    def __init__(self, path: Path) -> None:
+        import pillow_jxl  # noqa: F401 (tells Pillow about the format)
 
-    def _picture(self, entry: Mapping[str, Any]) -> np.ndarray:
-        shape = (entry["height"], entry["width"], 3)
-        return self.pixels[entry["offset"] :][: math.prod(shape)].reshape(shape)
+        self.splits: dict[str, list[np.ndarray]] = {"train": [], "validation": []}
+        with zipfile.ZipFile(path) as file:
+            for name in file.namelist():
+                with Image.open(io.BytesIO(file.read(name))) as picture:
+                    picture = picture.convert("RGB")
+                split = name.partition("/")[0]
+                for version in _smaller(picture) if split == "train" else (picture,):
+                    self.splits[split].append(np.asarray(version))
+        areas = np.array([p.shape[0] * p.shape[1] for p in self.splits["train"]], np.float64)
+        self.bounds = np.cumsum(np.sqrt(areas) / np.sqrt(areas).sum())
 
     def batch(self, size: int, crop: int, generator: np.random.Generator) -> Tensor:
-        """Random crops, flipped and turned at random: uint8 ``(size, 3, crop, crop)``."""
-        fitting = [e for e in self.splits["train"] if min(e["height"], e["width"]) >= crop]
+        """Random crops, flipped, turned, scaled and darkened at random.
+
+        Returns:
+            uint8 ``(size, 3, crop, crop)``.
+        """
         crops = np.empty((size, crop, crop, 3), np.uint8)
         for i in range(size):
-            picture = self._picture(fitting[generator.integers(len(fitting))])
-            top, left = (generator.integers(side - crop + 1) for side in picture.shape[:2])
-            patch = picture[top : top + crop, left : left + crop]
-            crops[i] = np.rot90(patch, generator.integers(4))[:, :: generator.choice((-1, 1))]
+            crops[i] = self._crop(crop, generator)
         return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
+    def _crop(self, crop: int, generator: np.random.Generator) -> np.ndarray:
+        while True:
+            place = int(np.searchsorted(self.bounds, generator.random()))
+            picture = self.splits["train"][min(place, len(self.bounds) - 1)]
+            if min(picture.shape[:2]) >= crop:
+                break
+        side = crop
+        if generator.random() < 0.5:
+            side = min(round(crop * generator.uniform(1, STEP)), *picture.shape[:2])
+        top, left = (generator.integers(full - side + 1) for full in picture.shape[:2])
+        patch = picture[top : top + side, left : left + side]
+        if side != crop:
+            patch = np.asarray(
+                Image.fromarray(patch).resize((crop, crop), Image.Resampling.LANCZOS)
+            )
+        if generator.random() < 0.25:
+            brightness, contrast = generator.uniform(0.6, 1.1), generator.uniform(0.7, 1.1)
+            mean = patch.mean() * brightness
+            values = (patch * np.float32(brightness) - mean) * np.float32(contrast) + mean
+            patch = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+        return np.rot90(patch, generator.integers(4))[:, :: generator.choice((-1, 1))]
+
     def validation(self) -> Iterator[Tensor]:
-        """Centres of the held-out pictures of middle size, ``(1, 3, H, W)`` in [0, 1]."""
-        for entry in self.splits["validation"]:
-            if not 500 < max(entry["height"], entry["width"]) < 700:
-                continue
-            picture = self._picture(entry)
-            sides = [side - side % 64 for side in picture.shape[:2]]
-            top, left = ((full - side) // 2 for full, side in zip(picture.shape, sides))
-            patch = picture[top : top + sides[0], left : left + sides[1]]
+        """Centres of the held-out pictures at middle size, ``(1, 3, H, W)`` in [0, 1]."""
+        for pixels in self.splits["validation"]:
+            picture = Image.fromarray(pixels)
+            picture.thumbnail((640, 640), Image.Resampling.LANCZOS)
+            patch = np.asarray(picture)
+            height, width = (side - side % 64 for side in patch.shape[:2])
+            top, left = (patch.shape[0] - height) // 2, (patch.shape[1] - width) // 2
+            patch = patch[top : top + height, left : left + width]
             yield torch.from_numpy(patch / np.float32(255)).permute(2, 0, 1)[None]
+
+
+def _smaller(picture: Image.Image) -> Iterator[Image.Image]:
+    """A picture and smaller versions of it, at least ``SMALLEST_SIDE`` high and wide."""
+    factor = 1.0
+    while factor == 1 or factor * min(picture.size) >= SMALLEST_SIDE:
+        size = tuple(round(length * factor) for length in picture.size)
+        yield picture.resize(size, Image.Resampling.LANCZOS) if factor < 1 else picture
+        factor /= STEP
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """The nearly orthogonal matrix that is nearest to a matrix ``(m, n)``.
+
+    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
+    """
+    a, b, c = NEWTON_SCHULZ
+    wide = matrix.size(0) <= matrix.size(1)
+    x = matrix if wide else matrix.mT
+    x = x / (x.norm() + 1e-12)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if wide else x.mT
+
+
+class Optimizer:
+    """Muon for the kernels of convolutions, Adam for all else.
+
+    The state is one tensor a kernel and two for each of the few other parameters, which is what
+    lets it be kept beside the weights in 16 megabytes.
+
+    Args:
+        parameters: by name.
+
+    Source: Jordan et al. 2024 as above; size of the steps, Liu et al. 2025, "Muon is scalable for
+    LLM training", eq. 4. Kingma and Ba 2015, "Adam".
+    """
+
+    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.state: dict[str, dict[str, Tensor]] = {}
+        for name, p in parameters.items():
+            keys = ("momentum",) if _is_kernel(p) else ("mean", "square")
+            self.state[name] = {key: torch.zeros_like(p) for key in keys}
+
+    @torch.no_grad()
+    def step(self, number: int, rate: float) -> None:
+        """Take a step.
+
+        Args:
+            number: of the step, from 0.
+            rate: learning rate.
+        """
+        for name, p in self.parameters.items():
+            state = self.state[name]
+            if _is_kernel(p):
+                momentum = state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
+                # Rows in the order of channels-last memory, so that nothing is copied.
+                matrix = p.grad.lerp(momentum, MOMENTUM).permute(0, 2, 3, 1)
+                update = orthogonal(matrix.flatten(1))
+                size = 0.2 * math.sqrt(max(update.shape))
+                p.add_(update.view(matrix.shape).permute(0, 3, 1, 2), alpha=-rate * size)
+            else:
+                mean = state["mean"].lerp_(p.grad, 1 - ADAM_BETAS[0])
+                square = state["square"].lerp_(p.grad.square(), 1 - ADAM_BETAS[1])
+                first, second = (1 - beta ** (number + 1) for beta in ADAM_BETAS)
+                p.addcdiv_(mean, (square / second).sqrt_().add_(1e-10), value=-rate / first)
+
+
+def _is_kernel(parameter: Tensor) -> bool:
+    return parameter.dim() == 4
 
 
 class Training:
@@ -162,63 +206,30 @@ class Training:
 
     def __init__(self, args: argparse.Namespace) -> None:
         torch.manual_seed(args.seed)
+        self.device = torch.device(args.device)
+        self.half = args.precision == "bf16"
         self.step, self.cpu_seconds = 0, 0.0
-        self.trunk = Trunk(Lite(**args.model_args), args.precision)
-        self.trunk.to(memory_format=torch.channels_last)
-        self.parameters = dict(self.trunk.named_parameters())
+        self.net = LiteVbr(**args.model_args)
+        self.net.to(self.device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.net).eval()
+        self.parameters = dict(self.net.named_parameters())
         self.network = [p for n, p in self.parameters.items() if not n.endswith(".quantiles")]
-        self.views = {n: nn.Parameter(_few_axes(p.detach())) for n, p in self.parameters.items()}
-        quantiles = [v for name, v in self.views.items() if name.endswith(".quantiles")]
-        network = [v for name, v in self.views.items() if not name.endswith(".quantiles")]
-        self.optimizer = SOAP(
-            [
-                {"params": network, "lr": args.learning_rate},
-                {"params": quantiles, "lr": QUANTILES_LEARNING_RATE},
-            ],
-            betas=(0.95, 0.95),
-            weight_decay=0.0,
-            precondition_frequency=PRECONDITION_EVERY,
-        )
-        self.average = copy.deepcopy(self.trunk).eval()
+        self.optimizer = Optimizer(self.parameters)
         self.file = args.run / STATE
-        if self.file.exists():
-            self._load(self.file)
-        elif args.start is not None:
-            self._load(args.start)
-            self.trunk.load_state_dict(self.average.state_dict())
-            self.optimizer.state.clear()
-            for group in self.optimizer.param_groups:
-                group["step"] = 0
-            self.step, self.cpu_seconds = 0, 0.0
+        start = self.file if self.file.exists() else args.start
+        if start is not None:
+            self._load(start)
 
-    def save(self, path: Path, *, compact: bool = False) -> None:
-        """Write the state; ``compact`` leaves out that of the optimiser and rounds averages."""
-        tensors: dict[str, Tensor] = {}
-        averages = dict(self.average.named_parameters())
-        for name, parameter in self.parameters.items():
-            tensors[f"weight.{name}"] = parameter.detach()
-            tensors[f"average.{name}"] = (
-                averages[name].detach().to(torch.float16 if compact else None)
-            )
-            state = {} if compact else self.optimizer.state.get(self.views[name], {})
-            for key in MOMENTS if state else ():
-                tensors[f"{key}.{name}"] = state[key]
-            for key in BASES if state else ():
-                for axis, matrix in enumerate(state[key]):
-                    # An axis that is not preconditioned has an empty list.
-                    if isinstance(matrix, Tensor):
-                        tensors[f"{key}{axis}.{name}"] = matrix
-        metadata = {
-            "step": str(self.step),
-            "cpu_seconds": str(self.cpu_seconds),
-            "optimizer_step": str(self.optimizer.param_groups[0].get("step", 0)),
-            # Sums are rounded otherwise in another layout.
-            "strides": json.dumps({key: value.stride() for key, value in tensors.items()}),
-        }
-        tensors = {
-            key: value.clone(memory_format=torch.contiguous_format)
-            for key, value in tensors.items()
-        }
+    @torch.no_grad()
+    def save(self, path: Path) -> None:
+        """Write the state, and round what this run goes on with to what was written."""
+        tensors = {}
+        for kind, name, value in self._tensors():
+            stored = value.to(_stored_type(kind))
+            value.copy_(stored)
+            # Files have one layout only; the values of kernels are kept in another in memory.
+            tensors[f"{kind}.{name}"] = stored.cpu().contiguous()
+        metadata = {"step": str(self.step), "cpu_seconds": str(self.cpu_seconds)}
         with atomic_write(path) as unfinished:
             unfinished.write_bytes(safetensors.torch.save(tensors, metadata=metadata))
 
@@ -226,95 +237,125 @@ class Training:
     def _load(self, path: Path) -> None:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-        strides = json.loads(metadata.get("strides", "{}"))
-        tensors = {}
-        for key, value in safetensors.torch.load_file(path).items():
-            layout = torch.empty_strided(value.shape, strides.get(key, value.stride()))
-            tensors[key] = layout.copy_(value)
+            for kind, name, value in self._tensors():
+                value.copy_(file.get_tensor(f"{kind}.{name}"))
         self.step, self.cpu_seconds = int(metadata["step"]), float(metadata["cpu_seconds"])
+
+    def _tensors(self) -> Iterator[tuple[str, str, Tensor]]:
+        """All that is kept: kind, name of the parameter, and the values themselves."""
         averages = dict(self.average.named_parameters())
         for name, parameter in self.parameters.items():
-            parameter.copy_(tensors[f"weight.{name}"])
-            averages[name].copy_(tensors[f"average.{name}"])
-            if f"{MOMENTS[0]}.{name}" in tensors:
-                view = self.views[name]
-                self.optimizer.state[view] = {
-                    **{k: tensors[f"{k}.{name}"] for k in MOMENTS},
-                    **{
-                        k: [tensors.get(f"{k}{axis}.{name}", []) for axis in range(view.dim())]
-                        for k in BASES
-                    },
-                    "precondition_frequency": PRECONDITION_EVERY,
-                    "shampoo_beta": self.optimizer.param_groups[0]["betas"][1],
-                }
-        for group in self.optimizer.param_groups:
-            group["step"] = int(metadata.get("optimizer_step", 0))
+            yield "weight", name, parameter
+            yield "average", name, averages[name]
+            for kind, value in self.optimizer.state[name].items():
+                yield kind, name, value
 
-    def update(self, photos: Photos, args: argparse.Namespace) -> dict[str, float]:
+    def update(self, x: Tensor, args: argparse.Namespace) -> dict[str, float]:
         """Take one step.
+
+        Args:
+            x: a batch of pictures, uint8 ``(N, 3, H, W)``.
+            args: the command line.
 
         Raises:
             FloatingPointError: the gradient is NaN or infinite; the step is not taken.
         """
-        generator = np.random.default_rng((args.seed, self.step))
+        generator = np.random.default_rng((args.seed, self.step, 1))
         torch.manual_seed(int(generator.integers(2**62)))
-        x = photos.batch(args.batch_size, args.crop, generator)
-        x = (x.float() / 255).contiguous(memory_format=torch.channels_last)
-        quality = torch.tensor(args.qualities).repeat(args.batch_size)[: args.batch_size] - 1
-        multiplier = torch.tensor(MULTIPLIERS)[quality]
-        self.optimizer.param_groups[0]["lr"] = learning_rate(self.step, args)
-        self.trunk.zero_grad()
-        bpp, mse = self.trunk.train()(x, quality)
-        # Without the root the highest quality would have all the say.
+        x = (x.to(self.device).float() / 255).contiguous(memory_format=torch.channels_last)
+        # One sample from each of so many equal parts of the scale.
+        shares = (generator.permutation(len(x)) + generator.random(len(x))) / len(x)
+        quality = torch.from_numpy(100 * shares).float()
+        multiplier = torch.tensor([lagrangian(q) for q in quality.tolist()], device=self.device)
+        self.net.zero_grad()
+        bpp, mse = self.rate_and_distortion(self.net.train(), x, quality)
+        # Without the root the highest qualities would have all the say.
         loss = ((bpp + multiplier * mse) * (REFERENCE / multiplier).sqrt()).mean()
-        (loss + self.trunk.net.aux_loss()).backward()
+        (loss + self.net.aux_loss()).backward()
         norm = nn.utils.clip_grad_norm_(self.network, args.clip, error_if_nonfinite=False)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"norm of the gradient is {float(norm)} in step {self.step}")
-        for name, parameter in self.parameters.items():
-            self.views[name].grad = _few_axes(parameter.grad)
-        self.optimizer.step()
+        self.optimizer.step(self.step, learning_rate(self.step, args))
         self.step += 1
         weight = 1 - min(args.average, (1 + self.step) / (10 + self.step))
-        averages, parameters = list(self.average.parameters()), list(self.trunk.parameters())
+        averages = list(self.average.parameters())
         with torch.no_grad():
-            torch._foreach_lerp_(averages, parameters, weight)
+            torch._foreach_lerp_(averages, list(self.net.parameters()), weight)
         return {"loss": float(loss.detach()), "gradient": float(norm)}
 
+    def rate_and_distortion(
+        self, net: LiteVbr, x: Tensor, quality: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``(bits per pixel, mean square error on the scale of 255)`` of each sample."""
+        # The entropy path stays in single precision: a bfloat16 mean is off by too much.
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half and net.training)
+        with half:
+            y = net.g_a(x)
+        out = net.latent_codec(y.float(), **net.encoder_gains(quality))
+        with half:
+            x_hat = net.g_s(out["y_hat"])
+        x_hat = x_hat.float() if net.training else x_hat.clamp(0, 1)
+        bits = sum(-p.log2().sum((1, 2, 3)) for p in out["likelihoods"].values())
+        return bits / x[0, 0].numel(), 255**2 * (x_hat - x).square().mean((1, 2, 3))
+
     @torch.no_grad()
-    def validate(self, photos: Photos, qualities: Sequence[int]) -> dict[str, Any]:
+    def validate(self, photos: Photos) -> dict[str, Any]:
         """Rate, PSNR and loss of the averaged weights on the held-out photographs."""
         result: dict[str, Any] = {"loss": 0.0}
-        pictures = list(photos.validation())
-        for q in qualities:
-            pairs = [self.average.eval()(x, torch.tensor([q - 1])) for x in pictures]
+        pictures = [x.to(self.device) for x in photos.validation()]
+        for q in VALIDATED:
+            quality = torch.tensor([float(q)])
+            pairs = [self.rate_and_distortion(self.average, x, quality) for x in pictures]
             bpp = sum(float(b) for b, _ in pairs) / len(pairs)
             mse = sum(float(m) for _, m in pairs) / len(pairs)
             psnr = sum(10 * math.log10(255**2 / float(m)) for _, m in pairs) / len(pairs)
-            lmbda = MULTIPLIERS[q - 1]
-            result["loss"] += (bpp + lmbda * mse) * (REFERENCE / lmbda) ** 0.5 / len(qualities)
+            lmbda = lagrangian(q)
+            result["loss"] += (bpp + lmbda * mse) * (REFERENCE / lmbda) ** 0.5 / len(VALIDATED)
             result[f"q{q}"] = {"bpp": round(bpp, 5), "psnr": round(psnr, 4)}
         return result
 
 
-def _few_axes(values: Tensor) -> Tensor:
-    """Kernels of convolutions as one axis, or none if they are of one pixel; shares memory.
-
-    SOAP keeps a basis for each axis; those of the sides of a kernel are not worth their time.
-    """
-    return values.flatten(2).squeeze(2) if values.dim() == 4 else values
+def _stored_type(kind: str) -> torch.dtype:
+    return {"average": torch.float16, "momentum": torch.bfloat16}.get(kind, torch.float32)
 
 
 def learning_rate(step: int, args: argparse.Namespace) -> float:
-    """Linear warm-up, constant, and a linear cool-down to zero over the last steps.
-
-    A run can be cooled down from any step of its constant part, and go on from there later.
-    """
+    """Linear warm-up, constant, and a linear cool-down to zero over the last steps."""
     left = max(args.steps - step, 0)
     return args.learning_rate * min(1.0, (step + 1) / args.warm_up, left / args.cool_down)
 
 
-def train(training: Training, args: argparse.Namespace) -> None:
+def batches(photos: Photos, start: int, args: argparse.Namespace) -> Iterator[Tensor]:
+    """Batches from a step on, made a few steps ahead of their use.
+
+    Each step draws one of the sizes of crops, with the number of samples that goes with it.
+    """
+
+    def make(step: int) -> Tensor:
+        generator = np.random.default_rng((args.seed, step))
+        share, place = generator.random() * sum(args.crop_weights), 0
+        while share > args.crop_weights[place]:
+            share -= args.crop_weights[place]
+            place += 1
+        return photos.batch(args.batch_sizes[place], args.crops[place], generator)
+
+    with concurrent.futures.ThreadPoolExecutor(args.loaders) as pool:
+        ahead = AHEAD * args.loaders
+        waiting = [pool.submit(make, start + i) for i in range(ahead)]
+        step = start
+        try:
+            while True:
+                yield waiting.pop(0).result()
+                waiting.append(pool.submit(make, step + ahead))
+                step += 1
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def train(
+    training: Training, args: argparse.Namespace, now: Callable[[], float] = time.monotonic
+) -> None:
     """Go on until all steps are done, the time is over, or a signal says to stop."""
     photos = Photos(args.data)
     reporter = Reporter(args.run / "log.jsonl")
@@ -322,16 +363,17 @@ def train(training: Training, args: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: stop.append(number))
     arguments = {key: value for key, value in vars(args).items() if not isinstance(value, Path)}
-    reporter.record("start", step=training.step, photos=photos.sha256, arguments=arguments)
+    reporter.record("start", step=training.step, arguments=arguments)
 
-    began, saved = time.monotonic(), time.monotonic()
+    began, saved = now(), now()
     used = time.process_time() - training.cpu_seconds
     sums: dict[str, float] = {}
-    while training.step < min(args.steps, args.until) and not stop:
-        if time.monotonic() - began > 60 * args.minutes:
-            break
-        values = training.update(photos, args)
+    samples = batches(photos, training.step, args)
+    while training.step < args.steps and not stop and now() - began < 60 * args.minutes:
+        values = training.update(next(samples), args)
         training.cpu_seconds = time.process_time() - used
+        if training.cpu_seconds > 60 * args.cpu_minutes:
+            break
         sums = {key: sums.get(key, 0.0) + value for key, value in values.items()}
         record = {"step": training.step, "cpu_seconds": round(training.cpu_seconds, 1)}
         if training.step % args.log_every == 0:
@@ -339,85 +381,85 @@ def train(training: Training, args: argparse.Namespace) -> None:
             reporter.record("train", **record, **means)
             sums = {}
         if training.step % args.validate_every == 0:
-            result = training.validate(photos, args.qualities)
+            result = training.validate(photos)
             reporter.record("validation", **record, **result)
             reporter.line(f"{training.step}: {result}")
-        if time.monotonic() - saved > 60 * args.save_minutes:
+        if now() - saved > 60 * args.save_minutes:
             training.save(training.file)
-            saved = time.monotonic()
+            saved = now()
+    samples.close()
     training.save(training.file)
     reporter.record("stop", step=training.step, cpu_seconds=round(training.cpu_seconds, 1))
 
 
 def export(training: Training, args: argparse.Namespace) -> None:
-    """Write one self-describing model a quality, made of the averaged weights.
+    """Write a self-describing model of the averaged weights, in half precision.
 
-    Weights are stored in half precision. Of the tables, only those of the bottleneck are stored:
-    the others come out the same on every machine. Names are those of
-    :mod:`compressai.zoo.weights`.
+    Of the tables, only those of the bottleneck are stored: the others come out the same on every
+    machine.
     """
-    args.export.mkdir(parents=True, exist_ok=True)
-    for q in args.qualities:
-        net = training.average.folded(q - 1)
-        for parameter in net.parameters():
-            parameter.data = parameter.data.half().float()
-        net.update(force=True)
-        metadata = describe(
-            net,
-            architecture="compressai.models.lite.Lite",
-            arguments=args.model_args,
-            lmbda=MULTIPLIERS[q - 1],
-            metric="mse",
-            extra={"quality": q, "step": training.step},
-        )
-        parameters = dict(net.named_parameters())
-        content = safetensors.torch.save(
-            {
-                name: (value.half() if name in parameters else value).contiguous()
-                for name, value in net.state_dict().items()
-                if ".gaussian_conditional." not in name or value.numel() == 1
-            },
-            metadata={METADATA_KEY: json.dumps(metadata)},
-        )
-        digest = hashlib.sha256(content).hexdigest()[:8]
-        with atomic_write(args.export / f"lite-mse-{q}-{digest}.safetensors") as unfinished:
-            unfinished.write_bytes(content)
+    net = copy.deepcopy(training.average).cpu().to(memory_format=torch.contiguous_format)
+    for parameter in net.parameters():
+        parameter.data = parameter.data.half().float()
+    net.update(force=True)
+    metadata = describe(
+        net,
+        architecture="compressai.models.lite_vbr.LiteVbr",
+        arguments=args.model_args,
+        lmbda=list(net.lmbda),
+        metric="mse",
+        extra={"step": training.step},
+    )
+    parameters = dict(net.named_parameters())
+    content = safetensors.torch.save(
+        {
+            name: (value.half() if name in parameters else value).contiguous()
+            for name, value in net.state_dict().items()
+            if ".gaussian_conditional." not in name or value.numel() == 1
+        },
+        metadata={METADATA_KEY: json.dumps(metadata)},
+    )
+    with atomic_write(args.export) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description="Train lite.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description="Train lite-vbr.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
     add("--run", type=Path, required=True, help="folder of state and log")
-    add("--data", type=Path, help="folder that prepare_photos.py wrote")
-    add("--start", type=Path, help="state whose averaged weights a new run starts from")
-    add("--export", type=Path, help="write the models of a run to this folder, and do no more")
-    add("--compact", type=Path, help="write the state in 16 bits to this file, and do no more")
-    add("--qualities", type=int, nargs="+", default=[1, 2, 3, 4], choices=[1, 2, 3, 4])
+    add("--data", type=Path, help="file that prepare_photos.py wrote")
+    add("--start", type=Path, help="state that a run without one begins with")
+    add("--export", type=Path, help="write the model of a run to this file, and do no more")
     add("--model-args", type=json.loads, default={}, help="arguments of the model, as JSON")
-    add("--steps", type=int, default=400_000, help="length of the schedule")
-    add("--until", type=int, default=sys.maxsize, help="step of the schedule to stop at")
-    add("--cool-down", type=int, default=20_000, help="last steps, of falling learning rate")
-    add("--precision", choices=["fp32", "bf16"], default="fp32")
-    add("--batch-size", type=int, default=8)
-    add("--crop", type=int, default=128, help="a multiple of 64")
-    add("--learning-rate", type=float, default=1e-3)
-    add("--warm-up", type=int, default=500, help="steps of rising learning rate")
-    add("--clip", type=float, default=1.0, help="largest norm of the gradient")
-    add("--average", type=float, default=0.999, help="decay of the averaged weights")
+    add("--device", default="cpu", help="cpu, or cuda")
+    add("--precision", choices=["fp32", "bf16"], default="fp32", help="of the transforms")
+    add("--steps", type=int, default=2_000_000, help="length of the schedule")
+    add("--cool-down", type=int, default=60_000, help="last steps, of falling learning rate")
+    add("--crops", type=int, nargs="+", default=[128, 192, 256], help="multiples of 64")
+    add("--batch-sizes", type=int, nargs="+", default=[8, 4, 2], help="one for each size of crops")
+    add("--crop-weights", type=float, nargs="+", default=[6, 2, 2], help="how often each is drawn")
+    add("--learning-rate", type=float, default=3e-3)
+    add("--warm-up", type=int, default=300, help="steps of rising learning rate")
+    add("--clip", type=float, default=2.0, help="largest norm of the gradient")
+    add("--average", type=float, default=0.9995, help="decay of the averaged weights")
     add("--seed", type=int, default=1)
-    add("--threads", type=int, default=2)
+    add("--threads", type=int, default=1)
+    add("--loaders", type=int, default=1, help="threads that make batches")
     add("--minutes", type=float, default=math.inf, help="stop after that time")
+    add("--cpu-minutes", type=float, default=math.inf, help="stop after that processor time in all")
     add("--save-minutes", type=float, default=4)
     add("--log-every", type=int, default=100)
     add("--validate-every", type=int, default=2000)
     args = parser.parse_args(argv)
-    if args.data is None and args.export is None and args.compact is None:
+    if args.data is None and args.export is None:
         parser.error("--data is needed to train")
-    if args.crop % 64:
-        parser.error(f"--crop must be a multiple of 64, got {args.crop}")
+    if not len(args.crops) == len(args.batch_sizes) == len(args.crop_weights):
+        parser.error("--crops, --batch-sizes and --crop-weights must be of one length")
+    if any(crop % 64 for crop in args.crops):
+        parser.error(f"--crops must be multiples of 64, got {args.crops}")
     return args
 
 
@@ -429,8 +471,6 @@ def main(argv: Sequence[str]) -> None:
     training = Training(args)
     if args.export is not None:
         export(training, args)
-    elif args.compact is not None:
-        training.save(args.compact, compact=True)
     else:
         train(training, args)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck
 from compressai.latent_codecs.base import LatentCodec, check_batch, only_strings
+from compressai.latent_codecs.entropy_bottleneck import bottleneck_forward, check_quantizer
 from compressai.registry import register_module
 
 __all__ = ["GainHyperLatentCodec", "GainHyperpriorLatentCodec"]
@@ -26,6 +27,11 @@ class GainHyperLatentCodec(LatentCodec):
         entropy_bottleneck: entropy model of ``z``.
         h_a: hyper analysis; ``None`` is the identity.
         h_s: hyper synthesis; ``None`` is the identity.
+        quantizer: ``"noise"`` or ``"ste"``, as in
+            :class:`~compressai.latent_codecs.EntropyBottleneckLatentCodec`.
+
+    Raises:
+        ValueError: unknown ``quantizer``.
 
     Source: Cui et al. 2021, "Asymmetric gained deep image compression with continuous rate
     adaptation".
@@ -36,15 +42,19 @@ class GainHyperLatentCodec(LatentCodec):
         entropy_bottleneck: EntropyBottleneck,
         h_a: nn.Module | None = None,
         h_s: nn.Module | None = None,
+        quantizer: str = "noise",
     ) -> None:
         super().__init__()
         self.entropy_bottleneck = entropy_bottleneck
         self.h_a = nn.Identity() if h_a is None else h_a
         self.h_s = nn.Identity() if h_s is None else h_s
+        self.quantizer = check_quantizer(quantizer)
 
     def forward(self, y: Tensor, gain: Tensor, gain_inv: Tensor) -> dict[str, Any]:
         """``{"likelihoods": {"z"}, "params"}``; gains broadcast to ``z`` ``(N, C, H, W)``."""
-        z_hat, likelihoods = self.entropy_bottleneck(self.h_a(y) * gain)
+        z_hat, likelihoods = bottleneck_forward(
+            self.entropy_bottleneck, self.h_a(y) * gain, self.quantizer
+        )
         return {"likelihoods": {"z": likelihoods}, "params": self.h_s(z_hat * gain_inv)}
 
     def compress(self, y: Tensor, gain: Tensor, gain_inv: Tensor) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from compressai.models.google import (
 )
 from compressai.models.lite import Lite
 from compressai.models.lite_integer import IntegerLite
+from compressai.models.lite_vbr import LiteVbr
 from compressai.models.sensetime import (
     Cheng2020AnchorCheckerboard,
     Elic2022Chandelier,
@@ -46,6 +47,7 @@ __all__ = [
     "JointAutoregressiveHierarchicalPriors",
     "JointAutoregressiveHierarchicalPriorsVbr",
     "Lite",
+    "LiteVbr",
     "MeanScaleHyperprior",
     "MeanScaleHyperpriorVbr",
     "ScaleHyperprior",

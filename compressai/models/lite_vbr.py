@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The second small model of the library: one set of weights for every rate."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from compressai.entropy_models import EntropyBottleneck
+from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
+from compressai.latent_codecs import (
+    DualHyperSynthesis,
+    GainHyperLatentCodec,
+    GainHyperpriorLatentCodec,
+)
+from compressai.layers import ResidualBottleneckBlock, conv1x1, conv3x3
+from compressai.models._helpers.inference import hidden_widths, numbers_after
+from compressai.models._state_dict import entry_size
+from compressai.models.base import Strings, coding
+from compressai.models.channel_slice import (
+    ChannelSliceModel,
+    build_lrp_slice_codec,
+    proportional_slices,
+)
+from compressai.models.utils import conv, deconv
+from compressai.registry import register_model
+
+__all__ = ["LiteVbr", "RateGains", "lagrangian"]
+
+_STEM = 4  # as in Lite
+_LOWEST_LMBDA, _HIGHEST_LMBDA = 0.0008, 0.64
+_HIGHEST_QUALITY = 100
+_DEFAULT_QUALITY = 60.0
+
+
+def lagrangian(quality: float) -> float:
+    """The multiplier of the mean square error (of values up to 255) that a quality stands for.
+
+    Args:
+        quality: 0 to 100.
+
+    Returns:
+        0.0008 to 0.64, in geometric progression.
+    """
+    share = quality / _HIGHEST_QUALITY
+    return _LOWEST_LMBDA * (_HIGHEST_LMBDA / _LOWEST_LMBDA) ** share
+
+
+def _inverse_softplus(value: float) -> float:
+    return value + math.log(-math.expm1(-value))
+
+
+class RateGains(nn.Module):
+    """A gain for each channel and quality, which grows with quality by its structure.
+
+    Gains are learned at some qualities and interpolated between them: their logarithm is linear.
+    From one to the next, the logarithm of each channel grows by a softplus.
+
+    Args:
+        channels: number of gains at a quality.
+        nodes: number of qualities at which they are learned, evenly spaced from 0 to 100.
+        rise: natural logarithm of last gain over first gain to begin with.
+        falls: gains that shrink with quality instead.
+
+    Raises:
+        ValueError: fewer than two nodes.
+
+    Source: interpolation, Cui et al. 2021, "Asymmetric gained deep image compression with
+    continuous rate adaptation", eq. 7.
+    """
+
+    def __init__(self, channels: int, nodes: int, rise: float, *, falls: bool = False) -> None:
+        super().__init__()
+        if nodes < 2:
+            raise ValueError(f"nodes must be at least 2, got {nodes}")
+        self.sign = -1 if falls else 1
+        step = rise / (nodes - 1)
+        self.middle = nn.Parameter(torch.zeros(channels))
+        self.steps = nn.Parameter(torch.full((nodes - 1, channels), _inverse_softplus(step)))
+
+    def forward(self, quality: Tensor) -> Tensor:
+        """Gains.
+
+        Args:
+            quality: ``(N,)``, 0 to 100.
+
+        Returns:
+            ``(N, C, 1, 1)``, positive.
+        """
+        return self._gains(self.middle, self.steps, quality.to(self.steps))
+
+    @torch.no_grad()
+    def exact(self, quality: Tensor) -> Tensor:
+        """The same without gradient, rounded so that all machines get the same bits.
+
+        They are computed in double precision, where machines differ in the last bit, and rounded
+        to 16 bits, which takes that difference away but in one case out of some hundred million.
+
+        Args and result as :meth:`forward`.
+        """
+        values = (self.middle, self.steps, quality)
+        gains = self._gains(*(value.detach().cpu().double() for value in values))
+        mantissa, exponent = torch.frexp(gains)
+        return torch.ldexp((mantissa * 2**16).round() / 2**16, exponent).to(self.steps)
+
+    def _gains(self, middle: Tensor, steps: Tensor, quality: Tensor) -> Tensor:
+        steps = F.softplus(steps)
+        count = steps.size(0)
+        logs = torch.cat((torch.zeros_like(steps[:1]), steps.cumsum(0)))
+        logs = logs - logs[count // 2]
+        place = quality * (count / _HIGHEST_QUALITY)
+        left = place.floor().clamp(0, count - 1)
+        share = (place - left)[:, None]
+        left = left.long()
+        log = logs[left] + share * steps[left]
+        return (middle + self.sign * log).exp()[:, :, None, None]
+
+
+def _blocks(channels: int, depth: int) -> list[nn.Module]:
+    return [ResidualBottleneckBlock(channels, channels) for _ in range(depth)]
+
+
+def _halve(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """2x2: neighbours are seen by the blocks before it."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size=2, stride=2)
+
+
+def _double(in_channels: int, out_channels: int) -> list[nn.Module]:
+    return [conv1x1(in_channels, 4 * out_channels), nn.PixelShuffle(2)]
+
+
+def _analysis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
+    fine, coarse = widths
+    return nn.Sequential(
+        nn.PixelUnshuffle(_STEM),
+        conv3x3(3 * _STEM**2, fine),
+        *_blocks(fine, depths[0]),
+        _halve(fine, coarse),
+        *_blocks(coarse, depths[1]),
+        _halve(coarse, M),
+    )
+
+
+def _synthesis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
+    fine, coarse = widths
+    return nn.Sequential(
+        *_double(M, coarse),
+        *_blocks(coarse, depths[1]),
+        *_double(coarse, fine),
+        *_blocks(fine, depths[0]),
+        conv3x3(fine, 3 * _STEM**2),
+        nn.PixelShuffle(_STEM),
+    )
+
+
+def _hyper_analysis(M: int, N: int) -> nn.Sequential:
+    return nn.Sequential(
+        conv1x1(M, N),
+        nn.LeakyReLU(),
+        conv(N, N, kernel_size=3),
+        nn.LeakyReLU(),
+        conv(N, N, kernel_size=3),
+    )
+
+
+def _hyper_synthesis(N: int) -> nn.Sequential:
+    return nn.Sequential(
+        deconv(N, N, kernel_size=3),
+        nn.LeakyReLU(),
+        deconv(N, N, kernel_size=3),
+        nn.LeakyReLU(),
+        conv3x3(N, N),
+    )
+
+
+@register_model("lite-vbr")
+class LiteVbr(ChannelSliceModel):
+    """Small channel-slice model of variable rate, made for processors without accelerator.
+
+    As :class:`Lite`, with transforms that are deeper at an eighth of the size, a wider latent, and
+    gains: behind the analysis, each channel of the latent is multiplied by the gain that
+    a quality has there, and before the synthesis by another one; so is the side information
+    around its coder. The entropy path therefore works in units of the quantiser's step.
+
+    The quality is any number from 0 to 100. :meth:`compress` and :meth:`decompress` need the same
+    one: strings do not hold it. Programs that number the levels of a variable-rate model
+    (``levels``) take each whole quality for a level.
+
+    Args:
+        N: width of ``z`` and of each half of the side information.
+        M: width of the latent.
+        widths: widths of the transforms at a quarter and at an eighth of the size.
+        depths: residual blocks there.
+        slice_proportions: widths of the slices in relation to each other.
+        context_widths: hidden widths of the predictors of a slice.
+        nodes: qualities at which gains are learned, see :class:`RateGains`.
+        kwargs: handed to :class:`ChannelSliceModel`.
+
+    Attributes:
+        levels: number of whole qualities.
+        lmbda: Lagrangian multipliers (mean square error) of these.
+
+    Shape: ``x`` ``(N, 3, H, W)`` in [0, 1]; sides must be multiples of 64.
+
+    Raises:
+        ValueError: ``widths`` or ``depths`` are not two, a slice would be empty, ``nodes`` are
+            fewer than two, or ``use_cca``.
+
+    Source: as :class:`Lite`; gains, Cui et al. 2021, "Asymmetric gained deep image compression
+    with continuous rate adaptation".
+    """
+
+    levels = _HIGHEST_QUALITY + 1
+    lmbda = tuple(lagrangian(quality) for quality in range(_HIGHEST_QUALITY + 1))
+    # Of the interface of variable-rate models: one set of tables is for all rates.
+    vr_entbttlnck = False
+
+    latent_codec: GainHyperpriorLatentCodec
+
+    def __init__(
+        self,
+        N: int = 48,
+        M: int = 320,
+        widths: Sequence[int] = (64, 128),
+        depths: Sequence[int] = (2, 4),
+        slice_proportions: Sequence[float] = (4, 7, 11, 18),
+        context_widths: Sequence[int] = (32,),
+        nodes: int = 9,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if len(widths) != 2 or len(depths) != 2:
+            raise ValueError(
+                "widths and depths must have two entries each, got "
+                f"widths={tuple(widths)}, depths={tuple(depths)}"
+            )
+        if self.use_cca:
+            raise ValueError("use_cca must be False: CCA knows no variable rate")
+        self.N, self.M = N, M
+        self.g_a = _analysis(widths, depths, M)
+        self.g_s = _synthesis(widths, depths, M)
+        self.latent_codec = GainHyperpriorLatentCodec(
+            {
+                "y": build_lrp_slice_codec(
+                    groups=proportional_slices(M, slice_proportions),
+                    side_channels=N,
+                    widths=tuple(context_widths),
+                    emit_mean_support=True,
+                ),
+                "hyper": GainHyperLatentCodec(
+                    EntropyBottleneck(N),
+                    h_a=_hyper_analysis(M, N),
+                    h_s=DualHyperSynthesis(_hyper_synthesis(N), _hyper_synthesis(N)),
+                    quantizer="ste",
+                ),
+            }
+        )
+        # Where distortion costs lmbda, the best step of a uniform quantiser goes with its root.
+        rise = 0.5 * math.log(_HIGHEST_LMBDA / _LOWEST_LMBDA)
+        self.y_gain = RateGains(M, nodes, rise)
+        self.y_gain_inv = RateGains(M, nodes, rise, falls=True)
+        # Side information grows more slowly with quality than what it describes.
+        self.z_gain = RateGains(N, nodes, 0.3 * rise)
+        self.z_gain_inv = RateGains(N, nodes, 0.7 * rise)
+
+    # -- rates ----------------------------------------------------------------------------------
+
+    def _quality(self, quality: float | Tensor | None, s: int | None) -> Tensor:
+        """Checked qualities, ``(1,)`` or ``(N,)``."""
+        if s is not None:
+            if quality is not None:
+                raise TypeError("quality and s are two names of one thing, give one of them")
+            quality = operator.index(s)
+        if quality is None:
+            quality = _DEFAULT_QUALITY
+        values = torch.as_tensor(quality, dtype=torch.float32).reshape(-1)
+        values = values.to(self.y_gain.middle.device)
+        if values.numel() == 0 or not bool(((values >= 0) & (values <= _HIGHEST_QUALITY)).all()):
+            name = "quality" if s is None else "s"
+            raise ValueError(f"{name} must be in 0 ... {_HIGHEST_QUALITY}, got {quality}")
+        return values
+
+    def encoder_gains(self, quality: Tensor) -> dict[str, Tensor]:
+        """What ``latent_codec`` needs to code.
+
+        Args:
+            quality: ``(N,)``, 0 to 100.
+
+        Returns:
+            Gains by the names of its arguments; differentiable in training mode only.
+        """
+        return self._gains(quality, "y_gain", "z_gain", "y_gain_inv", "z_gain_inv")
+
+    def decoder_gains(self, quality: Tensor) -> dict[str, Tensor]:
+        """What ``latent_codec`` needs to decode; as :meth:`encoder_gains`."""
+        return self._gains(quality, "y_gain_inv", "z_gain_inv")
+
+    def _gains(self, quality: Tensor, *names: str) -> dict[str, Tensor]:
+        modules = {name: getattr(self, name) for name in names}
+        if self.training:
+            return {name: module(quality) for name, module in modules.items()}
+        return {name: module.exact(quality) for name, module in modules.items()}
+
+    # -- training and coding --------------------------------------------------------------------
+
+    def forward(
+        self, x: Tensor, quality: float | Tensor | None = None, *, s: int | None = None
+    ) -> dict[str, Any]:
+        """Reconstruction and likelihoods.
+
+        Args:
+            x: picture ``(N, 3, H, W)`` in [0, 1].
+            quality: 0 to 100, one for all or one a sample ``(N,)``; 60 by default.
+            s: the same as a level, for programs that take any variable-rate model.
+
+        Returns:
+            ``{"x_hat": (N, 3, H, W), not clamped, "likelihoods": {"y", "z"}}``.
+
+        Raises:
+            ValueError: height or width do not fit the transforms, or ``quality`` is outside.
+            TypeError: both ``quality`` and ``s``.
+        """
+        self._check_sides(x)
+        gains = self.encoder_gains(self._quality(quality, s))
+        out = self.latent_codec(self.g_a(x), **gains)
+        return {"x_hat": self.g_s(out["y_hat"]), "likelihoods": out["likelihoods"]}
+
+    @coding
+    def compress(
+        self,
+        x: Tensor,
+        quality: float | None = None,
+        *,
+        s: int | None = None,
+        sync_safe: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
+    ) -> dict[str, Any]:
+        """Code a batch of pictures.
+
+        Args:
+            x: ``(N, 3, H, W)`` in [0, 1].
+            quality, s: as in :meth:`forward`; one for all.
+            sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
+
+        Returns:
+            As :meth:`ChannelSliceModel.compress`.
+
+        Raises:
+            ValueError: as :meth:`forward`, ``x`` is not finite, or ``tolerance`` is negative.
+            TypeError: as :meth:`forward`.
+        """
+        self._check_sides(x)
+        qualities = self._quality(quality, s)
+        code = partial(self.latent_codec.compress, **self.encoder_gains(qualities))
+        setting = tuple(qualities.tolist())
+        return self.code_latent(code, self.g_a(x), sync_safe, tolerance, setting)
+
+    @coding
+    def decompress(
+        self,
+        strings: Strings,
+        shape: Any,
+        quality: float | None = None,
+        *,
+        s: int | None = None,
+        sync_safe: bool = False,
+    ) -> dict[str, Tensor]:
+        """Decode a batch of pictures.
+
+        Args:
+            strings, shape: what :meth:`compress` gave.
+            quality, s, sync_safe: what :meth:`compress` got.
+
+        Returns:
+            ``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
+
+        Raises:
+            ValueError: ``quality`` is outside, strings and shape do not fit, or a string is
+                damaged.
+            TypeError: as :meth:`forward`.
+        """
+        gains = self.decoder_gains(self._quality(quality, s))
+        out = self.latent_codec.decompress(strings, shape, **gains)
+        y = out.get("y_fine", out["y_hat"])
+        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": out["y_hat"]}
+
+    # -- loading --------------------------------------------------------------------------------
+
+    @classmethod
+    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        context = "latent_codec.y.channel_context.y"
+        steps = entry_size(state_dict, "y_gain.steps", 0, cls)
+        hidden = hidden_widths(state_dict, f"{context}0.mean_cc")
+        last = f".mean_cc.{2 * len(hidden)}.weight"
+        first, second, third = sorted(
+            place
+            for place in numbers_after(state_dict, "g_a.")
+            if f"g_a.{place}.weight" in state_dict
+        )
+        return {
+            "N": entry_size(state_dict, "latent_codec.hyper.h_a.4.weight", 0, cls),
+            "M": entry_size(state_dict, f"g_a.{third}.weight", 0, cls),
+            "widths": [state_dict[f"g_a.{place}.weight"].size(0) for place in (first, second)],
+            "depths": [second - first - 1, third - second - 1],
+            "slice_proportions": [
+                entry_size(state_dict, f"{context}{k}{last}", 0, cls)
+                for k in numbers_after(state_dict, context)
+            ],
+            "context_widths": hidden,
+            "nodes": steps + 1,
+        }
