@@ -217,10 +217,10 @@ def test_interrupted_run_ends_like_one_that_never_stopped(
 def test_run_stops_when_its_time_is_over_and_leaves_its_state(
     training: ModuleType, photos: Path, tmp_path: Path
 ) -> None:
-    args = training.parse_args(
-        ["--run", str(tmp_path), "--data", str(photos), "--minutes", "3", "--crops", "64"]
-        + ["--batch-sizes", "2", "--crop-weights", "1", "--model-args", json.dumps(TINY_VBR)]
-    )
+    words = ["--run", tmp_path, "--data", photos, "--minutes", 3, "--crops", 64]
+    words += ["--batch-sizes", 2, "--crop-weights", 1, "--model-args", json.dumps(TINY_VBR)]
+    words += ["--threads", torch.get_num_threads()]
+    args = training.parse_args([str(word) for word in words])
     minutes = iter(range(1000))
     training.train(training.Training(args), args, now=lambda: 60 * next(minutes))
     assert training.Training(args).step in (1, 2)
@@ -240,7 +240,7 @@ def test_state_of_the_default_model_fits_into_sixteen_megabytes(training: Module
 def test_every_rate_learns_from_a_few_steps(
     training: ModuleType, photos: Path, tmp_path: Path
 ) -> None:
-    run(training, tmp_path, photos, "--steps", "40", "--learning-rate", "1e-2")
+    run(training, tmp_path, photos, "--steps", "40", "--learning-rate", "1e-2", "--cool-down", "1")
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     losses = [entry["loss"] for entry in log if entry["event"] == "train"]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
