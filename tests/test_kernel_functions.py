@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The constants of the native functions of vectors keep the errors that their comments promise.
+
+In double precision the error is that of the approximation, in single precision that of rounding is
+added (somewhat less in the kernels, which fuse products and sums)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+SOURCE = Path(__file__).parents[1] / "compressai" / "cpp_exts" / "functions_kernel.inl"
+
+
+def _polynomials(function: str) -> dict[str, list[float]]:
+    """The coefficients of the polynomials in a function, the highest power first."""
+    body = SOURCE.read_text().split(f"inline Lanes {function}(")[1].split("\n}")[0]
+    terms = re.findall(r"(?:Lanes )?([pq]) = .*? \+ ([-+0-9.e]+)f;", body)
+    return {name: [float(value) for n, value in terms if n == name] for name, _ in terms}
+
+
+def _horner(coefficients: list[float], x: np.ndarray) -> np.ndarray:
+    result = np.zeros_like(x)
+    for coefficient in coefficients:
+        result = result * x + x.dtype.type(coefficient)
+    return result
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float64, 6e-9), (np.float32, 1.5e-7)])
+def test_power_of_two_keeps_its_error(dtype: type, bound: float) -> None:
+    (p,) = _polynomials("exp2_negative").values()
+    assert len(p) == 7
+    assert p[-1] == 1
+    x = np.linspace(-0.5, 0.5, 200001, dtype=dtype)
+    exact = np.exp2(x.astype(np.float64))
+    assert np.abs(_horner(p, x) / exact - 1).max() <= bound
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float64, 6e-8), (np.float32, 1.5e-6)])
+def test_gelu_keeps_its_error(dtype: type, bound: float) -> None:
+    parts = _polynomials("gelu")
+    assert [len(part) for part in parts.values()] == [6, 6]
+    x = np.linspace(-9, 9, 200001, dtype=dtype)
+    z = np.clip(x, dtype(-5.6), dtype(5.6))
+    s = z * z
+    got = x * np.maximum(z * (_horner(parts["p"], s) / _horner(parts["q"], s)) + dtype(0.5), 0)
+    exact = x.astype(np.float64) * ndtr(x.astype(np.float64))
+    assert np.abs(got - exact).max() <= bound
