@@ -15,7 +15,7 @@ inline float sum(Lanes value) {
   return total;
 }
 
-// 2^x for x <= 0, to 1e-7 of the result; 2^-126 for less than -126.
+// 2^x for x <= 0, to 1.5e-7 of the result; 2^-126 for less than -126.
 inline Lanes exp2_negative(Lanes x) {
   x = larger(x, Lanes{} - 126.0f);
   // Adding 1.5 * 2^23 rounds to an integer, which is then in the last bits.
@@ -37,7 +37,7 @@ inline Lanes exp2_negative(Lanes x) {
   return p;
 }
 
-// x times the normal distribution function, which is 1/2 + x R(x^2) with a rational R, to 1e-6.
+// x times the normal distribution function, which is 1/2 + x R(x^2) with a rational R, to 1.5e-6.
 inline Lanes gelu(Lanes x) {
   const Lanes end = Lanes{} + 5.6f;
   const Lanes z = smaller(larger(x, -end), end), s = z * z;
