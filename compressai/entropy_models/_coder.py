@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from compressai._entropy_coder import available_entropy_coders, get_entropy_coder
+from compressai.entropy_models._overrides import of_this_package
 
 __all__ = ["EntropyCoder", "default_entropy_coder"]
 
@@ -29,6 +30,7 @@ def _load(name: str) -> tuple[Any, Any]:
     return range_coder.RangeEncoder(), range_coder.RangeDecoder()
 
 
+@of_this_package
 class EntropyCoder:
     """Encoder and decoder of one entropy coder.
 

@@ -7,6 +7,7 @@ appendix 6.1). How its parameters are named is left to the classes that inherit.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -17,11 +18,19 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from compressai.entropy_models._overrides import of_this_package, overridden
+from compressai.entropy_models._refusals import refused
 from compressai.entropy_models.noise import uniform_noise
 
 __all__ = ["FactorizedDensity"]
 
 
+_DENSITY = ("_likelihood", "_logits_cumulative")
+# Enough for an interval of double precision numbers to end at neighbours.
+_MAX_ROUNDS = 1100
+
+
+@of_this_package
 class FactorizedDensity(nn.Module):
     """Mixin for an entropy model whose channels have one learned density each.
 
@@ -163,6 +172,8 @@ class FactorizedDensity(nn.Module):
         Returns:
             ``(x_hat, likelihoods)``, both of the shape of ``x``.
         """
+        if not x.is_floating_point():
+            raise TypeError(f"x must be floating point, got {x.dtype}")
         channels_first = x.transpose(0, 1).contiguous()
         values = channels_first.reshape(channels_first.size(0), 1, -1)
 
@@ -188,6 +199,7 @@ class FactorizedDensity(nn.Module):
         The upper tail is taken at the last sample of the *longest* channel. That underestimates
         it for all others, but the strings of every published model were made with such tables.
         """
+        self._check_quantiles(step)
         low, median, high = self.quantiles[:, 0, :].unbind(-1)
         minima = torch.ceil((median - low) / step).int().clamp(min=0)
         maxima = torch.ceil((high - median) / step).int().clamp(min=0)
@@ -196,14 +208,50 @@ class FactorizedDensity(nn.Module):
         start = median - minima * step
         samples = torch.arange(max_length, device=start.device) * step
         positions = (samples[None, :] + start[:, None])[:, None, :]
-        lower = self._table_logits(positions - 0.5 * step)
-        upper = self._table_logits(positions + 0.5 * step)
-        pmf = _in_blocks(torch.sigmoid, upper) - _in_blocks(torch.sigmoid, lower)
+        if overridden(self, _DENSITY):
+            width = {} if isinstance(step, float) and step == 1 else {"step": step}
+            with torch.autocast(positions.device.type, enabled=False):
+                pmf, lower, upper = self._likelihood(positions, stop_gradient=True, **width)
+        else:
+            lower = self._table_logits(positions - 0.5 * step)
+            upper = self._table_logits(positions + 0.5 * step)
+            pmf = _in_blocks(torch.sigmoid, upper) - _in_blocks(torch.sigmoid, lower)
         tail = _in_blocks(torch.sigmoid, lower[:, 0, :1], block=None) + _in_blocks(
             torch.sigmoid, -upper[:, 0, -1:]
         )
         cdf = self._pmf_to_cdf(pmf[:, 0, :], tail, length, max_length)
         self._set_tables(cdf, length + 2, -minima)
+
+    def _check_quantiles(self, step: float | Tensor) -> None:
+        """Raise ValueError where tables would be without meaning, or of a size that is not coded.
+
+        It is cheap, and comes before tables take memory and time.
+        """
+        quantiles = self.quantiles.detach()[:, 0, :].double().cpu()
+        finite = torch.isfinite(quantiles).all(dim=1)
+        if not bool(finite.all()):
+            channel = int(finite.logical_not().nonzero()[0])
+            raise refused(
+                self,
+                f"the quantiles of channel {channel} are {quantiles[channel].tolist()}, not "
+                "finite: training has diverged; load earlier weights, or find quantiles with "
+                "update(force=True, update_quantiles=True)",
+            )
+        width = float(step)
+        if not 0 < width < math.inf:
+            raise ValueError(f"the quantisation step must be positive and finite, got {width:g}")
+        below = torch.ceil((quantiles[:, 1] - quantiles[:, 0]) / width).clamp(min=0)
+        above = torch.ceil((quantiles[:, 2] - quantiles[:, 1]) / width).clamp(min=0)
+        span = below + above + 1
+        limit = 2**self.entropy_coder_precision - 1
+        if bool((span > limit).any()):
+            channel = int(span.argmax())
+            raise refused(
+                self,
+                f"the quantiles of channel {channel}, {quantiles[channel].tolist()}, span "
+                f"{span[channel]:.0f} symbols, more than the {limit} of a table: they have run "
+                "away in training; find them with update(force=True, update_quantiles=True)",
+            )
 
     @torch.no_grad()
     def _update_quantiles(
@@ -213,10 +261,22 @@ class FactorizedDensity(nn.Module):
 
         Args:
             search_radius: quantiles are looked for in ``[-search_radius, search_radius]``.
-            rtol, atol: the search ends when each interval is at most ``atol + rtol * |bound|``.
+            rtol, atol: the search ends when each interval is at most ``atol + rtol * |bound|``,
+                or between neighbouring numbers. It is in float32 for models in half precision.
+
+        Raises:
+            ValueError: the density is not finite.
         """
-        for i, target in enumerate(self.target.tolist()):
-            self.quantiles[:, :, i] = self._bisect(target, search_radius, rtol, atol)[:, :, 0]
+        wide = self
+        if self.quantiles.dtype not in (torch.float32, torch.float64):
+            wide = copy.deepcopy(self).float()
+        with torch.autocast(self.quantiles.device.type, enabled=False):
+            solved = [
+                wide._bisect(target, search_radius, rtol, atol)[:, :, 0]
+                for target in self.target.float().tolist()
+            ]
+        for i, values in enumerate(solved):
+            self.quantiles[:, :, i] = values
 
     def _bisect(self, target: float, radius: float, rtol: float, atol: float) -> Tensor:
         def logits(t: Tensor) -> Tensor:
@@ -226,9 +286,21 @@ class FactorizedDensity(nn.Module):
         high = self.quantiles.new_full((self.channels, 1, 1), radius)
         low = torch.where(target <= logits(high), low, high)
         high = torch.where(logits(low) <= target, high, low)
-        while bool(((low - high).abs() > atol + rtol * high.abs()).any()):
+        for _ in range(_MAX_ROUNDS):
+            wide = (low - high).abs() > atol + rtol * high.abs()
+            if not bool(wide.any()):
+                break
             middle = (low + high) / 2
+            if bool(((middle == low) | (middle == high) | ~wide).all()):
+                break
             value = logits(middle)
+            bad = torch.isnan(value).flatten(1).any(dim=1)
+            if bool(bad.any()):
+                raise refused(
+                    self,
+                    f"the density of channel {int(bad.nonzero()[0])} is not a number: its weights "
+                    "are not finite, training has diverged; load earlier weights",
+                )
             low, high = (
                 torch.where(value <= target, middle, low),
                 torch.where(value >= target, middle, high),

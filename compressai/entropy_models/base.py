@@ -7,7 +7,7 @@ symbols and how a batch of symbols becomes one string per item.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,18 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models._coder import EntropyCoder
+from compressai.entropy_models._overrides import of_this_package, overridden
+from compressai.entropy_models._refusals import check_codable
 from compressai.entropy_models.noise import uniform_noise
-from compressai.entropy_models.session import note_coded, write_strings
+from compressai.entropy_models.session import note_coded, strings_at_once, write_strings
 from compressai.ops import LowerBound
 
 __all__ = ["EntropyModel", "pmf_to_quantized_cdf"]
 
 _TABLES = ("_offset", "_quantized_cdf", "_cdf_length")
+_STRINGS = ("compress", "decompress")
+_QUANTIZE = ("quantize",)
+_CODER = ("encode_with_indexes", "decode_with_indexes")
 
 
 def pmf_to_quantized_cdf(pmf: Tensor, precision: int = 16) -> Tensor:
@@ -59,13 +64,18 @@ def quantize_rows(
     )
 
 
+@of_this_package
 class EntropyModel(nn.Module):
     """Base class of the entropy models.
+
+    A subclass, or an instance, may have its own ``quantize``, ``dequantize``, ``compress``,
+    ``decompress``, ``_pmf_to_cdf`` and density: encoder and decoder then go by these, in models and
+    latent codecs, too. Only where none of them is changed, the same is done in native code.
 
     Holds the integer tables of a quantised probability model: one row of a cumulative
     distribution for each index. The tables are buffers, empty until a subclass fills them in its
     ``update()``, and are saved with the weights. Loading a state dict adapts their size, whatever
-    it was; a state dict without tables empties them.
+    it was. A state dict without tables empties them, unless it is loaded with ``strict=False``.
 
     Args:
         likelihood_bound: likelihoods are clamped from below at this value; 0 turns that off.
@@ -213,19 +223,44 @@ class EntropyModel(nn.Module):
         length = pmf_length.detach().cpu().numpy()
         return torch.from_numpy(quantize_rows(*rows, length, self.entropy_coder_precision))
 
+    def _check_cdf_size(self) -> None:
+        """Raise ValueError unless there is a table of cumulative distributions."""
+        self._check_table("_quantized_cdf", 2)
+
+    def _check_cdf_length(self) -> None:
+        """Raise ValueError unless the lengths of its rows are known."""
+        self._check_table("_cdf_length", 1)
+
+    def _check_offsets_size(self) -> None:
+        """Raise ValueError unless the offsets of its rows are known."""
+        self._check_table("_offset", 1)
+
+    def _check_table(self, name: str, ndim: int) -> None:
+        table = getattr(self, name)
+        if table.numel() == 0:
+            raise ValueError(f"{name} is empty: run update() first, or load a checkpoint")
+        if table.dim() != ndim:
+            raise ValueError(f"{name} must have {ndim} dimensions, got {tuple(table.shape)}")
+
     def _check_tables(self) -> None:
-        for name, ndim in (("_quantized_cdf", 2), ("_cdf_length", 1), ("_offset", 1)):
-            table = getattr(self, name)
-            if table.numel() == 0:
-                raise ValueError(f"{name} is empty: run update() first, or load a checkpoint")
-            if table.dim() != ndim:
-                raise ValueError(f"{name} must have {ndim} dimensions, got {tuple(table.shape)}")
+        self._check_cdf_size()
+        self._check_cdf_length()
+        self._check_offsets_size()
+
+    def _has_native_coder(self) -> bool:
+        """Whether strings are those of the package's own rANS coder."""
+        coder = self.entropy_coder
+        return (
+            isinstance(coder, EntropyCoder)
+            and coder.name == "ans"
+            and not overridden(coder, _CODER)
+        )
 
     def _coder_tables(self) -> tuple[Any, ...]:
         """The tables as the entropy coder takes them, prepared once for the present buffers."""
         self._check_tables()
         buffers = (self._quantized_cdf, self._cdf_length, self._offset)
-        if self.entropy_coder.name != "ans":
+        if not self._has_native_coder():
             return tuple(table.tolist() for table in buffers)
         if any(table.is_inference() for table in buffers):
             return (_native_tables(buffers),)  # such tensors do not tell when they change
@@ -253,8 +288,10 @@ class EntropyModel(nn.Module):
             value = state_dict.get(prefix + name)
             buffer = getattr(self, name)
             if value is None:
-                # Tables of other weights would decode to garbage: better none than those.
-                value = state_dict[prefix + name] = buffer.new_empty(0)
+                # Tables of other weights do not suit: better none than those. Whoever loads a part
+                # of the weights keeps what the rest of the model has.
+                lost = strict and name in _TABLES
+                value = state_dict[prefix + name] = buffer.new_empty(0) if lost else buffer
             if value.shape != buffer.shape:
                 setattr(self, name, buffer.new_empty(value.shape))
         super()._load_from_state_dict(
@@ -281,7 +318,7 @@ class EntropyModel(nn.Module):
             ValueError: shapes do not fit, there are no tables, or ``inputs`` holds NaN or values
                 outside of int32.
         """
-        return self.compress_and_quantize(inputs, indexes, means)[0]
+        return self._code(inputs, indexes, means)[0]
 
     def compress_and_quantize(
         self, inputs: Tensor, indexes: Tensor, means: Tensor | None = None
@@ -292,11 +329,42 @@ class EntropyModel(nn.Module):
             ``(strings, quantized)``: ``quantized`` equals, bit for bit, what :meth:`decompress`
             makes of the strings.
         """
-        residual = inputs if means is None else inputs - means
-        _check_codable(residual, type(self).__name__)
-        symbols = torch.round(residual).to(torch.int32)
+        if overridden(self, _STRINGS):
+            return self._code_by_methods(
+                lambda: self.compress(inputs, indexes, means),
+                lambda strings: self.decompress(strings, indexes, inputs.dtype, means),
+            )
+        return self._code(inputs, indexes, means)
+
+    def _code_by_methods(
+        self, compress: Callable[[], list[bytes]], decompress: Callable[[list[bytes]], Tensor]
+    ) -> tuple[list[bytes], Tensor]:
+        # What a decoder makes of the strings of somebody's own method, only that decoder knows.
+        with strings_at_once():
+            strings = compress()
+            return strings, decompress(strings)
+
+    def _code(
+        self, inputs: Tensor, indexes: Tensor, means: Tensor | None = None
+    ) -> tuple[list[bytes], Tensor]:
+        symbols = self._symbols(inputs, means)
         strings = self._encode(symbols, indexes)
         return strings, self.dequantize(symbols, means, inputs.dtype)
+
+    def _symbols(self, inputs: Tensor, means: Tensor | None) -> Tensor:
+        """int32 symbols of values, by whatever quantises in this class.
+
+        Raises:
+            ValueError: values, means or symbols are not finite or no int32.
+        """
+        if overridden(self, _QUANTIZE):
+            check_codable(self, inputs, means)
+            symbols = self.quantize(inputs, "symbols", means)
+            check_codable(self, symbols.double())
+            return symbols.to(torch.int32)
+        residual = inputs if means is None else inputs - means
+        check_codable(self, residual)
+        return torch.round(residual).to(torch.int32)
 
     def _encode(self, symbols: Tensor, indexes: Tensor) -> list[bytes]:
         if symbols.dim() < 2:
@@ -311,7 +379,7 @@ class EntropyModel(nn.Module):
     def _encode_rows(self, rows: np.ndarray, index_rows: np.ndarray) -> list[bytes]:
         tables = self._coder_tables()
         note_coded()
-        if self.entropy_coder.name != "ans":
+        if not self._has_native_coder():
             return [
                 self.entropy_coder.encode_with_indexes(row.tolist(), index.tolist(), *tables)
                 for row, index in zip(rows, index_rows)
@@ -384,7 +452,7 @@ class EntropyModel(nn.Module):
 
     def _decode_rows(self, strings: list[Any], index_rows: np.ndarray) -> np.ndarray:
         tables = self._coder_tables()
-        if self.entropy_coder.name != "ans":
+        if not self._has_native_coder():
             decode = self.entropy_coder.decode_with_indexes
             decoded = [decode(s, row.tolist(), *tables) for s, row in zip(strings, index_rows)]
             return np.array(decoded, dtype=np.int32)
@@ -404,17 +472,6 @@ def _int_rows(values: Tensor) -> np.ndarray:
     """``(N, ...)`` integers as a contiguous int32 array ``(N, elements of an item)``."""
     rows = values.detach().to(device="cpu", dtype=torch.int32).contiguous()
     return rows.numpy().reshape(len(rows), int(np.prod(rows.shape[1:])))
-
-
-def _check_codable(residual: Tensor, name: str) -> None:
-    if residual.numel() == 0:
-        return
-    limit = residual.detach().abs().amax()
-    if not bool(limit < 2.0**31 - 1):  # NaN fails this comparison too
-        raise ValueError(
-            f"{name} got values that are no int32 after rounding (largest magnitude "
-            f"{float(limit):g}): the network has diverged or the input is not finite"
-        )
 
 
 def _warn_renamed(old: str, new: str) -> None:

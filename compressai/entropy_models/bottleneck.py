@@ -11,7 +11,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models._factorized_density import FactorizedDensity
-from compressai.entropy_models.base import EntropyModel
+from compressai.entropy_models._overrides import of_this_package, overridden
+from compressai.entropy_models.base import _STRINGS, EntropyModel
 
 __all__ = ["EntropyBottleneck"]
 
@@ -20,6 +21,7 @@ _LEGACY_NAME = re.compile(r"_(?:(matrix|bias|factor)|(matrices|biases|factors)\.
 _PLURAL = {"matrix": "matrices", "bias": "biases", "factor": "factors"}
 
 
+@of_this_package
 class EntropyBottleneck(FactorizedDensity, EntropyModel):
     """Entropy model with one learned density a channel, independent of anything else.
 
@@ -104,12 +106,17 @@ class EntropyBottleneck(FactorizedDensity, EntropyModel):
         Raises:
             ValueError: there are no tables, or ``x`` is not finite.
         """
-        return self.compress_and_quantize(x)[0]
+        medians = self._expanded_medians(x.size(0), x.dim() - 2)
+        return super().compress(x, self._build_indexes(x.shape), medians)
 
     def compress_and_quantize(self, x: Tensor) -> tuple[list[bytes], Tensor]:
         """As :meth:`compress`, and what :meth:`decompress` makes of the strings."""
+        if overridden(self, _STRINGS):
+            return self._code_by_methods(
+                lambda: self.compress(x), lambda strings: self.decompress(strings, x.shape[2:])
+            )
         medians = self._expanded_medians(x.size(0), x.dim() - 2)
-        return super().compress_and_quantize(x, self._build_indexes(x.shape), medians)
+        return self._code(x, self._build_indexes(x.shape), medians)
 
     def decompress(self, strings: Sequence[bytes], size: Iterable[int]) -> Tensor:
         """Decode a batch of strings.

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compressai.entropy_models._overrides import CODING_METHODS, of_this_package, overridden
+from compressai.entropy_models._refusals import check_codable, check_finite, refused
 from compressai.entropy_models.base import EntropyModel, quantize_rows
 from compressai.entropy_models.session import Correction, active_coder
 from compressai.ops import LowerBound
@@ -18,6 +20,11 @@ from compressai.ops import LowerBound
 __all__ = ["GaussianConditional"]
 
 
+# What the exact tables stand for.
+_DENSITY = ("_standardized_cumulative", "_likelihood", "_pmf_to_cdf")
+
+
+@of_this_package
 class GaussianConditional(EntropyModel):
     """Entropy model of values that are normally distributed around predicted means.
 
@@ -131,6 +138,7 @@ class GaussianConditional(EntropyModel):
         Returns:
             int32 tensor of the shape of ``scales``.
         """
+        check_finite(self, scales, "scales")
         if _is_native(scales) and self.scale_table.numel():
             from compressai import _CXX
 
@@ -169,6 +177,7 @@ class GaussianConditional(EntropyModel):
         Raises:
             ValueError: shapes do not fit, there are no tables, or ``y`` is not finite.
         """
+        check_finite(self, scales, "scales")
         coder = active_coder()
         if coder is not None:
             return coder.code(self, y, scales, means, correct)
@@ -197,6 +206,9 @@ class GaussianConditional(EntropyModel):
             ValueError: the number of strings does not fit, there are no tables, or a string is
                 damaged.
         """
+        check_finite(self, scales, "scales")
+        if means is not None:
+            check_finite(self, means, "means")
         coder = active_coder()
         if coder is not None:
             return coder.decode(self, strings, scales, means, correct)
@@ -208,7 +220,7 @@ class GaussianConditional(EntropyModel):
         self, y: Tensor, scales: Tensor, means: Tensor | None
     ) -> tuple[list[bytes], Tensor]:
         latents = [y, scales] if means is None else [y, scales, means]
-        if not all(map(_is_native, latents)):
+        if overridden(self, CODING_METHODS) or not all(map(_is_native, latents)):
             return self.compress_and_quantize(y, self.build_indexes(scales), means)
         if len({t.shape for t in latents}) != 1 or y.dim() < 2:
             raise ValueError(
@@ -220,9 +232,14 @@ class GaussianConditional(EntropyModel):
         self._check_tables()
         prepared = self._scales()
         rows = [t.detach().contiguous().numpy().reshape(len(t), y[0].numel()) for t in latents]
-        symbols, indexes = _CXX.latent_symbols(
-            rows[0], None if means is None else rows[2], rows[1], prepared.native, prepared.first
-        )
+        try:
+            symbols, indexes = _CXX.latent_symbols(
+                *(rows[0], None if means is None else rows[2], rows[1]),
+                *(prepared.native, prepared.first),
+            )
+        except ValueError:
+            check_codable(self, y if means is None else y - means)
+            raise
         strings = self._encode_rows(symbols, indexes)
         return strings, self.dequantize(torch.from_numpy(symbols).view(y.shape), means, y.dtype)
 
@@ -266,13 +283,65 @@ class GaussianConditional(EntropyModel):
 
         Raises:
             RuntimeError: the scale table is empty.
+            ValueError: a scale is not positive, or too large to be coded.
         """
         scales = self.scale_table.detach().cpu().float().numpy()
         if scales.size == 0:
             raise RuntimeError("scale_table is empty: set it with update_scale_table()")
-        multiplier = -self._standardized_quantile(self.tail_mass / 2)
-        tables = _gaussian_tables(scales.tobytes(), multiplier, self.entropy_coder_precision)
-        self._set_tables(*map(torch.from_numpy, tables))
+        multiplier = -float(self._standardized_quantile(self.tail_mass / 2))
+        self._check_scales(scales, multiplier)
+        own = overridden(self, _DENSITY)
+        if not own:
+            tables = _gaussian_tables(scales.tobytes(), multiplier, self.entropy_coder_precision)
+            self._set_tables(*map(torch.from_numpy, tables))
+            return
+        if own == {"_pmf_to_cdf"}:
+            masses = _gaussian_masses(scales, multiplier)
+            pmf, tail, length, center = map(torch.from_numpy, masses)
+        else:
+            pmf, tail, length, center = self._own_masses(torch.from_numpy(scales), multiplier, own)
+        cdf = self._pmf_to_cdf(pmf, tail, length, int(length.max()))
+        self._set_tables(cdf, length + 2, -center)
+
+    @torch.no_grad()
+    def _own_masses(
+        self, scales: Tensor, multiplier: float, own: frozenset[str]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As :func:`_gaussian_masses`, for the density of a subclass."""
+        center = torch.ceil(scales * multiplier).int()
+        length = 2 * center + 1
+        symbols = torch.arange(int(length.max()))[None, :] - center[:, None]
+        scales = scales[:, None].expand(symbols.shape)
+        if "_likelihood" in own:
+            device = self.scale_table.device
+            pmf = self._likelihood(symbols.float().to(device), scales.to(device)).cpu()
+            inside = torch.where(symbols.abs() <= center[:, None], pmf, pmf.new_zeros(()))
+            return pmf, (1 - inside.sum(1, keepdim=True)).clamp(min=0), length, center
+        distance = symbols.abs().float()
+        upper = self._standardized_cumulative((0.5 - distance) / scales)
+        lower = self._standardized_cumulative((-0.5 - distance) / scales)
+        return upper - lower, 2 * lower[:, :1], length, center
+
+    def _check_scales(self, scales: np.ndarray, multiplier: float) -> None:
+        """Raise ValueError for scales that have no table, before one is made."""
+        if not 0 < multiplier < float("inf"):
+            raise refused(
+                self,
+                f"the density's quantile of tail_mass / 2 = {self.tail_mass / 2:g} must be "
+                f"negative and finite, got {-multiplier:g}",
+            )
+        limit = 2 ** (self.entropy_coder_precision - 1) - 1
+        with np.errstate(over="ignore", invalid="ignore"):
+            reach = np.ceil(scales * np.float32(multiplier))
+        bad = np.flatnonzero(~((scales > 0) & (reach <= limit)))
+        if bad.size:
+            row = int(bad[0])
+            raise refused(
+                self,
+                f"scale_table[{row}] = {scales[row]:g} cannot be coded: scales must be positive "
+                f"and, with tail_mass={self.tail_mass:g} and tables of "
+                f"{self.entropy_coder_precision} bits, not above {limit / multiplier:.6g}",
+            )
 
     def _resizable_buffers(self) -> tuple[str, ...]:
         return (*super()._resizable_buffers(), "scale_table")
@@ -350,20 +419,33 @@ def _gaussian_tables(
     scale_table: bytes, multiplier: float, precision: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cumulative tables, their lengths and offsets, for the float32 scales in ``scale_table``."""
+    pmf, tail, length, center = _gaussian_masses(
+        np.frombuffer(scale_table, dtype=np.float32), multiplier
+    )
+    return quantize_rows(pmf, tail, length, precision), length + 2, -center
+
+
+def _gaussian_masses(
+    scales: np.ndarray, multiplier: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Masses of the symbols of each row, of its tails, the number of symbols, and the central one.
+
+    Args:
+        scales: float32 ``(K,)``.
+        multiplier: half of the range of a row in units of its scale.
+    """
     from scipy.special import erfc
 
     def cumulative(x: np.ndarray) -> np.ndarray:
         scaled = (x * np.float32(-(2**-0.5))).astype(np.float64)
         return np.float32(0.5) * erfc(scaled).astype(np.float32)
 
-    scales = np.frombuffer(scale_table, dtype=np.float32)
     center = np.ceil(scales * np.float32(multiplier)).astype(np.int32)
     length = 2 * center + 1
     distance = np.abs(np.arange(length.max()) - center[:, None]).astype(np.float32)
     upper = cumulative((np.float32(0.5) - distance) / scales[:, None])
     lower = cumulative((np.float32(-0.5) - distance) / scales[:, None])
-    cdf = quantize_rows(upper - lower, 2 * lower[:, 0], length, precision)
-    return cdf, length + 2, -center
+    return upper - lower, 2 * lower[:, :1], length, center
 
 
 def _check_scale_table(scale_table: object) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compressai.entropy_models._overrides import of_this_package
 from compressai.entropy_models.gaussian import GaussianConditional
 
 __all__ = ["GaussianMixtureConditional"]
@@ -16,6 +17,7 @@ __all__ = ["GaussianMixtureConditional"]
 _MAX_SCALE = 256.0
 
 
+@of_this_package
 class GaussianMixtureConditional(GaussianConditional):
     """Entropy model of values that follow a mixture of ``K`` predicted Gaussians.
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compressai.entropy_models._overrides import overridden
 from compressai.entropy_models._sync_stream import (
     Exceptions,
     Rounding,
@@ -45,14 +46,20 @@ __all__ = [
 ]
 
 
+# What can be asked for at one position. Whole strings cannot: a position has none of its own.
+_POSITION_METHODS = ("quantize", "dequantize", "build_indexes")
+
+
 class ScanCoder:
     """Codes or decodes one item of a latent, in the order of the scan.
 
     Attributes:
         rounds: whether what later positions see is rounded by :meth:`settle`.
+        own: the entropy model, if its own methods quantise or choose rows of tables.
     """
 
     rounds = True
+    own: Any = None
 
     def network(self, output: Tensor) -> Tensor:
         """Called with the output of each network that both sides run."""
@@ -67,10 +74,17 @@ class _PlainScan(ScanCoder):
     rounds = False
 
     def __init__(self, conditional: GaussianConditional) -> None:
+        if overridden(conditional, _POSITION_METHODS):
+            self.own = conditional
         self._edges = conditional.scale_table[:-1].cpu().float()
         self._tables = conditional._coder_tables()
 
     def _rows(self, scales: Tensor) -> np.ndarray:
+        if self.own is not None:
+            # As pictures of one pixel, what such methods are written for.
+            grid = scales.reshape(-1, scales.size(-1), 1, 1).to(self.own.scale_table.device)
+            rows = self.own.build_indexes(grid).to(device="cpu", dtype=torch.int32)
+            return rows.reshape(scales.shape).contiguous().numpy()
         return torch.bucketize(scales, self._edges, out_int32=True).numpy()
 
 

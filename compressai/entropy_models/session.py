@@ -22,7 +22,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["LatentCoder", "active_coder", "coding_session", "note_coded", "write_strings"]
+__all__ = [
+    "LatentCoder",
+    "active_coder",
+    "coding_session",
+    "note_coded",
+    "strings_at_once",
+    "write_strings",
+]
 
 # Fewer symbols are written in less time than it takes to start a thread.
 _MIN_SYMBOLS = 1 << 14
@@ -111,6 +118,17 @@ def coding_session(coder: LatentCoder | None = None) -> Iterator[None]:
         _session.reset(token)
         session.close()
     session.collect()
+
+
+@contextmanager
+def strings_at_once() -> Iterator[None]:
+    """Within, strings are written before they are handed out, for code that looks at them."""
+    note_coded()
+    token = _session.set(None)
+    try:
+        yield
+    finally:
+        _session.reset(token)
 
 
 def active_coder() -> LatentCoder | None:

@@ -19,6 +19,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from compressai.entropy_models._overrides import CODING_METHODS, overridden
+from compressai.entropy_models._refusals import check_codable
 from compressai.entropy_models._sync_stream import (
     MAX_BLOCKS,
     Exceptions,
@@ -57,10 +59,16 @@ class _Levels:
 
 
 def _levels(conditional: GaussianConditional) -> _Levels:
-    if conditional.entropy_coder.name != "ans":
+    if not conditional._has_native_coder():
         raise ValueError(
             "synchronised coding needs the entropy coder 'ans', got "
-            f"{conditional.entropy_coder.name!r}"
+            f"{getattr(conditional.entropy_coder, 'name', conditional.entropy_coder)!r}"
+        )
+    own = overridden(conditional, CODING_METHODS)
+    if own:
+        raise ValueError(
+            f"synchronised coding cannot go by the {', '.join(sorted(own))} of "
+            f"{type(conditional).__name__}: use sync_safe=False"
         )
     (tables,) = conditional._coder_tables()
     return _Levels(*conditional._scales().levels, tables)
@@ -493,9 +501,7 @@ class SyncProbe(_Encoding):
 
 
 def _rounded(residual: Tensor) -> Tensor:
-    from compressai.entropy_models.base import _check_codable
-
-    _check_codable(residual, "synchronised coding")
+    check_codable("synchronised coding", residual)
     return torch.round(residual)
 
 

@@ -10,13 +10,19 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models._factorized_density import FactorizedDensity
-from compressai.entropy_models.base import EntropyModel
+from compressai.entropy_models._overrides import of_this_package, overridden
+from compressai.entropy_models._refusals import check_codable
+from compressai.entropy_models.base import _STRINGS, EntropyModel
 from compressai.entropy_models.noise import uniform_noise
 from compressai.ops import quantize_ste
 
 __all__ = ["EntropyBottleneckVbr", "EntropyModelVbr"]
 
 
+_QUANTIZE = ("quantize_variable",)
+
+
+@of_this_package
 class EntropyModelVbr(EntropyModel):
     """:class:`EntropyModel` with a quantisation step ``qs``, a 0-dimensional tensor.
 
@@ -81,7 +87,7 @@ class EntropyModelVbr(EntropyModel):
         qs: Tensor | None = None,
     ) -> list[bytes]:
         """As :meth:`EntropyModel.compress`, with the values quantised by step ``qs``."""
-        return self.compress_and_quantize(inputs, indexes, means, qs)[0]
+        return self._code(inputs, indexes, means, qs)[0]
 
     def compress_and_quantize(
         self,
@@ -91,11 +97,29 @@ class EntropyModelVbr(EntropyModel):
         qs: Tensor | None = None,
     ) -> tuple[list[bytes], Tensor]:
         """As :meth:`EntropyModel.compress_and_quantize`, with the step ``qs``."""
-        if qs is None:
-            return super().compress_and_quantize(inputs, indexes, means)
+        if overridden(self, _STRINGS):
+            return self._code_by_methods(
+                lambda: self.compress(inputs, indexes, means, qs),
+                lambda strings: self.decompress(strings, indexes, inputs.dtype, means, qs),
+            )
+        return self._code(inputs, indexes, means, qs)
+
+    def _code(
+        self,
+        inputs: Tensor,
+        indexes: Tensor,
+        means: Tensor | None = None,
+        qs: Tensor | None = None,
+    ) -> tuple[list[bytes], Tensor]:
         _check_step(qs)
-        residual = inputs if means is None else inputs - means
-        strings, symbols = super().compress_and_quantize(residual / qs, indexes)
+        if overridden(self, _QUANTIZE):
+            check_codable(self, inputs, means)
+            symbols = self.quantize_variable(inputs, "symbols", means, qs)
+        elif qs is None:
+            symbols = self._symbols(inputs, means)
+        else:
+            symbols = self._symbols((inputs if means is None else inputs - means) / qs, None)
+        strings = self._encode(symbols, indexes)
         return strings, self.dequantize_variable(symbols, means, inputs.dtype, qs)
 
     def decompress(
@@ -112,6 +136,7 @@ class EntropyModelVbr(EntropyModel):
         return self.dequantize_variable(symbols, means, dtype, qs)
 
 
+@of_this_package
 class EntropyBottleneckVbr(FactorizedDensity, EntropyModelVbr):
     """:class:`EntropyBottleneck` with a variable quantisation step.
 
@@ -195,14 +220,20 @@ class EntropyBottleneckVbr(FactorizedDensity, EntropyModelVbr):
 
     def compress(self, x: Tensor, qs: Tensor | None = None) -> list[bytes]:
         """Code ``(N, C, ...)`` with step ``qs``; the tables should be built for that step."""
-        return self.compress_and_quantize(x, qs)[0]
+        medians = self._expanded_medians(x.size(0), x.dim() - 2)
+        return super().compress(x, self._build_indexes(x.shape), medians, qs)
 
     def compress_and_quantize(
         self, x: Tensor, qs: Tensor | None = None
     ) -> tuple[list[bytes], Tensor]:
         """As :meth:`compress`, and what :meth:`decompress` makes of the strings."""
+        if overridden(self, _STRINGS):
+            return self._code_by_methods(
+                lambda: self.compress(x, qs),
+                lambda strings: self.decompress(strings, x.shape[2:], qs),
+            )
         medians = self._expanded_medians(x.size(0), x.dim() - 2)
-        return super().compress_and_quantize(x, self._build_indexes(x.shape), medians, qs)
+        return self._code(x, self._build_indexes(x.shape), medians, qs)
 
     def decompress(
         self, strings: Sequence[bytes], size: Iterable[int], qs: Tensor | None = None

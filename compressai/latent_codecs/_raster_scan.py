@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compressai.entropy_models import GaussianConditional
+from compressai.entropy_models._refusals import check_codable, check_finite
 
 __all__ = ["RasterScan", "ScanRate", "concatenate"]
 
@@ -115,6 +116,8 @@ class RasterScan:
             ValueError: ``y`` is not finite.
         """
         y = y.detach().cpu().float()
+        check_codable(self._conditional, y[None])
+        check_finite(self._conditional, params[None], "side information")
         columns = y.permute(1, 2, 0).contiguous()
         symbols = torch.empty_like(columns)
         all_scales = torch.empty_like(columns)
@@ -122,6 +125,8 @@ class RasterScan:
 
         def code(h: int, w: int, scales: Tensor, means: Tensor) -> Tensor:
             all_scales[h, w] = scales
+            if coder.own is not None:
+                return symbols[h, w].copy_(self._own_symbols(coder.own, columns[h, w], means))
             residual = columns[h, w] - means
             residual = residual if gain is None else residual * gain
             return symbols[h, w].copy_(coder.quantize(residual))
@@ -131,6 +136,7 @@ class RasterScan:
             raise ValueError(
                 "the latent or its means are not finite or beyond 2**24: the network has diverged"
             )
+        check_finite(self._conditional, all_scales, "scales")
         return coder.finish(symbols.to(torch.int32).numpy(), all_scales), y_hat
 
     def decompress(self, params: Tensor, coder: Any) -> tuple[Tensor, Tensor]:
@@ -181,8 +187,12 @@ class RasterScan:
                 if index_scale is not None:
                     scales = scales * index_scale
                 scales = torch.maximum(scales, self._bound)
-                residual = self._residual(code(h, w, scales, means), scales)
-                values = torch.add(residual, means, out=fine[h + pad, w + pad])
+                symbols = code(h, w, scales, means)
+                values = fine[h + pad, w + pad]
+                if coder.own is None:
+                    torch.add(self._residual(symbols, scales), means, out=values)
+                else:
+                    values.copy_(self._own_values(coder.own, symbols, scales, means))
                 if coder.rounds:
                     current[w + pad] = coder.settle(scales, values)
         y_hat, fine = (
@@ -190,11 +200,35 @@ class RasterScan:
         )
         return y_hat, fine
 
+    def _own_symbols(self, conditional: GaussianConditional, y: Tensor, means: Tensor) -> Tensor:
+        gain = self._rate.gain
+        centre = _pixel(conditional, means)
+        if gain is None:
+            symbols = conditional.quantize(_pixel(conditional, y), "symbols", centre)
+        else:
+            symbols = conditional.quantize(_pixel(conditional, (y - means) * gain), "symbols")
+        return symbols.reshape(-1).cpu().float()
+
+    def _own_values(
+        self, conditional: GaussianConditional, symbols: Tensor, scales: Tensor, means: Tensor
+    ) -> Tensor:
+        integers = _pixel(conditional, symbols).to(torch.int32)
+        if self._rate.gain is None and self._rate.reconstruction_offset is None:
+            values = conditional.dequantize(integers, _pixel(conditional, means))
+            return values.reshape(-1).cpu().float()
+        steps = conditional.dequantize(integers).reshape(-1).cpu().float()
+        return self._residual(steps, scales) + means
+
     def _residual(self, symbols: Tensor, scales: Tensor) -> Tensor:
         if self._rate.reconstruction_offset is not None:
             offset = self._rate.reconstruction_offset(scales)
             symbols = torch.addcmul(symbols, torch.sign(symbols), offset)
         return symbols if self._rate.gain is None else symbols / self._rate.gain
+
+
+def _pixel(conditional: GaussianConditional, values: Tensor) -> Tensor:
+    """``(C,)`` as the picture of one pixel that methods of an entropy model are written for."""
+    return values[None, :, None, None].to(conditional.scale_table.device)
 
 
 class _Predictor:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck, EntropyModel, GaussianConditional
+from compressai.entropy_models._refusals import named
 from compressai.entropy_models.session import coding_session
 from compressai.entropy_models.synchrony import (
     DEFAULT_TOLERANCE,
@@ -93,6 +95,12 @@ def coding(method: Method) -> Method:
     ``sync_safe=True``; long strings are written in the background, so what is inside must not look
     at them. What comes out are ordinary tensors.
 
+    ``compress(..., verify=True)`` adds ``"latent_hash"``, a hash for each item, which
+    ``decompress(..., latent_hash=...)`` compares with what it decoded: a ValueError tells of plain
+    strings that decode otherwise here.
+
+    Products are in full precision and without autocast, whatever is switched on around.
+
     ``decompress`` also takes the ``y_hat`` that ``compress`` gives besides what it takes, without
     effect: code written for CompressAI says ``decompress(**compress(x))``.
     """
@@ -102,7 +110,8 @@ def coding(method: Method) -> Method:
     def wrapped(self: CompressionModel, *args: Any, **kwargs: Any) -> Any:
         if decodes:
             kwargs.pop("y_hat", None)
-        with _evaluation_mode(self), _without_tf32(kwargs.get("sync_safe", False)):
+        verify = kwargs.pop("latent_hash", None) if decodes else kwargs.pop("verify", False)
+        with _evaluation_mode(self), _full_precision(self), named(self):
             with _tables_lock:
                 if not self.has_tables:
                     # Outside of inference mode: tables stay, and are moved and loaded into later.
@@ -110,6 +119,10 @@ def coding(method: Method) -> Method:
             coder = SyncDecoder() if decodes and kwargs.get("sync_safe") else None
             with coding_session(coder), torch.inference_mode():
                 result = method(self, *args, **kwargs)
+            if decodes and verify is not None:
+                _check_latent(result, verify)
+            elif verify:
+                result = {**result, "latent_hash": _latent_hashes(result)}
             return _ordinary(result)
 
     return wrapped
@@ -151,45 +164,75 @@ def _evaluation_mode(net: nn.Module) -> Iterator[None]:
                     module.training = True
 
 
-_tf32: dict[str, Any] = {"users": 0, "before": ()}
+_precision: dict[str, Any] = {"users": 0, "before": ()}
 
 
 @contextmanager
-def _without_tf32(synchronised: bool) -> Iterator[None]:
-    """In synchronised coding, no TF32: the 10 bits of its products are apart by 1e-3.
+def _full_precision(net: nn.Module) -> Iterator[None]:
+    """While coding, no TF32, no bfloat16 in products of float32, and no autocast.
 
-    It is what convolutions of CUDA compute with unless they are told not to. The setting is one for
-    the process: it is taken back by the last thread that needs it.
+    Encoder and decoder must compute the same, and the 10 bits of such products are apart by 1e-3
+    between machines. The switches are for the process: they are taken back by the last thread that
+    needs them. Autocast is of the thread.
     """
-    if not synchronised:
-        yield
-        return
-    switches = _tf32_switches()
+    switches = _precision_switches()
     with _coding_lock:
-        if not _tf32["users"]:
-            _tf32["before"] = tuple(getattr(*switch) for switch, _ in switches)
+        if not _precision["users"]:
+            _precision["before"] = tuple(getattr(*switch) for switch, _ in switches)
             for (backend, name), off in switches:
                 setattr(backend, name, off)
-        _tf32["users"] += 1
+        _precision["users"] += 1
     try:
-        yield
+        devices = {"cpu"} | {parameter.device.type for parameter in net.parameters()}
+        with ExitStack() as stack:
+            for device in devices:
+                if torch.is_autocast_enabled(device):
+                    stack.enter_context(torch.autocast(device, enabled=False))
+            yield
     finally:
         with _coding_lock:
-            _tf32["users"] -= 1
-            if not _tf32["users"]:
-                for ((backend, name), _), before in zip(switches, _tf32["before"]):
+            _precision["users"] -= 1
+            if not _precision["users"]:
+                for ((backend, name), _), before in zip(switches, _precision["before"]):
                     setattr(backend, name, before)
 
 
-def _tf32_switches() -> list[tuple[tuple[Any, str], Any]]:
-    """Attributes, and their values without TF32.
+def _precision_switches() -> list[tuple[tuple[Any, str], Any]]:
+    """Attributes, and their values with full precision.
 
     Torch since 2.9 has new ones, and refuses to read the old ones where the new ones were used.
     """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     if hasattr(getattr(cudnn, "conv", None), "fp32_precision"):
-        return [((cudnn.conv, "fp32_precision"), "ieee"), ((matmul, "fp32_precision"), "ieee")]
+        mkldnn = torch.backends.mkldnn
+        kinds = (cudnn.conv, matmul, mkldnn.conv, mkldnn.matmul)
+        return [((kind, "fp32_precision"), "ieee") for kind in kinds]
     return [((cudnn, "allow_tf32"), False), ((matmul, "allow_tf32"), False)]
+
+
+def _latent_hashes(result: Any) -> list[bytes]:
+    """A hash of 16 bytes of each item's ``"y_hat"``, over its values in single precision."""
+    if not isinstance(result, dict) or not isinstance(result.get("y_hat"), Tensor):
+        raise TypeError("verify needs a model whose compress and decompress give 'y_hat'")
+    # Plus 0 makes one zero of both.
+    values = (result["y_hat"].detach().to("cpu", torch.float32) + 0).contiguous()
+    return [
+        hashlib.blake2b(item.numpy().astype("<f4", copy=False).tobytes(), digest_size=16).digest()
+        for item in values
+    ]
+
+
+def _check_latent(result: Any, expected: Sequence[bytes]) -> None:
+    found = _latent_hashes(result)
+    if len(found) != len(expected):
+        raise ValueError(f"latent_hash must have {len(found)} entries, got {len(expected)}")
+    wrong = [i for i, (a, b) in enumerate(zip(found, expected)) if a != b]
+    if wrong:
+        raise ValueError(
+            f"the latent of item {wrong[0]} is not what was coded: the strings are damaged, are of "
+            "other weights, or were coded where networks round otherwise; use sync_safe=True for "
+            "strings that decode alike on every machine"
+        )
 
 
 def check_latent_size(x: Tensor, y: Tensor, multiple: int, factor: int = 16) -> None:
@@ -319,11 +362,12 @@ class CompressionModel(nn.Module):
         scale_table = get_scale_table() if scale_table is None else scale_table
         solve = update_quantiles or solve_quantiles
         updated = False
-        for module in self.modules():
-            if isinstance(module, EntropyBottleneck):
-                updated |= module.update(force=force, update_quantiles=solve)
-            if isinstance(module, GaussianConditional):
-                updated |= module.update_scale_table(scale_table, force=force)
+        with named(self):
+            for module in self.modules():
+                if isinstance(module, EntropyBottleneck):
+                    updated |= module.update(force=force, update_quantiles=solve)
+                if isinstance(module, GaussianConditional):
+                    updated |= module.update_scale_table(scale_table, force=force)
         return updated
 
     def code_latent(

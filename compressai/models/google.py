@@ -6,10 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.entropy_models._overrides import of_this_package, overridden
+from compressai.entropy_models.session import active_coder, strings_at_once
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.latent_codecs._raster_scan import concatenate
 from compressai.latent_codecs.rasterscan import (
@@ -349,6 +353,7 @@ class MeanScaleHyperprior(ScaleHyperprior):
 
 
 @register_model("mbt2018")
+@of_this_package
 class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
     """Hyperprior joined with a spatially autoregressive context.
 
@@ -395,7 +400,84 @@ class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
         }
 
     def _code_y(self, y: Tensor, params: Tensor) -> tuple[list[bytes], Tensor]:
-        return scan_compress(self, y, params)
+        if not overridden(self, ("_compress_ar",)):
+            return scan_compress(self, y, params)
+        size, pad = self._scan_size(params)
+        strings, items = [], []
+        with strings_at_once():
+            for item, side in zip(y.split(1), params.split(1)):
+                y_hat = F.pad(item, (pad, pad, pad, pad))
+                strings.append(self._compress_ar(y_hat, side, **size))
+                items.append(_inside(y_hat, pad))
+        return strings, torch.cat(items)
 
     def _decode_y(self, strings: Sequence[bytes], params: Tensor) -> tuple[Tensor, Tensor]:
-        return scan_decompress(self, strings, params)
+        if not overridden(self, ("_decompress_ar",)):
+            return scan_decompress(self, strings, params)
+        size, pad = self._scan_size(params)
+        items = []
+        for string, side in zip(strings, params.split(1)):
+            shape = (1, self.M, size["height"] + 2 * pad, size["width"] + 2 * pad)
+            y_hat = params.new_zeros(shape)
+            self._decompress_ar(string, y_hat, side, **size)
+            items.append(_inside(y_hat, pad))
+        decoded = torch.cat(items)
+        return decoded, decoded
+
+    def _scan_size(self, params: Tensor) -> tuple[dict[str, int], int]:
+        coder = active_coder()
+        if coder is not None:
+            raise ValueError(
+                "synchronised coding cannot go by a subclass's _compress_ar or _decompress_ar: "
+                "use sync_safe=False"
+            )
+        kernel_size = self.context_prediction.kernel_size[0]
+        pad = kernel_size // 2
+        height, width = params.shape[-2:]
+        size = {"height": height, "width": width, "kernel_size": kernel_size, "padding": pad}
+        return size, pad
+
+    def _compress_ar(
+        self,
+        y_hat: Tensor,
+        params: Tensor,
+        height: int,
+        width: int,
+        kernel_size: int,
+        padding: int,
+    ) -> bytes:
+        """Code one item; called where a subclass has its own.
+
+        Args:
+            y_hat: the latent ``(1, M, height + 2 * padding, width + 2 * padding)``, padded with
+                zeros; what the decoder will see is written into it.
+            params: side information ``(1, D, height, width)``.
+            height, width: size of the latent.
+            kernel_size, padding: of ``context_prediction``.
+
+        Returns:
+            The string.
+        """
+        inside = _inside(y_hat, padding)
+        (string,), values = scan_compress(self, inside, params)
+        inside.copy_(values)
+        return string
+
+    def _decompress_ar(
+        self,
+        string: bytes,
+        y_hat: Tensor,
+        params: Tensor,
+        height: int,
+        width: int,
+        kernel_size: int,
+        padding: int,
+    ) -> None:
+        """Inverse of :meth:`_compress_ar`: writes what it decodes into ``y_hat``."""
+        values, _ = scan_decompress(self, [string], params)
+        _inside(y_hat, padding).copy_(values)
+
+
+def _inside(padded: Tensor, padding: int) -> Tensor:
+    height, width = padded.shape[-2:]
+    return padded[..., padding : height - padding, padding : width - padding]

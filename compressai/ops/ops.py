@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["quantize_ste"]
+__all__ = ["quantize_ste", "ste_round"]
 
 
 def quantize_ste(x: Tensor) -> Tensor:
@@ -24,3 +24,7 @@ def quantize_ste(x: Tensor) -> Tensor:
     Source: Theis et al. 2017, "Lossy image compression with compressive autoencoders", sec. 2.1.
     """
     return (torch.round(x) - x).detach() + x
+
+
+# Its name in code of other authors.
+ste_round = quantize_ste
