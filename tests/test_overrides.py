@@ -234,5 +234,5 @@ def test_verify_tells_of_a_latent_that_decodes_otherwise(model):
 
 
 def test_integers_in_training_are_refused():
-    with pytest.raises(TypeError, match="x must be floating point, got torch.int64"):
+    with pytest.raises(TypeError, match=r"x must be floating point, got torch\.int64"):
         EntropyBottleneck(2)(torch.zeros(1, 2, 4, 4, dtype=torch.int64))

@@ -75,7 +75,8 @@ class EntropyModel(nn.Module):
     Holds the integer tables of a quantised probability model: one row of a cumulative
     distribution for each index. The tables are buffers, empty until a subclass fills them in its
     ``update()``, and are saved with the weights. Loading a state dict adapts their size, whatever
-    it was. A state dict without tables empties them, unless it has nothing else of the model either.
+    it was. A state dict without tables empties them,
+    unless it has nothing else of the model either.
 
     Args:
         likelihood_bound: likelihoods are clamped from below at this value; 0 turns that off.
@@ -284,7 +285,7 @@ class EntropyModel(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        # Torch does not say whether loading is strict; whoever loads a part has nothing of this model.
+        # Torch does not say whether loading is strict; a part may have nothing of this model.
         concerned = any(key.startswith(prefix) for key in state_dict)
         for name in self._resizable_buffers():
             value = state_dict.get(prefix + name)
