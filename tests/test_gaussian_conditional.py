@@ -162,6 +162,9 @@ def test_one_pass_codes_as_several_do(with_means: bool) -> None:
     edges = conditional.scale_table[:-1]
     indexes = torch.bucketize(scales.clamp_min(0.11), edges, out_int32=True)
     assert torch.equal(conditional.build_indexes(scales), indexes)
+    with pytest.raises(ValueError, match="scales that are not finite"):
+        conditional.code(y, scales, centre)
+    scales[0, 1, 0, :2], indexes[0, 1, 0, :2] = 1.0, conditional.build_indexes(torch.ones(2))
     strings, y_hat = conditional.code(y, scales, centre)
     expected = conditional.compress_and_quantize(y, indexes, centre)
     assert strings == expected[0]

@@ -138,7 +138,6 @@ class GaussianConditional(EntropyModel):
         Returns:
             int32 tensor of the shape of ``scales``.
         """
-        check_finite(self, scales, "scales")
         if _is_native(scales) and self.scale_table.numel():
             from compressai import _CXX
 
