@@ -199,7 +199,7 @@ def test_strings_beyond_the_tolerance_end_at_another_place_or_give_another_laten
     assert noticed >= 7
 
 
-def test_synchronised_coding_turns_tf32_off_and_on_again() -> None:
+def test_coding_turns_tf32_off_and_on_again() -> None:
     net, seen = _net("mbt2018-mean"), []
     cudnn = torch.backends.cudnn
     newer = hasattr(getattr(cudnn, "conv", None), "fp32_precision")
@@ -211,8 +211,8 @@ def test_synchronised_coding_turns_tf32_off_and_on_again() -> None:
     before = torch.backends.cudnn.allow_tf32
     try:
         torch.backends.cudnn.allow_tf32 = True
-        coded = net.compress(_picture())
-        assert seen.pop()
+        net.compress(_picture())
+        assert not seen.pop()
         coded = net.compress(_picture(), sync_safe=True)
         assert not seen.pop()
         _decode(net, coded)
