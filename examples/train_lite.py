@@ -14,8 +14,9 @@ and noise of a step depend on nothing but seed and step, and what is written is 
 goes on with, so that a run that was interrupted gives the same weights as one that was not, on the
 same machine. What happened goes to ``log.jsonl`` in the folder of the run.
 
-The learning rate is constant until ``--cool-down`` steps before the end, so that a run can go on
-for as long as there is time: say ``--steps`` when the end is known.
+The learning rate falls with the root of the number of steps, so that a run can go on for as long as
+there is time, and to zero over the last ``--cool-down`` steps: say ``--steps`` when the end is
+known.
 """
 
 from __future__ import annotations
@@ -320,9 +321,10 @@ def _stored_type(kind: str) -> torch.dtype:
 
 
 def learning_rate(step: int, args: argparse.Namespace) -> float:
-    """Linear warm-up, constant, and a linear cool-down to zero over the last steps."""
+    """Linear warm-up, a fall with the root of the steps, and a linear cool-down over the last."""
     left = max(args.steps - step, 0)
-    return args.learning_rate * min(1.0, (step + 1) / args.warm_up, left / args.cool_down)
+    rate = args.learning_rate / math.sqrt(1 + step / args.slow_down)
+    return rate * min(1.0, (step + 1) / args.warm_up, left / args.cool_down)
 
 
 def batches(photos: Photos, start: int, args: argparse.Namespace) -> Iterator[Tensor]:
@@ -441,8 +443,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add("--crops", type=int, nargs="+", default=[128, 192, 256], help="multiples of 64")
     add("--batch-sizes", type=int, nargs="+", default=[8, 4, 2], help="one for each size of crops")
     add("--crop-weights", type=float, nargs="+", default=[6, 2, 2], help="how often each is drawn")
-    add("--learning-rate", type=float, default=5e-3)
-    add("--warm-up", type=int, default=100, help="steps of rising learning rate")
+    add("--learning-rate", type=float, default=1.2e-3)
+    add("--warm-up", type=int, default=60, help="steps of rising learning rate")
+    add("--slow-down", type=float, default=3000, help="steps that halve its square, early on")
     add("--clip", type=float, default=2.0, help="largest norm of the gradient")
     add("--average", type=float, default=0.9995, help="decay of the averaged weights")
     add("--seed", type=int, default=1)
