@@ -237,6 +237,11 @@ def test_state_of_the_default_model_fits_into_sixteen_megabytes(training: Module
     assert size <= 15.9e6
 
 
+def test_transforms_in_bfloat16_train(training: ModuleType, photos: Path, tmp_path: Path) -> None:
+    state = run(training, tmp_path, photos, "--steps", "2", "--precision", "bf16")
+    assert all(bool(value.isfinite().all()) for value in state.values())
+
+
 def test_every_rate_learns_from_a_few_steps(
     training: ModuleType, photos: Path, tmp_path: Path
 ) -> None:
