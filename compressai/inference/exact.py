@@ -150,14 +150,14 @@ class _GDN(_Exact):
 class _ResidualBlock(_Exact):
     def forward(self, x: Tensor) -> Tensor:
         block = self.block
-        out = block.leaky_relu(block.conv2(block.leaky_relu(block.conv1(x))))
+        out = block.activation(block.conv2(block.activation(block.conv1(x))))
         return out.add_(x if block.skip is None else block.skip(x))
 
 
 class _ResidualBlockWithStride(_Exact):
     def forward(self, x: Tensor) -> Tensor:
         block = self.block
-        out = block.gdn(block.conv2(block.leaky_relu(block.conv1(x))))
+        out = block.gdn(block.conv2(block.activation(block.conv1(x))))
         return out.add_(x if block.skip is None else block.skip(x))
 
 

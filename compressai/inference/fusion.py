@@ -65,10 +65,11 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[str, str]] = {
 }
 # The convolutions of a block, and the activation that is behind all of them and nowhere else. A
 # pixel shuffle between makes no difference.
+_OWN = "the block's own activation, whichever it is"
 _PAIRS: dict[type[nn.Module], tuple[tuple[tuple[str, ...], str], ...]] = {
-    ResidualBlock: ((("conv1", "conv2"), "leaky_relu"),),
-    ResidualBlockWithStride: ((("conv1",), "leaky_relu"),),
-    ResidualBlockUpsample: ((("subpel_conv.0",), "leaky_relu"),),
+    ResidualBlock: ((("conv1", "conv2"), _OWN),),
+    ResidualBlockWithStride: ((("conv1",), _OWN),),
+    ResidualBlockUpsample: ((("subpel_conv.0",), _OWN),),
     ResidualBottleneckBlock: ((("conv1",), "relu1"), (("conv2",), "relu2")),
 }
 
@@ -106,6 +107,8 @@ def fuse_activations(
             names = [name for name, _ in module.named_children()]
             pairs = tuple(((a,), b) for a, b in pairwise(names))
         for convolutions, activation in pairs:
+            if activation == _OWN:
+                activation = module.activation_name
             _fuse_pair(module, convolutions, activation, fused)
 
 

@@ -254,7 +254,7 @@ def _residual_unit(block: ResidualUnit) -> nn.Module | None:
 
 
 def _residual_block(block: ResidualBlock) -> nn.Module | None:
-    act = block.leaky_relu
+    act = block.activation
     if not all(NativeConv.fits(conv, act) for conv in (block.conv1, block.conv2)):
         return None
     if block.skip is not None and not NativeConv.fits(block.skip):
@@ -267,14 +267,14 @@ def _residual_block_upsample(block: ResidualBlockUpsample) -> nn.Module | None:
     wide, shuffle = block.subpel_conv
     beside, _ = block.upsample
     if not (
-        NativeConv.fits(wide, block.leaky_relu, shuffle)
+        NativeConv.fits(wide, block.activation, shuffle)
         and NativeConv.fits(beside, None, shuffle)
         and NativeConv.fits(block.conv)
         and type(block.igdn) is FoldedGDN
     ):
         return None
     return _ResidualBlockUpsample(
-        NativeConv(wide, block.leaky_relu, shuffle),
+        NativeConv(wide, block.activation, shuffle),
         NativeConv(block.conv),
         NativeGDN(block.igdn),
         NativeConv(beside, shuffle=shuffle),

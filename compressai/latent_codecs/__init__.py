@@ -50,6 +50,9 @@ from compressai.latent_codecs.gaussian_conditional import (
 )
 from compressai.latent_codecs.hyper import HyperLatentCodec
 from compressai.latent_codecs.hyperprior import HyperpriorLatentCodec
+from compressai.latent_codecs.multi_context_checkerboard import (
+    MultiContextCheckerboardLatentCodec,
+)
 from compressai.latent_codecs.rasterscan import RasterScanLatentCodec
 
 __all__ = [
@@ -64,5 +67,6 @@ __all__ = [
     "HyperLatentCodec",
     "HyperpriorLatentCodec",
     "LRPGaussianLatentCodec",
+    "MultiContextCheckerboardLatentCodec",
     "RasterScanLatentCodec",
 ]

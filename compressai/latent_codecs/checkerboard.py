@@ -204,45 +204,54 @@ class CheckerboardLatentCodec(LatentCodec):
         return join(outs, lambda halves: self.embed(torch.stack(halves)))
 
     def unembed(self, y: Tensor) -> Tensor:
-        """Take a checkerboard apart.
-
-        Args:
-            y: ``(N, C, H, W)`` with even ``W``.
-
-        Returns:
-            ``(2, N, C, H, W / 2)``, anchors first; each row keeps its order.
-
-        Raises:
-            ValueError: odd width.
-        """
-        n, c, h, w = y.shape
-        if w % 2:
-            raise ValueError(f"the checkerboard needs an even width, got {tuple(y.shape)}")
-        first = self._first_column()
-        halves = y.new_zeros((2, n, c, h, w // 2))
-        for half in range(2):
-            for parity in range(2):
-                column = (first + half + parity) % 2
-                halves[half, ..., parity::2, :] = y[..., parity::2, column::2]
-        return halves
+        """Take a checkerboard apart, see :func:`unembed`."""
+        return unembed(y, self.anchor_parity)
 
     def embed(self, halves: Tensor) -> Tensor:
-        """Inverse of :meth:`unembed`.
+        """Inverse of :meth:`unembed`."""
+        return embed(halves, self.anchor_parity)
 
-        Args:
-            halves: ``(2, N, C, H, W / 2)``.
 
-        Returns:
-            ``(N, C, H, W)``.
-        """
-        _, n, c, h, w = halves.shape
-        first = self._first_column()
-        y = halves.new_zeros((n, c, h, 2 * w))
-        for half in range(2):
-            for parity in range(2):
-                column = (first + half + parity) % 2
-                y[..., parity::2, column::2] = halves[half, ..., parity::2, :]
-        return y
+def unembed(y: Tensor, anchor_parity: str) -> Tensor:
+    """Take a checkerboard apart.
 
-    def _first_column(self) -> int:
-        return 0 if self.anchor_parity == "even" else 1
+    Args:
+        y: ``(N, C, H, W)`` with even ``W``.
+        anchor_parity: ``"even"`` or ``"odd"``, of row + column of anchors.
+
+    Returns:
+        ``(2, N, C, H, W / 2)``, anchors first; each row keeps its order.
+
+    Raises:
+        ValueError: odd width.
+    """
+    n, c, h, w = y.shape
+    if w % 2:
+        raise ValueError(f"the checkerboard needs an even width, got {tuple(y.shape)}")
+    first = 0 if anchor_parity == "even" else 1
+    halves = y.new_zeros((2, n, c, h, w // 2))
+    for half in range(2):
+        for parity in range(2):
+            column = (first + half + parity) % 2
+            halves[half, ..., parity::2, :] = y[..., parity::2, column::2]
+    return halves
+
+
+def embed(halves: Tensor, anchor_parity: str) -> Tensor:
+    """Inverse of :func:`unembed`.
+
+    Args:
+        halves: ``(2, N, C, H, W / 2)``.
+        anchor_parity: as there.
+
+    Returns:
+        ``(N, C, H, W)``.
+    """
+    _, n, c, h, w = halves.shape
+    first = 0 if anchor_parity == "even" else 1
+    y = halves.new_zeros((n, c, h, 2 * w))
+    for half in range(2):
+        for parity in range(2):
+            column = (first + half + parity) % 2
+            y[..., parity::2, column::2] = halves[half, ..., parity::2, :]
+    return y

@@ -44,7 +44,29 @@ def subpel_conv3x3(in_ch: int, out_ch: int, r: int = 1) -> nn.Sequential:
     return nn.Sequential(conv3x3(in_ch, out_ch * r**2), nn.PixelShuffle(r))
 
 
-class ResidualBlockWithStride(nn.Module):
+class _ActivatedBlock(nn.Module):
+    """A block with one activation behind some of its convolutions.
+
+    Attributes:
+        activation_name: name of the activation's module: ``leaky_relu``, or ``act`` for others.
+    """
+
+    activation_name = "leaky_relu"
+
+    def _add_activation(self, activation: type[nn.Module] | None) -> None:
+        if activation is None:
+            self.leaky_relu = nn.LeakyReLU()
+        else:
+            self.activation_name = "act"
+            self.act = activation()
+
+    @property
+    def activation(self) -> nn.Module:
+        """The activation's module."""
+        return getattr(self, self.activation_name)
+
+
+class ResidualBlockWithStride(_ActivatedBlock):
     """Residual block that reduces the size, with GDN behind its second convolution.
 
     ``gdn(conv2(leaky_relu(conv1(x)))) + skip(x)``; ``skip`` is a strided 1x1 convolution, or None
@@ -54,27 +76,35 @@ class ResidualBlockWithStride(nn.Module):
         in_ch: input channels.
         out_ch: output channels.
         stride: by how much both sides shrink.
+        activation: class of an activation in place of the leaky ReLU.
 
     Shape: ``(N, in_ch, H, W)`` to ``(N, out_ch, ceil(H / stride), ceil(W / stride))``.
     Source: Cheng et al. 2020, "Learned image compression with discretized Gaussian mixture
     likelihoods and attention modules", sec. 3.
     """
 
-    def __init__(self, in_ch: int, out_ch: int, stride: int = 2) -> None:
+    def __init__(
+        self,
+        in_ch: int,
+        out_ch: int,
+        stride: int = 2,
+        *,
+        activation: type[nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.conv1 = conv3x3(in_ch, out_ch, stride=stride)
-        self.leaky_relu = nn.LeakyReLU()
+        self._add_activation(activation)
         self.conv2 = conv3x3(out_ch, out_ch)
         self.gdn = GDN(out_ch)
         keeps_shape = stride == 1 and in_ch == out_ch
         self.skip = None if keeps_shape else conv1x1(in_ch, out_ch, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.gdn(self.conv2(self.leaky_relu(self.conv1(x))))
+        out = self.gdn(self.conv2(self.activation(self.conv1(x))))
         return out + (x if self.skip is None else self.skip(x))
 
 
-class ResidualBlockUpsample(nn.Module):
+class ResidualBlockUpsample(_ActivatedBlock):
     """Residual block that enlarges, with sub-pixel convolutions and inverse GDN.
 
     ``igdn(conv(leaky_relu(subpel_conv(x)))) + upsample(x)``.
@@ -83,25 +113,33 @@ class ResidualBlockUpsample(nn.Module):
         in_ch: input channels.
         out_ch: output channels.
         upsample: by how much both sides grow.
+        activation: class of an activation in place of the leaky ReLU.
 
     Shape: ``(N, in_ch, H, W)`` to ``(N, out_ch, H * upsample, W * upsample)``.
     Source: Cheng et al. 2020, as :class:`ResidualBlockWithStride`.
     """
 
-    def __init__(self, in_ch: int, out_ch: int, upsample: int = 2) -> None:
+    def __init__(
+        self,
+        in_ch: int,
+        out_ch: int,
+        upsample: int = 2,
+        *,
+        activation: type[nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.subpel_conv = subpel_conv3x3(in_ch, out_ch, upsample)
-        self.leaky_relu = nn.LeakyReLU()
+        self._add_activation(activation)
         self.conv = conv3x3(out_ch, out_ch)
         self.igdn = GDN(out_ch, inverse=True)
         self.upsample = subpel_conv3x3(in_ch, out_ch, upsample)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.igdn(self.conv(self.leaky_relu(self.subpel_conv(x))))
+        out = self.igdn(self.conv(self.activation(self.subpel_conv(x))))
         return out + self.upsample(x)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(_ActivatedBlock):
     """Two 3x3 convolutions with leaky ReLUs beside a skip.
 
     ``leaky_relu(conv2(leaky_relu(conv1(x)))) + skip(x)``; ``skip`` is a 1x1 convolution, or None
@@ -110,20 +148,23 @@ class ResidualBlock(nn.Module):
     Args:
         in_ch: input channels.
         out_ch: output channels.
+        activation: class of an activation in place of the leaky ReLU.
 
     Shape: ``(N, in_ch, H, W)`` to ``(N, out_ch, H, W)``.
     Source: Cheng et al. 2020, as :class:`ResidualBlockWithStride`.
     """
 
-    def __init__(self, in_ch: int, out_ch: int) -> None:
+    def __init__(
+        self, in_ch: int, out_ch: int, *, activation: type[nn.Module] | None = None
+    ) -> None:
         super().__init__()
         self.conv1 = conv3x3(in_ch, out_ch)
-        self.leaky_relu = nn.LeakyReLU()
+        self._add_activation(activation)
         self.conv2 = conv3x3(out_ch, out_ch)
         self.skip = None if in_ch == out_ch else conv1x1(in_ch, out_ch)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.leaky_relu(self.conv2(self.leaky_relu(self.conv1(x))))
+        out = self.activation(self.conv2(self.activation(self.conv1(x))))
         return out + (x if self.skip is None else self.skip(x))
 
 

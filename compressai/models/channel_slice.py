@@ -67,6 +67,8 @@ class ChannelSliceModel(SimpleVAECompressionModel):
 
     latent_codec: HyperpriorLatentCodec
     aux_entropy_model: CCAAuxEntropyModel | None
+    # What the halves of the side information are.
+    _side_order = ("means", "scales")
 
     def __init__(
         self,
@@ -121,8 +123,8 @@ class ChannelSliceModel(SimpleVAECompressionModel):
         out = self.latent_codec(y)
         result = {"x_hat": self.g_s(out["y_hat"]), "likelihoods": out["likelihoods"]}
         if self.aux_entropy_model is not None:
-            means, scales = out["params"].chunk(2, dim=1)
-            result["aux_likelihoods"] = self.aux_entropy_model(y, means, scales)
+            halves = dict(zip(self._side_order, out["params"].chunk(2, dim=1)))
+            result["aux_likelihoods"] = self.aux_entropy_model(y, halves["means"], halves["scales"])
         return result
 
     @coding

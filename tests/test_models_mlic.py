@@ -1,0 +1,433 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""MLIC, MLIC+ and MLIC++: networks, the codec of two passes, models, and weights of the authors.
+
+That MLIC++ gives what the authors' program gives is checked by golden data.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn as nn
+
+from compressai.latent_codecs import (
+    CheckerboardLatentCodec,
+    GaussianConditionalLatentCodec,
+    MultiContextCheckerboardLatentCodec,
+)
+from compressai.latent_codecs.checkerboard import unembed
+from compressai.layers import CheckerboardMaskedConv2d
+from compressai.models._helpers import mlic as layers
+from compressai.models.mlic import (
+    MLIC,
+    MLICPlus,
+    MLICPlusPlus,
+    _is_upstream_mlicpp_state_dict,
+    convert_upstream_mlicpp_state_dict,
+)
+from compressai.registry import MODELS
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+TABLE = [0.11, 0.5, 1.0, 2.0, 4.0]
+SMALL = {"N": 8, "M": 16, "slice_num": 4}
+MODEL_ARGUMENTS = [
+    (MLICPlusPlus, {"context_window": 3}),
+    (MLICPlusPlus, {"legacy": True}),
+    (MLICPlus, {"context_window": 3}),
+    (MLIC, {"local_kernel": 3, "local_layers": 2}),
+]
+
+
+def spread(net):
+    """Fresh networks give latents near zero; make symbols worth coding."""
+    with torch.no_grad():
+        net.g_a.analysis_transform[-1].weight.mul_(40)
+        for k in range(net.slice_num):
+            for name in ("anchor", "nonanchor"):
+                head = getattr(net.latent_codec.y[f"y{k}"], f"entropy_parameters_{name}")
+                head.fusion[-1].bias[: net.slice_ch] += 1
+    net.update()
+    return net.eval()
+
+
+@pytest.fixture(scope="module", params=MODEL_ARGUMENTS, ids=lambda p: p[0].__name__ + str(p[1]))
+def net(request):
+    cls, arguments = request.param
+    torch.manual_seed(0)
+    return spread(cls(**SMALL, **arguments))
+
+
+# -- layers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layer", "sizes", "result"),
+    [
+        (layers.LocalContext(dim=4, window_size=3, num_heads=2), [(2, 4, 4, 4)], (2, 8, 4, 4)),
+        (layers.ChannelContext(8, 4), [(2, 8, 4, 4)], (2, 16, 4, 4)),
+        (layers.LinearGlobalInterContext(4, 8, 2), [(2, 4, 4, 4)], (2, 8, 4, 4)),
+        (layers.VanillaGlobalInterContext(4, 8, 2), [(2, 4, 4, 4)], (2, 8, 4, 4)),
+        (layers.LinearGlobalIntraContext(4, 2), [(2, 4, 4, 4)] * 2, (2, 8, 4, 4)),
+        (layers.VanillaGlobalIntraContext(4, 2), [(2, 4, 4, 4)] * 2, (2, 8, 4, 4)),
+        (layers.StackedCheckerboardConv(4, 3, 2), [(2, 4, 4, 4)], (2, 8, 4, 4)),
+        (layers.AnalysisTransform(N=8, M=16), [(1, 3, 64, 64)], (1, 16, 4, 4)),
+        (layers.LatentResidualPrediction(10, 4), [(1, 10, 4, 4)], (1, 4, 4, 4)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_layers_have_the_shapes_that_are_told(layer, sizes, result):
+    assert layer(*map(torch.rand, sizes)).shape == result
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: layers.LocalContext(5),
+        lambda: layers.LinearGlobalInterContext(5, 8, 2),
+        lambda: layers.VanillaGlobalInterContext(5, 8, 2),
+        lambda: layers.LinearGlobalIntraContext(5, 2),
+        lambda: layers.VanillaGlobalIntraContext(5, 2),
+        lambda: layers.LocalContext(4, window_size=4),
+        lambda: layers.StackedCheckerboardConv(4, kernel=4),
+        lambda: layers.StackedCheckerboardConv(4, num_layers=0),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(build):
+    with pytest.raises(ValueError, match=r"must (divide|be)"):
+        build()
+
+
+def test_windows_of_the_local_context_hide_all_but_pairs_of_anchors():
+    local = layers.LocalContext(4, window_size=3)
+    local.update_resolution(4, 4, "cpu")
+    assert local.attn_mask.shape == (16, 9, 9)
+    assert set(local.attn_mask.unique().tolist()) == {0, -100}
+    assert "attn_mask" not in local.state_dict()
+    seen = (local.attn_mask[5] == 0).any(0).view(3, 3)  # row 1, column 1: even, so all around
+    assert seen.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
+    index = local.relative_position_index
+    assert (index.shape, index[4, 4], index.min(), index.max()) == ((9, 9), 12, 0, 24)
+
+
+def test_strips_of_the_local_context_are_the_whole(monkeypatch):
+    torch.manual_seed(0)
+    local = layers.LocalContext(4, window_size=3)
+    x = torch.rand(2, 4, 6, 8)
+    whole = local(x)
+    monkeypatch.setattr(layers, "_CHUNK", 8)
+    torch.testing.assert_close(local(x), whole)
+
+
+def test_local_context_sees_no_farther_than_its_window():
+    torch.manual_seed(0)
+    local = layers.LocalContext(4, window_size=3)
+    x = torch.rand(1, 4, 8, 8)
+    changed = x.clone()
+    changed[..., 0, 1] += 1
+    moved = (local(changed) - local(x)).abs().amax(1)[0] > 0
+    assert moved[:2, :3].all()
+    assert not moved[2:].any()
+    assert not moved[:, 3:].any()
+
+
+def test_quadratic_context_leaves_neighbours_out():
+    masks = {
+        radius: layers.VanillaGlobalIntraContext(4, 2, radius)._attention_mask(4, 4, "cpu")
+        for radius in (-1, 0, 1)
+    }
+    assert all(mask.shape == (8, 8) for mask in masks.values())
+    assert not masks[-1].any()
+    assert not masks[0].any()  # no query is a key
+    assert 0 < (masks[1] == -100).float().mean() < 1
+
+
+def test_half_width_maps():
+    halves = unembed(torch.arange(16.0).view(1, 1, 4, 4), "odd")[:, 0, 0]
+    assert halves[0].tolist() == [[1, 3], [4, 6], [9, 11], [12, 14]]
+    assert halves[1].tolist() == [[0, 2], [5, 7], [8, 10], [13, 15]]
+
+
+def test_blocks_have_their_activation():
+    first = layers.AnalysisTransform(8, 16).analysis_transform[0]
+    assert isinstance(first.act, nn.GELU)
+    assert not hasattr(first, "leaky_relu")
+
+
+# -- the codec ------------------------------------------------------------------------------------
+
+
+class Intra(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Conv2d(4, 6, 3, padding=1)
+
+    def forward(self, side_params, anchors):
+        return self.net(anchors)
+
+
+class Select(nn.Module):
+    """Selects anchors only."""
+
+    def forward(self, *, side_params, scales, means, step):
+        chosen = torch.full((1, 1, 1, 1), 1.0 if step == "anchor" else 0.4)
+        return {"selective_map": chosen}
+
+
+def codec(**options):
+    torch.manual_seed(0)
+    leaf = MultiContextCheckerboardLatentCodec(
+        entropy_parameters_anchor=nn.Conv2d(8, 8, 1),
+        entropy_parameters_nonanchor=nn.Conv2d(
+            8
+            + 8 * ("spatial_context_nonanchor" in options)
+            + 6 * ("intra_channel_context_nonanchor" in options),
+            8,
+            1,
+        ),
+        scale_table=TABLE,
+        **options,
+    )
+    leaf.y.gaussian_conditional.update()
+    return leaf.eval()
+
+
+def everything():
+    return codec(
+        spatial_context_nonanchor=CheckerboardMaskedConv2d(4, 8, 5, padding=2),
+        intra_channel_context_nonanchor=Intra(),
+        lrp_anchor=nn.Conv2d(12, 4, 3, padding=1),
+        lrp_nonanchor=nn.Conv2d(12, 4, 3, padding=1),
+        selective_predictor=Select(),
+        anchor_parity="odd",
+    )
+
+
+@pytest.mark.parametrize("build", [codec, everything])
+def test_codec_decodes_what_it_coded(build):
+    leaf = build()
+    y, side = 4 * torch.randn(2, 4, 4, 6), torch.randn(2, 8, 4, 6)
+    with torch.no_grad():
+        out = leaf.compress(y, side)
+        decoded = leaf.decompress(out["strings"], out["shape"], side)
+        forward = leaf(y, side)
+    assert [len(strings) for strings in out["strings"]] == [2, 2]
+    assert out["shape"] == (4, 4, 6)
+    assert torch.equal(out["y_hat"], decoded["y_hat"])
+    torch.testing.assert_close(forward["y_hat"], out["y_hat"])
+    again = build()
+    again.load_state_dict(leaf.state_dict())
+
+
+def test_codec_is_the_plain_checkerboard_with_one_head():
+    torch.manual_seed(0)
+    context = CheckerboardMaskedConv2d(4, 8, 5, padding=2)
+    head = nn.Conv2d(16, 8, 1)
+
+    class Nothing(nn.Module):
+        def forward(self, anchors):
+            return anchors.new_zeros((len(anchors), 8, *anchors.shape[2:]))
+
+    new = MultiContextCheckerboardLatentCodec(
+        entropy_parameters_anchor=head,
+        entropy_parameters_nonanchor=head,
+        spatial_context_anchor=Nothing(),
+        spatial_context_nonanchor=context,
+        scale_table=TABLE,
+    )
+    old = CheckerboardLatentCodec({"y": GaussianConditionalLatentCodec(TABLE)}, head, context)
+    y, side = torch.randn(1, 4, 4, 4), torch.randn(1, 8, 4, 4)
+    for a, b in ((new.eval()(y, side), old.eval()(y, side)),):
+        torch.testing.assert_close(a["y_hat"], b["y_hat"])
+        torch.testing.assert_close(a["likelihoods"]["y"], b["likelihoods"]["y"])
+
+
+def test_values_that_are_not_selected_cost_nothing():
+    leaf = codec(selective_predictor=Select())
+    for head in (leaf.entropy_parameters_anchor, leaf.entropy_parameters_nonanchor):
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    y, side = 3 * torch.randn(1, 4, 4, 4), torch.randn(1, 8, 4, 4)
+    with torch.no_grad():
+        out, forward = leaf.compress(y, side), leaf(y, side)
+    assert out["strings"][1] == [b""]
+    assert out["strings"][0] != [b""]
+    _, rest = unembed(forward["likelihoods"]["y"], "even")
+    assert torch.equal(rest, torch.ones_like(rest))
+    assert not unembed(forward["y_hat"], "even")[1].any()
+    with pytest.raises(ValueError, match="not coded"):
+        leaf.decompress([out["strings"][0], [b"x"]], out["shape"], side)
+
+
+def test_correction_without_activation_is_added_as_it_is():
+    class Quarter(nn.Module):
+        def forward(self, support):
+            return torch.full_like(support[:, :4], 0.25)
+
+    leaf = codec(lrp_anchor=Quarter(), lrp_nonanchor=Quarter(), lrp_activation=None, lrp_scale=1)
+    for head in (leaf.entropy_parameters_anchor, leaf.entropy_parameters_nonanchor):
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    out = leaf(torch.zeros(1, 4, 4, 4), torch.randn(1, 8, 4, 4))
+    assert torch.equal(out["y_hat"], torch.full((1, 4, 4, 4), 0.25))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"anchor_parity": "left"}, "anchor_parity"),
+        ({"quantizer": "noise"}, "quantizer"),
+        ({"latent_codec": {"z": nn.Identity()}}, "latent_codec"),
+    ],
+)
+def test_codec_refuses_options_that_it_does_not_have(options, message):
+    with pytest.raises(ValueError, match=message):
+        codec(**options)
+
+
+def test_codec_refuses_strings_that_do_not_fit():
+    leaf = codec()
+    with pytest.raises(ValueError, match="anchors and rest"):
+        leaf.decompress([[b""]], (4, 4, 4), torch.zeros(1, 8, 4, 4))
+    with pytest.raises(ValueError, match="does not fit"):
+        leaf.decompress([[b""], [b""]], (4, 4, 6), torch.zeros(1, 8, 4, 4))
+
+
+# -- models ---------------------------------------------------------------------------------------
+
+
+def test_models_are_registered():
+    assert [MODELS[name] for name in ("mlic", "mlicplus", "mlicpp")] == [
+        MLIC,
+        MLICPlus,
+        MLICPlusPlus,
+    ]
+
+
+@pytest.mark.parametrize("sync_safe", [False, True])
+def test_models_decode_what_they_coded(net, sync_safe):
+    x = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(1))
+    coded = net.compress(x, sync_safe=sync_safe)
+    assert len(coded["strings"]) == 2 * net.slice_num + 1
+    assert coded["shape"]["y"] == [(4, 4, 8)] * 4
+    decoded = net.decompress(coded["strings"], coded["shape"], sync_safe=sync_safe)
+    assert torch.equal(coded["y_hat"], decoded["y_hat"])
+    assert len({*coded["y_hat"].round().unique().tolist()}) > 3
+    if not sync_safe:
+        with torch.no_grad():
+            out = net(x)
+        assert set(out["likelihoods"]) == {"y", "z"}
+        torch.testing.assert_close(out["x_hat"].clamp(0, 1), decoded["x_hat"], atol=1e-4, rtol=0)
+
+
+def test_models_are_built_from_their_weights(net):
+    again = type(net).from_state_dict(net.state_dict()).eval()
+    for name in ("N", "M", "slice_num", "context_window", "local_kernel", "local_layers", "legacy"):
+        assert getattr(again, name) == getattr(net, name)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again(x)["x_hat"], net(x)["x_hat"])
+
+
+def test_index_buffers_may_be_absent_and_nothing_else():
+    net = MLICPlusPlus(**SMALL)
+    state = {k: v for k, v in net.state_dict().items() if "relative_position_index" not in k}
+    assert MLICPlusPlus.from_state_dict(state).context_window == 5
+    state.pop("latent_codec.y.latent_codec.y0.lrp_anchor.lrp_transform.0.weight")
+    with pytest.raises(RuntimeError, match="lrp_anchor"):
+        MLICPlusPlus.from_state_dict(state)
+
+
+def test_weights_of_one_model_are_none_of_another():
+    with pytest.raises((RuntimeError, ValueError), match=r"Missing|Unexpected|not of"):
+        MLICPlusPlus.from_state_dict(MLIC(**SMALL).state_dict())
+
+
+@pytest.mark.parametrize("cls", [MLIC, MLICPlus, MLICPlusPlus])
+@pytest.mark.parametrize("wrong", [{"slice_num": 0}, {"slice_num": 3}])
+def test_wrong_sizes_are_refused(cls, wrong):
+    with pytest.raises(ValueError, match="slice_num"):
+        cls(**{**SMALL, **wrong})
+
+
+def test_even_windows_are_refused():
+    with pytest.raises(ValueError, match="context_window"):
+        MLICPlusPlus(**SMALL, context_window=4)
+
+
+def test_every_parameter_is_trained(net):
+    net.train()
+    out = net(torch.rand(1, 3, 64, 64))
+    loss = out["x_hat"].square().mean() - sum(p.log().sum() for p in out["likelihoods"].values())
+    loss.backward()
+    missing = [
+        name
+        for name, parameter in net.named_parameters()
+        if not name.endswith("quantiles")
+        and (parameter.grad is None or not parameter.grad.isfinite().all())
+    ]
+    net.zero_grad()
+    net.eval()
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("cls", "parameters"),
+    [(MLIC, 41_885_452), (MLICPlus, 83_501_408), (MLICPlusPlus, 83_501_408)],
+)
+def test_full_sizes_have_the_published_number_of_parameters(cls, parameters):
+    with torch.device("meta"):
+        net = cls()
+    assert sum(parameter.numel() for parameter in net.parameters()) == parameters
+
+
+def test_legacy_size_has_the_published_number_of_parameters():
+    with torch.device("meta"):
+        net = MLICPlusPlus(legacy=True)
+    assert sum(parameter.numel() for parameter in net.parameters()) == 116_716_928
+
+
+# -- weights of the authors -----------------------------------------------------------------------
+
+
+def authors_layout(state_dict):
+    """The names of the authors' program, from ours."""
+    leaf, context = "latent_codec.y.latent_codec.y", "latent_codec.y.channel_context.y"
+    parts = {
+        "spatial_context_nonanchor": "local_context",
+        "intra_channel_context_nonanchor": "global_intra_context",
+        "channel_part": "channel_context",
+        "global_inter_part": "global_inter_context",
+    }
+    found = {}
+    for key, value in state_dict.items():
+        for prefix in (leaf, context):
+            if key.startswith(prefix):
+                number, part, rest = key[len(prefix) :].split(".", 2)
+                key = f"{parts.get(part, part)}.{number}.{rest}"
+        key = key.removeprefix("latent_codec.z.").removeprefix("latent_codec.")
+        if key.startswith("y."):
+            key = key.split(".", 2)[2]  # the conditional that all slices share
+        found[f"module.{key}"] = value
+    return found
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_authors_weights_of_both_generations_load(legacy):
+    torch.manual_seed(0)
+    net = MLICPlusPlus(**SMALL, legacy=legacy)
+    net.update()
+    theirs = authors_layout(net.state_dict())
+    assert _is_upstream_mlicpp_state_dict(theirs)
+    assert not _is_upstream_mlicpp_state_dict(net.state_dict())
+    converted = convert_upstream_mlicpp_state_dict(theirs)
+    assert set(converted) == set(net.state_dict())
+    loaded = MLICPlusPlus.from_state_dict(theirs)
+    assert loaded.legacy is legacy
+    for name, value in net.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+    part = {"lrp_anchor.3.lrp_transform.0.bias": torch.zeros(1), "g_a.x": torch.zeros(1)}
+    assert set(convert_upstream_mlicpp_state_dict(part)) == {
+        "latent_codec.y.latent_codec.y3.lrp_anchor.lrp_transform.0.bias",
+        "g_a.x",
+    }
