@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from compressai.models._helpers import MeanScaleContextHead
+from compressai.models._helpers.dictionary_context import DictionaryMeanScaleContextHead
 from compressai.models.cca import CCAModel
+from compressai.models.dcae import DCAE
 from compressai.models.stf import WACNN, SymmetricalTransFormer
 from compressai.models.tcm import TCM
 
@@ -43,15 +45,33 @@ _TCM = {
     "num_slices": 4,
     "max_support_slices": 2,
 }
+_DCAE = {
+    "head_dim": (8, 4, 8, 4, 8, 4),
+    "N": 16,
+    "M": 32,
+    "hyper_channels": 24,
+    "num_slices": 4,
+    "max_support_slices": 2,
+    "feature_dims": (16, 24, 32),
+    "block_num": (1, 1, 2),
+    "dict_num": 8,
+    "dict_head_num": 2,
+    "dictionary_dim": 24,
+    "window_size": 4,
+    "hyper_window_size": 2,
+    "hyper_head_dim": 8,
+}
 
 SMALL: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "stf": (SymmetricalTransFormer, _STF),
     "wacnn": (WACNN, _WACNN),
     "tcm": (TCM, _TCM),
     "cca": (CCAModel, _CCA),
+    "dcae": (DCAE, _DCAE),
     "stf+cca": (SymmetricalTransFormer, {**_STF, **_AUXILIARY}),
     "wacnn+cca": (WACNN, {**_WACNN, **_AUXILIARY}),
     "tcm+cca": (TCM, {**_TCM, **_AUXILIARY}),
+    "dcae+cca": (DCAE, {**_DCAE, **_AUXILIARY}),
     "cca+cca": (CCAModel, {**_CCA, "cca_training": True}),
 }
 
@@ -74,7 +94,7 @@ def small_net(name: str, **arguments: Any) -> nn.Module:
         for module in net.modules():
             if isinstance(module, nn.Conv2d):
                 module.weight *= 1.6
-            if isinstance(module, MeanScaleContextHead):
+            if isinstance(module, (MeanScaleContextHead, DictionaryMeanScaleContextHead)):
                 module.scale_cc[-1].bias.fill_(1)
         net.eval()
         net.latent_codec.h_a[-1].weight *= 3 / net.latent_codec.h_a(net.g_a(_picture(net))).std()

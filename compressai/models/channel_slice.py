@@ -65,6 +65,9 @@ class ChannelSliceModel(SimpleVAECompressionModel):
         kwargs: handed to :class:`~compressai.models.CompressionModel`.
     """
 
+    # How the names of buffers end that need not be in weights.
+    _CONSTANTS: tuple[str, ...] = (".relative_position_index",)
+
     latent_codec: HyperpriorLatentCodec
     aux_entropy_model: CCAAuxEntropyModel | None
     # What the halves of the side information are.
@@ -221,6 +224,6 @@ class ChannelSliceModel(SimpleVAECompressionModel):
         """
         state_dict = self.convert(clean_state_dict(state_dict, known=self.state_dict().keys()))
         for key, value in self.state_dict().items():
-            if key.endswith(".relative_position_index"):
+            if key.endswith(self._CONSTANTS):
                 state_dict.setdefault(key, value)
         return super().load_state_dict(state_dict, strict, assign)

@@ -7,6 +7,16 @@ timm (``pip install compressai[attn]``), which is imported when the first such b
 
 from __future__ import annotations
 
+from .dictionary import (
+    ConvolutionalGLU,
+    ConvWithDW,
+    DenseBlock,
+    DWConv,
+    MultiScaleAggregation,
+    MultiScaleDictionaryCrossAttentionGLU,
+    Scale,
+    SpatialAttentionModule,
+)
 from .swin import (
     WMSA,
     Block,
@@ -30,10 +40,18 @@ from .swin import (
 __all__ = [
     "Block",
     "ConvTransBlock",
+    "ConvWithDW",
+    "ConvolutionalGLU",
+    "DWConv",
+    "DenseBlock",
+    "MultiScaleAggregation",
+    "MultiScaleDictionaryCrossAttentionGLU",
     "PatchEmbed",
     "PatchMerging",
     "PatchSplit",
     "SWAtten",
+    "Scale",
+    "SpatialAttentionModule",
     "SwinBlock",
     "SwinTransformerBlock",
     "WMSA",

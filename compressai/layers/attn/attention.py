@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,66 @@ from .windows import (
 )
 
 __all__ = ["WMSA", "ShiftedWindows", "WindowAttention"]
+
+
+def masked_bias(
+    memory: Remembered, bias: Callable[[], Tensor], table: Tensor, mask: Tensor | None
+) -> Tensor:
+    """The relative position bias and the mask in one, computed anew only when either changes.
+
+    Args:
+        memory: where results are kept.
+        bias: gives the bias of every head and pair of positions, ``(heads, L, L)``.
+        table: what it is computed from.
+        mask: ``(windows, L, L)``, or None.
+
+    Returns:
+        ``(1 or windows, heads, L, L)``.
+    """
+
+    def add() -> Tensor:
+        whole = bias()[None]
+        return whole if mask is None else whole + mask[:, None]
+
+    return memory.get(add, (table,) if mask is None else (table, mask))
+
+
+def split_heads(x: Tensor, parts: int, num_heads: int) -> tuple[Tensor, ...]:
+    """Cut the output of a linear layer into queries, keys and so on, heads major inside each.
+
+    Args:
+        x: ``(B, L, parts * num_heads * D)``.
+        parts: how many there are.
+        num_heads: heads.
+
+    Returns:
+        ``parts`` tensors ``(B, num_heads, L, D)``.
+    """
+    return x.unflatten(-1, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def attend_with_bias(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, scale: float, dropout: float = 0.0
+) -> Tensor:
+    """Attend inside windows and join the heads.
+
+    Args:
+        q, k, v: ``(windows, heads, L, D)``.
+        bias: ``(1 or kinds of windows, heads, L, L)``, added to the logits.
+        scale: factor of the dot products.
+        dropout: probability that an attention weight is zeroed.
+
+    Returns:
+        ``(windows, L, heads * D)``.
+    """
+    if bias.shape[0] > 1:
+        bias = bias.repeat(q.shape[0] // bias.shape[0], 1, 1, 1)
+    return join_heads(biased_attention(q, k, v, bias, scale=scale, dropout=dropout))
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """``(B, heads, L, D)`` to ``(B, L, heads * D)``."""
+    return x.transpose(1, 2).flatten(2)
 
 
 class WindowAttention(nn.Module):
@@ -85,12 +147,8 @@ class WindowAttention(nn.Module):
         Computed once for each mask and state of the weights, unless it takes part in training.
         """
 
-        def add() -> Tensor:
-            bias = self.relative_position_bias()[None]
-            return bias if mask is None else bias + mask[:, None]
-
         table = self.relative_position_bias_table
-        return self._biases.get(add, (table,) if mask is None else (table, mask))
+        return masked_bias(self._biases, self.relative_position_bias, table, mask)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend inside each window.
@@ -114,14 +172,9 @@ class WindowAttention(nn.Module):
                 f" got {count} and {mask.shape[0]}"
             )
         bias = self._bias(mask)
-        if bias.shape[0] > 1:
-            bias = bias.repeat(count // bias.shape[0], 1, 1, 1)
-
-        qkv = self.qkv(x).view(count, length, 3, self.num_heads, channels // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = split_heads(self.qkv(x), 3, self.num_heads)
         dropout = self.attn_drop if self.training else 0.0
-        out = biased_attention(q, k, v, bias, scale=self.scale, dropout=dropout)
-        out = out.transpose(1, 2).reshape(count, length, channels)
+        out = attend_with_bias(q, k, v, bias, scale=self.scale, dropout=dropout)
         return self.proj_drop(self.proj(out))
 
 

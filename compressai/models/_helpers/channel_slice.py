@@ -133,13 +133,15 @@ def build_lrp_slice_codec(
     groups: Sequence[int],
     side_channels: int,
     widths: Sequence[int],
-    emit_mean_support: bool | str,
+    emit_mean_support: bool | str = False,
     support_transform_factory: SupportTransformFactory | None = None,
+    head_factory: Callable[[int, int], nn.Module] | None = None,
+    extra_channels: int = 0,
     max_support_slices: int = -1,
     support_filter: SupportFilter | None = None,
     support_count_fn: Callable[[int], int] | None = None,
 ) -> ChannelGroupsLatentCodec:
-    """Make the codec that STF, WACNN, TCM and CCA share.
+    """Make the codec that STF, WACNN, TCM, CCA and the dictionary models share.
 
     Slice ``k`` has a :class:`MeanScaleContextHead` that sees the side information and its support,
     and a :class:`~compressai.latent_codecs.LRPGaussianLatentCodec` that corrects the quantised
@@ -152,6 +154,11 @@ def build_lrp_slice_codec(
         emit_mean_support: which support the correction sees: ``"pre"`` (or ``True``) that before
             the support transform, ``"post"`` that behind it.
         support_transform_factory: as in :func:`build_mean_scale_head`.
+        head_factory: ``(width of the slice, channels it sees) -> head``, in place of
+            :func:`build_mean_scale_head`; then ``support_transform_factory`` and
+            ``emit_mean_support`` have no effect.
+        extra_channels: channels that these heads emit besides the means' half of the side
+            information and the earlier slices.
         max_support_slices: as in :func:`build_channel_slice_codec`.
         support_filter: as there.
         support_count_fn: as there.
@@ -165,6 +172,7 @@ def build_lrp_slice_codec(
 
     def leaf(k: int, channels: int) -> LRPGaussianLatentCodec:
         support = side_channels + _support_channels(groups, k, max_support_slices, support_count_fn)
+        support += extra_channels
         return LRPGaussianLatentCodec(
             make_entropy_transform(support + channels, channels, widths=widths),
             mean_support_trail_channels=support,
@@ -172,6 +180,8 @@ def build_lrp_slice_codec(
         )
 
     def context(k: int, channels: int, support: int) -> nn.Module:
+        if head_factory is not None:
+            return head_factory(channels, support)
         return build_mean_scale_head(
             channels,
             support,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from compressai.models._helpers.inference import numbers_after
@@ -22,6 +23,7 @@ __all__ = [
     "replicate",
     "slice_rules",
     "strip_wrapper",
+    "swap_leading_inputs",
 ]
 
 Rules = Sequence[tuple[str, str]]
@@ -71,6 +73,19 @@ def strip_wrapper(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def has_root(state_dict: Mapping[str, Tensor], roots: Collection[str]) -> bool:
     """Whether the first component of any name is among ``roots``."""
     return any(key.partition(".")[0] in roots for key in state_dict)
+
+
+def swap_leading_inputs(weight: Tensor, width: int) -> Tensor:
+    """A weight whose first two blocks of ``width`` input channels have changed places.
+
+    Args:
+        weight: ``(out, in, ...)``; returned as it is with fewer than ``2 * width`` inputs.
+        width: channels of a block.
+    """
+    if weight.dim() < 2 or weight.size(1) < 2 * width:
+        return weight
+    first, second, rest = weight.tensor_split((width, 2 * width), dim=1)
+    return torch.cat((second, first, rest), dim=1)
 
 
 def rename(state_dict: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
