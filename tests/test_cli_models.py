@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import pytest
 import torch
 from torch import nn
 
-from compressai.cli.models import multiplications
+from compressai.cli.models import _weights, multiplications
 from compressai.models import FactorizedPriorReLU
 from compressai.zoo import image_models
 from compressai.zoo.weights import published_weights, weights_status
@@ -58,8 +59,10 @@ def test_table_has_the_models_asked_for_with_sizes_and_papers(run):
     assert first["encode_macs_per_pixel"] == pytest.approx(first["decode_macs_per_pixel"], rel=0.1)
     status, out, _ = run("models", names[0])
     assert status == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["model", names[0]]
-    assert "published, not here" in out
+    heading, row, empty, *paper = out.splitlines()
+    assert (heading.split()[0], row.split()[0], empty) == ("model", names[0], "")
+    assert "published, not here" in row
+    assert " ".join(paper) == f"{names[0]}: {first['paper']}"
 
 
 def test_all_models_of_the_zoo_are_listed_without_names(run, monkeypatch):
@@ -69,6 +72,57 @@ def test_all_models_of_the_zoo_are_listed_without_names(run, monkeypatch):
     entries = json.loads(out)["models"]
     assert [entry["model"] for entry in entries] == list(image_models)
     assert all(entry["parameters"] and entry["paper"] for entry in entries)
+
+
+def in_terminal(run, *words):
+    """Lines that a terminal of 80 columns shows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FORCE_COLOR", "1")
+        patch.setenv("COLUMNS", "80")
+        patch.delenv("NO_COLOR", raising=False)
+        patch.delenv("TERM", raising=False)
+        status, out, _ = run(*words)
+    assert status == 0
+    assert "\x1b[" in out, "taken for a file"
+    return [re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in out.splitlines()]
+
+
+def test_list_fits_80_columns_and_breaks_no_name(run, monkeypatch):
+    monkeypatch.setattr("compressai.cli.models.multiplications", lambda net: {"all": 999e3})
+    monkeypatch.setenv("COLUMNS", "20")
+    status, out, _ = run("models")
+    assert status == 0
+    redirected = [line.rstrip() for line in out.splitlines()]
+    assert [line.split()[0] for line in redirected] == ["model", *image_models]
+    assert max(map(len, redirected)) <= 80
+    assert "et al." not in out
+    assert in_terminal(run, "models") == redirected
+
+
+def test_names_are_whole_in_every_table(run, monkeypatch):
+    weights = "installed 1,2,4 (mse); shipped 1-3 (ms-ssim)"
+    monkeypatch.setattr("compressai.cli.models._weights", lambda entry: weights)
+    monkeypatch.setattr("compressai.cli.models.multiplications", lambda net: {"all": 1.0})
+    lines = in_terminal(run, "models", "cheng2020-anchor-checkerboard")
+    table = lines[1 : lines.index("")]
+    assert table[0].startswith("cheng2020-anchor-checkerboard ")
+    assert len(table) > 1
+    assert max(map(len, table)) <= 80
+    assert " ".join(" ".join(table).split()).endswith("(ms-ssim)")
+    # Not even where there is no room at all; the terminal breaks such lines.
+    name = "model-" * 14
+    monkeypatch.setitem(image_models, name, image_models["bmshj2018-factorized"])
+    row = in_terminal(run, "models", name)[1]
+    assert row.startswith(name)
+    assert row.endswith(weights)
+
+
+def test_weights_are_told_in_ranges():
+    statuses = {1: "shipped", 2: "shipped", 3: "shipped", 4: "installed", 6: "installed"}
+    entry = {"weights": {"mse": statuses, "ms-ssim": {1: "published"}}}
+    assert _weights(entry) == "shipped 1-3 (mse); installed 4,6 (mse)"
+    assert _weights({"weights": {"mse": {1: "published", 2: None}}}) == "published, not here"
+    assert _weights({"weights": {"mse": {1: None}}}) == "none"
 
 
 def test_weights_that_are_there_are_told(run, folder):

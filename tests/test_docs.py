@@ -117,6 +117,10 @@ def test_readme_lists_every_model_with_its_qualities_and_class() -> None:
     assert all(MODELS[name].__name__ == cls for name, cls, _ in table)
     # A class may be registered under several names; one of them is enough.
     assert {MODELS[name] for name in listed} == set(MODELS.values())
+    # They are where the line below the table says.
+    assert "the classes are in `compressai.models`" in text
+    assert all(getattr(compressai.models, row[1]) is MODELS[row[0]] for row in table)
+    assert {row[1] for row in table} <= set(compressai.models.__all__)
 
 
 def test_install_page_has_every_target() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -283,6 +284,29 @@ def test_bd_rates_are_of_each_picture_and_of_the_averages(halves):
     text = str(halves)
     assert "-50.0 %" in text
     assert "c, new against old: the curves do not overlap" in text
+
+
+def test_one_point_has_no_bd_rate_which_is_told_once(halves):
+    one_point = [p for p in halves.points if p.codec == "old" or p.quality == 2]
+    alone = dataclasses.replace(halves, points=one_point)
+    text = str(alone)
+    sentence = "No BD-rate where a curve is one point, as that of new. Give several qualities"
+    assert text.count("BD-rate") == 1
+    assert sentence in text
+    assert all(rate.problem for rate in alone.bd_rates())
+    # A codec with a whole curve beside it keeps its figures and notes.
+    both = dataclasses.replace(
+        alone,
+        tested=["new", "whole"],
+        descriptions={**halves.descriptions, "whole": "all points"},
+        points=one_point
+        + [dataclasses.replace(p, codec="whole") for p in halves.points if p.codec == "new"],
+    )
+    text = str(both)
+    assert text.count(sentence) == 1
+    assert "new against old" not in text
+    assert "c, whole against old: the curves do not overlap" in text
+    assert "-50.0 %" in text
 
 
 def test_result_is_text_json_and_csv(result, tmp_path):

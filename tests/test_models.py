@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
 import sys
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from slice_nets import SMALL, small_net
 from torch import Tensor, nn
 
+import compressai.models
 from compressai.losses import CCARateDistortionLoss, RateDistortionLoss
 from compressai.models import CompressionModel
 from compressai.models.cca import CCAModel
@@ -277,6 +279,32 @@ def test_missing_timm_is_named_with_the_command(name: str, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ImportError, match=r"pip install .*compressai\[attn\]"):
         small_net(name)
+
+
+def test_models_that_need_timm_are_imported_when_first_used() -> None:
+    program = (
+        "import sys\n"
+        "import compressai.models\n"
+        "from compressai.models import CompressionModel\n"
+        "lazy = {'CCAModel', 'SymmetricalTransFormer', 'TCM', 'WACNN'}\n"
+        "assert lazy <= {*dir(compressai.models)} & {*compressai.models.__all__}\n"
+        "loaded = {'timm', *('compressai.models.' + name for name in ('cca', 'stf', 'tcm'))}\n"
+        "assert not loaded & {*sys.modules}, loaded & {*sys.modules}\n"
+        "sys.modules['timm'] = sys.modules['timm.layers'] = None\n"
+        "from compressai.models import *\n"
+        "assert all(issubclass(globals()[name], CompressionModel) for name in lazy)\n"
+        "assert compressai.models.tcm.TCM is TCM\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_names_that_models_lacks_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match=r"module 'compressai.models' has no attribute 'TCN'"):
+        _ = compressai.models.TCN
+    assert not hasattr(compressai.models, "__wrapped__")
 
 
 class TestStf:

@@ -8,10 +8,12 @@ import contextlib
 import json
 import os
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,6 +26,7 @@ __all__ = [
     "print_note",
     "print_report",
     "print_table",
+    "print_text",
     "progress_bar",
 ]
 
@@ -102,22 +105,37 @@ def print_report(values: Mapping[str, Any], as_json: bool, *, to_stderr: bool = 
 def print_table(
     columns: Mapping[str, Literal["left", "right"]], rows: Iterable[Sequence[object]]
 ) -> None:
-    """A table on stdout.
+    """A table on stdout: all columns but the last are as wide as what is in them.
+
+    The last one takes what is left of the terminal, in several lines where that is needed. A table
+    that is too wide even so, or goes to a file, has lines as long as they are.
 
     Args:
         columns: headings, and on which side the cells begin.
         rows: a value for each column.
     """
+    cells = [[_printable(str(value)) for value in row] for row in rows]
     table = Table(box=None, pad_edge=False)
-    for heading, side in columns.items():
-        table.add_column(heading, justify=side, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(_printable(str(value))) for value in row))
-    # Made at each call: stdout may be another one by then. Files get lines as long as they are.
+    needed = 0
+    *kept, last = zip(columns, *cells)
+    for heading, *column in kept:
+        # Names are to be copied, so they are never broken.
+        table.add_column(heading, justify=columns[heading], no_wrap=True)
+        needed += max(map(cell_len, [heading, *column])) + 2
+    table.add_column(last[0], justify=columns[last[0]], overflow="fold")
+    needed += max(cell_len(word) for cell in last for word in [*cell.split(), ""])
+    for row in cells:
+        table.add_row(*map(escape, row))
+    # Made at each call: stdout may be another one by then.
     console = Console()
-    if not console.is_terminal:
+    if not console.is_terminal or needed > console.width:
         console = Console(width=10_000)
     console.print(table)
+
+
+def print_text(text: str) -> None:
+    """A paragraph on stdout, in lines of at most 80 columns."""
+    print(textwrap.fill(_printable(text), 80, break_long_words=False, break_on_hyphens=False))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.messages import print_report, print_table, progress_bar
+from compressai.cli.messages import print_report, print_table, print_text, progress_bar
 from compressai.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -31,7 +31,11 @@ def models(
     ] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """List the models of the zoo: papers, sizes, operations, weights."""
+    """List the models of the zoo: sizes, operations, weights; and papers of those that are named.
+
+    Columns: the quality shown and those that there are, parameters, and the multiplications that
+    encoder and decoder need for each pixel. With --json also all papers.
+    """
     from compressai.zoo import image_models
 
     unknown = set(names or ()) - set(image_models)
@@ -48,23 +52,32 @@ def models(
     if as_json:
         print_report({"models": entries}, as_json=True)
         return
-    columns = ("qualities", "quality", "parameters", "encode", "decode")
     print_table(
-        {"model": "left", **dict.fromkeys(columns, "right"), "weights": "left", "paper": "left"},
+        {
+            "model": "left",
+            "q": "right",
+            "of": "left",
+            "params": "right",
+            "enc.": "right",
+            "dec.": "right",
+            "weights": "left",
+        },
         [
             (
                 entry["model"],
-                "{}-{}".format(*entry["qualities"]),
                 entry["quality"],
+                "{}-{}".format(*entry["qualities"]),
                 _millions(entry["parameters"]),
                 _thousands(entry["encode_macs_per_pixel"]),
                 _thousands(entry["decode_macs_per_pixel"]),
                 _weights(entry),
-                entry["note"] or entry["paper"],
             )
             for entry in entries
         ],
     )
+    for entry in entries if names else [entry for entry in entries if entry["note"]]:
+        print()
+        print_text(f"{entry['model']}: {entry['note'] or entry['paper']}")
 
 
 def _describe(name: str, quality: int) -> dict[str, Any]:
@@ -155,12 +168,19 @@ def _thousands(value: float | None) -> str:
 
 
 def _weights(entry: dict[str, Any]) -> str:
-    """Which weights there are, best first: ``installed 1,2 (mse)``."""
+    """Which weights there are, best first: ``installed 1,2 (mse)``, ``shipped 1-4 (mse)``."""
     found = []
     for metric, statuses in entry["weights"].items():
         for status in ("shipped", "installed"):
-            here = [str(quality) for quality, found in statuses.items() if found == status]
+            here = [quality for quality, found in statuses.items() if found == status]
             if here:
-                found.append(f"{status} {','.join(here)} ({metric})")
+                found.append(f"{status} {_ranges(here)} ({metric})")
     statuses = {status for by in entry["weights"].values() for status in by.values()}
     return "; ".join(found) or ("published, not here" if "published" in statuses else "none")
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Numbers in ascending order, three and more in a row as ``1-3``."""
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]}-{numbers[-1]}"
+    return ",".join(map(str, numbers))

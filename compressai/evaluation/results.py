@@ -214,7 +214,15 @@ class Evaluation:
         if not self.against:
             return ""
         rates = {(r.codec, r.image, r.anchor): r for r in self.bd_rates()}
+        single = [name for name in (*self.tested, *self.against) if self._is_one_point(name)]
         rows, notes = [], []
+        if single:
+            notes.append(
+                f"No BD-rate where a curve is one point, as that of {', '.join(single)}. Give "
+                "several qualities or checkpoints."
+            )
+        if all({rate.codec, rate.anchor} & {*single} for rate in rates.values()):
+            return "\n".join(notes)
         for codec in self.tested:
             for image in [*self.images, AVERAGE]:
                 if image == AVERAGE and len(self.images) == 1:
@@ -223,7 +231,7 @@ class Evaluation:
                 for anchor in self.against:
                     rate = rates[codec, image, anchor]
                     cells.append("-" if rate.percent is None else f"{rate.percent:+.1f} %")
-                    if rate.problem:
+                    if rate.problem and not {codec, anchor} & {*single}:
                         notes.append(f"{image}, {codec} against {anchor}: {rate.problem}")
                 rows.append([codec, image, *cells])
             if len(self.images) > 1:
@@ -232,6 +240,9 @@ class Evaluation:
         title = "BD-rate (PSNR), bits more than"
         table = format_table(title, ["codec", "picture", *self.against], rows)
         return "\n".join([table, *(f"- {note}" for note in notes)])
+
+    def _is_one_point(self, codec: str) -> bool:
+        return len({point.quality for point in self.points if point.codec == codec}) == 1
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as plain data, without pictures. PSNR without loss is ``None``."""

@@ -6,6 +6,9 @@ Models know tensors and strings; files, weights and command lines are on higher 
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from compressai.models.base import (
     CompressionModel,
     SimpleVAECompressionModel,
@@ -34,7 +37,13 @@ from compressai.models.vbr import (
 from compressai.models.video import ScaleSpaceFlow
 from compressai.models.waseda import Cheng2020Anchor, Cheng2020Attention
 
+if TYPE_CHECKING:
+    from compressai.models.cca import CCAModel
+    from compressai.models.stf import WACNN, SymmetricalTransFormer
+    from compressai.models.tcm import TCM
+
 __all__ = [
+    "CCAModel",
     "Cheng2020Anchor",
     "Cheng2020AnchorCheckerboard",
     "Cheng2020Attention",
@@ -54,5 +63,26 @@ __all__ = [
     "ScaleHyperpriorVbr",
     "ScaleSpaceFlow",
     "SimpleVAECompressionModel",
+    "SymmetricalTransFormer",
+    "TCM",
+    "WACNN",
     "get_scale_table",
 ]
+
+# Imported when first used, because they need the optional package timm.
+_LAZY = {
+    "CCAModel": "compressai.models.cca",
+    "SymmetricalTransFormer": "compressai.models.stf",
+    "TCM": "compressai.models.tcm",
+    "WACNN": "compressai.models.stf",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from compressai.models.base import CompressionModel
 from compressai.zoo.image import (
     bmshj2018_factorized,
     bmshj2018_factorized_relu,
@@ -55,7 +55,7 @@ __all__ = [
     "video_models",
 ]
 
-image_models: dict[str, Callable[..., Any]] = {
+image_models: dict[str, Callable[..., CompressionModel]] = {
     "bmshj2018-factorized": bmshj2018_factorized,
     "bmshj2018-factorized-relu": bmshj2018_factorized_relu,
     "bmshj2018-hyperprior": bmshj2018_hyperprior,
@@ -77,6 +77,6 @@ image_models: dict[str, Callable[..., Any]] = {
     "lite-integer": lite_integer,
 }
 
-video_models: dict[str, Callable[..., Any]] = {"ssf2020": ssf2020}
+video_models: dict[str, Callable[..., CompressionModel]] = {"ssf2020": ssf2020}
 
-models: dict[str, Callable[..., Any]] = {**image_models, **video_models}
+models: dict[str, Callable[..., CompressionModel]] = {**image_models, **video_models}

@@ -25,8 +25,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import torch.nn as nn
-
+from compressai.models.base import CompressionModel
 from compressai.registry import MODELS
 
 __all__ = ["LAZY_MODELS", "PUBLISHED_POINTS", "LazyModel", "converter_command"]
@@ -48,7 +47,7 @@ class LazyModel:
         self.__module__ = module
         self.__name__ = self.__qualname__ = name
 
-    def load(self) -> type[nn.Module]:
+    def load(self) -> type[CompressionModel]:
         """The class.
 
         Raises:
@@ -56,7 +55,7 @@ class LazyModel:
         """
         return getattr(importlib.import_module(self.__module__), self.__name__)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> nn.Module:
+    def __call__(self, *args: Any, **kwargs: Any) -> CompressionModel:
         return self.load()(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:

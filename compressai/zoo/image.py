@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch.nn as nn
 from torch import Tensor
 
 from compressai.models import (
@@ -24,6 +23,7 @@ from compressai.models import (
     MeanScaleHyperprior,
     ScaleHyperprior,
 )
+from compressai.models.base import CompressionModel
 from compressai.zoo.channel_slice import (
     LAZY_MODELS,
     PUBLISHED_POINTS,
@@ -67,7 +67,7 @@ LAMBDAS: Mapping[str, tuple[float, ...]] = {
     "ms-ssim": (2.40, 4.58, 8.73, 16.64, 31.73, 60.50, 115.37, 220.00),
 }
 
-model_architectures: dict[str, type[nn.Module] | LazyModel] = {
+model_architectures: dict[str, type[CompressionModel] | LazyModel] = {
     "bmshj2018-factorized": FactorizedPrior,
     "bmshj2018-factorized-relu": FactorizedPriorReLU,
     "bmshj2018-hyperprior": ScaleHyperprior,
@@ -198,7 +198,7 @@ def _load_model(
     pretrained: bool = False,
     progress: bool = True,
     **kwargs: Any,
-) -> nn.Module:
+) -> CompressionModel:
     sizes = _sizes(architecture, quality)
     cls = model_architectures[architecture]
     if not pretrained:
@@ -264,19 +264,21 @@ def _shipped(architecture: str, metric: str, quality: int) -> Mapping[str, Tenso
     return weights
 
 
-def _path(model: type[nn.Module] | LazyModel) -> str:
+def _path(model: type[CompressionModel] | LazyModel) -> str:
     """Where the documentation has a class."""
     module = model.__module__ if isinstance(model, LazyModel) else "compressai.models"
     return f"{module}.{model.__name__}"
 
 
-def _entry(architecture: str, paper: str) -> Callable[..., nn.Module]:
+def _entry(architecture: str, paper: str) -> Callable[..., CompressionModel]:
     """Make the zoo function of an architecture, and note it in :func:`entries`."""
     highest = max(cfgs[architecture])
     has_defaults = architecture in LAZY_MODELS
     name = architecture.replace("-", "_")
 
-    def build_checked(quality: int | None, metric: str, *args: Any, **kwargs: Any) -> nn.Module:
+    def build_checked(
+        quality: int | None, metric: str, *args: Any, **kwargs: Any
+    ) -> CompressionModel:
         if metric not in METRICS:
             raise ValueError(f"metric must be one of {list(METRICS)}, got {metric!r}")
         if not (has_defaults if quality is None else 1 <= quality <= highest):
@@ -289,7 +291,7 @@ def _entry(architecture: str, paper: str) -> Callable[..., nn.Module]:
         pretrained: bool = False,
         progress: bool = True,
         **kwargs: Any,
-    ) -> nn.Module:
+    ) -> CompressionModel:
         return build_checked(quality, metric, pretrained, progress, **kwargs)
 
     def build_any(
@@ -298,7 +300,7 @@ def _entry(architecture: str, paper: str) -> Callable[..., nn.Module]:
         pretrained: bool = False,
         progress: bool = True,
         **kwargs: Any,
-    ) -> nn.Module:
+    ) -> CompressionModel:
         return build_checked(quality, metric, pretrained, progress, **kwargs)
 
     if has_defaults:

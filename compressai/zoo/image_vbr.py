@@ -6,20 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch.nn as nn
-
 from compressai.models import (
     JointAutoregressiveHierarchicalPriorsVbr,
     MeanScaleHyperpriorVbr,
     ScaleHyperpriorVbr,
 )
+from compressai.models.base import CompressionModel
 from compressai.zoo.weights import load_into, load_weights, published_weights
 
 __all__ = ["bmshj2018_hyperprior_vbr", "mbt2018_mean_vbr", "mbt2018_vbr"]
 
 METRICS = ("mse",)
 
-model_architectures: dict[str, type[nn.Module]] = {
+model_architectures: dict[str, type[CompressionModel]] = {
     "bmshj2018-hyperprior-vbr": ScaleHyperpriorVbr,
     "mbt2018-mean-vbr": MeanScaleHyperpriorVbr,
     "mbt2018-vbr": JointAutoregressiveHierarchicalPriorsVbr,
@@ -35,7 +34,7 @@ def _load_model(
     pretrained: bool = False,
     progress: bool = True,
     **kwargs: Any,
-) -> nn.Module:
+) -> CompressionModel:
     if architecture not in model_architectures:
         raise ValueError(
             f"architecture must be one of {sorted(model_architectures)}, got {architecture!r}"
@@ -52,14 +51,14 @@ def _load_model(
     return load_into(cls.from_state_dict, load_weights(file_name, progress))
 
 
-def _entry(architecture: str, paper: str) -> Callable[..., nn.Module]:
+def _entry(architecture: str, paper: str) -> Callable[..., CompressionModel]:
     def build(
         quality: int = 0,
         metric: str = "mse",
         pretrained: bool = False,
         progress: bool = True,
         **kwargs: Any,
-    ) -> nn.Module:
+    ) -> CompressionModel:
         return _load_model(architecture, metric, pretrained, progress, **kwargs)
 
     build.__name__ = build.__qualname__ = architecture.replace("-", "_")

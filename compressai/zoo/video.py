@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn as nn
-
+from compressai.models.base import CompressionModel
 from compressai.models.video import ScaleSpaceFlow
 from compressai.zoo.weights import load_into, load_weights, published_weights
 
@@ -15,7 +14,7 @@ __all__ = ["ssf2020"]
 METRICS = ("mse", "ms-ssim")
 QUALITIES = range(1, 10)
 
-model_architectures: dict[str, type[nn.Module]] = {"ssf2020": ScaleSpaceFlow}
+model_architectures: dict[str, type[CompressionModel]] = {"ssf2020": ScaleSpaceFlow}
 
 
 def _load_model(
@@ -25,7 +24,7 @@ def _load_model(
     pretrained: bool = False,
     progress: bool = True,
     **kwargs: Any,
-) -> nn.Module:
+) -> CompressionModel:
     if architecture not in model_architectures:
         raise ValueError(
             f"architecture must be one of {sorted(model_architectures)}, got {architecture!r}"
@@ -55,7 +54,7 @@ def ssf2020(
     pretrained: bool = False,
     progress: bool = True,
     **kwargs: Any,
-) -> nn.Module:
+) -> CompressionModel:
     """Scale-space flow. Agustsson et al. 2020, Scale-space flow for end-to-end optimized video
     compression.
 
