@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from compressai._files import atomic_write
-from compressai.inference.folding import fold
 from compressai.inference.transforms import (
     TRANSFORMS,
     check_model,
     copy_transform,
-    smallest_picture,
+    fold_gdn,
+    probe_image,
 )
 from compressai.models import CompressionModel
 
@@ -74,7 +74,7 @@ def export_onnx(
     """
     _import_onnx()
     reference = check_model(net)
-    picture = smallest_picture(reference).cpu()
+    picture = probe_image(reference).cpu()
     side = picture.size(-1)
     if size is not None and (min(size) < 1 or size[0] % side or size[1] % side):
         raise ValueError(f"height and width must be positive multiples of {side}, got size={size}")
@@ -123,7 +123,7 @@ class _Callable(nn.Module):
         super().__init__()
         copied = copy_transform(net, name)
         with torch.no_grad():
-            fold(copied.network)
+            fold_gdn(copied.network)
         self.network = copied.network.cpu().float()
         self._call: Callable[[Tensor], Tensor] = copied.call
         self.eval()

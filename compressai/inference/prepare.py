@@ -9,30 +9,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compressai.inference.exact import make_exact
-from compressai.inference.folding import fold
-from compressai.inference.fusion import (
-    can_fuse_convolutions,
-    fuse,
-    last_layer,
-    replace_module,
-)
-from compressai.inference.memory import reused_memory
-from compressai.inference.native import use_kernels
-from compressai.inference.native_attention import use_window_kernels
+from compressai.inference.graph import use_kernels, use_kernels_inside
 from compressai.inference.precision import choose_precision
-from compressai.inference.samples import scale_input
 from compressai.inference.transforms import (
     TRANSFORMS,
     Model,
     check_model,
     copy_transform,
+    fold_gdn,
+    probe_image,
     shallow_copy,
-    smallest_picture,
 )
 from compressai.models import CompressionModel
 
 __all__ = ["Preparation", "prepare"]
+
+
+# What a converted transform may differ from the original on the probe, over the largest or over the
+# norm of what the original gives. Kernels differ by 1e-5, bfloat16 by 1e-2; another formula by 1.
+_MOST = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 
 
 @dataclass(frozen=True)
@@ -41,75 +36,54 @@ class Preparation:
 
     Attributes:
         reference: the model that was prepared, as it was.
-        dtype: what its transforms compute in.
-        channels_last: whether their feature maps are in channels-last layout.
-        compile: whether they are compiled.
-        same_strings: whether ``g_a`` is in float32 and left as it is in all that changes digits.
+        dtype: what its synthesis computes in.
+        compile: whether its transforms are compiled.
     """
 
     reference: CompressionModel
     dtype: torch.dtype
-    channels_last: bool
     compile: bool
-    same_strings: bool
 
 
-def prepare(
-    net: Model,
-    precision: str = "auto",
-    channels_last: bool = True,
-    compile: bool = False,
-    *,
-    same_strings: bool = True,
-) -> Model:
+def prepare(net: Model, precision: str = "auto", compile: bool = False) -> Model:
     """Return a model like ``net`` whose transforms are fast; ``net`` itself stays as it is.
 
     ``g_a`` and ``g_s`` are converted copies. All else is shared with ``net``, state dict and
     fingerprint are those of ``net``, and what both encoder and decoder compute is computed by the
     same operations in float32. So every preparation decodes every string to the same ``y_hat``.
 
-    Strings depend on ``g_a``. They are those of ``net``, byte for byte, because ``g_a`` stays in
-    float32 and keeps its layout and its kernels, whatever ``precision`` is: others add in another
-    order, so that now and then a value half-way between two integers is coded as the other one. It
-    is made faster by what leaves every bit as it is. Say ``same_strings=False`` to have ``g_a``
-    made as fast as ``g_s``.
+    Converted transforms add in another order, so that the latent differs from that of ``net`` in
+    its last digits, and now and then a value half-way between two integers is coded as the other
+    one. For the very strings of ``net``, call ``net``.
 
-    While a transform runs, the process keeps freed memory for it to use again, and afterwards up to
-    4 GiB, or a quarter of the machine's, for the next one (Linux with glibc).
-
-    In bfloat16, the last layer of either transform stays in float32, so that images do not lose
-    digits that they are measured with, and ``g_a`` takes samples times 255: whole numbers, which
-    bfloat16 holds exactly.
+    Each converted transform is compared with the original on a small image, so that what kernels
+    compute is what the network's own ``forward`` says.
 
     Args:
         net: model in evaluation mode, on the device where it is to run. A model that is prepared
             already is prepared anew from what it was made of.
-        precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bfloat16 where it is the faster one (see
-            :func:`~compressai.inference.has_native_bfloat16`), else float32.
-        channels_last: keep feature maps in channels-last layout, which most convolutions prefer.
-        compile: hand the transforms to :func:`torch.compile`. The first picture of a size then
+        precision: of the synthesis: ``"fp32"``, ``"bf16"``, or ``"auto"`` for bfloat16 where it is
+            the faster one (see :func:`~compressai.inference.has_native_bfloat16`), else float32.
+            Its last layer stays in float32, so that images do not lose digits that they are
+            measured with. The analysis is in float32: files do not depend on the precision.
+        compile: hand the transforms to :func:`torch.compile`. The first image of a size then
             takes minutes; for programs that code many.
-        same_strings: let ``compress`` give the strings of ``net``, which rules out bfloat16 and
-            faster kernels in ``g_a``.
 
     Returns:
         A model of the same class. It refuses to run if weights of ``net`` changed or moved since.
 
     Raises:
         TypeError: ``net`` is no :class:`~compressai.models.CompressionModel`.
-        ValueError: ``net`` is in training mode or has no ``g_a`` and ``g_s``, or unknown
-            ``precision``.
+        ValueError: ``net`` is in training mode or has no ``g_a`` and ``g_s``, unknown
+            ``precision``, or a converted transform computes something else than the original.
     """
     reference = check_model(net)
-    probe = smallest_picture(reference)
-    dtype = choose_precision(precision, probe.device)
-    preparation = Preparation(
-        reference, dtype, bool(channels_last), bool(compile), bool(same_strings)
-    )
-
+    probe = probe_image(reference)
+    preparation = Preparation(reference, choose_precision(precision, probe.device), bool(compile))
     prepared = shallow_copy(reference)
     for name in TRANSFORMS:
-        network, probe = _convert(reference, name, probe, preparation)
+        dtype = torch.float32 if name == "g_a" else preparation.dtype
+        network, probe = _convert(reference, name, probe, dtype, preparation.compile)
         # Past nn.Module, which would register it: state dict and fingerprint are those of `net`.
         vars(prepared)[name] = network
     vars(prepared)["preparation"] = preparation
@@ -123,8 +97,6 @@ class _PreparedTransform:
         network: what does the work.
         sources: modules that its weights were taken from.
         dtype: what it takes.
-        layout: memory format of what it takes.
-        scale: what the input is multiplied by first.
     """
 
     def __init__(
@@ -132,14 +104,10 @@ class _PreparedTransform:
         network: Callable[[Tensor], Tensor],
         sources: list[nn.Module],
         dtype: torch.dtype,
-        layout: torch.memory_format,
-        scale: int,
     ) -> None:
         self._network = network
-        self._scale = scale
         self._sources = sources
         self._dtype = dtype
-        self._layout = layout
         self._state = _state(sources)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -147,10 +115,9 @@ class _PreparedTransform:
             raise ValueError("a prepared model cannot be trained: train the one it was made of")
         if _state(self._sources) != self._state:
             raise ValueError("weights changed or moved since prepare(): call prepare() again")
-        with torch.no_grad(), reused_memory():
-            # Before it is rounded to the other type.
-            x = x if self._scale == 1 else x * self._scale
-            out = self._network(x.to(self._dtype, memory_format=self._layout))
+        with torch.no_grad():
+            # Most convolutions are faster in this layout, and the kernels know no other.
+            out = self._network(x.to(self._dtype, memory_format=torch.channels_last))
         # One layout for all that follows: kernels, and with them the last digits, depend on it.
         return out.to(torch.float32, memory_format=torch.contiguous_format)
 
@@ -165,37 +132,67 @@ def _state(sources: list[nn.Module]) -> list[tuple[int, int]]:
 
 
 def _convert(
-    net: CompressionModel, name: str, probe: Tensor, preparation: Preparation
+    net: CompressionModel, name: str, probe: Tensor, dtype: torch.dtype, compile: bool
 ) -> tuple[_PreparedTransform, Tensor]:
     """The converted transform, and what the original one makes of ``probe``."""
     copied = copy_transform(net, name)
     network, call = copied.network, copied.call
-    exact = name == "g_a" and preparation.same_strings
-    dtype = torch.float32 if exact else preparation.dtype
-    layout = torch.contiguous_format
-    scale = 1
     with torch.no_grad():
-        last, result = last_layer(network, call, probe)
-        fold(network)
+        last, expected = _last_layer(network, call, probe)
+        fold_gdn(network)
         if dtype != torch.float32:
-            if name == "g_a":
-                scale = scale_input(network, call, probe)
-            replace_module(network, last, _Float32(last))
-        if exact and can_fuse_convolutions(probe.device, dtype):
-            make_exact(network)
-        if not exact and not preparation.compile:
-            if preparation.channels_last and dtype == torch.float32 and probe.device.type == "cpu":
-                use_window_kernels(network)
-                use_kernels(network)
-            fuse(network, dtype, probe.device)
-        network.to(dtype)
+            _replace_module(network, last, _Float32(last))
+        elif not compile and probe.device.type == "cpu":
+            if call is network:
+                network = call = use_kernels(network)
+            else:
+                use_kernels_inside(network)
+        network.to(dtype, memory_format=torch.channels_last)
         last.float()
-        if preparation.channels_last and not exact:
-            layout = torch.channels_last
-            network.to(memory_format=layout)
-    if preparation.compile and not exact:
+    if compile:
         call = torch.compile(call)
-    return _PreparedTransform(call, copied.sources, dtype, layout, scale), result
+        return _PreparedTransform(call, copied.sources, dtype), expected
+    converted = _PreparedTransform(call, copied.sources, dtype)
+    _compare(name, converted(probe), expected, dtype)
+    return converted, expected
+
+
+def _compare(name: str, got: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+    if got.shape == expected.shape:
+        error = (got - expected).abs()
+        if dtype == torch.float32:
+            deviation = float(error.max() / expected.abs().max().clamp(min=1e-6))
+        else:
+            deviation = float(error.norm() / expected.norm().clamp(min=1e-6))
+        if deviation <= _MOST[dtype]:
+            return
+    raise ValueError(
+        f"{name} cannot be prepared: converted, it computes something else than the model, so one "
+        "of its modules does not do what its class says; use the model as it is"
+    )
+
+
+def _last_layer(
+    network: nn.Module, call: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[nn.Module, Tensor]:
+    """The layer with weights that runs last when ``call`` runs, and the result."""
+    ran: list[nn.Module] = []
+    leaves = [m for m in network.modules() if m._parameters and not m._modules]
+    hooks = [leaf.register_forward_hook(lambda module, *_: ran.append(module)) for leaf in leaves]
+    try:
+        result = call(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ran[-1], result
+
+
+def _replace_module(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put ``new`` wherever ``old`` is in ``network``, in place."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if child is old and parent is not new:
+                setattr(parent, name, new)
 
 
 class _Float32(nn.Module):

@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from compressai.layers import GDN
 from compressai.models import CompressionModel
 
 __all__ = [
@@ -19,8 +20,9 @@ __all__ = [
     "Model",
     "check_model",
     "copy_transform",
+    "fold_gdn",
     "shallow_copy",
-    "smallest_picture",
+    "probe_image",
 ]
 
 TRANSFORMS = ("g_a", "g_s")
@@ -63,11 +65,12 @@ def check_model(net: Model) -> Model:
     return reference
 
 
-def smallest_picture(net: CompressionModel) -> Tensor:
-    """A black picture ``(1, C, H, W)`` of the smallest size that a model takes, on its device."""
+def probe_image(net: CompressionModel) -> Tensor:
+    """Noise ``(1, C, H, W)`` of the smallest size that a model takes, on its device."""
     side = getattr(net, "downsampling_factor", 64)
-    device = next(net.parameters()).device
-    return torch.zeros(1, getattr(net, "in_chans", 3), side, side, device=device)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(1, getattr(net, "in_chans", 3), side, side, generator=generator)
+    return image.to(next(net.parameters()).device)
 
 
 def shallow_copy(net: Model) -> Model:
@@ -106,3 +109,15 @@ def copy_transform(net: CompressionModel, name: str) -> CopiedTransform:
     network._parameters, network._buffers = {}, {}
     network.requires_grad_(False)
     return CopiedTransform(network, getattr(network, name), [getattr(net, part) for part in parts])
+
+
+def fold_gdn(network: nn.Module) -> None:
+    """Compute once what GDN makes of its parameters at each call, in the precision that they have.
+
+    Its formula stays: only the two functions that keep parameters in range become the identity.
+    """
+    for gdn in network.modules():
+        if isinstance(gdn, GDN):
+            gdn.gamma = nn.Parameter(gdn.gamma_reparam(gdn.gamma), requires_grad=False)
+            gdn.beta = nn.Parameter(gdn.beta_reparam(gdn.beta), requires_grad=False)
+            gdn.gamma_reparam = gdn.beta_reparam = nn.Identity()

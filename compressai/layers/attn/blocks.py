@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from compressai.layers.residual import AttentionBlock, ResidualBlock, conv1x1
 
@@ -30,9 +30,15 @@ def apply_channels_last(function: Callable[[Tensor], Tensor], x: Tensor) -> Tens
     Returns:
         ``(B, C', H, W)``, channels-last if and only if ``x`` was.
     """
-    out = function(x.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
+    return _as_laid_out(function(x.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2), x)
+
+
+# A call of its own to those who trace: which way it goes depends on the tensor that it gets.
+@fx.wrap
+def _as_laid_out(out: Tensor, like: Tensor) -> Tensor:
+    """A channels-last map in the memory format of another map."""
     # Not is_contiguous: some of the channels of a channels-last map are no contiguous tensor.
-    return out if x.stride(1) == 1 else out.contiguous()
+    return out if like.stride(1) == 1 else out.contiguous()
 
 
 class SwinTransformerBlock(ShiftedWindows):

@@ -7,21 +7,17 @@ they replace in the last digits.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compressai import _kernels
-from compressai.inference.folding import FoldedGDN
-from compressai.layers import (
-    ResidualBlock,
-    ResidualBlockUpsample,
-    ResidualBottleneckBlock,
-    ResidualUnit,
-)
-from compressai.layers.attn import WinResidualUnit
+from compressai.layers import GDN, GDN1
 
-__all__ = ["NativeConv", "NativeGDN", "use_kernels"]
+__all__ = ["NativeConv", "NativeGDN", "is_original", "split_convolution"]
 
 _PANEL = 16
 
@@ -110,8 +106,18 @@ class NativeConv(nn.Module):
             and conv.in_channels % _PANEL == 0
         )
 
+    @classmethod
+    def can_activate_sum(
+        cls, conv: nn.Module, activation: nn.Module, shuffle: nn.Module | None
+    ) -> bool:
+        """Whether there is a kernel with ``activate_sum``."""
+        channels = conv.out_channels // (1 if shuffle is None else shuffle.upscale_factor**2)
+        return channels % _PANEL == 0 and cls.fits(conv, activation, shuffle)
+
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         out = _empty(x, self.out_channels, self.factor, self.planar)
+        if residual is not None and residual.shape != out.shape:
+            residual = residual.expand_as(out)
         # The kernel adds none to planes, which are the last result of a network as a rule.
         added = None if self.planar or residual is None else _channels_last(residual)
         self.run(
@@ -134,17 +140,24 @@ class NativeGDN(nn.Module):
     """GDN and what is added to it: ``gdn(x) + residual``.
 
     Args:
-        gdn: with a multiple of 16 channels.
+        gdn: one that :meth:`fits`.
     """
 
-    def __init__(self, gdn: FoldedGDN) -> None:
+    def __init__(self, gdn: GDN) -> None:
         super().__init__()
-        self.inverse, self.rootless = gdn.inverse, gdn.rootless
-        self.gamma = _panels(gdn.weight.detach()[:, :, 0, 0]).contiguous()
-        self.beta = gdn.bias.detach()
+        self.inverse, self.rootless = gdn.inverse, type(gdn) is GDN1
+        self.gamma = _panels(gdn.gamma_reparam(gdn.gamma).detach()).contiguous()
+        self.beta = gdn.beta_reparam(gdn.beta).detach()
+
+    @staticmethod
+    def fits(layer: nn.Module) -> bool:
+        """Whether there is a kernel for a layer."""
+        return is_original(layer, GDN, GDN1) and layer.beta.numel() % _PANEL == 0
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         out = _empty(x, x.size(1))
+        if residual is not None and residual.shape != out.shape:
+            residual = residual.expand_as(out)
         _kernels.gdn(
             _channels_last(x),
             self.gamma,
@@ -158,153 +171,38 @@ class NativeGDN(nn.Module):
         return out
 
 
-def use_kernels(network: nn.Module) -> None:
-    """Replace, in place, the layers and blocks that kernels compute faster.
-
-    Nothing changes on processors without kernels.
+def split_convolution(conv: nn.Conv2d, sizes: Sequence[int]) -> list[nn.Conv2d]:
+    """A convolution as several ones, each of which gives some of the outputs.
 
     Args:
-        network: float32, on the CPU, its GDN folded.
+        conv: without groups; its weights are shared.
+        sizes: numbers of outputs, ``conv.out_channels`` in all.
     """
-    if not _kernels.available():
-        return
-    if isinstance(network, nn.Sequential):
-        _join(network)
-    for name, child in list(network.named_children()):
-        block = _BLOCKS.get(type(child))
-        replaced = None if block is None else block(child)
-        if replaced is None and NativeConv.fits(child):
-            replaced = NativeConv(child)
-        elif type(child) is FoldedGDN and child.bias.numel() % _PANEL == 0:
-            replaced = NativeGDN(child)
-        if replaced is not None:
-            setattr(network, name, replaced)
-        else:
-            use_kernels(child)
+    biases = [None] * len(sizes) if conv.bias is None else conv.bias.split(list(sizes))
+    parts = []
+    for weight, bias in zip(conv.weight.split(list(sizes)), biases):
+        part = copy.copy(conv)
+        part._parameters = {
+            "weight": nn.Parameter(weight, requires_grad=False),
+            "bias": None if bias is None else nn.Parameter(bias, requires_grad=False),
+        }
+        part.out_channels = len(weight)
+        parts.append(part)
+    return parts
 
 
-def _join(layers: nn.Sequential) -> None:
-    """Let convolutions of a sequence do what stands behind them."""
-    names = [name for name, _ in layers.named_children()]
-    for place, name in enumerate(names):
-        conv, *behind = [layers.get_submodule(other) for other in names[place : place + 3]]
-        shuffle = behind.pop(0) if behind and type(behind[0]) is nn.PixelShuffle else None
-        activation = behind[0] if behind and _is_known(behind[0]) else None
-        if not NativeConv.fits(conv, activation, shuffle):
-            continue
-        setattr(layers, name, NativeConv(conv, activation, shuffle))
-        done = (shuffle is not None) + (activation is not None)
-        for other in names[place + 1 : place + 1 + done]:
-            setattr(layers, other, nn.Identity())
+def is_original(module: nn.Module, *classes: type[nn.Module]) -> bool:
+    """Whether a module computes what one of these classes of the library is written to compute.
 
-
-class _ResidualBlock(nn.Module):
-    def __init__(self, conv1: nn.Module, conv2: nn.Module, skip: nn.Module | None) -> None:
-        super().__init__()
-        self.conv1, self.conv2, self.skip = conv1, conv2, skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.conv1(x), x if self.skip is None else self.skip(x))
-
-
-class _ResidualBlockUpsample(nn.Module):
-    def __init__(
-        self, subpel_conv: nn.Module, conv: nn.Module, igdn: nn.Module, upsample: nn.Module
-    ) -> None:
-        super().__init__()
-        self.subpel_conv, self.conv, self.igdn = subpel_conv, conv, igdn
-        self.upsample = upsample
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.igdn(self.conv(self.subpel_conv(x)), self.upsample(x))
-
-
-class _ResidualBottleneckBlock(nn.Module):
-    def __init__(
-        self, conv1: nn.Module, conv2: nn.Module, conv3: nn.Module, skip: nn.Module | None
-    ) -> None:
-        super().__init__()
-        self.conv1, self.conv2, self.conv3, self.skip = conv1, conv2, conv3, skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        skip = x if self.skip is None else self.skip(x)
-        return self.conv3(self.conv2(self.conv1(x)), skip)
-
-
-class _ResidualUnit(nn.Module):
-    def __init__(self, conv1: nn.Module, conv2: nn.Module, conv3: nn.Module) -> None:
-        super().__init__()
-        self.conv1, self.conv2, self.conv3 = conv1, conv2, conv3
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv3(self.conv2(self.conv1(x)), x)
-
-
-def _residual_unit(block: ResidualUnit) -> nn.Module | None:
-    conv1, act, conv2, _, conv3 = block.conv
-    if not all(NativeConv.fits(conv, act) for conv in (conv1, conv2, conv3)):
-        return None
-    if conv3.out_channels % _PANEL:
-        return None
-    return _ResidualUnit(
-        NativeConv(conv1, act),
-        NativeConv(conv2, act),
-        NativeConv(conv3, act, activate_sum=True),
+    A subclass does not count, nor a class or an instance whose ``forward`` was replaced.
+    """
+    cls = type(module)
+    return (
+        cls in classes
+        and "forward" not in vars(module)
+        and (cls.forward.__module__, cls.forward.__qualname__)
+        in {(base.__module__, f"{base.__qualname__}.forward") for base in cls.__mro__}
     )
-
-
-def _residual_block(block: ResidualBlock) -> nn.Module | None:
-    act = block.activation
-    if not all(NativeConv.fits(conv, act) for conv in (block.conv1, block.conv2)):
-        return None
-    if block.skip is not None and not NativeConv.fits(block.skip):
-        return None
-    skip = None if block.skip is None else NativeConv(block.skip)
-    return _ResidualBlock(NativeConv(block.conv1, act), NativeConv(block.conv2, act), skip)
-
-
-def _residual_block_upsample(block: ResidualBlockUpsample) -> nn.Module | None:
-    wide, shuffle = block.subpel_conv
-    beside, _ = block.upsample
-    if not (
-        NativeConv.fits(wide, block.activation, shuffle)
-        and NativeConv.fits(beside, None, shuffle)
-        and NativeConv.fits(block.conv)
-        and type(block.igdn) is FoldedGDN
-    ):
-        return None
-    return _ResidualBlockUpsample(
-        NativeConv(wide, block.activation, shuffle),
-        NativeConv(block.conv),
-        NativeGDN(block.igdn),
-        NativeConv(beside, shuffle=shuffle),
-    )
-
-
-def _residual_bottleneck_block(block: ResidualBottleneckBlock) -> nn.Module | None:
-    plain = type(block.skip) is nn.Identity
-    if not (
-        NativeConv.fits(block.conv1, block.relu1)
-        and NativeConv.fits(block.conv2, block.relu2)
-        and NativeConv.fits(block.conv3)
-        and (plain or NativeConv.fits(block.skip))
-    ):
-        return None
-    return _ResidualBottleneckBlock(
-        NativeConv(block.conv1, block.relu1),
-        NativeConv(block.conv2, block.relu2),
-        NativeConv(block.conv3),
-        None if plain else NativeConv(block.skip),
-    )
-
-
-_BLOCKS = {
-    ResidualBlock: _residual_block,
-    ResidualBlockUpsample: _residual_block_upsample,
-    ResidualBottleneckBlock: _residual_bottleneck_block,
-    ResidualUnit: _residual_unit,
-    WinResidualUnit: _residual_unit,
-}
 
 
 def _is_known(activation: nn.Module) -> bool:

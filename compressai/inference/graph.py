@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Native leaves in the graph of a network, found by following its own ``forward``.
+
+A network is traced (:mod:`torch.fx`), not rewritten: its blocks' ``forward`` stay the only
+description of them. In the graph that this gives, layers that native code computes faster are
+replaced, and do in one pass what stands directly behind them: a pixel shuffle, an activation, a
+sum. What cannot be traced, because it decides by the sizes of what it sees, runs as it is, with its
+children replaced.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from compressai import _kernels
+from compressai.inference.kernels import NativeConv, NativeGDN, split_convolution
+from compressai.inference.window_kernels import NativeWindowBlock, native_window_block
+
+__all__ = ["use_kernels"]
+
+# They do nothing in evaluation mode.
+_TRANSPARENT = (nn.Identity, nn.Dropout)
+_ADDITIONS = frozenset({operator.add, operator.iadd, torch.add})
+
+
+def use_kernels(network: nn.Module) -> nn.Module:
+    """Let native code compute what it computes faster.
+
+    Nothing changes on processors without kernels.
+
+    Args:
+        network: float32, on the CPU, in evaluation mode. It is changed.
+
+    Returns:
+        What to use in its place: a graph, or ``network`` itself where it cannot be traced.
+    """
+    if not _kernels.available():
+        return network
+    _replace_blocks(network)
+    return _fused(network, set())
+
+
+def use_kernels_inside(network: nn.Module) -> None:
+    """As :func:`use_kernels`, for the children of a module that is not called itself."""
+    if _kernels.available():
+        _replace_blocks(network)
+        _fuse_children(network, set())
+
+
+def _replace_blocks(network: nn.Module) -> None:
+    for name, child in list(network.named_children()):
+        native = native_window_block(child)
+        if native is None and NativeGDN.fits(child):
+            native = NativeGDN(child)
+        if native is None:
+            _replace_blocks(child)
+        else:
+            setattr(network, name, native)
+
+
+class _Tracer(fx.Tracer):
+    """Follows modules down to layers of torch, native ones, and what cannot be traced."""
+
+    def __init__(self, opaque: set[nn.Module]) -> None:
+        super().__init__()
+        self._opaque = opaque
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if m in self._opaque or isinstance(m, (NativeGDN, NativeWindowBlock, NativeConv)):
+            return True
+        return super().is_leaf_module(m, module_qualified_name)
+
+
+def _fused(module: nn.Module, opaque: set[nn.Module]) -> nn.Module:
+    """The graph of a module with fused layers; itself, among ``opaque``, if there is none."""
+    if not any(True for _ in module.children()):
+        if NativeConv.fits(module):
+            return NativeConv(module)
+        return module
+    graph = _trace(module, opaque)
+    if graph is None:
+        _fuse_children(module, opaque)
+        # Perhaps only a child was in the way.
+        graph = _trace(module, opaque)
+    if graph is None:
+        opaque.add(module)
+        return module
+    fused = fx.GraphModule(module, graph)
+    _fuse(fused)
+    return fused
+
+
+def _fuse_children(module: nn.Module, opaque: set[nn.Module]) -> None:
+    for name, child in list(module.named_children()):
+        setattr(module, name, _fused(child, opaque))
+
+
+def _trace(module: nn.Module, opaque: set[nn.Module]) -> fx.Graph | None:
+    try:
+        return _Tracer(opaque).trace(module)
+    except Exception:  # A module may do anything with what it is given.
+        return None
+
+
+def _fuse(module: fx.GraphModule) -> None:
+    """Replace layers of a graph, in place, from the last to the first.
+
+    So it is the later one of two convolutions whose sum is taken that adds the other.
+    """
+    for node in list(module.graph.nodes):
+        if (node.op, node.target) == ("call_method", "split"):
+            _split_convolution(module, node)
+    for node in reversed(list(module.graph.nodes)):
+        layer = _layer(module, node)
+        if isinstance(layer, _TRANSPARENT):
+            node.replace_all_uses_with(node.args[0])
+            module.graph.erase_node(node)
+        elif isinstance(layer, NativeGDN):
+            _fuse_gdn(module, node)
+        elif isinstance(layer, NativeWindowBlock):
+            _read_in_place(module, node)
+        elif isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            _fuse_convolution(module, node, layer)
+    module.delete_all_unused_submodules()
+    module.recompile()
+
+
+def _layer(module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    return module.get_submodule(node.target) if node.op == "call_module" else None
+
+
+def _split_convolution(module: fx.GraphModule, node: fx.Node) -> None:
+    """Make several convolutions of one whose channels are split, so that no part is a copy."""
+    source, sizes, *rest = node.args
+    conv = _layer(module, source)
+    dim = node.kwargs.get("dim", rest[0] if rest else 0)
+    parts = sorted((user for user in node.users), key=lambda user: user.args[1])
+    if (
+        type(conv) is not nn.Conv2d
+        or len(source.users) != 1
+        or dim != 1
+        or not isinstance(sizes, (tuple, list))
+        or any(part.target is not operator.getitem for part in parts)
+        or [part.args[1] for part in parts] != list(range(len(sizes)))
+    ):
+        return
+    convolutions = split_convolution(conv, sizes)
+    if not all(map(NativeConv.fits, convolutions)):
+        return
+    for part, convolution in zip(parts, convolutions):
+        name = f"{source.name}_{part.args[1]}"
+        module.add_submodule(name, convolution)
+        with module.graph.inserting_before(source):
+            part.replace_all_uses_with(module.graph.call_module(name, source.args))
+        module.graph.erase_node(part)
+    module.graph.erase_node(node)
+    module.graph.erase_node(source)
+
+
+def _fuse_convolution(module: fx.GraphModule, node: fx.Node, conv: nn.Module) -> None:
+    chain, shuffle, activation, added, activates_sum = [node], None, None, None, False
+    behind = _user(node)
+    layer = _behind(module, behind)
+    if isinstance(layer, nn.PixelShuffle):
+        chain.append(behind)
+        shuffle, behind = layer, _user(behind)
+        layer = _behind(module, behind)
+    if layer is not None and NativeConv.fits(conv, layer, shuffle):
+        chain.append(behind)
+        activation, behind = layer, _user(behind)
+    if not NativeConv.fits(conv, activation, shuffle):
+        return
+    added = _other_term(chain[-1], behind)
+    if added is not None:
+        chain.append(behind)
+        behind = _user(behind)
+        layer = _behind(module, behind)
+        if activation is None and layer is not None:
+            activates_sum = NativeConv.can_activate_sum(conv, layer, shuffle)
+            if activates_sum:
+                chain.append(behind)
+                activation = layer
+    native = NativeConv(conv, activation, shuffle, activate_sum=activates_sum)
+    _replace(module, chain, native, added)
+
+
+def _fuse_gdn(module: fx.GraphModule, node: fx.Node) -> None:
+    behind = _user(node)
+    added = _other_term(node, behind)
+    if added is not None:
+        _replace(module, [node, behind], _behind(module, node), added)
+
+
+def _read_in_place(module: fx.GraphModule, node: fx.Node) -> None:
+    """Leave out a copy in front of a kernel that reads some channels of a map as they are."""
+    source = node.args[0]
+    if source.op == "call_method" and source.target == "contiguous" and len(source.users) == 1:
+        node.replace_input_with(source, source.args[0])
+        module.graph.erase_node(source)
+
+
+def _replace(
+    module: fx.GraphModule, chain: list[fx.Node], native: nn.Module, added: fx.Node | None
+) -> None:
+    """Put a layer into the place of nodes that follow one another."""
+    name = f"native_{chain[0].name}"
+    module.add_submodule(name, native)
+    arguments = chain[0].args if added is None else (*chain[0].args, added)
+    with module.graph.inserting_after(chain[-1]):
+        new = module.graph.call_module(name, arguments)
+    chain[-1].replace_all_uses_with(new)
+    for node in reversed(chain):
+        module.graph.erase_node(node)
+
+
+def _user(node: fx.Node | None) -> fx.Node | None:
+    """The only user of a node, which uses it once; ``None`` if there is no such node."""
+    if node is None or len(node.users) != 1:
+        return None
+    (user,) = node.users
+    return user if list(user.args).count(node) == 1 else None
+
+
+def _behind(module: fx.GraphModule, node: fx.Node | None) -> nn.Module | None:
+    return None if node is None else _layer(module, node)
+
+
+def _other_term(node: fx.Node, behind: fx.Node | None) -> fx.Node | None:
+    """What is added to a node by the one behind it, if that is a sum."""
+    if behind is None or behind.kwargs or len(behind.args) != 2:
+        return None
+    if not (behind.target in _ADDITIONS or (behind.op, behind.target) == ("call_method", "add")):
+        return None
+    other: Any = behind.args[0] if behind.args[1] is node else behind.args[1]
+    return other if isinstance(other, fx.Node) else None
