@@ -21,7 +21,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from compressai.inference import prepare
+from compressai.inference import keep_freed_memory, prepare
 from compressai.zoo import image_models
 from compressai.zoo.weights import weights_at_hand
 
@@ -30,9 +30,7 @@ __all__ = ["CLOCKS", "PATHS", "Runner", "build"]
 PATHS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "reference": lambda net: net,
     "fp32": lambda net: prepare(net, "fp32"),
-    "fp32-fast": lambda net: prepare(net, "fp32", same_strings=False),
     "bf16": lambda net: prepare(net, "bf16"),
-    "bf16-fast": lambda net: prepare(net, "bf16", same_strings=False),
 }
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -110,6 +108,8 @@ class _Coder:
     def __init__(self, name: str, quality: int, path: str, threads: int | None, clock: str) -> None:
         if threads:
             torch.set_num_threads(threads)
+        if path != "reference":
+            keep_freed_memory()
         self.net = PATHS[path](build(name, quality))
         self.clock = CLOCKS[clock]
         self.tasks: dict[str, Callable[[], Any]] = {}

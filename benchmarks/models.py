@@ -2,10 +2,9 @@
 """How fast models code, as they are and prepared, measured in turn in one run.
 
 The reference is the model as it is: plain calls, default layout, float32. Beside it stand the
-preparations of ``compressai.inference.prepare``: ``fp32`` and ``bf16`` (the same strings),
-``fp32-fast`` and ``bf16-fast`` (other strings); those in bfloat16 only where ``--precision auto``
-takes it, unless asked for. Each runs in a process of its own. For each there is the time of each
-stage, the memory on top (of all tensors that live at the same time, and its ratio to what the
+preparations of ``compressai.inference.prepare``: ``fp32``, and ``bf16`` only where ``--precision
+auto`` takes it, unless asked for. Each runs in a process of its own. For each there is the time of
+each stage, the memory on top (of all tensors that live at the same time, and its ratio to what the
 larger of ``g_a`` and ``g_s`` takes alone), and for batches the time of one picture.
 
 Sizes behind the first are for the growth, and only one preparation is measured there, once: the

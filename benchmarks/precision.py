@@ -5,10 +5,9 @@ Each image is coded and decoded at each quality by both, as ``compressai eval`` 
 is PSNR in float32 less PSNR in bfloat16, in decibels; below 0 there is none. The one image of the
 repository is taken unless told otherwise; more are found as ``docs/lite.md`` says::
 
-    python benchmarks/precision.py [photos] [--model lite] [--quality 1 2 3 4] [--fast]
+    python benchmarks/precision.py [photos] [--model lite] [--quality 1 2 3 4]
 
-With ``--fast``, the analysis is in bfloat16, too (``same_strings=False``). Ends with status 1 if
-the loss of an image is above ``--most``.
+Ends with status 1 if the loss of an image is above ``--most``.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from compressai.inference import prepare
 from compressai.zoo import image_models
 
 
-def compare(model: str, qualities: list[int], pictures: list[Path], fast: bool) -> Evaluation:
-    """Figures of the codecs ``fp32`` and ``bf16``, the latter with a fast analysis or not."""
+def compare(model: str, qualities: list[int], pictures: list[Path]) -> Evaluation:
+    """Figures of the codecs ``fp32`` and ``bf16``."""
     nets = {}
     for quality in qualities:
         chosen = weights.choose_model(model, quality, weights.DEFAULT_METRIC, None)
@@ -38,13 +37,10 @@ def compare(model: str, qualities: list[int], pictures: list[Path], fast: bool) 
     codecs = [
         ModelCodec(
             model,
-            {
-                quality: prepare(net, precision, same_strings=same_strings)
-                for quality, net in nets.items()
-            },
+            {quality: prepare(net, precision) for quality, net in nets.items()},
             name=precision,
         )
-        for precision, same_strings in (("fp32", True), ("bf16", not fast))
+        for precision in ("fp32", "bf16")
     ]
     return evaluate(pictures, codecs)
 
@@ -66,12 +62,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("pictures", nargs="*", type=Path, default=[PHOTO], help="or folders")
     parser.add_argument("--model", default="lite", choices=sorted(image_models))
     parser.add_argument("--quality", nargs="+", type=int, default=[1, 2, 3, 4])
-    parser.add_argument("--fast", action="store_true", help="the analysis in bfloat16, too")
     parser.add_argument("--most", type=float, default=0.02, help="loss of an image in decibels")
     args = parser.parse_args(argv)
     command = " ".join(["python", *sys.argv])
     print(json.dumps({"benchmark": "precision", "command": command, **machine()}))
-    result = compare(args.model, args.quality, find_pictures(args.pictures), args.fast)
+    result = compare(args.model, args.quality, find_pictures(args.pictures))
     worst = float("-inf")
     print(f"{'quality':>7} {'mean loss':>10} {'worst':>8} {'bytes':>8}  worst image")
     for quality in args.quality:

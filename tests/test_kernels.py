@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from compressai import _kernels
-from compressai.inference.folding import fold
-from compressai.inference.native import NativeConv, NativeGDN, use_kernels
+from compressai.inference.graph import use_kernels
+from compressai.inference.kernels import NativeConv, NativeGDN
 from compressai.layers import (
     GDN,
     GDN1,
@@ -110,11 +110,9 @@ def test_gdn(kind: type[GDN], inverse: bool, with_residual: bool) -> None:
     with torch.no_grad():
         layer.gamma += 0.1 * _random(48, 48).abs()
         layer.beta += _random(48).abs()
-    folded = nn.Sequential(layer)
-    fold(folded)
     x = _random(2, 48, 7, 19)
     residual = _random(2, 48, 7, 19) if with_residual else None
-    _check(layer, x, NativeGDN(folded[0])(x, residual), residual)
+    _check(layer, x, NativeGDN(layer)(x, residual), residual)
 
 
 @needs_kernels
@@ -135,10 +133,8 @@ def test_gdn(kind: type[GDN], inverse: bool, with_residual: bool) -> None:
 )
 def test_blocks(block: object) -> None:
     layer = nn.Sequential(block())
-    native = copy.deepcopy(layer)
     x = _random(1, next(layer.parameters()).size(1), 6, 10)
-    fold(native)
-    use_kernels(native)
+    native = use_kernels(copy.deepcopy(layer))
     kinds = {type(module) for module in native.modules()}
     assert NativeConv in kinds
     assert not kinds & {nn.Conv2d, nn.LeakyReLU, nn.ReLU}
@@ -162,15 +158,14 @@ def test_blocks(block: object) -> None:
 )
 def test_other_layers_stay_as_they_are(conv: nn.Module) -> None:
     assert not NativeConv.fits(conv)
-    network = nn.Sequential(conv)
-    use_kernels(network)
-    assert network[0] is conv
+    network = use_kernels(nn.Sequential(conv))
+    assert [type(layer) for layer in network.children()] == [type(conv)]
 
 
 def test_nothing_changes_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_kernels, "available", lambda: False)
     network = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1))
-    use_kernels(network)
+    assert use_kernels(network) is network
     assert type(network[0]) is nn.Conv2d
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import importlib.util
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,22 +24,19 @@ from torch import Tensor, nn
 
 from compressai import _kernels
 from compressai.inference import prepare
-from compressai.inference.native_attention import (
-    NativeConvTransBlock,
-    NativePatchSplit,
-    NativeWindowBlock,
-    use_window_kernels,
-)
+from compressai.inference.graph import use_kernels
+from compressai.inference.window_kernels import NativeWindowBlock, native_window_block
 from compressai.layers.attn import (
     WMSA,
     Block,
     ConvTransBlock,
-    PatchSplit,
     SWAtten,
     SwinBlock,
     SwinTransformerBlock,
+    WindowAttention,
     WinNoShiftAttention,
 )
+from compressai.layers.attn.attention import ShiftedWindows
 
 GOLDEN = Path(__file__).parent / "golden"
 needs_kernels = pytest.mark.skipif(not _kernels.available(), reason="no kernels for the processor")
@@ -73,14 +72,11 @@ def ready(module: nn.Module) -> nn.Module:
 
 
 def native(module: nn.Module) -> nn.Module:
-    holder = nn.Sequential(copy.deepcopy(module))
-    use_window_kernels(holder)
-    return holder[0]
+    return use_kernels(nn.Sequential(copy.deepcopy(module)))
 
 
 def natives(module: nn.Module) -> list[type[nn.Module]]:
-    kinds = (NativeWindowBlock, NativeConvTransBlock)
-    return [type(part) for part in module.modules() if isinstance(part, kinds)]
+    return [type(part) for part in module.modules() if isinstance(part, NativeWindowBlock)]
 
 
 def assert_same(got: Tensor, expected: Tensor) -> None:
@@ -129,7 +125,7 @@ def test_transformer_blocks(
     x = torch.randn(batch, height, width, dim)
     with torch.no_grad():
         expected, replaced = block(x), native(block)
-        assert type(replaced) is NativeWindowBlock
+        assert natives(replaced) == [NativeWindowBlock]
         alone = replaced(x)
         with threads(count):
             assert torch.equal(replaced(x), alone)
@@ -144,7 +140,7 @@ def test_blocks_of_tcm(kind: str, size: tuple[int, int]) -> None:
     assert_replaced(ready(Block(32, 32, 8, 8, 0.1, kind)), x, [NativeWindowBlock])
     maps = torch.randn(2, 64, *size).contiguous(memory_format=torch.channels_last)
     both = ready(ConvTransBlock(32, 32, 8, 8, 0.1, kind))
-    assert_replaced(both, maps, [NativeConvTransBlock, NativeWindowBlock])
+    assert_replaced(both, maps, [NativeWindowBlock])
     # The halves of other widths are no multiples of a panel, or their convolutions none of ours.
     narrow = ready(ConvTransBlock(24, 8, 8, 8, 0.0, kind))
     assert_replaced(narrow, torch.randn(2, 32, *size), [NativeWindowBlock])
@@ -178,16 +174,6 @@ def test_attention_alone(output_proj: bool) -> None:
     assert_replaced(module, x, [NativeWindowBlock])
     turned = torch.randn(2, 24, 7, 9).permute(0, 2, 3, 1)
     assert_same(native(module)(turned), module(turned))
-
-
-@needs_kernels
-@pytest.mark.parametrize("dim", [32, 96, 8])
-def test_patches_are_split(dim: int) -> None:
-    module = ready(PatchSplit(dim))
-    replaced = native(module)
-    assert isinstance(replaced, NativePatchSplit) == (dim % 32 == 0)
-    x = torch.randn(2, 15, dim)
-    assert_same(replaced(x, 5, 3), module(x, 5, 3))
 
 
 @needs_kernels
@@ -289,7 +275,7 @@ def test_modules_stay_where_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch
     replaced = native(module)
     assert not natives(replaced)
     net = small_net("tcm")
-    prepared = prepare(net, "fp32", same_strings=False)
+    prepared = prepare(net, "fp32")
     assert not natives(prepared.g_s._network)
     y = torch.randn(1, net.M, 8, 8)
     assert_same(prepared.g_s(y), net.g_s(y))
@@ -306,14 +292,53 @@ def test_prepared_models_run_on_the_kernel(
     net = small_net(name)
     x = torch.rand(2, 3, net.downsampling_factor, 2 * net.downsampling_factor)
     y = net.g_a(x)
-    exact, fast = prepare(net, "fp32"), prepare(net, "fp32", same_strings=False)
-    assert torch.equal(exact.g_a(x), y)
-    assert not calls
-    exact.g_s(y)
-    assert len(calls) == count
+    fast = prepare(net, "fp32")
+    calls.clear()
     assert_same(fast.g_a(x), y)
-    assert len(calls) == 2 * count
+    assert len(calls) == count
     assert_same(fast.g_s(y), net.g_s(y))
+    assert len(calls) == 2 * count
+
+
+# What the kernel computes, in the sources of the modules that it stands for. Who changes one of
+# these changes the kernel too, or sees to it that the module is no longer replaced.
+FORMULAS = {
+    Block.forward: "c6c62a3fc39ced7c",
+    SwinTransformerBlock.forward: "7c6a8668ec39ff9c",
+    WMSA.forward: "4219f23b53fd9554",
+    ShiftedWindows.attend: "9fb364cfd1fe980c",
+    ShiftedWindows._attend_shifted: "9d492aff3b1549f9",
+    ShiftedWindows._attend_windows: "09a3fe16d8794f7e",
+    WindowAttention.forward: "644c3764eaa19bb1",
+    WindowAttention._bias: "1e15cf8a4e1f3f0d",
+    WindowAttention.relative_position_bias: "b0a0491049eaa1b0",
+}
+
+
+@pytest.mark.parametrize("formula", FORMULAS, ids=lambda formula: formula.__qualname__)
+def test_kernel_is_written_after_the_formula_that_is_there(formula: Any) -> None:
+    source = "".join(inspect.getsource(formula).split())
+    assert hashlib.sha256(source.encode()).hexdigest()[:16] == FORMULAS[formula]
+
+
+@needs_kernels
+@pytest.mark.parametrize("where", ["class", "instance"])
+def test_blocks_with_another_formula_are_not_replaced(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ready(SwinTransformerBlock(16, 2, 4))
+    x = torch.randn(1, 8, 8, 16)
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return x + self.mlp(self.norm2(x))
+
+    if where == "class":
+        monkeypatch.setattr(SwinTransformerBlock, "forward", forward)
+    else:
+        module.forward = forward.__get__(module)
+    replaced = native(module)
+    assert not natives(replaced)
+    assert_same(replaced(x), module(x))
 
 
 def _golden() -> list[Any]:
@@ -339,7 +364,7 @@ def test_prepared_synthesis_gives_the_golden_pictures(case: Any) -> None:
 
 
 def _arguments() -> dict[str, Any]:
-    block = native(ready(SwinTransformerBlock(16, 2, (2, 4), 1, 2.0)))
+    block = native_window_block(ready(SwinTransformerBlock(16, 2, (2, 4), 1, 2.0)))
     return {
         "x": torch.zeros(1, 4, 4, 16),
         "out": torch.zeros(1, 4, 4, 16),

@@ -104,6 +104,10 @@ def main(arguments: list[str] | None = None) -> None:
         # So that what is unfinished is cleared away, as on Ctrl-C.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         arguments = sys.argv[1:]
+        # This process is the program's own, so its memory is too.
+        from compressai.inference import keep_freed_memory
+
+        keep_freed_memory()
     app(list(arguments))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from compressai.inference.export import ExportedTransform, export_onnx
 from compressai.inference.integer import quantize_entropy_path
+from compressai.inference.memory import keep_freed_memory
 from compressai.inference.precision import (
     PRECISIONS,
     choose_precision,
@@ -24,6 +25,7 @@ __all__ = [
     "choose_precision",
     "export_onnx",
     "has_native_bfloat16",
+    "keep_freed_memory",
     "name_precision",
     "prepare",
     "quantize_entropy_path",

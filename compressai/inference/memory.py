@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["reused_memory"]
+__all__ = ["keep_freed_memory", "reused_memory"]
 
 _STATM = "/proc/self/statm"
 # By how much the process may grow before it gives anything back: the maps of three megapixels in a
@@ -29,14 +29,28 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _INSIDE = {_MMAP_MAX: 0, _TRIM_THRESHOLD: _LARGEST}
 _OUTSIDE = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: _LARGEST}
 
+_kept = False
 _lock = threading.Lock()
 _users = 0
 _least = sys.maxsize
 
 
+def keep_freed_memory() -> None:
+    """Let this process reuse memory in prepared transforms, from now on.
+
+    A switch of the whole process, for programs that do nothing but code images; the command line
+    sets it when it starts. Libraries leave it alone.
+    """
+    global _kept
+    _kept = True
+
+
 @contextmanager
-def reused_memory() -> Iterator[None]:
+def reused_memory(always: bool = True) -> Iterator[None]:
     """Keep what is freed inside for what is allocated inside, and for the next time.
+
+    Args:
+        always: whatever the process wants; ``False``: only if :func:`keep_freed_memory` was called.
 
     All that is free is given back at the end if the process has grown, since it was smallest, by
     more than 4 GiB or a quarter of the machine's memory. May be nested, and entered by many threads
@@ -45,7 +59,7 @@ def reused_memory() -> Iterator[None]:
     """
     global _users, _least
     library = _glibc()
-    if library is None:
+    if library is None or not (always or _kept):
         yield
         return
     with _lock:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compressai.inference.graph import use_kernels, use_kernels_inside
+from compressai.inference.memory import reused_memory
 from compressai.inference.precision import choose_precision
 from compressai.inference.transforms import (
     TRANSFORMS,
@@ -115,7 +116,7 @@ class _PreparedTransform:
             raise ValueError("a prepared model cannot be trained: train the one it was made of")
         if _state(self._sources) != self._state:
             raise ValueError("weights changed or moved since prepare(): call prepare() again")
-        with torch.no_grad():
+        with torch.no_grad(), reused_memory(always=False):
             # Most convolutions are faster in this layout, and the kernels know no other.
             out = self._network(x.to(self._dtype, memory_format=torch.channels_last))
         # One layout for all that follows: kernels, and with them the last digits, depend on it.

@@ -73,10 +73,15 @@ class NativeWindowBlock(nn.Module):
             return False
         return is_original(attention, WindowAttention) and (mlp is None or _is_plain(mlp))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the block to ``(B, H, W, C)``; channels may be some of those of a wider map."""
+    def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Apply the block.
+
+        Args:
+            x: ``(B, H, W, C)``; channels may be some of those of a wider map.
+            out: of the same shape, likewise; written to and returned.
+        """
         x = x if x.stride(-1) == 1 else x.contiguous()
-        out = x.new_empty(x.shape)
+        out = x.new_empty(x.shape) if out is None else out
         _kernels.window_block(
             x.detach(),
             out,
