@@ -100,6 +100,9 @@ def _fuse_children(module: nn.Module, opaque: set[nn.Module]) -> None:
 
 
 def _trace(module: nn.Module, opaque: set[nn.Module]) -> fx.Graph | None:
+    # The tracer follows the forward of the class.
+    if "forward" in vars(module):
+        return None
     try:
         return _Tracer(opaque).trace(module)
     except Exception:  # A module may do anything with what it is given.
