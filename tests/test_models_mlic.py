@@ -18,10 +18,12 @@ from compressai.latent_codecs import (
 from compressai.latent_codecs.checkerboard import unembed
 from compressai.layers import CheckerboardMaskedConv2d
 from compressai.models._helpers import mlic as layers
+from compressai.models._helpers import mlicv2
 from compressai.models.mlic import (
     MLIC,
     MLICPlus,
     MLICPlusPlus,
+    MLICv2,
     _is_upstream_mlicpp_state_dict,
     convert_upstream_mlicpp_state_dict,
 )
@@ -36,6 +38,7 @@ MODEL_ARGUMENTS = [
     (MLICPlusPlus, {"legacy": True}),
     (MLICPlus, {"context_window": 3}),
     (MLIC, {"local_kernel": 3, "local_layers": 2}),
+    (MLICv2, {"context_window": 3}),
 ]
 
 
@@ -72,6 +75,11 @@ def net(request):
         (layers.VanillaGlobalIntraContext(4, 2), [(2, 4, 4, 4)] * 2, (2, 8, 4, 4)),
         (layers.StackedCheckerboardConv(4, 3, 2), [(2, 4, 4, 4)], (2, 8, 4, 4)),
         (layers.AnalysisTransform(N=8, M=16), [(1, 3, 64, 64)], (1, 16, 4, 4)),
+        (mlicv2.ContextReweighting(8), [(2, 8, 4, 4)], (2, 8, 4, 4)),
+        (mlicv2.RoPE2D(8), [(2, 8, 4, 6)], (2, 8, 4, 6)),
+        (mlicv2.SimpleTokenMixing(8), [(2, 8, 4, 4)], (2, 8, 4, 4)),
+        (mlicv2.STMAnalysis(N=8, M=16), [(1, 3, 64, 64)], (1, 16, 4, 4)),
+        (mlicv2.STMSynthesis(N=8, M=16), [(1, 16, 4, 4)], (1, 3, 64, 64)),
         (layers.LatentResidualPrediction(10, 4), [(1, 10, 4, 4)], (1, 4, 4, 4)),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
@@ -91,6 +99,8 @@ def test_layers_have_the_shapes_that_are_told(layer, sizes, result):
         lambda: layers.LocalContext(4, window_size=4),
         lambda: layers.StackedCheckerboardConv(4, kernel=4),
         lambda: layers.StackedCheckerboardConv(4, num_layers=0),
+        lambda: mlicv2.RoPE2D(5),
+        lambda: mlicv2.HGCPModule(16, 7, num_heads=2),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(build):
@@ -152,6 +162,50 @@ def test_blocks_have_their_activation():
     first = layers.AnalysisTransform(8, 16).analysis_transform[0]
     assert isinstance(first.act, nn.GELU)
     assert not hasattr(first, "leaky_relu")
+
+
+def test_rotation_tells_offsets_only():
+    torch.manual_seed(0)
+    rope = mlicv2.RoPE2D(8)
+    rope.theta_y.data.fill_(100)
+    a, b = (torch.rand(1, 8, 1, 1).expand(1, 8, 6, 6) for _ in range(2))
+    first, second = rope(a, b)
+    products = torch.einsum("ncij,nckl->ijkl", first, second)
+    for i, j, k, m in ((0, 0, 1, 2), (2, 1, 4, 3)):
+        torch.testing.assert_close(products[i, j, k, m], products[i + 1, j + 2, k + 1, m + 2])
+    assert products[0, 0, 0, 1] != products[0, 0, 1, 0]
+    torch.testing.assert_close(first.square().sum(1), a.square().sum(1))
+    assert not list(mlicv2.RoPE2D(4, learnable_thetas=False).parameters())
+
+
+def test_weights_of_channels_sum_to_one():
+    weights = mlicv2.ContextReweighting(8).channel_attention(torch.rand(2, 8, 4, 4))
+    assert weights.shape == (2, 8, 8)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 8))
+
+
+def test_first_anchors_see_the_scales_of_the_hyperprior_only():
+    torch.manual_seed(0)
+    module = mlicv2.HGCPModule(16, 4, num_heads=2)
+    side = torch.rand(1, 32, 4, 4)
+    out = module(torch.zeros(1, 4, 4, 4), side_params=side)
+    assert out.shape == (1, 8, 4, 4)
+    side[:, 16:] += 1
+    assert torch.equal(module(torch.ones(1, 4, 4, 4), side_params=side), out)
+    side[:, :16] += torch.rand(1, 16, 4, 4)
+    assert not torch.equal(module(torch.zeros(1, 4, 4, 4), side_params=side), out)
+
+
+def test_selection_follows_the_scales():
+    torch.manual_seed(0)
+    module = mlicv2.GSCModule(4, 8)
+    scales = torch.rand(1, 4, 16, 16) * 0.6
+    arguments = {"side_params": torch.rand(1, 8, 16, 16), "scales": scales, "means": 0 * scales}
+    chosen = module(step="anchor", **arguments)["selective_map"] >= 0.5
+    assert 0.1 < chosen.float().mean() < 0.9
+    assert scales[chosen].mean() > scales[~chosen].mean()
+    with pytest.raises(ValueError, match="step must be one of"):
+        module(step="rest", **arguments)
 
 
 # -- the codec ------------------------------------------------------------------------------------
@@ -297,10 +351,11 @@ def test_codec_refuses_strings_that_do_not_fit():
 
 
 def test_models_are_registered():
-    assert [MODELS[name] for name in ("mlic", "mlicplus", "mlicpp")] == [
+    assert [MODELS[name] for name in ("mlic", "mlicplus", "mlicpp", "mlicv2")] == [
         MLIC,
         MLICPlus,
         MLICPlusPlus,
+        MLICv2,
     ]
 
 
@@ -329,6 +384,13 @@ def test_models_are_built_from_their_weights(net):
         assert torch.equal(again(x)["x_hat"], net(x)["x_hat"])
 
 
+def test_auxiliary_model_of_cca_is_added_and_found():
+    net = MLICPlusPlus(**SMALL, use_cca=True, cca_hidden_channels=8, cca_num_layers=1)
+    out = net(torch.rand(1, 3, 64, 64))
+    assert set(out["aux_likelihoods"]) == {"y_aux", "y_cca"}
+    assert MLICPlusPlus.from_state_dict(net.state_dict()).cca_hidden_channels == 8
+
+
 def test_index_buffers_may_be_absent_and_nothing_else():
     net = MLICPlusPlus(**SMALL)
     state = {k: v for k, v in net.state_dict().items() if "relative_position_index" not in k}
@@ -343,7 +405,7 @@ def test_weights_of_one_model_are_none_of_another():
         MLICPlusPlus.from_state_dict(MLIC(**SMALL).state_dict())
 
 
-@pytest.mark.parametrize("cls", [MLIC, MLICPlus, MLICPlusPlus])
+@pytest.mark.parametrize("cls", [MLIC, MLICPlus, MLICPlusPlus, MLICv2])
 @pytest.mark.parametrize("wrong", [{"slice_num": 0}, {"slice_num": 3}])
 def test_wrong_sizes_are_refused(cls, wrong):
     with pytest.raises(ValueError, match="slice_num"):
@@ -363,7 +425,10 @@ def test_every_parameter_is_trained(net):
     missing = [
         name
         for name, parameter in net.named_parameters()
+        # The slope and what else tells which values to code have no gradient, as they choose.
         if not name.endswith("quantiles")
+        and "slice_values" not in name
+        and "selective_predictor" not in name
         and (parameter.grad is None or not parameter.grad.isfinite().all())
     ]
     net.zero_grad()
@@ -373,7 +438,12 @@ def test_every_parameter_is_trained(net):
 
 @pytest.mark.parametrize(
     ("cls", "parameters"),
-    [(MLIC, 41_885_452), (MLICPlus, 83_501_408), (MLICPlusPlus, 83_501_408)],
+    [
+        (MLIC, 41_885_452),
+        (MLICPlus, 83_501_408),
+        (MLICPlusPlus, 83_501_408),
+        (MLICv2, 82_216_654),
+    ],
 )
 def test_full_sizes_have_the_published_number_of_parameters(cls, parameters):
     with torch.device("meta"):

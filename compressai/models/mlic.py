@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""MLIC, MLIC+ and MLIC++: slices that refer to channels, neighbours and far positions.
+"""MLIC, MLIC+, MLIC++ and MLICv2: slices that refer to channels, neighbours and far positions.
 
 Each slice is coded in two passes over a checkerboard, and every pass sees contexts of several
-kinds. What the three models have in common is the table of :class:`_BaseMLIC`; they differ in how
-far positions are attended to.
+kinds. What the models have in common is the table of :class:`_BaseMLIC`; they differ in how far
+positions are attended to, and MLICv2 in its transforms, too.
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ from compressai.models._helpers.mlic import (
     VanillaGlobalIntraContext,
     head_count,
 )
+from compressai.models._helpers.mlicv2 import (
+    GSCModule,
+    HGCPModule,
+    RefinedContext,
+    STMAnalysis,
+    STMSynthesis,
+)
 from compressai.models._helpers.multi_context_slice import (
     OrderedHead,
     PreviousSlice,
@@ -59,6 +66,7 @@ __all__ = [
     "MLIC",
     "MLICPlus",
     "MLICPlusPlus",
+    "MLICv2",
     "convert_upstream_mlicpp_state_dict",
 ]
 
@@ -72,6 +80,23 @@ class _LinearIntra(PreviousSlice, LinearGlobalIntraContext):
 
 class _VanillaIntra(PreviousSlice, VanillaGlobalIntraContext):
     """Quadratic attention within a slice."""
+
+
+class _RefinedIntra(PreviousSlice, RefinedContext):
+    """Refined linear attention within a slice."""
+
+
+class _FirstAnchors(nn.Module):
+    """:class:`HGCPModule` as a spatial context of anchors."""
+
+    requires_side_params = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.hgcp = HGCPModule(*args, **kwargs)
+
+    def forward(self, y_hat: Tensor, *, side_params: Tensor) -> Tensor:
+        return self.hgcp(y_hat, side_params=side_params)
 
 
 class _BaseMLIC(ChannelSliceModel):
@@ -126,8 +151,7 @@ class _BaseMLIC(ChannelSliceModel):
         self.context_window = context_window
         self.local_kernel, self.local_layers = local_kernel, local_layers
         self.legacy = bool(legacy)
-        self.g_a = AnalysisTransform(N, M)
-        self.g_s = SynthesisTransform(N, M, legacy)
+        self.g_a, self.g_s = self._transforms()
         self.latent_codec = HyperpriorLatentCodec(
             {
                 "y": build_channel_slice_codec(
@@ -146,6 +170,12 @@ class _BaseMLIC(ChannelSliceModel):
 
     # -- what models differ in --------------------------------------------------------------------
 
+    def _transforms(self) -> tuple[nn.Module, nn.Module]:
+        return (
+            AnalysisTransform(self.N, self.M),
+            SynthesisTransform(self.N, self.M, self.legacy),
+        )
+
     def _inter(self, in_dim: int, out_dim: int) -> nn.Module | None:
         """Context of all positions of earlier slices."""
         raise NotImplementedError
@@ -157,6 +187,14 @@ class _BaseMLIC(ChannelSliceModel):
     def _spatial(self, channels: int) -> nn.Module:
         """Context of the anchors around."""
         return LocalContext(channels, self.context_window)
+
+    def _anchor_context(self, k: int, channels: int) -> nn.Module | None:
+        """Context of the anchors of slice ``k``, in the form of a spatial one."""
+        return None
+
+    def _selection(self, channels: int, side_channels: int) -> nn.Module | None:
+        """What tells which values of a slice are coded; ``None`` if all are."""
+        return None
 
     # -- slices -----------------------------------------------------------------------------------
 
@@ -173,13 +211,18 @@ class _BaseMLIC(ChannelSliceModel):
         if k:
             intra = self._intra(channels)
             intra.first, intra.last = 2 * self.M + (k - 1) * channels, 2 * self.M + k * channels
+        anchor_context = self._anchor_context(k, channels)
         support = self.M + k * channels
         corrections = [
             LatentResidualPrediction(support + channels, channels, self.legacy) for _ in range(2)
         ]
         return MultiContextCheckerboardLatentCodec(
-            entropy_parameters_anchor=self._head(k, channels, spatial=False, intra=False),
+            entropy_parameters_anchor=self._head(
+                k, channels, spatial=anchor_context is not None, intra=False
+            ),
             entropy_parameters_nonanchor=self._head(k, channels, spatial=True, intra=k > 0),
+            spatial_context_anchor=anchor_context,
+            selective_predictor=self._selection(channels, self._side_width(k, channels)),
             spatial_context_nonanchor=self._spatial(channels),
             intra_channel_context_nonanchor=intra,
             lrp_anchor=corrections[0],
@@ -206,6 +249,11 @@ class _BaseMLIC(ChannelSliceModel):
             ends[name] = (position, position := position + width)
         order = ("spatial", "intra", "I", "C", "H")
         return OrderedHead([ends[name] for name in order if widths[name]], 2 * channels)
+
+    def _side_width(self, k: int, channels: int) -> int:
+        """Width of a slice's side information ``[H | P | I | C]``."""
+        contexts = (4 + 2 * self._has_inter) * channels if k else 0
+        return 2 * self.M + k * channels + contexts
 
     @property
     def _has_inter(self) -> bool:
@@ -386,6 +434,57 @@ class MLIC(_BaseMLIC):
             "local_kernel": entry_size(state_dict, f"{context}0.weight", -1, cls),
             "local_layers": len(numbers_after(state_dict, context)),
         }
+
+
+@register_model("mlicv2")
+class MLICv2(_BaseMLIC):
+    """MLICv2: as :class:`MLICPlusPlus`, with token mixing, refined contexts, and skipping.
+
+    Residual blocks of the transforms become token mixing. Contexts of far positions are rotated by
+    position, and their channels reweighted. The first anchors get a context from the hyperprior.
+    Values that a network finds not worth coding are left to their means. In synchronised coding
+    they are coded, too, since what the network finds is not the same on all machines.
+
+    Args:
+        N, M, slice_num, context_window, kwargs: as there.
+
+    Shape, Raises: as there.
+
+    Source: Jiang et al. 2025, "MLICv2: enhanced multi-reference entropy modeling for learned image
+    compression". No program or weights of the authors exist.
+    """
+
+    def __init__(
+        self,
+        N: int = 192,
+        M: int = 320,
+        slice_num: int = 10,
+        context_window: int = 5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(N=N, M=M, slice_num=slice_num, context_window=context_window, **kwargs)
+
+    def _transforms(self) -> tuple[nn.Module, nn.Module]:
+        return STMAnalysis(self.N, self.M), STMSynthesis(self.N, self.M)
+
+    def _inter(self, in_dim: int, out_dim: int) -> nn.Module:
+        context = LinearGlobalInterContext(in_dim, out_dim, head_count(in_dim))
+        return RefinedContext(context, out_dim)
+
+    def _intra(self, channels: int) -> nn.Module:
+        return _RefinedIntra(LinearGlobalIntraContext(channels), 2 * channels)
+
+    def _anchor_context(self, k: int, channels: int) -> nn.Module | None:
+        if k:
+            return None
+        return _FirstAnchors(self.M, channels, num_heads=head_count(channels))
+
+    def _selection(self, channels: int, side_channels: int) -> nn.Module:
+        return GSCModule(channels, side_channels)
+
+    @classmethod
+    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {**super()._infer_arguments(state_dict), **cls._infer_window(state_dict)}
 
 
 # -- weights of the authors' program ------------------------------------------------------------

@@ -41,6 +41,8 @@ __all__ = [
     "VanillaGlobalInterContext",
     "VanillaGlobalIntraContext",
     "WindowCheckerboardAttn",
+    "check_heads",
+    "depthwise",
     "head_count",
     "linear_attention",
     "projections",
@@ -59,7 +61,8 @@ def head_count(channels: int) -> int:
     return next(count for count in range(most, 0, -1) if channels % count == 0)
 
 
-def _check_heads(channels: int, heads: int) -> None:
+def check_heads(channels: int, heads: int) -> None:
+    """Raise ValueError if heads do not divide a width."""
     if heads < 1 or channels % heads:
         raise ValueError(f"num_heads must divide the width, got {heads} heads of {channels}")
 
@@ -260,16 +263,17 @@ class StackedCheckerboardConv(nn.Module):
 
 def projections(dim: int) -> nn.Sequential:
     """Queries, keys or values: a pointwise and a depthwise convolution."""
-    return nn.Sequential(conv1x1(dim, dim), _depthwise(dim))
+    return nn.Sequential(conv1x1(dim, dim), depthwise(dim))
 
 
-def _depthwise(dim: int) -> nn.Conv2d:
-    return nn.Conv2d(dim, dim, kernel_size=3, padding=1, groups=dim)
+def depthwise(dim: int, kernel_size: int = 3) -> nn.Conv2d:
+    """A convolution of each channel by itself that keeps the size."""
+    return nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
 
 
 def _mixer(dim: int, wide: int, out: int) -> nn.Sequential:
     return nn.Sequential(
-        conv1x1(dim, wide), nn.GELU(), _depthwise(wide), nn.GELU(), conv1x1(wide, out)
+        conv1x1(dim, wide), nn.GELU(), depthwise(wide), nn.GELU(), conv1x1(wide, out)
     )
 
 
@@ -322,7 +326,7 @@ class LinearGlobalInterContext(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int, num_heads: int) -> None:
         super().__init__()
-        _check_heads(in_dim, num_heads)
+        check_heads(in_dim, num_heads)
         self.num_heads = num_heads
         between = out_dim * 3 // 2
         self.keys, self.queries, self.values = (projections(in_dim) for _ in range(3))
@@ -362,7 +366,7 @@ class LinearGlobalIntraContext(nn.Module):
 
     def __init__(self, dim: int, num_heads: int = 2) -> None:
         super().__init__()
-        _check_heads(dim, num_heads)
+        check_heads(dim, num_heads)
         self.num_heads = num_heads
         self.keys, self.queries, self.values = (projections(dim) for _ in range(3))
         self.reprojection = nn.Conv2d(dim, 2 * dim, kernel_size=5, padding=2)
@@ -437,7 +441,7 @@ class LocalContext(nn.Module):
 
     def __init__(self, dim: int, window_size: int = 5, num_heads: int = 2) -> None:
         super().__init__()
-        _check_heads(dim, num_heads)
+        check_heads(dim, num_heads)
         if window_size < 1 or window_size % 2 == 0:
             raise ValueError(f"window_size must be odd and positive, got {window_size}")
         self.dim, self.window_size, self.num_heads = dim, window_size, num_heads

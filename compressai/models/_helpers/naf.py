@@ -9,10 +9,10 @@ from torch import Tensor
 
 from compressai.layers import conv1x1
 
-__all__ = ["NAFBlock", "NAFTransform"]
+__all__ = ["LayerNorm2d", "NAFBlock", "NAFTransform"]
 
 
-class _LayerNorm2d(nn.Module):
+class LayerNorm2d(nn.Module):
     """Layer normalisation over the channels of each position of ``(N, C, H, W)``."""
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
@@ -54,7 +54,7 @@ class NAFBlock(nn.Module):
         super().__init__()
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
-        self.norm1 = _LayerNorm2d(channels)
+        self.norm1 = LayerNorm2d(channels)
         self.pointwise_depthwise = nn.Sequential(
             conv1x1(channels, 2 * channels),
             nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels),
@@ -62,7 +62,7 @@ class NAFBlock(nn.Module):
         self.gate = _Gate()
         self.channel_attention = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv1x1(channels, channels))
         self.project = conv1x1(channels, channels)
-        self.norm2 = _LayerNorm2d(channels)
+        self.norm2 = LayerNorm2d(channels)
         self.feed_forward = nn.Sequential(
             conv1x1(channels, 2 * channels), _Gate(), conv1x1(channels, channels)
         )
