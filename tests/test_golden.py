@@ -24,6 +24,7 @@ def _load_checker():
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    module.take_up_families()
     return module
 
 

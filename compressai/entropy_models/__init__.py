@@ -6,6 +6,7 @@ from __future__ import annotations
 from compressai.entropy_models.base import EntropyModel
 from compressai.entropy_models.bottleneck import EntropyBottleneck
 from compressai.entropy_models.gaussian import GaussianConditional
+from compressai.entropy_models.generalized import GeneralizedGaussianConditional
 from compressai.entropy_models.mixture import GaussianMixtureConditional
 from compressai.entropy_models.vbr import EntropyBottleneckVbr, EntropyModelVbr
 
@@ -14,6 +15,7 @@ __all__ = [
     "EntropyBottleneck",
     "GaussianConditional",
     "GaussianMixtureConditional",
+    "GeneralizedGaussianConditional",
     "EntropyModelVbr",
     "EntropyBottleneckVbr",
 ]

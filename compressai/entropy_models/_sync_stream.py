@@ -87,12 +87,15 @@ class StreamWriter:
     Args:
         rounding: goes in front.
         one_block_a_position: the number of blocks is that of the positions, which both sides know.
+        stream: a ``compressai.ans.BufferedRansEncoder`` to append to; ``None`` makes one.
     """
 
-    def __init__(self, rounding: Rounding, one_block_a_position: bool = False) -> None:
+    def __init__(
+        self, rounding: Rounding, one_block_a_position: bool = False, stream: Any | None = None
+    ) -> None:
         from compressai import ans
 
-        self._encoder = ans.BufferedRansEncoder()
+        self._encoder = ans.BufferedRansEncoder() if stream is None else stream
         ranks = np.ascontiguousarray(rounding.ranks, dtype=np.int32)
         mean = float(ranks.mean())
         table = min(
@@ -109,9 +112,13 @@ class StreamWriter:
     def _write(self, values: Any, rows: Any) -> None:
         self._encoder.encode_with_indexes(values, rows, _control_tables())
 
-    def finish(self, symbols: np.ndarray, indexes: np.ndarray, tables: Any) -> bytes:
-        """Append the symbols, int32 ``(n,)`` with their table rows, and give the string."""
+    def append(self, symbols: np.ndarray, indexes: np.ndarray, tables: Any) -> None:
+        """Append the symbols, int32 ``(n,)`` with their table rows."""
         self._encoder.encode_with_indexes(symbols, indexes, tables)
+
+    def finish(self, symbols: np.ndarray, indexes: np.ndarray, tables: Any) -> bytes:
+        """As :meth:`append`, and give the string."""
+        self.append(symbols, indexes, tables)
         return self._encoder.flush()
 
 
@@ -119,7 +126,8 @@ class StreamReader:
     """Takes one string apart.
 
     Args:
-        string: what :class:`StreamWriter` made.
+        string: what :class:`StreamWriter` made, or a ``compressai.ans.RansDecoder`` that stands
+            where a writer began to append.
         elements: number of elements of the latent.
         blocks: number of blocks if both sides know it, else ``None``.
 
@@ -130,11 +138,14 @@ class StreamReader:
         ValueError: the string is damaged.
     """
 
-    def __init__(self, string: bytes, elements: int, blocks: int | None = None) -> None:
+    def __init__(self, string: Any, elements: int, blocks: int | None = None) -> None:
         from compressai import ans
 
-        self._decoder = ans.RansDecoder()
-        self._decoder.set_stream(string)
+        if isinstance(string, ans.RansDecoder):
+            self._decoder = string
+        else:
+            self._decoder = ans.RansDecoder()
+            self._decoder.set_stream(string)
         if blocks is None:
             blocks = 1 << self._checked(_BLOCK_BITS, _BLOCK_BITS_LIMIT)
         table = self._checked(_RANK_TABLE, len(_MEAN_RANKS))
@@ -179,7 +190,7 @@ class _LostStream:
 
 
 def open_stream(
-    string: bytes | None, elements: int, blocks: int | None = None
+    string: Any | None, elements: int, blocks: int | None = None
 ) -> StreamReader | _LostStream:
     """A reader of a string; ``None`` stands for one that is lost.
 

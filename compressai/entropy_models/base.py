@@ -376,7 +376,7 @@ class EntropyModel(nn.Module):
                 "inputs and indexes must have the same shape, got "
                 f"{tuple(symbols.shape)} and {tuple(indexes.shape)}"
             )
-        return self._encode_rows(_int_rows(symbols), _int_rows(indexes))
+        return self._encode_rows(int_rows(symbols), int_rows(indexes))
 
     def _encode_rows(self, rows: np.ndarray, index_rows: np.ndarray) -> list[bytes]:
         tables = self._coder_tables()
@@ -442,7 +442,7 @@ class EntropyModel(nn.Module):
                 f"means must have the shape of indexes {tuple(indexes.shape)} or one value a "
                 f"channel, got {tuple(means.shape)}"
             )
-        rows = _int_rows(indexes)
+        rows = int_rows(indexes)
         kept = [number for number, string in enumerate(strings) if string is not None]
         if len(kept) == len(strings):
             values = self._decode_rows(list(strings), rows)
@@ -470,7 +470,7 @@ def _native_tables(buffers: Sequence[Tensor]) -> Any:
     return ans.CdfTables(*(np.ascontiguousarray(table.cpu().numpy()) for table in buffers))
 
 
-def _int_rows(values: Tensor) -> np.ndarray:
+def int_rows(values: Tensor) -> np.ndarray:
     """``(N, ...)`` integers as a contiguous int32 array ``(N, elements of an item)``."""
     rows = values.detach().to(device="cpu", dtype=torch.int32).contiguous()
     return rows.numpy().reshape(len(rows), int(np.prod(rows.shape[1:])))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from compressai.entropy_models._overrides import CODING_METHODS, of_this_package, overridden
 from compressai.entropy_models._refusals import check_codable, check_finite, refused
-from compressai.entropy_models.base import EntropyModel, quantize_rows
+from compressai.entropy_models.base import EntropyModel, int_rows, quantize_rows
 from compressai.entropy_models.session import Correction, active_coder
 from compressai.ops import LowerBound
 
@@ -21,7 +21,7 @@ __all__ = ["GaussianConditional"]
 
 
 # What the exact tables stand for.
-_DENSITY = ("_standardized_cumulative", "_likelihood", "_pmf_to_cdf")
+DENSITY = ("_standardized_cumulative", "_likelihood", "_pmf_to_cdf")
 
 
 @of_this_package
@@ -221,14 +221,37 @@ class GaussianConditional(EntropyModel):
         latents = [y, scales] if means is None else [y, scales, means]
         if overridden(self, CODING_METHODS) or not all(map(_is_native, latents)):
             return self.compress_and_quantize(y, self.build_indexes(scales), means)
+        symbols, indexes, y_hat = self.symbols_and_rows(y, scales, means)
+        return self._encode_rows(symbols, indexes), y_hat
+
+    def symbols_and_rows(
+        self, y: Tensor, scales: Tensor, means: Tensor | None = None
+    ) -> tuple[np.ndarray, np.ndarray, Tensor]:
+        """Quantise a batch for coding.
+
+        Args:
+            y, scales, means: as in :meth:`code`.
+
+        Returns:
+            ``(symbols, rows, y_hat)``: int32 ``(N, elements of an item)`` both, with the table row
+            of each symbol; and the values of the symbols, of the shape of ``y``.
+
+        Raises:
+            ValueError: as :meth:`code`.
+        """
+        latents = [y, scales] if means is None else [y, scales, means]
         if len({t.shape for t in latents}) != 1 or y.dim() < 2:
             raise ValueError(
                 "y, scales and means must have one shape of 2 or more dimensions, got "
                 f"{[tuple(t.shape) for t in latents]}"
             )
+        self._check_tables()
+        if overridden(self, CODING_METHODS) or not all(map(_is_native, latents)):
+            symbols = self._symbols(y, means)
+            indexes = int_rows(self.build_indexes(scales))
+            return int_rows(symbols), indexes, self.dequantize(symbols, means, y.dtype)
         from compressai import _CXX
 
-        self._check_tables()
         prepared = self._scales()
         rows = [t.detach().contiguous().numpy().reshape(len(t), y[0].numel()) for t in latents]
         try:
@@ -239,8 +262,8 @@ class GaussianConditional(EntropyModel):
         except ValueError:
             check_codable(self, y if means is None else y - means)
             raise
-        strings = self._encode_rows(symbols, indexes)
-        return strings, self.dequantize(torch.from_numpy(symbols).view(y.shape), means, y.dtype)
+        values = torch.from_numpy(symbols).view(y.shape)
+        return symbols, indexes, self.dequantize(values, means, y.dtype)
 
     def _scales(self) -> PreparedScales:
         """The scale table ready for looking up, prepared once for the present buffers."""
@@ -289,7 +312,7 @@ class GaussianConditional(EntropyModel):
             raise RuntimeError("scale_table is empty: set it with update_scale_table()")
         multiplier = -float(self._standardized_quantile(self.tail_mass / 2))
         self._check_scales(scales, multiplier)
-        own = overridden(self, _DENSITY)
+        own = overridden(self, DENSITY)
         if not own:
             tables = _gaussian_tables(scales.tobytes(), multiplier, self.entropy_coder_precision)
             self._set_tables(*map(torch.from_numpy, tables))

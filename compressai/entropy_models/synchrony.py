@@ -39,7 +39,11 @@ __all__ = [
     "SyncEncoder",
     "SyncLatent",
     "SyncProbe",
+    "from_steps",
+    "integers",
+    "level_numbers",
     "on_networks",
+    "single_floats",
 ]
 
 DEFAULT_TOLERANCE = 2e-5
@@ -222,9 +226,9 @@ class SyncEncoder(_Encoding):
         levels = _levels(conditional)
         gain = next(self._gains)
         planner = _Planner(levels, gain, self.tolerance)
-        flat_symbols = _integers(symbols)
-        flat_scales = _floats(scales)
-        flat_values = None if values is None else _floats(values)
+        flat_symbols = integers(symbols)
+        flat_scales = single_floats(scales)
+        flat_values = None if values is None else single_floats(values)
         plans = [
             planner.plan(item, None if flat_values is None else flat_values[i])
             for i, item in enumerate(flat_scales)
@@ -238,7 +242,7 @@ class SyncEncoder(_Encoding):
 
         strings = write_strings(write, len(plans), flat_symbols.size)
         steps = [plan[2] for plan in plans]
-        return strings, symbols if values is None else _from_steps(steps, values)
+        return strings, symbols if values is None else from_steps(steps, values)
 
     def planner(self, conditional: GaussianConditional) -> _Planner:
         """For those who code position by position: rounds a part of the next latent."""
@@ -349,11 +353,11 @@ class SyncDecoder:
         if len(strings) != len(scales):
             raise ValueError(f"got {len(strings)} strings for a batch of {len(scales)}")
         levels = _levels(conditional)
-        flat = _floats(scales)
+        flat = single_floats(scales)
         roundings, symbols = [], []
         for string, item in zip(strings, flat):
             reader = open_stream(string, item.size)
-            rows = _level_numbers(levels, item, reader.rounding)
+            rows = level_numbers(levels, item, reader.rounding)
             symbols.append(reader.symbols(levels.rows.take(rows), levels.tables))
             reader.check_finished()
             roundings.append(reader.rounding)
@@ -366,7 +370,7 @@ class SyncDecoder:
         return _levels(conditional)
 
 
-def _level_numbers(levels: _Levels, scales: np.ndarray, rounding: Rounding) -> np.ndarray:
+def level_numbers(levels: _Levels, scales: np.ndarray, rounding: Rounding) -> np.ndarray:
     """Scales rounded to numbers of levels, as the encoder did it."""
     from compressai import _CXX
 
@@ -410,11 +414,11 @@ class SyncLatent:
         from compressai import _CXX
 
         steps = []
-        for item, rounding in zip(_floats(values), self.roundings):
+        for item, rounding in zip(single_floats(values), self.roundings):
             cells = _CXX.round_values(item, STEP, rounding.ranks)
             rounding.values.apply(cells)
             steps.append(cells)
-        return _from_steps(steps, values)
+        return from_steps(steps, values)
 
 
 class SyncProbe(_Encoding):
@@ -505,13 +509,13 @@ def _rounded(residual: Tensor) -> Tensor:
     return torch.round(residual)
 
 
-def _integers(symbols: Tensor) -> np.ndarray:
+def integers(symbols: Tensor) -> np.ndarray:
     """``(N, C, P)`` int32."""
     array = symbols.detach().to(device="cpu", dtype=torch.int32).contiguous().numpy()
     return array.reshape(*symbols.shape[:2], -1)
 
 
-def _floats(values: Tensor) -> np.ndarray:
+def single_floats(values: Tensor) -> np.ndarray:
     """``(N, C, P)`` float32."""
     array = values.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
     return array.reshape(*values.shape[:2], -1)
@@ -522,7 +526,8 @@ def _batch(items: Sequence[np.ndarray]) -> np.ndarray:
     return items[0][None] if len(items) == 1 else np.stack(items)
 
 
-def _from_steps(steps: Sequence[np.ndarray], like: Tensor) -> Tensor:
+def from_steps(steps: Sequence[np.ndarray], like: Tensor) -> Tensor:
+    """Values of the steps of the items of a batch, in shape, type and place of ``like``."""
     # In single precision whatever `like` is: its type may not be that of the other side.
     values = torch.from_numpy(_batch(steps)).to(torch.float32).mul_(STEP)
     return values.reshape(like.shape).to(like)

@@ -48,8 +48,13 @@ from compressai.latent_codecs.gaussian_conditional import (
     GaussianConditionalLatentCodec,
     LRPGaussianLatentCodec,
 )
+from compressai.latent_codecs.hierarchical import (
+    HierarchicalProgressiveLatentCodec,
+    ProgressivePrior,
+)
 from compressai.latent_codecs.hyper import HyperLatentCodec
 from compressai.latent_codecs.hyperprior import HyperpriorLatentCodec
+from compressai.latent_codecs.learned_scale import LearnedScaleLatentCodec
 from compressai.latent_codecs.multi_context_checkerboard import (
     MultiContextCheckerboardLatentCodec,
 )
@@ -64,9 +69,12 @@ __all__ = [
     "GainHyperLatentCodec",
     "GainHyperpriorLatentCodec",
     "GaussianConditionalLatentCodec",
+    "HierarchicalProgressiveLatentCodec",
     "HyperLatentCodec",
     "HyperpriorLatentCodec",
     "LRPGaussianLatentCodec",
     "MultiContextCheckerboardLatentCodec",
+    "LearnedScaleLatentCodec",
+    "ProgressivePrior",
     "RasterScanLatentCodec",
 ]

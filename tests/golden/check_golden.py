@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """Checks whatever `compressai` Python imports against a folder of golden data.
 
@@ -939,5 +938,15 @@ def main(argv=None) -> int:
     return 1 if failed or (not options.list and not passed) else 0
 
 
+def take_up_families() -> None:
+    """Add the checks of later families, the files checks_*.py beside this one, to KINDS."""
+    here = Path(__file__).resolve()
+    sys.modules["check_golden"] = sys.modules[__name__]
+    sys.path.insert(0, str(here.parent))
+    for path in sorted(here.parent.glob("checks_*.py")):
+        KINDS.update(importlib.import_module(path.stem).KINDS)
+
+
 if __name__ == "__main__":
+    take_up_families()
     sys.exit(main())
