@@ -16,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from compressai import zoo
+from compressai.cli.models import multiplications
 from compressai.entropy_models import GaussianConditional, GeneralizedGaussianConditional
 from compressai.entropy_models.session import coding_session
 from compressai.entropy_models.steps import step_decoder, step_encoder
@@ -34,6 +36,7 @@ from compressai.models.hpcm import (
     convert_upstream_hpcm_state_dict,
     hpcm_scale_table,
 )
+from compressai.zoo.image import LAMBDAS, METRICS, entries, training_recipe
 
 KEYMAPS = Path(__file__).parent / "tables" / "hpcm_keymaps.json.gz"
 ENTROPY_BUFFERS = re.compile(
@@ -301,6 +304,28 @@ class TestSizes:
         converted = convert_upstream_hpcm_state_dict(theirs)
         assert {k: tuple(v.shape) for k, v in converted.items()} == ours
         assert sum(p.numel() for p in net.parameters()) == table["parameters"]
+
+    def test_operations_are_those_of_the_paper_less_the_last_attention(self) -> None:
+        with torch.device("meta"):
+            phi, base = (HPCM(**SIZES[name]) for name in ("phi", "base"))
+        # The context that attention makes in the last step is of use to nobody.
+        channels, window = 2 * base.M, 8 * 8
+        last = (4 * channels**2 + 2 * window * channels) / 16**2
+        assert multiplications(phi)["all"] == 872794.765625
+        assert multiplications(base)["all"] == 918559.765625 - last
+
+    def test_zoo_has_the_published_models(self) -> None:
+        for name in SIZES:
+            low, high = entries()[f"hpcm-{name}"].qualities
+            with torch.device("meta"):
+                net = zoo.image_models[f"hpcm-{name}"](high)
+            assert SIZES[name].get("M", 320) == net.M
+            for metric in METRICS:
+                recipe = training_recipe(f"hpcm-{name}", low, metric)
+                assert recipe == {"lmbda": LAMBDAS[metric][low - 1]}
+        assert entries()["hpcm-phi"].qualities == (4, 4)
+        with pytest.raises(ValueError, match="between 4 and 4"):
+            zoo.hpcm_phi(1)
 
     @pytest.mark.parametrize("name", list(SMALL))
     def test_sizes_are_read_off_weights(self, name: str) -> None:

@@ -87,11 +87,11 @@ def _put_halves(x: Tensor, phases: Sequence[Phase]) -> Tensor:
     return torch.cat([_put(half, phases) for half in x.chunk(2, 1)], dim=1)
 
 
-def _others(size: Sequence[int], phase: Phase, device: torch.device) -> Tensor:
-    """Where a map ``size`` is not of a phase."""
-    mask = torch.ones(tuple(size), dtype=torch.bool, device=device)
+def _others(size: Sequence[int], phase: Phase) -> Tensor:
+    """Where a map ``size`` is not of a phase, as numbers of positions in raster order."""
+    mask = torch.ones(tuple(size), dtype=torch.bool, device="cpu")
     mask[phase[0] :: 2, phase[1] :: 2] = False
-    return mask
+    return mask.flatten().nonzero().flatten()
 
 
 def _middle_side(side: Tensor) -> Tensor:
@@ -102,10 +102,10 @@ def _middle_side(side: Tensor) -> Tensor:
     Args:
         side: on the middle grid, scales and means.
     """
-    out = torch.zeros_like(side)
-    targets, blocks = (t.unflatten(1, (8, -1)) for t in (out, side))
-    for i, (source, target) in enumerate(zip(_SIDE_PHASES * 2, _COARSE_PHASES * 2)):
-        there, here = (_others(side.shape[-2:], phase, side.device) for phase in (source, target))
+    out = side.new_zeros(side.shape)
+    targets, blocks = (t.flatten(2).unflatten(1, (8, -1)) for t in (out, side))
+    for i, phases in enumerate(zip(_SIDE_PHASES * 2, _COARSE_PHASES * 2)):
+        there, here = (_others(side.shape[-2:], phase).to(side.device) for phase in phases)
         targets[:, i, :, here] = blocks[:, i, :, there]
     return out
 

@@ -24,6 +24,8 @@ from compressai.models import (
     ScaleHyperprior,
 )
 from compressai.models.base import CompressionModel
+from compressai.models.hpcm import HPCM, SIZES
+from compressai.registry import MODELS
 from compressai.zoo.channel_slice import (
     LAZY_MODELS,
     PUBLISHED_POINTS,
@@ -49,6 +51,10 @@ __all__ = [
     "cheng2020_attn",
     "elic2022_chandelier",
     "elic2022_official",
+    "hpcm_1b",
+    "hpcm_base",
+    "hpcm_large",
+    "hpcm_phi",
     "lite",
     "lite_integer",
     "mbt2018",
@@ -81,7 +87,12 @@ model_architectures: dict[str, type[CompressionModel] | LazyModel] = {
     "lite": Lite,
     "lite-integer": IntegerLite,
     **LAZY_MODELS,
+    **{f"hpcm-{size}": HPCM for size in SIZES},
 }
+
+
+for _size in SIZES:
+    MODELS.setdefault(f"hpcm-{_size}", HPCM)
 
 
 def _steps(*sizes: tuple[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
@@ -112,6 +123,14 @@ cfgs: dict[str, Mapping[int, tuple[int, ...] | Mapping[str, Any]]] = {
     **PUBLISHED_POINTS,
 }
 cfgs["lite-integer"] = cfgs["lite"]
+# Of Phi and 1B one model each was published.
+for _size, _qualities in {
+    "base": range(1, 7),
+    "large": range(1, 7),
+    "phi": (4,),
+    "1b": (6,),
+}.items():
+    cfgs[f"hpcm-{_size}"] = dict.fromkeys(_qualities, SIZES[_size])
 # Their weights come with the library.
 _SHIPPED = ("lite", "lite-integer")
 # What of these is for the loss.
@@ -137,9 +156,10 @@ def training_recipe(architecture: str, quality: int, metric: str = "mse") -> dic
     configuration = _configuration(architecture, quality)
     if isinstance(configuration, tuple):
         return {"lmbda": LAMBDAS[metric][quality - 1]}
-    if metric != "mse":
-        return {}
-    return {name: value for name, value in configuration.items() if name in _LOSS_WEIGHTS}
+    weights = {name: value for name, value in configuration.items() if name in _LOSS_WEIGHTS}
+    if not weights:
+        return {"lmbda": LAMBDAS[metric][quality - 1]}
+    return weights if metric == "mse" else {}
 
 
 def _configuration(architecture: str, quality: int) -> tuple[int, ...] | Mapping[str, Any]:
@@ -272,17 +292,18 @@ def _path(model: type[CompressionModel] | LazyModel) -> str:
 
 def _entry(architecture: str, paper: str) -> Callable[..., CompressionModel]:
     """Make the zoo function of an architecture, and note it in :func:`entries`."""
-    highest = max(cfgs[architecture])
+    lowest, highest = min(cfgs[architecture]), max(cfgs[architecture])
     has_defaults = architecture in LAZY_MODELS
     name = architecture.replace("-", "_")
+    levels = f"{lowest} (lowest) to {highest}"
 
     def build_checked(
         quality: int | None, metric: str, *args: Any, **kwargs: Any
     ) -> CompressionModel:
         if metric not in METRICS:
             raise ValueError(f"metric must be one of {list(METRICS)}, got {metric!r}")
-        if not (has_defaults if quality is None else 1 <= quality <= highest):
-            raise ValueError(f"quality must be between 1 and {highest}, got {quality!r}")
+        if not (has_defaults if quality is None else lowest <= quality <= highest):
+            raise ValueError(f"quality must be between {lowest} and {highest}, got {quality!r}")
         return _load_model(architecture, metric, quality, *args, **kwargs)
 
     def build(
@@ -309,7 +330,7 @@ def _entry(architecture: str, paper: str) -> Callable[..., CompressionModel]:
     build.__doc__ = f"""{paper}
 
     Args:
-        quality: 1 (lowest) to {highest}{", or None for the defaults of the class" * has_defaults}.
+        quality: {levels}{", or None for the defaults of the class" * has_defaults}.
         metric: distortion that the weights were trained for, ``"mse"`` or ``"ms-ssim"``.
         pretrained: load published weights, see :mod:`compressai.zoo.weights`.
         progress: show the progress of a download.
@@ -325,7 +346,7 @@ def _entry(architecture: str, paper: str) -> Callable[..., CompressionModel]:
     _ENTRIES[architecture] = ModelEntry(
         name=architecture,
         paper=paper,
-        qualities=(1, highest),
+        qualities=(lowest, highest),
         metrics=METRICS,
         published=architecture in published_weights() or architecture in _SHIPPED,
     )
@@ -404,3 +425,11 @@ cca = _entry(
     "NAF transforms, uneven slices. Han et al. 2024, Causal context adjustment loss for learned "
     "image compression.",
 )
+hpcm_base = _entry(
+    "hpcm-base",
+    "Latent in eleven steps over three grids. Li et al. 2025, Learned image compression with "
+    "hierarchical progressive context modeling.",
+)
+hpcm_large = _entry("hpcm-large", "HPCM with more blocks. Li et al. 2025, as above.")
+hpcm_phi = _entry("hpcm-phi", "HPCM without attention. Li et al. 2025, as above.")
+hpcm_1b = _entry("hpcm-1b", "HPCM with 1000 million parameters. Li et al. 2025, as above.")
