@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Hostile arguments do no harm to native code. `make sanitize` makes the same calls on a build
-with sanitisers."""
+"""Hostile arguments do no harm to native code.
+
+Some of the calls of `native/hostile_calls.py` are made here; `make sanitize` makes them all, on a
+build with sanitisers.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,11 @@ needs_kernels = pytest.mark.skipif(not _kernels.available(), reason="no kernels 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each function is called in a forked process")
-def test_every_native_function_bears_every_hostile_argument() -> None:
-    run = subprocess.run([sys.executable, PROGRAM], capture_output=True, text=True)
+def test_every_native_function_bears_hostile_arguments() -> None:
+    words = [sys.executable, PROGRAM, "--every", "7"]
+    run = subprocess.run(words, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
-    assert int(run.stdout.split()[0]) > 10000
+    assert int(run.stdout.split()[0]) > 1000
 
 
 LEVELS = _CXX.ScaleLevels([0.1, 1.0, 2.0, 50.0])

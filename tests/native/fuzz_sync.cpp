@@ -16,14 +16,16 @@ using compressai::ScaleLevels;
 using Floats = std::vector<float>;
 using Ints = std::vector<std::int32_t>;
 
+float any_bits(Input& input) {
+  const std::uint32_t bits = input.word();
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
 // Mostly numbers as networks give them; any bits now and then, if `wild`.
 float any_float(Input& input, bool wild) {
-  if (wild && input.one_in(64)) {
-    const std::uint32_t bits = input.word();
-    float value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-  }
+  if (wild && input.one_in(64)) return any_bits(input);
   const float fraction = static_cast<float>(static_cast<int>(input.below(1u << 20)) - (1 << 19));
   return std::ldexp(fraction, static_cast<int>(input.byte() % 16) - 22);
 }
@@ -90,7 +92,10 @@ void fuzz_sync(Input& input) {
   const Floats scales = any_floats(input, count, wild), values = any_floats(input, count, wild);
   Floats scale_guards(channels), value_guards(channels);
   for (Floats* guards : {&scale_guards, &value_guards}) {
-    for (float& guard : *guards) guard = std::abs(any_float(input, false)) / 1024;
+    for (float& guard : *guards) {
+      guard = std::abs(any_float(input, false)) / 1024;
+      if (wild && input.one_in(8)) guard = any_bits(input);  // if refused, the run ends below
+    }
   }
   const compressai::Guards guards{scale_guards.data(), value_guards.data(),
                                   static_cast<double>(input.byte() % 4) / 8};

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """Calls every native function with one argument after the other replaced by something hostile.
 
-    python tests/native/hostile_calls.py [BUILD_FOLDER]
+    python tests/native/hostile_calls.py [--every N] [BUILD_FOLDER]
 
 Each call has to return, or to raise TypeError or ValueError and name an argument. It must write to
 nothing but its output, and not beyond that. Where only the kind of an array differs (its layout,
@@ -9,12 +9,13 @@ alignment or type) and the call returns, the result must be that of the plain ar
 
 The calls of a function run in a process of their own, forked from this one; when it dies, the call
 is noted and another process goes on behind it. With a folder, the native modules of that build are
-called, such as one with sanitisers. Prints what failed, then how many calls there were, and exits
-with 1 if something failed.
+called, such as one with sanitisers. With `--every`, only one of so many calls is made. Prints what
+failed, then how many calls there were, and exits with 1 if something failed.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -349,14 +350,15 @@ def judge(call: Call, case: Case, expected: Any) -> str | None:
     return None if got == expected else f"another result: {got} instead of {expected}"
 
 
-def run_from(call: Call, first: int, report: int) -> None:
-    """In a process of its own: make the calls from a number on and write about each."""
+def run_from(call: Call, first: int, every: int, report: int) -> None:
+    """In a process of its own: make each so-manyth call from a number on and write about each."""
     warnings.simplefilter("ignore")  # of nanobind, about objects that were never initialised
-    baseline = next(cases(call.arguments))
+    baseline = next(cases(call.arguments))()
     expected = plain(call(baseline.arguments), baseline.arguments)
-    for number, case in enumerate(cases(call.arguments)):
-        if number < first:
+    for number, make_case in enumerate(cases(call.arguments)):
+        if number < first or (number - first) % every:
             continue
+        case = make_case()
         os.write(report, (json.dumps([number, case.what, "died"]) + "\n").encode())
         signal.alarm(SECONDS)
         wrong = judge(call, case, expected)
@@ -364,10 +366,10 @@ def run_from(call: Call, first: int, report: int) -> None:
         os.write(report, (json.dumps([number, case.what, wrong]) + "\n").encode())
 
 
-def run(call: Call) -> tuple[int, list[str]]:
-    """Make all calls; how many there were, and what failed."""
+def run(call: Call, first: int, every: int) -> tuple[int, list[str]]:
+    """Make each so-manyth call from a number on; how many there were, and what failed."""
     failed: list[str] = []
-    first = 0
+    made = 0
     while True:
         read, write = os.pipe()
         child = os.fork()
@@ -375,7 +377,7 @@ def run(call: Call) -> tuple[int, list[str]]:
             status = 1
             try:
                 os.close(read)
-                run_from(call, first, write)
+                run_from(call, first, every, write)
                 status = 0
             finally:
                 os._exit(status)
@@ -387,17 +389,22 @@ def run(call: Call) -> tuple[int, list[str]]:
                 outcomes[number] = (what, wrong)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         failed += [f"{call.name}: {what}: {bad}" for what, bad in outcomes.values() if bad]
+        made += len(outcomes)
         if status == 0:
-            return first + len(outcomes), failed
+            return made, failed
         if not outcomes:
-            return first, [*failed, f"{call.name}: the process ended with {status} before a call"]
-        first = max(outcomes) + 1
+            return made, [*failed, f"{call.name}: the process ended with {status} before a call"]
+        first = max(outcomes) + every
         failed[-1] += f" ({status})"
 
 
 def main() -> int:
-    if len(sys.argv) > 1:
-        use_build(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("build", type=Path, nargs="?")
+    options = parser.parse_args()
+    if options.build:
+        use_build(options.build)
     torch.set_num_threads(1)
     modules = {
         "compressai.ans": list(ans_calls()),
@@ -407,8 +414,8 @@ def main() -> int:
     check_complete({name: calls for name, calls in modules.items() if len(calls) > 1})
     number, failed = 0, []
     for calls in modules.values():
-        for call in calls:
-            made, wrong = run(call)
+        for i, call in enumerate(calls):
+            made, wrong = run(call, i % options.every, options.every)
             number += made
             failed += wrong
             for what in wrong:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -249,28 +250,33 @@ def _all_paths(value: Any, path: Path) -> Iterator[Path]:
                 yield from _all_paths(item, (*path, i))
 
 
-def cases(arguments: Callable[[], Arguments]) -> Iterator[Case]:
-    """The plain arguments, then all that have one of them replaced, or two that overlap."""
-    yield _case("plain", arguments(), True)
+def cases(arguments: Callable[[], Arguments]) -> Iterator[Callable[[], Case]]:
+    """The plain arguments, then all that have one of them replaced, or two that overlap.
+
+    They come as makers of cases, since not all have to be made.
+    """
+    yield partial(_case, "plain", arguments(), True)
     plain_ones = arguments()
     paths = [path for name in plain_ones for path in _paths(plain_ones[name], (name,))]
     for path in paths:
         value, where = _at(plain_ones, path), _text(path)
         for what, make in _ANYTHING.items():
-            yield _case(f"{where} = {what}", _with(arguments(), path, make()), False, (path,))
+            yield partial(
+                _case, f"{where} = {what}", _with(arguments(), path, make()), False, (path,)
+            )
         if path == ("self",):
             new = type(value).__new__(type(value))
-            yield _case("self never initialised", _with(arguments(), path, new), False)
+            yield partial(_case, "self never initialised", _with(arguments(), path, new), False)
         if isinstance(value, tuple | list):
             for other in (value[:-1], (*value, value[-1]), list(value)):
-                yield _case(f"{where} = {type(other)} of {len(other)}",
+                yield partial(_case, f"{where} = {type(other)} of {len(other)}",
                             _with(arguments(), path, other), False)  # fmt: skip
         if not isinstance(value, np.ndarray):
             continue
         for what, other in _other_kinds(value):
-            yield _case(f"{where} {what}", _with(arguments(), path, other), True, (path,))
+            yield partial(_case, f"{where} {what}", _with(arguments(), path, other), True, (path,))
         for what, other in _other_arrays(value):
-            yield _case(f"{where} {what}", _with(arguments(), path, other), False, (path,))
+            yield partial(_case, f"{where} {what}", _with(arguments(), path, other), False, (path,))
     arrays = [path for path in paths if isinstance(_at(plain_ones, path), np.ndarray)]
     for path in arrays:
         for other in arrays:
@@ -278,7 +284,9 @@ def cases(arguments: Callable[[], Arguments]) -> Iterator[Case]:
                 yield from _overlaps(arguments, path, other)
 
 
-def _overlaps(arguments: Callable[[], Arguments], path: Path, other: Path) -> Iterator[Case]:
+def _overlaps(
+    arguments: Callable[[], Arguments], path: Path, other: Path
+) -> Iterator[Callable[[], Case]]:
     """Two arrays in one memory, the second from the start, middle or last byte of the first on."""
     given = arguments()
     a, b = _at(given, path), _at(given, other)
@@ -290,7 +298,7 @@ def _overlaps(arguments: Callable[[], Arguments], path: Path, other: Path) -> It
         first[...] = a
         replaced = _with(_with(given, path, first), other, second)
         what = f"{_text(other)} in {_text(path)} from byte {place} on"
-        yield _case(what, replaced, False, (path, other))
+        yield partial(_case, what, replaced, False, (path, other))
 
 
 def check_memory(case: Case) -> str | None:
