@@ -6,15 +6,15 @@ Workers run in this process here; ``test_cluster_ray.py`` has the same on Ray.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import datetime
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-import torch
+from local_jobs import chosen, local_pass, work_in_this_process
 from PIL import Image
 from program import save_crops
 
@@ -41,8 +41,6 @@ from compressai.cluster.job import work_on
 from compressai.cluster.manifest import SCHEMA
 from compressai.evaluation import ModelCodec, evaluate, find_codec
 from compressai.inference import prepare
-from compressai.models import MeanScaleHyperprior
-from compressai.weights import ChosenModel
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,27 +60,9 @@ def photos(tmp_path):
     return folder
 
 
-@functools.cache
-def chosen(seed: int = 0) -> ChosenModel:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        net = MeanScaleHyperprior(8, 12).eval()
-    net.update()
-    return ChosenModel(net, "mbt2018-mean", 1, "mse", random_weights=True)
-
-
-def local_pass(items, make_worker, number, retries):
-    """A pass in this process."""
-    worker = make_worker(number)
-    for item in items:
-        yield list(work_on(worker, [item], retries))
-
-
 @pytest.fixture
 def in_this_process(monkeypatch):
-    for module in (encode_module, evaluate_module):
-        monkeypatch.setattr(module, "ray_cluster", lambda: contextlib.nullcontext(1))
-        monkeypatch.setattr(module, "ray_pass", lambda *args, workers: local_pass(*args))
+    work_in_this_process(monkeypatch)
 
 
 def encode(photos, target, **more):
@@ -191,7 +171,7 @@ def test_overwriting_goes_on_after_a_death(photos, tmp_path, in_this_process, mo
 
     def losing_pass(items, make_worker, number, retries, *, workers):
         kept = [item for item in items if number or not item.source.endswith("b.png")]
-        yield from local_pass(kept, make_worker, number, retries)
+        yield from local_pass(kept, make_worker, number, retries, workers=workers)
 
     target = str(tmp_path / "coded")
     encode_corpus([str(photos)], target, functools.partial(chosen, seed), suffixes=[".png"])
@@ -229,10 +209,14 @@ def test_sources_that_cannot_be_worked_on_are_refused(photos, tmp_path, in_this_
         encode(tmp_path / "nowhere", tmp_path / "coded")
     with pytest.raises(ValueError, match="no picture"):
         encode(photos, tmp_path / "coded", suffixes=[".tiff"])
-    with Image.open(photos / "a.png") as photo:
-        photo.save(photos / "a.jpg")
+    shutil.copytree(photos, tmp_path / "others")
     with pytest.raises(ValueError, match="both become"):
-        encode(photos, tmp_path / "coded")
+        encode_corpus(
+            [str(photos), str(tmp_path / "others")],
+            str(tmp_path / "coded"),
+            chosen,
+            suffixes=[".png"],
+        )
 
 
 def test_workers_with_other_weights_refuse_to_begin(photos, tmp_path):

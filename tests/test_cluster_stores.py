@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import io
 import pickle
 import zipfile
@@ -12,20 +10,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
+from local_jobs import chosen, work_in_this_process
 from program import save_crops
 
 pytest.importorskip("pyarrow")
 
 from compressai.bitstream import CodedPicture, decode_picture
 from compressai.cluster import Store, encode_corpus, evaluate_corpus, read_manifest, stores
-from compressai.cluster import encode as encode_module
-from compressai.cluster import evaluate as evaluate_module
-from compressai.cluster.job import work_on
 from compressai.cluster.stores import base_name, list_sources
 from compressai.evaluation import ModelCodec
-from compressai.models import MeanScaleHyperprior
-from compressai.weights import ChosenModel
 
 NAMES = ("a.png", "more/a.webp")
 
@@ -162,29 +155,13 @@ def test_small_files_go_to_s3_in_one_request(monkeypatch, options, opened):
 # -- corpora ---------------------------------------------------------------------------------------
 
 
-@functools.cache
-def chosen() -> ChosenModel:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = MeanScaleHyperprior(8, 12).eval()
-    net.update()
-    return ChosenModel(net, "mbt2018-mean", 1, "mse", random_weights=True)
-
-
 def make_codecs():
     return [ModelCodec("mbt2018-mean", {1: chosen().net})], []
 
 
-def local_pass(items, make_worker, number, retries, *, workers):
-    yield from ([row] for row in work_on(make_worker(number), items, retries))
-
-
 @pytest.fixture
 def in_this_process(monkeypatch):
-    monkeypatch.setattr("compressai.cluster.job._PAUSE_SECONDS", 0.0)
-    for module in (encode_module, evaluate_module):
-        monkeypatch.setattr(module, "ray_cluster", lambda: contextlib.nullcontext(1))
-        monkeypatch.setattr(module, "ray_pass", local_pass)
+    work_in_this_process(monkeypatch)
 
 
 @pytest.mark.parametrize("scheme", ["memory", "local"])

@@ -175,6 +175,7 @@ def _print_summary(report: JobReport, figures: Mapping[str, Any], as_json: bool)
         "done": len(report.done),
         "skipped": len(report.skipped),
         "failed": len(report.failed),
+        **({"manifest_error": report.manifest_error} if report.manifest_error else {}),
         **figures,
         "seconds": report.seconds,
     }
@@ -190,5 +191,10 @@ def _print_summary(report: JobReport, figures: Mapping[str, Any], as_json: bool)
 def _tell_failures(report: JobReport) -> None:
     for row in report.failed:
         print_error(f"{row['source']}: {row['error']}")
-    if report.failed:
+    if report.manifest_error:
+        print_error(
+            f"the manifest lacks rows: {report.manifest_error}; the same command adds those that "
+            "are missing"
+        )
+    if report.failed or report.manifest_error:
         raise typer.Exit(1)

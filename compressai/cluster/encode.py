@@ -183,6 +183,8 @@ def encode_corpus(
         FileNotFoundError: a source does not exist.
         ValueError: there are no pictures, two would have the same result, a folder would become
             the file ``name``, or the destination holds the results of another model.
+        OSError: a folder cannot be listed, or the manifest not be written, as far as that shows
+            before the work.
         RuntimeError: there is no cluster, or a worker cannot load its model.
     """
     store = Store(destination)

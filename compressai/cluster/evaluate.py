@@ -105,6 +105,8 @@ def evaluate_corpus(
     Raises:
         FileNotFoundError: a source does not exist.
         ValueError: there are no pictures, or the manifest is of other codecs.
+        OSError: a folder cannot be listed, or the manifest not be written, as far as that shows
+            before the work.
         RuntimeError: there is no cluster, or a worker cannot be made.
     """
     items = [Item(source) for source in list_sources(sources, SUFFIXES)]

@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -58,12 +59,15 @@ class JobReport:
         done: rows of the files that this run worked on.
         skipped: rows of those that an earlier run had done.
         failed: rows of those that could not be done.
+        manifest_error: why rows are missing in the manifest, such as for a full disk; ``None`` if
+            all are there. The files themselves are as the report says.
         seconds: wall clock.
     """
 
     done: list[Mapping[str, Any]] = field(default_factory=list)
     skipped: list[Mapping[str, Any]] = field(default_factory=list)
     failed: list[Mapping[str, Any]] = field(default_factory=list)
+    manifest_error: str | None = None
     seconds: float = 0.0
 
 
@@ -91,6 +95,7 @@ def run_job(
         The report.
 
     Raises:
+        OSError: the manifest cannot be written, as far as that shows before the work.
         ValueError: two items have the same source, or ``retries`` is negative.
     """
     if retries < 0:
@@ -98,6 +103,7 @@ def run_job(
     left = {item.source: item for item in items}
     if len(left) < len(items):
         raise ValueError("every item must have a source of its own")
+    manifest.prepare()
     report, start = JobReport(), time.monotonic()
 
     def take(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -118,10 +124,25 @@ def run_job(
             number += 1
         reason = f"the process that worked on it died, {fruitless} times"
         take([_row(item, status="failed", error=reason) for item in left.values()])
-    finally:
-        manifest.flush()
+    except BaseException:
+        error = _flush(manifest, retries)
+        if error:
+            warnings.warn(f"{manifest.store.url} lacks the last rows: {error}", stacklevel=2)
+        raise
+    report.manifest_error = _flush(manifest, retries)
     report.seconds = time.monotonic() - start
     return report
+
+
+def _flush(manifest: Manifest, retries: int) -> str | None:
+    """Write the last rows; what went wrong, if it did each time."""
+
+    def flush(_: Item) -> dict[str, Any]:
+        manifest.flush()
+        return {}
+
+    [row] = work_on(flush, [Item(manifest.store.url)], retries)
+    return row["error"]
 
 
 def work_on(worker: Worker, items: Sequence[Item], retries: int) -> Iterator[dict[str, Any]]:
@@ -140,7 +161,9 @@ def work_on(worker: Worker, items: Sequence[Item], retries: int) -> Iterator[dic
                 error = None
                 break
             except Exception as problem:
-                result, error = None, f"{type(problem).__name__}: {problem}"
+                # Names of files may hold what is no Unicode, which no manifest could.
+                text = f"{problem}".encode(errors="backslashreplace").decode()
+                result, error = None, f"{type(problem).__name__}: {text}"
                 if attempt <= retries:
                     time.sleep(_PAUSE_SECONDS * 2 ** (attempt - 1))
         yield _row(

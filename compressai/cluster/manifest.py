@@ -56,27 +56,52 @@ class Manifest:
         self.settings = json.dumps(settings, sort_keys=True)
         self._rows: list[Mapping[str, Any]] = []
         self._since = 0.0
+        self._full = _PART_ROWS
         self._run = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
         self._parts = 0
 
+    def prepare(self) -> None:
+        """Refuse early what cannot be written, before hours of work are lost.
+
+        Raises:
+            OSError: the folder cannot be made, or is read-only.
+        """
+        self.store.prepare(self._part())
+
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows; those that are missing in them are null."""
+        """Add rows; those that are missing in them are null.
+
+        Some are written now and then. If that fails, such as for a full disk, they are kept for the
+        next time.
+        """
         self._since = self._since if self._rows else time.monotonic()
         self._rows += rows
         old = time.monotonic() - self._since > _PART_SECONDS
-        if len(self._rows) >= _PART_ROWS or (self._rows and old):
-            self.flush()
+        if len(self._rows) >= self._full or (self._rows and old):
+            try:
+                self.flush()
+            except Exception:  # of any file system; the last flush tells
+                self._since = time.monotonic()
+                self._full = len(self._rows) + _PART_ROWS
 
     def flush(self) -> None:
-        """Write what has been added."""
+        """Write what has been added.
+
+        Raises:
+            OSError: it cannot be written; the rows are kept.
+        """
         if not self._rows:
             return
         rows = [{**row, "settings": self.settings} for row in self._rows]
         part = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), part, compression="zstd")
-        self.store.write(part.getvalue(), f"{FOLDER}/{self._run}-{self._parts:05}.parquet")
+        self.store.write(part.getvalue(), self._part())
         self._parts += 1
         self._rows = []
+        self._full = _PART_ROWS
+
+    def _part(self) -> str:
+        return f"{FOLDER}/{self._run}-{self._parts:05}.parquet"
 
     def known(self) -> dict[str, dict[str, Any]]:
         """The last row of each source, of all runs so far.

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import secrets
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from compressai._files import atomic_write
+from compressai._files import atomic_write, check_writable, open_regular
 
 __all__ = ["SCHEME", "Store", "base_name", "list_sources"]
 
@@ -28,6 +30,8 @@ _CHAIN = re.compile(r"::.*://.*")
 # These always read through something, so that a path may come behind, too.
 _ARCHIVE_CHAIN = re.compile(r"::.+")
 _ARCHIVES = frozenset({"libarchive", "tar", "zip"})
+# What is written there is seen before all of it is there, and stays when the writer dies.
+_WITH_PARTS = frozenset({"ftp", "hdfs", "sftp", "smb", "ssh", "viewfs", "webHDFS", "webhdfs"})
 # Folders are only parts of names there, and making one is a request, or several.
 _WITHOUT_FOLDERS = frozenset({"gcs", "s3"})
 
@@ -76,30 +80,44 @@ class Store:
             raise FileNotFoundError(f"{self.url} does not exist")
         return info.type == fs.FileType.Directory
 
-    def files(self, suffixes: Collection[str] | None = None) -> dict[str, int]:
+    def files(
+        self, suffixes: Collection[str] | None = None, *, only_regular: bool = True
+    ) -> dict[str, int]:
         """Files of a folder and of all below it; names with a leading dot or underscore are hidden.
 
         Args:
             suffixes: only these, in lower case and with the dot.
+            only_regular: leave out pipes, devices and the like.
 
         Returns:
             Sizes by path relative to the folder, in order; nothing if there is no folder.
+
+        Raises:
+            OSError: a folder cannot be listed.
+            ValueError: a name is not in UTF-8, so that nothing could tell of the file.
         """
         filesystem, root = self._connect()
         found = filesystem.get_file_info(
             fs.FileSelector(root, recursive=True, allow_not_found=True)
         )
         sizes = {}
+        kinds = (fs.FileType.File,) if only_regular else (fs.FileType.File, fs.FileType.Unknown)
         prefix = root.strip("/")
         for info in found:
+            try:
+                path = info.path
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{self.url} has a file whose name is not in UTF-8: {error.object!r}; rename it"
+                ) from error
             # Some file systems begin the paths at their root with a slash, others do not.
-            if not info.path.lstrip("/").startswith(prefix):
-                raise OSError(f"{self.url} lists {info.path!r}, which is not in {root!r}")
-            name = info.path.lstrip("/")[len(prefix) :].lstrip("/")
+            if not path.lstrip("/").startswith(prefix):
+                raise OSError(f"{self.url} lists {path!r}, which is not in {root!r}")
+            name = path.lstrip("/")[len(prefix) :].lstrip("/")
             hidden = any(part[:1] in (".", "_") for part in name.split("/"))
             known = suffixes is None or os.path.splitext(name)[1].lower() in suffixes
-            if info.type == fs.FileType.File and known and not hidden:
-                sizes[name] = info.size
+            if info.type in kinds and known and not hidden:
+                sizes[name] = info.size or 0
         return dict(sorted(sizes.items()))
 
     def join(self, name: str) -> str:
@@ -115,19 +133,38 @@ class Store:
 
         Raises:
             OSError: it cannot be read.
+            ValueError: it is a pipe, a device or the like.
         """
-        with self._connect()[0].open_input_stream(self._path(name)) as file:
+        filesystem, path = self._connect()[0], self._path(name)
+        if isinstance(filesystem, fs.LocalFileSystem):
+            with open_regular(path) as regular:
+                return regular.read()
+        with filesystem.open_input_stream(path) as file:
             return file.read()
 
     def exists(self, name: str = "") -> bool:
         """Whether there is such a file."""
         return self._connect()[0].get_file_info(self._path(name)).type == fs.FileType.File
 
+    def prepare(self, name: str) -> None:
+        """Refuse early, on disks of this machine, what :meth:`write` could not write.
+
+        Args:
+            name: path of the file relative to the folder.
+
+        Raises:
+            OSError: its folder cannot be made, or is read-only.
+        """
+        filesystem, path = self._connect()[0], self._path(name)
+        if isinstance(filesystem, fs.LocalFileSystem):
+            filesystem.create_dir(os.path.dirname(path), recursive=True)
+            check_writable(path)
+
     def write(self, content: bytes, name: str = "", *, replace: bool = True) -> None:
         """Write a file at once or not at all; folders are made as needed.
 
-        On disks the file is written under another name, and renamed. Object stores show an object
-        when all of it is there.
+        On disks, of this machine or of a server, the file is written under another name, and
+        renamed. Object stores show an object when all of it is there.
 
         Args:
             content: what is to be in it.
@@ -147,14 +184,32 @@ class Store:
             with atomic_write(path, replace=replace) as unfinished:
                 Path(unfinished).write_bytes(content)
             return
-        if filesystem.type_name != "hdfs":
+        if _scheme(self.url) not in _WITH_PARTS:
             with filesystem.open_output_stream(path) as file:
                 file.write(content)
             return
-        unfinished_path = f"{path}.{os.getpid()}.unfinished"
-        with filesystem.open_output_stream(unfinished_path) as file:
-            file.write(content)
-        filesystem.move(unfinished_path, path)
+        base = path.rpartition("/")[2]
+        folder = path[: len(path) - len(base)]
+        hidden = f"{folder}.{base[:50]}.{os.getpid()}.{secrets.token_hex(4)}.unfinished"
+        try:
+            with filesystem.open_output_stream(hidden) as file:
+                file.write(content)
+            _move(filesystem, hidden, path)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                filesystem.delete_file(hidden)
+            raise
+
+
+def _move(filesystem: fs.FileSystem, source: str, target: str) -> None:
+    """Rename a file, over another one if need be, also where that has to be removed before."""
+    try:
+        filesystem.move(source, target)
+    except Exception:
+        if filesystem.get_file_info(target).type != fs.FileType.File:
+            raise
+        filesystem.delete_file(target)
+        filesystem.move(source, target)
 
 
 def base_name(url: str) -> str:
@@ -176,13 +231,14 @@ def list_sources(urls: Sequence[str], suffixes: Collection[str]) -> dict[str, st
 
     Raises:
         FileNotFoundError: one does not exist.
-        ValueError: there are no pictures.
+        ValueError: there are no pictures, or the name of a file is not in UTF-8.
     """
     found: dict[str, str] = {}
     for url in urls:
         store = Store(url)
         if store.is_folder():
-            for name in store.files(suffixes):
+            # What is no file is not passed over: it fails, and so is told of.
+            for name in store.files(suffixes, only_regular=False):
                 found.setdefault(store.join(name), name)
         else:
             found.setdefault(store.url, base_name(store.url))
@@ -238,6 +294,7 @@ def _open_pyarrow(url: str, scheme: str) -> tuple[fs.FileSystem, str]:
 
 def _open_fsspec(url: str) -> tuple[fs.FileSystem, str]:
     import fsspec
+    from fsspec.implementations.local import LocalFileSystem
 
     # A name with two colons is no chain, but fsspec would take it for one.
     end = -1 if _chain(url) else url.find("::")
@@ -248,4 +305,6 @@ def _open_fsspec(url: str) -> tuple[fs.FileSystem, str]:
         raise ValueError(f"{url}: {error}") from error
     if rest:
         path = path.rstrip("/") + ("/" if place.endswith("/") else "") + rest
+    if isinstance(filesystem, LocalFileSystem) and not rest:
+        return fs.LocalFileSystem(), path
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
