@@ -67,6 +67,7 @@ SMALL: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "wacnn": (WACNN, _WACNN),
     "tcm": (TCM, _TCM),
     "cca": (CCAModel, _CCA),
+    "tcm+auxt": (TCM, {**_TCM, "config": (1, 1, 1, 1, 1, 1), "use_auxt": True}),
     "dcae": (DCAE, _DCAE),
     "stf+cca": (SymmetricalTransFormer, {**_STF, **_AUXILIARY}),
     "wacnn+cca": (WACNN, {**_WACNN, **_AUXILIARY}),

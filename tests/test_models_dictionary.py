@@ -27,12 +27,16 @@ from compressai.models._helpers.dictionary_context import (
     build_dictionary_mean_scale_head,
 )
 from compressai.models.dcae import DCAE, convert_upstream_dcae_state_dict
+from compressai.models.tcm import TCM
 from compressai.registry import MODELS
 
 KEYMAPS: dict[str, Any] = json.loads(
     gzip.decompress((Path(__file__).parent / "tables/dictionary_keymaps.json.gz").read_bytes())
 )
-FULL_SIZE: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {"dcae": (DCAE, {})}
+FULL_SIZE: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+    "dcae": (DCAE, {}),
+    "tcm_auxt_64": (TCM, {"N": 64, "use_auxt": True}),
+}
 DICTIONARY_MODELS = ("dcae",)
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

@@ -96,19 +96,23 @@ class HyperpriorLatentCodec(LatentCodec):
 
         Returns:
             ``{"likelihoods": {"y", "z"}, "y_hat", "params"}``; ``params`` is the side information
-            that ``y`` was coded with, for those who predict something else from it.
+            that ``y`` was coded with, for those who predict something else from it. With a codec
+            ``"z"`` also ``"z_hat"``.
         """
+        extra = {}
         if self._side == "hyper":
             side = self.hyper(y)
             params, z_likelihoods = side["params"], side["likelihoods"]["z"]
         else:
             side = self.z(self.h_a(y))
             params, z_likelihoods = self.h_s(side["y_hat"]), side["likelihoods"]["y"]
+            extra = {"z_hat": side["y_hat"]}
         out = self.y(y, params)
         return {
             "likelihoods": {"y": out["likelihoods"]["y"], "z": z_likelihoods},
             "y_hat": out["y_hat"],
             "params": params,
+            **extra,
         }
 
     def compress(self, y: Tensor) -> dict[str, Any]:

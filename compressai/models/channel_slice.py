@@ -20,6 +20,8 @@ from compressai.latent_codecs._slice_helpers import (
     infer_num_slices,
     make_entropy_transform,
 )
+from compressai.models._helpers.auxt import OLP
+from compressai.models._helpers.auxt import aux_loss as ortho_loss
 from compressai.models._helpers.cca_auxiliary import CCAAuxEntropyModel
 from compressai.models._helpers.channel_context import MeanScaleContextHead, build_mean_scale_head
 from compressai.models._helpers.channel_slice import (
@@ -37,6 +39,7 @@ __all__ = [
     "CCAAuxEntropyModel",
     "ChannelSliceModel",
     "MeanScaleContextHead",
+    "ORTHO_WEIGHT",
     "build_channel_slice_codec",
     "build_lrp_slice_codec",
     "build_mean_scale_head",
@@ -45,6 +48,9 @@ __all__ = [
     "make_entropy_transform",
     "proportional_slices",
 ]
+
+ORTHO_WEIGHT = 0.1
+"""Weight of :meth:`ChannelSliceModel.ortho_loss` in the loss (Li et al. 2025)."""
 
 _AUXILIARY = "aux_entropy_model.inner_codec.channel_context.y0"
 
@@ -128,7 +134,35 @@ class ChannelSliceModel(SimpleVAECompressionModel):
         if self.aux_entropy_model is not None:
             halves = dict(zip(self._side_order, out["params"].chunk(2, dim=1)))
             result["aux_likelihoods"] = self.aux_entropy_model(y, halves["means"], halves["scales"])
-        return result
+        return {**result, **self._further_outputs(y, out)}
+
+    def _further_outputs(self, y: Tensor, out: Mapping[str, Any]) -> dict[str, Any]:
+        """What else :meth:`forward` gives; ``out`` is what the codec gave for the latent."""
+        return {}
+
+    @property
+    def has_projections(self) -> bool:
+        """Whether the model has linear projections that :meth:`ortho_loss` is about."""
+        return any(isinstance(module, OLP) for module in self.modules())
+
+    def ortho_loss(self) -> Tensor:
+        """How far the linear projections of the model's auxiliary transforms are from orthogonal.
+
+        To be added to the loss with the weight :data:`ORTHO_WEIGHT`, which is 0.1.
+
+        Returns:
+            0-dimensional; 0 for a model without such projections.
+        """
+        return ortho_loss(self)
+
+    def aux_loss(self) -> Tensor | int:
+        """Auxiliary losses of the bottlenecks, and :meth:`ortho_loss` where there is any.
+
+        An optimizer of the quantiles alone trains no projection by it: add :meth:`ortho_loss` to
+        the main loss.
+        """
+        loss = super().aux_loss()
+        return loss + self.ortho_loss() if self.has_projections else loss
 
     @coding
     def compress(

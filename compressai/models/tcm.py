@@ -19,6 +19,16 @@ from compressai.layers import (
     subpel_conv3x3,
 )
 from compressai.layers.attn import ConvTransBlock, SWAtten
+from compressai.models._helpers.auxt import (
+    AuxTTransform,
+    build_iwls_branch,
+    build_wls_branch,
+    compute_analysis_aux_positions,
+    compute_synthesis_aux_positions,
+    has_auxt_state,
+    is_auxt_upstream_wavelet_buffer_key,
+    is_auxt_wavelet_buffer_key,
+)
 from compressai.models._helpers.inference import numbers_after, window_size
 from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.upstream import (
@@ -68,6 +78,8 @@ class TCM(ChannelSliceModel):
         window_size: side of the attention windows.
         hyper_window_size: the same in the hyper transforms.
         hyper_head_dim: channels of an attention head in the hyper transforms.
+        use_auxt: put a linear wavelet branch beside each transform, which makes training faster.
+            Add ``0.1 * net.ortho_loss()`` to the loss; ``aux_loss()`` alone does not train it.
         kwargs: handed to :class:`~compressai.models.channel_slice.ChannelSliceModel`, such as
             ``use_cca``.
 
@@ -78,11 +90,17 @@ class TCM(ChannelSliceModel):
     the support before it, set ``emit_mean_support = "pre"`` on every head in
     ``latent_codec.y.channel_context``; the weights have the same names and shapes.
 
+    Weights of AuxT come in two kinds with the same names and shapes. Those of the first release
+    (February 2025) merge the branch of the synthesis where the analysis does: for these set
+    ``net.g_s.merge_positions = net.g_a.merge_positions``.
+
     Raises:
         ValueError: ``config`` or ``head_dim`` is not of six entries, a negative number of blocks,
             a ``head_dim`` that does not divide ``N``, or ``num_slices`` that does not divide ``M``.
 
-    Source: Liu et al. 2023, "Learned image compression with mixed transformer-CNN architectures".
+    Source: Liu et al. 2023, "Learned image compression with mixed transformer-CNN architectures";
+    AuxT: Li et al. 2025, "On disentangled training for nonlinear transform in learned image
+    compression".
     """
 
     def __init__(
@@ -98,6 +116,7 @@ class TCM(ChannelSliceModel):
         window_size: int = 8,
         hyper_window_size: int = 4,
         hyper_head_dim: int = 32,
+        use_auxt: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -146,6 +165,13 @@ class TCM(ChannelSliceModel):
             *stage(5),
             subpel_conv3x3(2 * N, 3, 2),
         )
+        if use_auxt:
+            self.g_a = AuxTTransform(
+                self.g_a, build_wls_branch(N, M), compute_analysis_aux_positions(self.config)
+            )
+            self.g_s = AuxTTransform(
+                self.g_s, build_iwls_branch(N, M), compute_synthesis_aux_positions(self.config)
+            )
         self.latent_codec = build_slice_hyperprior(
             z_channels=hyper_channels,
             h_a=nn.Sequential(
@@ -166,6 +192,11 @@ class TCM(ChannelSliceModel):
         )
         self._add_auxiliary()
 
+    @property
+    def use_auxt(self) -> bool:
+        """Whether the transforms have the wavelet branch of AuxT."""
+        return isinstance(self.g_a, AuxTTransform)
+
     @staticmethod
     def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See :func:`convert_upstream_tcm_state_dict`."""
@@ -173,11 +204,13 @@ class TCM(ChannelSliceModel):
 
     @classmethod
     def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-        N = entry_size(state_dict, "g_a.0.conv1.weight", 0, cls) // 2
+        use_auxt = has_auxt_state(state_dict)
+        g_a, g_s = ("g_a.transform", "g_s.transform") if use_auxt else ("g_a", "g_s")
+        N = entry_size(state_dict, f"{g_a}.0.conv1.weight", 0, cls) // 2
         M = entry_size(state_dict, "latent_codec.h_a.0.conv1.weight", 1, cls)
         stages = [
-            *_stages(state_dict, "g_a", ".conv2.weight"),
-            *_stages(state_dict, "g_s", ".subpel_conv.0.weight"),
+            *_stages(state_dict, g_a, ".conv2.weight"),
+            *_stages(state_dict, g_s, ".subpel_conv.0.weight"),
         ]
         tables = [state_dict.get(f"{start}.{_TABLE}") for start, _ in stages]
         sizes = {
@@ -186,6 +219,7 @@ class TCM(ChannelSliceModel):
             "config": [count for _, count in stages],
             "head_dim": [N if t is None else N // t.size(1) for t in tables],
             "hyper_head_dim": N,
+            "use_auxt": use_auxt,
         }
         if _CONTEXT_TABLE in state_dict:
             sizes["window_size"] = window_size(state_dict[_CONTEXT_TABLE])
@@ -250,7 +284,7 @@ _HEADS = {
     "mean_support_transforms": "mean_support_transform",
     "scale_support_transforms": "scale_support_transform",
 }
-_ROOTS = frozenset({*_HEADS, *COMMON_ROOTS})
+_ROOTS = frozenset({*_HEADS, *COMMON_ROOTS, "AuxT_enc", "AuxT_dec"})
 _BIAS_TABLE = ".msa.relative_position_params"
 _BLOCK_RULES = (
     (r"\.msa\.relative_position_params$", ".msa.attn.relative_position_bias_table"),
@@ -269,6 +303,14 @@ _RULES = (
 )
 
 
+_AUXT_RULES = (
+    (r"^AuxT_enc\.", "g_a.auxiliary_layers."),
+    (r"^AuxT_dec\.", "g_s.auxiliary_layers."),
+    (r"^(g_[as]\.auxiliary_layers\.\d+)\.OLP\.", r"\1.olp."),
+    (r"^(g_[as])\.(\d+)\.", r"\1.transform.\2."),
+)
+
+
 def _is_upstream_tcm_state_dict(state_dict: Mapping[str, Tensor]) -> bool:
     """Whether names are those of the authors' program."""
     names = (_BIAS_TABLE, ".msa.embedding_layer.", ".msa.linear.")
@@ -281,7 +323,8 @@ def convert_upstream_tcm_state_dict(state_dict: Mapping[str, Tensor]) -> dict[st
     """Weights of the TCM authors' program under the names of :class:`TCM`.
 
     The authors' attention has one linear layer behind it, ours has two: the first becomes the
-    identity.
+    identity. The branch of AuxT goes into the transforms, and its wavelet kernels, which are
+    constants here, are left out.
 
     Args:
         state_dict: names to tensors; parts of a model will do. Names of this library pass.
@@ -289,7 +332,7 @@ def convert_upstream_tcm_state_dict(state_dict: Mapping[str, Tensor]) -> dict[st
     Returns:
         New dict.
     """
-    state_dict = strip_wrapper(state_dict)
+    state_dict = _rename_auxt(strip_wrapper(state_dict))
     tables = {
         # (heads, 2 w - 1, 2 w - 1) becomes ((2 w - 1) ** 2, heads).
         key: value.permute(1, 2, 0).flatten(0, 1).contiguous()
@@ -306,3 +349,15 @@ def convert_upstream_tcm_state_dict(state_dict: Mapping[str, Tensor]) -> dict[st
                 key.replace(".output_proj.", ".attn.proj."), torch.zeros_like(value)
             )
     return converted
+
+
+def _rename_auxt(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names of an AuxT branch, if there is one, and no wavelet kernels, which never change."""
+    if not has_auxt_state(state_dict):
+        return state_dict
+    weights = {
+        key: value
+        for key, value in state_dict.items()
+        if not (is_auxt_wavelet_buffer_key(key) or is_auxt_upstream_wavelet_buffer_key(key))
+    }
+    return rename(weights, _AUXT_RULES)

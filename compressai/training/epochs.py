@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from compressai.checkpoint import unwrap_model
 from compressai.entropy_models import EntropyBottleneckVbr
+from compressai.models.channel_slice import ORTHO_WEIGHT, ChannelSliceModel
 
 from .finite import check_finite
 from .levels import Level, Levels
@@ -93,7 +94,7 @@ def train_one_epoch(
                     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                         out = model(part, **level.arguments)
                     out["x_hat"] = out["x_hat"].float()
-                    found = level.criterion(out, part)
+                    found = _with_regularizers(level.criterion(out, part), net)
                     share = weight * len(part) / len(x)
                     # Gradients are averaged over the processes, and have to be summed.
                     (found["loss"] * (share * processes.count)).backward()
@@ -199,6 +200,14 @@ def _aux_loss(net: nn.Module) -> Tensor:
     """The auxiliary loss; with the bottlenecks of variable step, which ``aux_loss`` leaves out."""
     variable = (m for m in net.modules() if isinstance(m, EntropyBottleneckVbr))
     return net.aux_loss() + sum(m.loss() for m in variable)
+
+
+def _with_regularizers(losses: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+    """The losses, with what keeps the linear branches of AuxT orthogonal, if the model has any."""
+    if not (isinstance(net, ChannelSliceModel) and net.has_projections):
+        return losses
+    ortho_loss = net.ortho_loss()
+    return {**losses, "loss": losses["loss"] + ORTHO_WEIGHT * ortho_loss, "ortho_loss": ortho_loss}
 
 
 def _weight(loader: DataLoader, number: int) -> float:
