@@ -12,6 +12,7 @@ from compressai.models._helpers import MeanScaleContextHead
 from compressai.models._helpers.dictionary_context import DictionaryMeanScaleContextHead
 from compressai.models.cca import CCAModel
 from compressai.models.dcae import DCAE
+from compressai.models.saaf import SAAF
 from compressai.models.stf import WACNN, SymmetricalTransFormer
 from compressai.models.tcm import TCM
 
@@ -69,6 +70,7 @@ SMALL: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "cca": (CCAModel, _CCA),
     "tcm+auxt": (TCM, {**_TCM, "config": (1, 1, 1, 1, 1, 1), "use_auxt": True}),
     "dcae": (DCAE, _DCAE),
+    "saaf": (SAAF, _DCAE),
     "stf+cca": (SymmetricalTransFormer, {**_STF, **_AUXILIARY}),
     "wacnn+cca": (WACNN, {**_WACNN, **_AUXILIARY}),
     "tcm+cca": (TCM, {**_TCM, **_AUXILIARY}),

@@ -70,10 +70,10 @@ class TestProjections:
     @pytest.mark.parametrize(("size", "out"), [(8, 8), (16, 4), (4, 16)])
     def test_loss_is_zero_for_orthogonal_weights_only(self, size: int, out: int) -> None:
         olp = OLP(size, out)
-        assert float(olp.loss()) > 0
+        assert olp.loss().item() > 0
         assert olp.loss().dim() == 0
         nn.init.orthogonal_(olp.linear.weight)
-        assert float(olp.loss()) < 1e-10
+        assert olp.loss().item() < 1e-10
 
     def test_sum_over_a_model(self) -> None:
         olps = OLP(8, 4), OLP(4, 8)

@@ -27,6 +27,7 @@ from compressai.models._helpers.dictionary_context import (
     build_dictionary_mean_scale_head,
 )
 from compressai.models.dcae import DCAE, convert_upstream_dcae_state_dict
+from compressai.models.saaf import SAAF
 from compressai.models.tcm import TCM
 from compressai.registry import MODELS
 
@@ -35,9 +36,10 @@ KEYMAPS: dict[str, Any] = json.loads(
 )
 FULL_SIZE: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "dcae": (DCAE, {}),
+    "saaf": (SAAF, {}),
     "tcm_auxt_64": (TCM, {"N": 64, "use_auxt": True}),
 }
-DICTIONARY_MODELS = ("dcae",)
+DICTIONARY_MODELS = ("dcae", "saaf")
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 every = pytest.mark.parametrize("name", DICTIONARY_MODELS)
@@ -133,7 +135,9 @@ def test_two_steps_of_training_move_all_weights_to_finite_values(name: str) -> N
     x = _picture()
     for _ in range(2):
         optimizer.zero_grad()
-        (criterion(net(x), x)["loss"] + net.aux_loss()).backward()
+        out = net(x)
+        loss = criterion(out, x)["loss"] + net.aux_loss() + out.get("diffusion_loss", 0)
+        loss.backward()
         for key, parameter in net.named_parameters():
             assert parameter.grad is not None, key
             assert bool(parameter.grad.isfinite().all()), key
@@ -184,6 +188,57 @@ def test_weights_without_a_dictionary_are_refused(name: str) -> None:
 @every
 def test_model_is_registered(name: str) -> None:
     assert MODELS[name] is FULL_SIZE[name][0]
+
+
+class TestSAAF:
+    def test_denoising_loss_is_for_training_only(self) -> None:
+        net = small_net("saaf")
+        out = net(_picture())
+        assert out["diffusion_loss"].dim() == 0
+        assert float(out["diffusion_loss"]) == 0
+        trained = net.train()(_picture())["diffusion_loss"]
+        assert trained.dim() == 0
+        assert float(trained) > 0
+
+    def test_auxiliary_loss_holds_that_of_the_projections(self) -> None:
+        net = small_net("saaf")
+        bottleneck = net.latent_codec.z.entropy_bottleneck.loss()
+        torch.testing.assert_close(net.aux_loss(), bottleneck + net.ortho_loss())
+        assert float(net.ortho_loss()) > 0
+
+    @pytest.mark.parametrize("name", ["global_alpha", "relative_position_index"])
+    def test_constants_may_be_absent(self, name: str) -> None:
+        net = small_net("saaf")
+        weights = {k: v for k, v in net.state_dict().items() if not k.endswith(f".{name}")}
+        again = SAAF.from_state_dict(weights).eval()
+        assert torch.equal(again(_picture())["x_hat"], net(_picture())["x_hat"])
+
+    def test_branch_goes_with_copies_and_conversions(self) -> None:
+        net = small_net("saaf")
+        alone = copy.deepcopy(net.g_a)
+        assert alone.branch is not net.aux_enc
+        alone.double()
+        assert alone(_picture().double()).dtype == torch.float64
+        assert {p.dtype for p in net.parameters()} == {torch.float32}
+        other = pickle.loads(pickle.dumps(net))
+        assert other.g_a.branch is other.aux_enc
+        assert other.g_s.branch is other.aux_dec
+
+    def test_blind_part_of_the_synthesis_branch_changes_nothing(self) -> None:
+        block = small_net("saaf").aux_dec[0]
+        x = torch.rand(1, 32, 4, 4)
+        want = block(x)
+        torch.testing.assert_close(block.train()(x), want)
+
+    def test_weights_of_dcae_are_refused(self) -> None:
+        with pytest.raises(RuntimeError, match=r"aux_enc"):
+            SAAF.from_state_dict(
+                {**small_net("dcae").state_dict(), **_renamed_tables(small_net("saaf"))}
+            )
+
+
+def _renamed_tables(net: nn.Module) -> dict[str, Tensor]:
+    return {k: v for k, v in net.state_dict().items() if k.startswith(("g_", "latent_codec.h_"))}
 
 
 class TestConverter:
