@@ -13,7 +13,7 @@ NATIVE := $(wildcard compressai/cpp_exts/*.[ch]pp compressai/cpp_exts/*.inl comp
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-processors test-lowest lint format docs bench lock sanitize fuzz soak install clean
+.PHONY: help demo test test-slow test-processors test-lowest lint types format docs bench lock sanitize fuzz soak install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -43,7 +43,10 @@ format: install ## apply the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint ## lint, then the whole test suite
+types: install ## the examples of README and manual under mypy (strict) and pyright
+	$(BIN)/python tests/types_of_examples.py
+
+test: lint types ## lint, types, then the whole test suite
 	$(BIN)/python -m pytest -n auto --ignore=tests/test_cluster_ray.py $(PYTEST_FLAGS)
 
 # Alone, since a Ray node gives up when it starts slowly.

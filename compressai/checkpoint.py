@@ -36,7 +36,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -45,6 +45,7 @@ from torch import Tensor, nn
 from compressai._files import atomic_write
 from compressai._weight_files import METADATA_KEY, read_description, read_weights, shown
 from compressai.models._build import build_and_load, why_not
+from compressai.models.base import CompressionModel
 from compressai.registry import MODELS
 from compressai.version import __version__
 
@@ -173,7 +174,7 @@ def load_checkpoint(
     device: str | torch.device = "cpu",
     architecture: str | None = None,
     arguments: Mapping[str, Any] | None = None,
-) -> nn.Module:
+) -> CompressionModel:
     """Load a model that is ready to evaluate and to code.
 
     Accepted are self-describing checkpoints (safetensors, or training checkpoints of
@@ -226,12 +227,11 @@ def load_checkpoint(
     except Exception as error:
         why = why_not(error)
         raise ValueError(f"{str(path)!r} does not fit {architecture!r}: {why}") from error
-    return net.to(device).eval()
+    # Or whatever class of yours was asked for.
+    return cast(CompressionModel, net.to(device).eval())
 
 
 def _build_missing_tables(net: nn.Module) -> None:
-    from compressai.models import CompressionModel
-
     if isinstance(net, CompressionModel):
         net.update()
 

@@ -17,6 +17,7 @@ from compressai.layers.integer import (
     LookUp,
     power_of_two,
 )
+from compressai.models.base import CompressionModel
 from compressai.models.lite import Lite
 from compressai.models.lite_integer import IntegerLite, entropy_networks, round_medians
 
@@ -34,7 +35,7 @@ _FINEST = 30
 
 
 @torch.no_grad()
-def quantize_entropy_path(net: Lite, pictures: Iterable[Tensor]) -> IntegerLite:
+def quantize_entropy_path(net: CompressionModel, pictures: Iterable[Tensor]) -> IntegerLite:
     """Make a model of integers of a trained one, without training.
 
     Weights get as many digits as exact sums leave room for, a power of two for each output
@@ -43,7 +44,7 @@ def quantize_entropy_path(net: Lite, pictures: Iterable[Tensor]) -> IntegerLite:
     analysis are copies of those of ``net``.
 
     Args:
-        net: trained model, on the CPU.
+        net: trained :class:`~compressai.models.Lite`, on the CPU.
         pictures: for calibration, each ``(N, 3, H, W)`` in [0, 1] with sides that are multiples of
             64. Some 50 of 256 x 256 that show all kinds of things will do.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Image and video compression models, one file for each group of authors.
+"""Image and video compression models, a file for each paper or group of authors.
 
 Models know tensors and strings; files, weights and command lines are on higher floors.
 """

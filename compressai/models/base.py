@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -312,6 +312,20 @@ class CompressionModel(nn.Module):
                 "init_weights is deprecated and has no effect", DeprecationWarning, stacklevel=2
             )
 
+    if TYPE_CHECKING:
+        # What a subclass defines, each with arguments of its own. Without these, type checkers take
+        # such names for what a module of torch may have: tensors and modules.
+        g_a: nn.Module
+        g_s: nn.Module
+
+        def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]: ...
+
+        def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]: ...
+
+        def compress(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        def decompress(self, *args: Any, **kwargs: Any) -> Any: ...
+
     @property
     def has_tables(self) -> bool:
         """Whether all entropy models have the tables that coding needs."""
@@ -440,7 +454,7 @@ class CompressionModel(nn.Module):
             picture += detail * (0.1 + 0.3 * (size == 16))
         return torch.from_numpy(picture)[None].to(parameter)
 
-    def aux_loss(self) -> Tensor | int:
+    def aux_loss(self) -> Any:
         """Sum of the auxiliary losses of the bottlenecks; 0 if there are none."""
         return sum(m.loss() for m in self.modules() if isinstance(m, EntropyBottleneck))
 

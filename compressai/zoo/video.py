@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from compressai.models.base import CompressionModel
 from compressai.models.video import ScaleSpaceFlow
 from compressai.zoo.weights import load_into, load_weights, published_weights
 
@@ -14,7 +13,7 @@ __all__ = ["ssf2020"]
 METRICS = ("mse", "ms-ssim")
 QUALITIES = range(1, 10)
 
-model_architectures: dict[str, type[CompressionModel]] = {"ssf2020": ScaleSpaceFlow}
+model_architectures: dict[str, type[ScaleSpaceFlow]] = {"ssf2020": ScaleSpaceFlow}
 
 
 def _load_model(
@@ -24,7 +23,7 @@ def _load_model(
     pretrained: bool = False,
     progress: bool = True,
     **kwargs: Any,
-) -> CompressionModel:
+) -> ScaleSpaceFlow:
     if architecture not in model_architectures:
         raise ValueError(
             f"architecture must be one of {sorted(model_architectures)}, got {architecture!r}"
@@ -54,7 +53,7 @@ def ssf2020(
     pretrained: bool = False,
     progress: bool = True,
     **kwargs: Any,
-) -> CompressionModel:
+) -> ScaleSpaceFlow:
     """Scale-space flow. Agustsson et al. 2020, Scale-space flow for end-to-end optimized video
     compression.
 
