@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Every method of an entropy model that can be overridden, in every family of models.
+
+The overrides do something else than the originals: an encoder or decoder that went past one of
+them would decode another latent.
+"""
+
+from __future__ import annotations
+
+import types
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from slice_nets import small_net
+from test_models_lite import TINY, TINY_VBR
+from test_models_mlic import SMALL as TINY_MLIC
+from tiny_nets import SIZES, tiny_net
+
+from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr, GaussianConditional
+from compressai.latent_codecs import RasterScanLatentCodec
+from compressai.models import JointAutoregressiveHierarchicalPriors, get_scale_table
+from compressai.models.lite import Lite
+from compressai.models.lite_vbr import LiteVbr
+from compressai.models.mlic import MLIC
+from compressai.models.video import ScaleSpaceFlow
+from compressai.registry import MODELS
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+BOTTLENECKS = (EntropyBottleneck, EntropyBottleneckVbr)
+TABLE = get_scale_table(0.11, 16, 12)
+SLICES = ["stf", "wacnn", "tcm", "cca", "dcae"]
+VBR = {
+    "bmshj2018-hyperprior-vbr": {"N": 4, "M": 6, "vr_entbttlnck": True},
+    "mbt2018-mean-vbr": {"N": 4, "M": 6, "vr_entbttlnck": True},
+    "mbt2018-vbr": {"N": 4, "M": 6},
+}
+FAMILIES = [*SIZES, *VBR, *SLICES, "lite", "lite-vbr", "mlic", "ssf2020"]
+
+
+def build(family: str) -> Any:
+    torch.manual_seed(0)
+    if family in SIZES:
+        return tiny_net(family)
+    if family in SLICES:
+        return small_net(family)
+    if family in VBR:
+        net: Any = MODELS[family](**VBR[family]).eval()
+        for name, weight in net.named_parameters():
+            if name.endswith("bias") and name.startswith(("g_a", "h_s", "entropy_parameters")):
+                weight.data.uniform_(0.2, 1)
+        net.g_a[-1].weight.data *= 12
+        return net
+    if family == "ssf2020":
+        net = ScaleSpaceFlow(N=4, M=4).eval()
+        for encoder in (net.img_encoder, net.motion_encoder, net.res_encoder):
+            encoder[-1].weight.data *= 30
+        return net
+    net = {"lite": (Lite, TINY), "lite-vbr": (LiteVbr, TINY_VBR), "mlic": (MLIC, TINY_MLIC)}[family]
+    net = net[0](**net[1]).eval()
+    last = net.g_a.analysis_transform[-1] if family == "mlic" else net.g_a[-1]
+    last.weight.data *= 40
+    return net
+
+
+def code(net: Any) -> tuple[list[Any], Callable[[], list[Any]]]:
+    """The encoder's latents, and what decodes them."""
+    if isinstance(net, ScaleSpaceFlow):
+        frames = torch.rand(2, 1, 3, 128, 128)
+        reference, key = net.encode_keyframe(frames[0])
+        _, inter = net.encode_inter(frames[1], reference)
+
+        def decode_frames() -> list[Any]:
+            x, y = net.decode_keyframe(key["strings"], key["shape"], with_latent=True)
+            _, ys = net.decode_inter(x, inter["strings"], inter["shape"], with_latent=True)
+            return [y, ys["motion"], ys["residual"]]
+
+        return [key["y_hat"], inter["y_hat"]["motion"], inter["y_hat"]["residual"]], decode_frames
+    side = max(64, getattr(net, "downsampling_factor", 64))
+    out = net.compress(torch.rand(1, 3, side, side))
+    return [out["y_hat"]], lambda: [net.decompress(out["strings"], out["shape"])["y_hat"]]
+
+
+# -- overrides: each gets the original first, then what the original gets, without ``self`` ---------
+
+
+def quantize(original, inputs, mode, means=None, *step):
+    if mode != "symbols":
+        return original(inputs, mode, means, *step)
+    return original(2 * inputs, mode, None if means is None else 2 * means, *step)
+
+
+def dequantize(original, inputs, means=None, *others, **named):
+    values = original(inputs, None, *others, **named) / 2
+    return values if means is None else values + means
+
+
+def build_indexes(original, scales):
+    return original(scales * 2)
+
+
+def compress(original, *args):
+    return [string + b"own" for string in original(*args)]
+
+
+def decompress(original, strings, *args, **named):
+    assert all(string[-3:] == b"own" for string in strings)
+    return original([string[:-3] for string in strings], *args, **named)
+
+
+def sharper(original, inputs, *others):
+    return original(1.5 * inputs, *others)
+
+
+def unchanged(original, *args, **named):
+    return original(*args, **named)
+
+
+VALUES = {
+    GaussianConditional: {
+        "quantize": quantize,
+        "dequantize": dequantize,
+        "build_indexes": build_indexes,
+        "_standardized_cumulative": sharper,
+    },
+    EntropyBottleneck: {
+        "quantize": quantize,
+        "dequantize": dequantize,
+        "_build_indexes": unchanged,
+        "_get_medians": unchanged,
+        "_extend_ndims": unchanged,
+        "_logits_cumulative": sharper,
+    },
+    EntropyBottleneckVbr: {
+        "quantize_variable": quantize,
+        "dequantize_variable": dequantize,
+        "_logits_cumulative": sharper,
+    },
+}
+STRINGS = {
+    cls: {"compress": compress, "decompress": decompress, "_pmf_to_cdf": unchanged}
+    for cls in VALUES
+}
+STRINGS[GaussianConditional]["_likelihood"] = unchanged
+STRINGS[GaussianConditional]["_standardized_quantile"] = unchanged
+STRINGS[GaussianConditional]["_prepare_scale_table"] = unchanged
+for tables in STRINGS.values():
+    for check in ("_check_cdf_size", "_check_cdf_length", "_check_offsets_size"):
+        tables[check] = unchanged
+# When what is called; the rest is called in both directions.
+WHEN_BUILT = {
+    *("_pmf_to_cdf", "_likelihood", "_logits_cumulative", "_standardized_cumulative"),
+    *("_standardized_quantile", "_prepare_scale_table"),
+}
+WHEN_CODED = {"quantize", "quantize_variable", "compress"}
+WHEN_DECODED = {"decompress"}
+
+
+def override(module: Any, methods: dict[str, Any], style: str, seen: Counter[Any]) -> None:
+    """Give a module own methods: those of a subclass, or attributes of its own."""
+    cls = type(module)
+
+    def method(name: str, own: Any) -> Any:
+        bound = None if style == "subclass" else getattr(module, name)
+
+        def call(self: Any, *args: Any, **named: Any) -> Any:
+            seen[module, name] += 1
+            return own(bound or getattr(super(cls, self), name), *args, **named)
+
+        def call_inherited(self: Any, *args: Any, **named: Any) -> Any:
+            seen[module, name] += 1
+            return own(getattr(super(Own, self), name), *args, **named)
+
+        return call if bound else call_inherited
+
+    functions = {name: method(name, own) for name, own in methods.items()}
+    if style == "subclass":
+        Own = type(f"Own{cls.__name__}", (cls,), functions)
+        module.__class__ = Own
+    else:
+        for name, function in functions.items():
+            setattr(module, name, types.MethodType(function, module))
+
+
+def scanned(net: Any) -> bool:
+    """Whether positions are coded one by one: they have no strings of their own."""
+    kinds = (JointAutoregressiveHierarchicalPriors, RasterScanLatentCodec)
+    return any(isinstance(module, kinds) for module in net.modules())
+
+
+@pytest.mark.parametrize("style", ["subclass", "instance"])
+@pytest.mark.parametrize("names", ["values", "strings"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_own_methods_count_in_both_directions(family, names, style):
+    net = build(family)
+    kinds = VALUES if names == "values" else STRINGS
+    seen: Counter[Any] = Counter()
+    expected = set()
+    for module in net.modules():
+        kind = next((kind for kind in kinds if isinstance(module, kind)), None)
+        if kind is None:
+            continue
+        methods = dict(kinds[kind])
+        if kind is GaussianConditional and scanned(net):
+            methods.pop("compress", None)
+            methods.pop("decompress", None)
+        override(module, methods, style, seen)
+        expected |= {(module, name) for name in methods}
+    net.update(scale_table=TABLE, force=True)
+    built = set(seen)
+    assert {key for key in expected if key[1] in WHEN_BUILT} <= built
+    seen.clear()
+    latents, decode = code(net)
+    assert {key for key in expected if key[1] not in WHEN_BUILT | WHEN_DECODED} <= set(seen)
+    seen.clear()
+    decoded = decode()
+    assert {key for key in expected if key[1] not in WHEN_BUILT | WHEN_CODED} <= set(seen)
+    for found, latent in zip(decoded, latents):
+        assert torch.equal(found, latent)
+    if names == "values":
+        assert any(bool(latent.round().any()) for latent in latents)
