@@ -84,7 +84,7 @@ def code(net: Any) -> tuple[list[Any], Callable[[], list[Any]]]:
     return [out["y_hat"]], lambda: [net.decompress(out["strings"], out["shape"])["y_hat"]]
 
 
-# -- overrides: each gets the original first, then what the original gets, without ``self`` ---------
+# -- overrides: each gets the original first, then what the original gets, without ``self`` -----
 
 
 def quantize(original, inputs, mode, means=None, *step):
