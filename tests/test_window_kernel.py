@@ -36,7 +36,13 @@ from compressai.layers.attn import (
     WindowAttention,
     WinNoShiftAttention,
 )
-from compressai.layers.attn.attention import ShiftedWindows
+from compressai.layers.attn.attention import (
+    ShiftedWindows,
+    attend_with_bias,
+    join_heads,
+    masked_bias,
+    split_heads,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 needs_kernels = pytest.mark.skipif(not _kernels.available(), reason="no kernels for the processor")
@@ -309,9 +315,13 @@ FORMULAS = {
     ShiftedWindows.attend: "9fb364cfd1fe980c",
     ShiftedWindows._attend_shifted: "9d492aff3b1549f9",
     ShiftedWindows._attend_windows: "09a3fe16d8794f7e",
-    WindowAttention.forward: "644c3764eaa19bb1",
-    WindowAttention._bias: "1e15cf8a4e1f3f0d",
+    WindowAttention.forward: "6e46b383411c596b",
+    WindowAttention._bias: "a9c1e61fef72e0fa",
     WindowAttention.relative_position_bias: "b0a0491049eaa1b0",
+    attend_with_bias: "5307bd496712c34f",
+    join_heads: "021c8595216a3c29",
+    masked_bias: "4723a36895aeaf21",
+    split_heads: "4f5ffa2b0de812e3",
 }
 
 

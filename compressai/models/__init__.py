@@ -39,6 +39,10 @@ from compressai.models.waseda import Cheng2020Anchor, Cheng2020Attention
 
 if TYPE_CHECKING:
     from compressai.models.cca import CCAModel
+    from compressai.models.dcae import DCAE
+    from compressai.models.hpcm import HPCM
+    from compressai.models.mlic import MLIC, MLICPlus, MLICPlusPlus, MLICv2
+    from compressai.models.saaf import SAAF
     from compressai.models.stf import WACNN, SymmetricalTransFormer
     from compressai.models.tcm import TCM
 
@@ -48,17 +52,24 @@ __all__ = [
     "Cheng2020AnchorCheckerboard",
     "Cheng2020Attention",
     "CompressionModel",
+    "DCAE",
     "Elic2022Chandelier",
     "Elic2022Official",
     "FactorizedPrior",
     "FactorizedPriorReLU",
+    "HPCM",
     "IntegerLite",
     "JointAutoregressiveHierarchicalPriors",
     "JointAutoregressiveHierarchicalPriorsVbr",
     "Lite",
     "LiteVbr",
+    "MLIC",
+    "MLICPlus",
+    "MLICPlusPlus",
+    "MLICv2",
     "MeanScaleHyperprior",
     "MeanScaleHyperpriorVbr",
+    "SAAF",
     "ScaleHyperprior",
     "ScaleHyperpriorVbr",
     "ScaleSpaceFlow",
@@ -69,9 +80,16 @@ __all__ = [
     "get_scale_table",
 ]
 
-# Imported when first used, because they need the optional package timm.
+# Imported when first used: some need the optional package timm, and all have long files.
 _LAZY = {
     "CCAModel": "compressai.models.cca",
+    "DCAE": "compressai.models.dcae",
+    "HPCM": "compressai.models.hpcm",
+    "MLIC": "compressai.models.mlic",
+    "MLICPlus": "compressai.models.mlic",
+    "MLICPlusPlus": "compressai.models.mlic",
+    "MLICv2": "compressai.models.mlic",
+    "SAAF": "compressai.models.saaf",
     "SymmetricalTransFormer": "compressai.models.stf",
     "TCM": "compressai.models.tcm",
     "WACNN": "compressai.models.stf",

@@ -77,7 +77,17 @@ LAZY_MODELS: Mapping[str, LazyModel] = {
     "tcm": LazyModel("compressai.models.tcm", "TCM"),
     "cca": LazyModel("compressai.models.cca", "CCAModel"),
 }
-for _name, _model in {**LAZY_MODELS, "lic-tcm": LAZY_MODELS["tcm"]}.items():
+# Known by name, without rate points in the zoo.
+_WITHOUT_POINTS: Mapping[str, LazyModel] = {
+    "lic-tcm": LAZY_MODELS["tcm"],
+    "dcae": LazyModel("compressai.models.dcae", "DCAE"),
+    "saaf": LazyModel("compressai.models.saaf", "SAAF"),
+    "mlic": LazyModel("compressai.models.mlic", "MLIC"),
+    "mlicplus": LazyModel("compressai.models.mlic", "MLICPlus"),
+    "mlicpp": LazyModel("compressai.models.mlic", "MLICPlusPlus"),
+    "mlicv2": LazyModel("compressai.models.mlic", "MLICv2"),
+}
+for _name, _model in {**LAZY_MODELS, **_WITHOUT_POINTS}.items():
     MODELS.setdefault(_name, _model)
 
 
