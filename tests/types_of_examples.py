@@ -55,8 +55,9 @@ def extract(folder: Path) -> list[Path]:
 def main() -> int:
     extract(FOLDER)
     status = 0
-    for program in ("mypy", "pyright"):
-        status |= subprocess.run([sys.executable, "-m", program], cwd=ROOT, check=False).returncode
+    # Without being told, pyright looks at the packages of whatever Python comes first on the path.
+    for program in (["mypy"], ["pyright", "--pythonpath", sys.executable]):
+        status |= subprocess.run([sys.executable, "-m", *program], cwd=ROOT, check=False).returncode
     return status
 
 
