@@ -42,7 +42,6 @@ NUMERIC = (
     "test_conformance_vectors.py",
     "test_entropy_bottleneck.py",
     "test_entropy_models.py",
-    "test_exact.py",
     "test_gaussian_conditional.py",
     "test_golden.py",
     "test_inference.py",
