@@ -160,11 +160,16 @@ def multiplications(net: nn.Module) -> dict[str, float]:
 
 
 def _millions(value: int | None) -> str:
-    return "" if value is None else f"{value / 1e6:.1f} M"
+    if value is None:
+        return ""
+    # Six characters at most, or the table does not fit 80 columns.
+    return f"{value / 1e6:.1f} M" if value < 999.5e6 else f"{value / 1e9:.1f} G"
 
 
 def _thousands(value: float | None) -> str:
-    return "" if value is None else f"{value / 1e3:.0f} k"
+    if value is None:
+        return ""
+    return f"{value / 1e3:.0f} k" if value < 999.5e3 else f"{value / 1e6:.1f} M"
 
 
 def _weights(entry: dict[str, Any]) -> str:
