@@ -116,6 +116,7 @@ def save_checkpoint(
     lmbda: float | Sequence[float] | None = None,
     metric: str | None = None,
     extra: Mapping[str, Any] | None = None,
+    replace: bool = True,
 ) -> None:
     """Write a self-describing checkpoint, at once or not at all.
 
@@ -131,8 +132,10 @@ def save_checkpoint(
         lmbda: weight of the distortion in training, or those of the levels of a variable rate.
         metric: distortion in training, ``"mse"`` or ``"ms-ssim"``.
         extra: further JSON data, numbers finite.
+        replace: whether the file is replaced if it exists.
 
     Raises:
+        FileExistsError: the file exists and is not to be replaced.
         ValueError: unknown architecture, arguments that it does not take, or no JSON data.
     """
     metadata = describe(
@@ -150,7 +153,7 @@ def save_checkpoint(
         key: value.detach().clone(memory_format=torch.contiguous_format)
         for key, value in net.state_dict().items()
     }
-    with atomic_write(path) as unfinished:
+    with atomic_write(path, replace=replace) as unfinished:
         # Not save_file: its files are readable by their owner only.
         unfinished.write_bytes(
             safetensors.torch.save(tensors, metadata={METADATA_KEY: json.dumps(metadata)})

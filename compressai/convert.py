@@ -245,6 +245,7 @@ def save(
     *,
     quality: int | None = None,
     metric: str = "mse",
+    replace: bool = True,
 ) -> None:
     """Write a converted model.
 
@@ -255,8 +256,10 @@ def save(
             made.
         quality: rate point of the zoo that the weights are of, kept in the checkpoint.
         metric: what they were trained for.
+        replace: whether the file is replaced if it exists.
 
     Raises:
+        FileExistsError: the file exists and is not to be replaced.
         ValueError: unknown quality or metric.
     """
     path = Path(path)
@@ -271,9 +274,10 @@ def save(
             lmbda=recipe.get("lmbda"),
             metric=metric,
             extra={"converted_from": conversion.source, "quality": quality},
+            replace=replace,
         )
         return
-    with atomic_write(path) as unfinished:
+    with atomic_write(path, replace=replace) as unfinished:
         torch.save(conversion.net.state_dict(), unfinished)
 
 

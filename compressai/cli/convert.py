@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compressai.cli.messages import print_report
+from compressai.cli.tasks import check_output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,20 +50,16 @@ def convert(
         raise typer.BadParameter("name a file to write, or give --install")
     if install and quality is None:
         raise typer.BadParameter("--install needs the --quality that the weights are for")
-    from compressai._files import check_writable
     from compressai.convert import check_by_coding, convert_checkpoint, save
     from compressai.convert import install as put_into_zoo
 
     if output is not None:
-        if output.parent.is_dir():
-            check_writable(output)
-        if output.exists() and not overwrite:
-            raise FileExistsError(f"{output} exists; give --overwrite to replace it")
+        check_output(output, overwrite, makes_folder=True)
     conversion = convert_checkpoint(checkpoint, source)
     check = check_by_coding(conversion.net)
     files = []
     if output is not None:
-        save(conversion, output, quality=quality, metric=metric)
+        save(conversion, output, quality=quality, metric=metric, replace=overwrite)
         files.append(str(output))
     if install:
         files.append(str(put_into_zoo(conversion, quality, metric, overwrite=overwrite)))

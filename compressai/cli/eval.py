@@ -16,6 +16,7 @@ from compressai.cli.messages import print_note, print_report, progress_bar
 from compressai.cli.options import Device, ModelName, Overwrite, Precision, PrecisionName
 from compressai.cli.places import local_paths
 from compressai.cli.several import STDOUT, command_with_several
+from compressai.cli.tasks import check_output
 
 if TYPE_CHECKING:
     from compressai.evaluation import Evaluation, ImageCodec, ModelCodec
@@ -102,7 +103,9 @@ def evaluate(
         raise typer.BadParameter("--html needs the pictures here: it does not go with --engine ray")
     check_engine(engine, device, {"--manifest": manifest, "--jobs": jobs, "--retries": retries})
     json_file = None if json in (None, STDOUT) else Path(json)
-    _check_outputs([json_file, csv, plot, html], overwrite)
+    for file in (json_file, csv, plot, html):
+        if file is not None:
+            check_output(file, overwrite)
     if plot is not None or html is not None:
         from compressai.evaluation.plot import check_plot_file, require_matplotlib
 
@@ -137,7 +140,7 @@ def evaluate(
                 keep_pictures=html is not None,
                 on_point=lambda point: advance(f"{point.image} {point.codec} {point.quality}"),
             )
-    _write(result, json_file, csv, plot, html)
+    _write(result, json_file, csv, plot, html, overwrite)
     if json == STDOUT:
         print_report(result.to_dict(), as_json=True)
     else:
@@ -168,32 +171,22 @@ def _settings(choice: tuple[Any, ...], against: list[str]) -> dict[str, Any]:
     }
 
 
-def _check_outputs(files: list[Path | None], overwrite: bool) -> None:
-    """Refuse before the work what could not be written after it."""
-    from compressai._files import check_writable
-
-    for file in files:
-        if file is not None:
-            check_writable(file)
-            if file.exists() and not overwrite:
-                raise FileExistsError(f"{file} exists; give --overwrite to replace it")
-
-
 def _write(
     result: Evaluation,
     json_file: Path | None,
     csv: Path | None,
     plot: Path | None,
     html: Path | None,
+    overwrite: bool,
 ) -> None:
     if json_file is not None:
-        result.to_json(json_file)
+        result.to_json(json_file, replace=overwrite)
     if csv is not None:
-        result.to_csv(csv)
+        result.to_csv(csv, replace=overwrite)
     if plot is not None:
-        result.plot(plot)
+        result.plot(plot, replace=overwrite)
     if html is not None:
-        result.to_html(html)
+        result.to_html(html, replace=overwrite)
 
 
 def _model_codec(

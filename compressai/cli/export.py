@@ -10,6 +10,7 @@ import typer
 
 from compressai.cli.messages import print_note, print_report
 from compressai.cli.options import AsJson, Checkpoint, ModelName, Overwrite
+from compressai.cli.tasks import check_output
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
 
 __all__ = ["export"]
@@ -38,9 +39,7 @@ def export(
     if checkpoint is not None and (quality, metric) != (None, None):
         raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
     for name in ("g_a", "g_s"):
-        target = folder / f"{name}.onnx"
-        if target.exists() and not overwrite:
-            raise FileExistsError(f"{target} exists; give --overwrite to replace it")
+        check_output(folder / f"{name}.onnx", overwrite, makes_folder=True)
     from compressai import weights
     from compressai.inference import export_onnx
 
@@ -54,7 +53,7 @@ def export(
     )
     if chosen.random_weights:
         print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
-    exported = export_onnx(chosen.net, folder, size=size)
+    exported = export_onnx(chosen.net, folder, size=size, replace=overwrite)
     if not as_json:
         for one in exported.values():
             print(f"{one.path}: differs from torch by {one.error:.1e}")

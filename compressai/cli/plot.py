@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from compressai.cli.options import Overwrite
+from compressai.cli.tasks import check_output
 
 __all__ = ["plot"]
 
@@ -38,13 +39,10 @@ def plot(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw rate-distortion curves of results."""
-    from compressai._files import check_writable
     from compressai.evaluation.plot import curves_of, full_name, read_curves, save_plot
 
-    check_writable(output)
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; give --overwrite to replace it")
+    check_output(output, overwrite)
     metric = full_name(metric)
     curves = [curve for path in results for curve in curves_of(read_curves(path), metric)]
-    save_plot(curves, metric, output, title=title, figsize=size, limits=axes)
+    save_plot(curves, metric, output, title=title, figsize=size, limits=axes, replace=overwrite)
     print(output)

@@ -28,6 +28,7 @@ __all__ = [
     "Plan",
     "Skip",
     "Task",
+    "check_output",
     "open_input",
     "plan",
     "read_standard_input",
@@ -68,13 +69,28 @@ class Task:
             return
         if self.mirrored:
             self.target.parent.mkdir(parents=True, exist_ok=True)
-        check_writable(self.target)
-        if not self.target.exists():
-            return
-        if self.source.exists() and self.target.samefile(self.source):
+        if self.target.exists() and self.source.exists() and self.target.samefile(self.source):
             raise ValueError(f"{self.target} is the input: name another output with -o")
-        if not overwrite:
-            raise FileExistsError(f"{self.target} exists; give --overwrite to replace it")
+        check_output(self.target, overwrite)
+
+
+def check_output(path: Path, overwrite: bool, *, makes_folder: bool = False) -> None:
+    """Refuse before the work what could not be written after it.
+
+    A file that comes meanwhile is kept, too, by whoever writes without replacing.
+
+    Args:
+        path: file that a command is to write.
+        overwrite: whether it may replace a file.
+        makes_folder: whether a folder that is missing will be made.
+
+    Raises:
+        OSError: the file cannot be written, or exists.
+    """
+    if not makes_folder or path.parent.is_dir():
+        check_writable(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; give --overwrite to replace it")
 
 
 @dataclass

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["save_page"]
 
 
-def save_page(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
+def save_page(
+    evaluation: Evaluation, path: str | os.PathLike[str], *, replace: bool = True
+) -> None:
     """Write the page, see :meth:`Evaluation.to_html`.
 
     Raises:
@@ -38,7 +40,7 @@ def save_page(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     require_matplotlib()
     template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     page = template.substitute(data=_script_safe(_data(evaluation)), plots=_plots(evaluation))
-    with atomic_write(path) as unfinished:
+    with atomic_write(path, replace=replace) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
 
 

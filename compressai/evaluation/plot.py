@@ -226,6 +226,7 @@ def save_plot(
     figsize: Sequence[float] = (9, 6),
     limits: Sequence[float] | None = None,
     format: str | None = None,
+    replace: bool = True,
 ) -> None:
     """Draw curves into a file.
 
@@ -235,8 +236,10 @@ def save_plot(
         target: path, whose suffix is the format, or a binary file with ``format``.
         title, figsize, limits: see :func:`draw_curves`.
         format: ``png``, ``svg`` or ``pdf``.
+        replace: whether a file at the path is replaced.
 
     Raises:
+        FileExistsError: there is one, and it is not to be replaced.
         ImportError: the extra ``plot`` is not installed.
         ValueError: unknown suffix.
     """
@@ -248,5 +251,5 @@ def save_plot(
         return
     check_plot_file(target)
     figure = draw_curves(curves, label, title=title, figsize=figsize, limits=limits)
-    with atomic_write(target) as unfinished:
+    with atomic_write(target, replace=replace) as unfinished:
         figure.savefig(unfinished, format=Path(target).suffix.lower()[1:], dpi=150)

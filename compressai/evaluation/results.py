@@ -255,25 +255,33 @@ class Evaluation:
             "points": [_finite({**asdict(p), "bpp": p.bpp}) for p in self.points],
         }
 
-    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+    def to_json(self, path: str | os.PathLike[str] | None = None, *, replace: bool = True) -> str:
         """:meth:`to_dict` as JSON, which ``compressai plot`` reads.
 
         Args:
             path: also write it into this file.
+            replace: whether the file is replaced if it exists.
 
         Returns:
             The text.
-        """
-        return _written(finite_json(self.to_dict()) + "\n", path)
 
-    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        Raises:
+            FileExistsError: the file exists and is not to be replaced.
+        """
+        return _written(finite_json(self.to_dict()) + "\n", path, replace)
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None, *, replace: bool = True) -> str:
         """A line for each point, after a line of names.
 
         Args:
             path: also write it into this file.
+            replace: whether the file is replaced if it exists.
 
         Returns:
             The text.
+
+        Raises:
+            FileExistsError: the file exists and is not to be replaced.
         """
         buffer = io.StringIO()
         names = [*Point.__dataclass_fields__, "bpp"]
@@ -281,25 +289,30 @@ class Evaluation:
         writer.writeheader()
         for point in self.points:
             writer.writerow({**asdict(point), "bpp": point.bpp})
-        return _written(buffer.getvalue(), path)
+        return _written(buffer.getvalue(), path, replace)
 
-    def plot(self, path: str | os.PathLike[str], metric: str = PSNR) -> None:
+    def plot(
+        self, path: str | os.PathLike[str], metric: str = PSNR, *, replace: bool = True
+    ) -> None:
         """Draw the curves of averages, around those under test.
 
         Args:
             path: file to write; its suffix (``.png``, ``.svg``, ``.pdf``) is the format.
             metric: ``psnr-rgb``, ``ms-ssim-rgb`` or ``lpips``.
+            replace: whether the file is replaced if it exists.
 
         Raises:
+            FileExistsError: the file exists and is not to be replaced.
             ImportError: the extra ``plot`` is not installed.
             ValueError: there are no values of this metric, or an unknown suffix.
         """
         from compressai.evaluation.plot import close_up, curves_of, save_plot
 
         curves = curves_of(self.curves(), metric)
-        save_plot(curves, metric, path, limits=close_up(curves, self.tested))
+        limits = close_up(curves, self.tested)
+        save_plot(curves, metric, path, limits=limits, replace=replace)
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
+    def to_html(self, path: str | os.PathLike[str], *, replace: bool = True) -> None:
         """Write a page with figures, curves, and the pictures side by side with a slider.
 
         The page needs no other file and no network. Codecs to compare with are shown at the
@@ -308,14 +321,16 @@ class Evaluation:
 
         Args:
             path: file to write.
+            replace: whether the file is replaced if it exists.
 
         Raises:
+            FileExistsError: the file exists and is not to be replaced.
             ImportError: the extra ``plot`` is not installed.
             ValueError: the pictures were not kept.
         """
         from compressai.evaluation.page import save_page
 
-        save_page(self, path)
+        save_page(self, path, replace=replace)
 
 
 def _bd_rate(
@@ -350,8 +365,8 @@ def _number(value: float | None, form: str, unit: str = "") -> str:
     return "" if value is None else f"{value:{form}}{unit}"
 
 
-def _written(text: str, path: str | os.PathLike[str] | None) -> str:
+def _written(text: str, path: str | os.PathLike[str] | None, replace: bool) -> str:
     if path is not None:
-        with atomic_write(path) as unfinished:
+        with atomic_write(path, replace=replace) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     return text

@@ -48,7 +48,11 @@ class ExportedTransform:
 
 
 def export_onnx(
-    net: CompressionModel, folder: Path | str, *, size: tuple[int, int] | None = None
+    net: CompressionModel,
+    folder: Path | str,
+    *,
+    size: tuple[int, int] | None = None,
+    replace: bool = True,
 ) -> dict[str, ExportedTransform]:
     """Write ``g_a.onnx`` and ``g_s.onnx``, and see that onnxruntime computes what torch does.
 
@@ -58,14 +62,16 @@ def export_onnx(
 
     Args:
         net: model in evaluation mode.
-        folder: where to; made if it is missing. Files of these names are replaced.
+        folder: where to; made if it is missing.
         size: height and width of the pictures that the files are for. ``None``: any size that the
             model takes, and any batch.
+        replace: whether files of these names are replaced.
 
     Returns:
         The files, by name of the transform.
 
     Raises:
+        FileExistsError: there is such a file, and it is not to be replaced.
         ImportError: onnx, onnxscript or onnxruntime is missing.
         TypeError, ValueError: as :func:`~compressai.inference.prepare`; ``size`` does not fit the
             model; its transforms work for one size only and ``size`` is ``None``.
@@ -108,7 +114,7 @@ def export_onnx(
         # Both or none: transforms of different models would fit each other.
         for one in exported.values():
             one.path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(one.path) as new:
+            with atomic_write(one.path, replace=replace) as new:
                 new.write_bytes((Path(scratch) / one.path.name).read_bytes())
     return exported
 
