@@ -63,7 +63,7 @@ test-lowest: build/lowest/.installed ## the numeric tests with the oldest versio
 build/lowest/.installed: $(VENV)/.installed
 	$(PYTHON) -m venv --clear build/lowest
 	VIRTUAL_ENV=build/lowest $(UV) --no-config pip install --quiet --resolution lowest-direct \
-		--config-settings=build-dir=build/lowest-native ".[attn,dev]"
+		--config-settings=build-dir=build/lowest-native --editable ".[attn,dev]"
 	@touch $@
 
 docs: install ## HTML documentation in docs/_build/html, warnings are errors

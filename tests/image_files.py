@@ -8,8 +8,9 @@ import struct
 import zlib
 
 import numpy as np
+from PIL import Image
 
-__all__ = ["isobmff_box", "png", "png_chunk"]
+__all__ = ["file_of", "isobmff_box", "png", "png_chunk"]
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -35,3 +36,10 @@ def png(colour_type: int, depth: int, rows: np.ndarray, *chunks: tuple[bytes, by
 
 def isobmff_box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+def file_of(image: Image.Image, kind: str, **options: object) -> io.BytesIO:
+    """An image of Pillow as a file in memory."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return io.BytesIO(buffer.getvalue())

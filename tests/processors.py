@@ -68,13 +68,19 @@ def pretend(environment: Mapping[str, str]) -> None:
     if amx:
         import torch
 
-        known = torch.cpu.get_capabilities()
-        pretended = {**known, "amx_bf16": amx == "yes", "amx_tile": amx == "yes"}
+        pretended = {**_capabilities(), "amx_bf16": amx == "yes", "amx_tile": amx == "yes"}
         torch.cpu.get_capabilities = lambda: pretended
     if kernels:
         from compressai import _kernels
 
         _kernels.available = lambda: False
+
+
+def _capabilities() -> dict[str, object]:
+    import torch
+
+    # Missing in torch 2.10.
+    return getattr(torch.cpu, "get_capabilities", dict)()
 
 
 def threads(environment: Mapping[str, str] = os.environ) -> int:
@@ -121,9 +127,8 @@ def _variables(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tests on one processor after the other; the exit status of the program."""
-    import torch
 
-    table = dict(variations(torch.cpu.get_capabilities()))
+    table = dict(variations(_capabilities()))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=table, default=list(table))
     parser.add_argument("--list", action="store_true", help="print the files of tests, run nothing")

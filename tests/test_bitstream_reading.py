@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from streams import Stream
 
 from compressai.bitstream import (
     BitstreamError,
@@ -24,19 +25,6 @@ from compressai.bitstream.container import MAGIC
 
 CORPUS = Path(__file__).parent / "corpus"
 FILES = sorted(CORPUS.rglob("*.cai")) + sorted(CORPUS.rglob("*.bin"))
-
-
-class Endless(io.RawIOBase):
-    """A file that begins with something and goes on with zeros; counts what is read."""
-
-    def __init__(self, start=b""):
-        self.start, self.taken = start, 0
-
-    def read(self, size=-1):
-        assert size >= 0, "read to an end that never comes"
-        part = self.start[self.taken : self.taken + size].ljust(size, b"\0")
-        self.taken += size
-        return part
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +80,7 @@ def test_damage_is_told_as_for_content_in_memory(path):
     ],
 )
 def test_devices_and_sparse_files_are_refused_after_little(start):
-    file = Endless(start)
+    file = Stream(start)
     # With a size of a picture that is beyond all limits, an old file may be as long as the limit.
     with pytest.raises(BitstreamError):
         read_coded(file, max_pixels=1000)
@@ -101,18 +89,18 @@ def test_devices_and_sparse_files_are_refused_after_little(start):
 
 def test_what_follows_a_picture_is_damage_and_is_not_read(coded):
     content = coded.to_bytes()
-    file = Endless(content)
+    file = Stream(content)
     with pytest.raises(DamagedFileError, match="too many at the end"):
         read_coded(file)
     assert file.taken < len(content) + 2**17
-    assert read_coded(Endless(content), best_effort=True) == coded
+    assert read_coded(Stream(content), best_effort=True) == coded
     with pytest.raises(DamagedFileError, match="3 bytes too many"):
         read_coded(io.BytesIO(content + b"\0\0\0"))
 
 
 def test_files_larger_than_any_such_picture_are_refused_by_their_header(coded):
     large = replace(coded, tiles=(CodedTile((b"", bytes(2**26 + 64 * 7000))),)).to_bytes()
-    file = Endless(large[:200])
+    file = Stream(large[:200])
     with pytest.raises(TooLargeError, match="picture of 70 x 100"):
         read_coded(file)
     assert file.taken < 1000

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -305,6 +306,15 @@ def test_damaged_pictures_from_pipes_give_no_output(checkpoint):
     done = run_elsewhere("encode", "-", "--checkpoint", checkpoint, text=False, input=b"nonsense")
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"error: ")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="the system has no /dev/zero")
+@pytest.mark.parametrize("command", ["encode", "decode", "info"])
+def test_standard_input_without_an_end_is_left_after_its_start(command):
+    with open("/dev/zero", "rb") as endless:
+        done = run_elsewhere(command, "-", text=False, stdin=endless, timeout=60)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert re.match(rb"error: .* no (coded )?picture", done.stderr)
 
 
 def test_file_from_standard_input_can_have_a_name(run, checkpoint, monkeypatch):

@@ -15,8 +15,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from image_files import file_of
 from local_jobs import chosen, local_pass, work_in_this_process
+from PIL import Image
 from program import save_crops
+from streams import Stream
 
 pytest.importorskip("pyarrow")
 
@@ -269,6 +272,36 @@ def test_source_that_cannot_be_read_is_told(photos, tmp_path, monkeypatch, numbe
     error = check_target(tmp_path / "coded", "acd", "b")["b"]["error"]
     assert os.strerror(number) in error
     assert str(photos / "b.png") in error
+
+
+@pytest.mark.parametrize("start", ["picture", "something else"])
+def test_sources_are_read_by_their_header(photos, tmp_path, monkeypatch, start):
+    """From servers too: one that sends without end costs no memory."""
+    large = file_of(Image.new("L", (2000, 2000)), "PNG").getvalue()
+    stream = Stream(large if start == "picture" else b"nothing")
+    real = Store.open
+
+    def open_(store, name=""):
+        return stream if store.url.endswith("b.png") else real(store, name)
+
+    monkeypatch.setattr(Store, "open", open_)
+    report = encode(photos, tmp_path / "coded", retries=0, max_pixels=10**6)
+    assert names(report.failed) == ["b"]
+    assert stream.taken == 2**16
+    reason = "2000 x 2000" if start == "picture" else "no picture"
+    assert reason in check_target(tmp_path / "coded", "acd", "b")["b"]["error"]
+
+
+def test_large_files_of_another_kind_cost_no_memory(photos, tmp_path):
+    for path in (photos / "sparse.png", tmp_path / "coded" / "a.cai"):
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "wb") as file:
+            file.truncate(2**40)
+    report = encode(photos, tmp_path / "coded", retries=0)
+    assert names(report.done) == ["b", "c", "d"]
+    errors = {Path(row["source"]).stem: row["error"] for row in report.failed}
+    assert "sparse.png is no picture" in errors["sparse"]
+    assert "a.cai exists and is damaged" in errors["a"]
 
 
 @needs_pipes

@@ -9,7 +9,7 @@ import struct
 
 import numpy as np
 import pytest
-from image_files import isobmff_box, png
+from image_files import file_of, isobmff_box, png
 from PIL import Image, features
 
 from compressai._images import find_images, oriented_size, read_rgb, read_size
@@ -24,12 +24,6 @@ def noise(*shape):
 
 def notes_of(file):
     return read_picture(file).notes
-
-
-def file_of(image, kind, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, format=kind, **options)
-    return io.BytesIO(buffer.getvalue())
 
 
 # -- transparency of PNG files --------------------------------------------------------------------

@@ -247,6 +247,15 @@ def test_automatic_precision_is_bf16_where_that_is_faster(
     assert choose_precision("bf16") == torch.bfloat16
 
 
+@pytest.mark.parametrize("has_tiles", [False, True])
+def test_tiles_are_seen_by_the_oldest_torch_too(
+    monkeypatch: pytest.MonkeyPatch, has_tiles: bool
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_tiles)
+    assert has_native_bfloat16("cpu") == has_tiles
+
+
 def test_other_devices_have_no_bf16_that_is_known_of() -> None:
     assert not has_native_bfloat16("meta")
 

@@ -186,14 +186,15 @@ def test_attention_alone(output_proj: bool) -> None:
 @pytest.mark.parametrize("gain", [1e-3, 1.0, 30.0, 1e4])
 def test_logits_of_any_size(gain: float) -> None:
     module = ready(WMSA(16, 16, 8, 4, "SW"))
-    x = gain * torch.randn(1, 8, 8, 16)
+    x = gain * torch.randn(16, 8, 8, 16)
     expected = copy.deepcopy(module).double()(x.double())
 
     def error(y: Tensor) -> Tensor:
-        return (y - expected).abs().max() / expected.abs().max()
+        return (y - expected).abs().mean() / expected.abs().mean()
 
-    # The larger logits are the more is lost when they are rounded, whoever does it.
-    assert error(native(module)(x)) <= 4 * error(module(x)) + 1e-6
+    # The larger logits are the more is lost when they are rounded, whoever does it. The largest
+    # error is that of the closest tie, which is won or lost by luck; the mean is not.
+    assert error(native(module)(x)) <= 2 * error(module(x)) + 1e-7
 
 
 @needs_kernels

@@ -9,6 +9,7 @@ from __future__ import annotations
 from compressai._images.reading import (
     MAX_PIXELS,
     Samples,
+    buffer_image,
     check_pixels,
     find_images,
     image_suffixes,
@@ -21,6 +22,7 @@ from compressai._images.reading import (
 __all__ = [
     "MAX_PIXELS",
     "Samples",
+    "buffer_image",
     "check_pixels",
     "find_images",
     "image_suffixes",

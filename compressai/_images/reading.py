@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import IO, BinaryIO
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from compressai._files import open_regular
+from compressai._files import open_regular, read_up_to
 from compressai._images.colours import WHITE, RefusedImageError, to_rgb, to_rgb_image
 from compressai._images.losses import notes_on_losses, sample_limit
 from compressai._images.transparency import Transparency
@@ -23,6 +24,7 @@ from compressai._images.transparency import Transparency
 __all__ = [
     "MAX_PIXELS",
     "Samples",
+    "buffer_image",
     "check_pixels",
     "find_images",
     "image_suffixes",
@@ -40,6 +42,9 @@ _NOT_IMAGES = frozenset({"BUFR", "CAI", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "W
 # What is lost with EXIF: description, maker, model, software, date, artist, copyright, and the
 # tables of camera settings and position. Other entries tell how the pixels are laid out.
 _EXIF_CONTENT = frozenset({0x10E, 0x10F, 0x110, 0x131, 0x132, 0x13B, 0x8298, 0x8769, 0x8825})
+# Of a stream: most headers are within the first bytes, metadata may push them behind. Then 16-bit
+# colours with transparency, not compressed, and metadata and frames that are not read.
+_FIRST, _BYTES_A_PIXEL, _BYTES_OF_EXTRAS = 2**16, 8, 2**28
 # What Pillow's plugins are shown of a file.
 _PREFIX = 16
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)
@@ -111,6 +116,56 @@ def read_size(source: str | Path | BinaryIO) -> tuple[int, int]:
         return image.size
 
 
+def buffer_image(stream: BinaryIO, max_pixels: int | None = MAX_PIXELS) -> BinaryIO:
+    """What comes from a pipe or a server, if it begins like an image, as a file that can seek.
+
+    It is read no further than its header allows, so that neither an endless stream nor a large file
+    of another kind takes memory.
+
+    Args:
+        stream: binary stream, at the start of the file.
+        max_pixels: larger images are refused, by their header; ``None``: there is no limit, nor one
+            of bytes.
+
+    Returns:
+        A file in memory, at its start.
+
+    Raises:
+        OSError: the stream cannot be read.
+        ValueError: it gives no image, too large a one, or more bytes than such an image can have.
+    """
+    content = io.BytesIO(read_up_to(stream, _FIRST))
+    limit, size = _most_bytes(max_pixels), None
+    while True:
+        length = content.seek(0, io.SEEK_END)
+        if size is None:
+            try:
+                size = read_size(content)
+            except RefusedImageError:
+                raise
+            except ValueError:
+                # What is missing may still come, but not in a file of another kind.
+                if not _may_be_image(content):
+                    raise
+            else:
+                check_pixels(*size, max_pixels)
+                limit = None if limit is None else _most_bytes(size[0] * size[1])
+            content.seek(length)
+        if limit is not None and length > limit:
+            of = f"of {size[0]} x {size[1]}" if size else f"with {max_pixels} pixels at most"
+            raise ValueError(f"the stream has more than {limit} bytes, too many for an image {of}")
+        more = max(length, _FIRST)
+        part = read_up_to(stream, more if limit is None else min(more, limit + 1 - length))
+        if not part:
+            content.seek(0)
+            return content
+        content.write(part)
+
+
+def _most_bytes(pixels: int | None) -> int | None:
+    return None if pixels is None else _BYTES_A_PIXEL * pixels + _BYTES_OF_EXTRAS
+
+
 def oriented_size(source: str | Path, image_fits: tuple[int, int] | None = None) -> tuple[int, int]:
     """Width and height of an image file when it stands upright, from its header.
 
@@ -165,7 +220,8 @@ def read_samples(
     """The first frame of an image, upright, in sRGB.
 
     Args:
-        source: a file, or an image of Pillow.
+        source: a file, or an image of Pillow. A binary file that cannot seek is read by
+            :func:`buffer_image`.
         keep_metadata: keep EXIF, and the colours as they are with their profile.
         max_pixels: larger images are refused, by their header; ``None``: there is no limit.
 
@@ -176,7 +232,7 @@ def read_samples(
     if isinstance(source, Image.Image):
         return _samples(source, keep_metadata, max_pixels)
     # Pillow warns of damaged metadata, and at half of the size that it refuses.
-    with _quiet() as caught, _opened(source) as image:
+    with _quiet() as caught, _opened(source, max_pixels) as image:
         samples = _samples(image, keep_metadata, max_pixels)
         samples.notes += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     return samples
@@ -239,9 +295,13 @@ def _quiet() -> Iterator[list[warnings.WarningMessage]]:
 
 
 @contextlib.contextmanager
-def _opened(source: str | Path | BinaryIO) -> Iterator[ImageFile.ImageFile]:
+def _opened(
+    source: str | Path | BinaryIO, max_pixels: int | None = MAX_PIXELS
+) -> Iterator[ImageFile.ImageFile]:
     """An image file, not loaded; whatever goes wrong with it inside becomes an error of ours."""
     is_path = isinstance(source, (str, os.PathLike))
+    if not is_path and not source.seekable():
+        source = buffer_image(source, max_pixels)
     name = str(source) if is_path else getattr(source, "name", "the picture")
     # What the system says of the path itself is nothing that the content can be blamed for.
     opened = open_regular(source) if is_path else contextlib.nullcontext(source)
@@ -259,23 +319,29 @@ def _opened(source: str | Path | BinaryIO) -> Iterator[ImageFile.ImageFile]:
                 raise
             raise ValueError(f"{name} is damaged: {error}") from error
         except Image.DecompressionBombError as error:
-            raise ValueError(f"{name} is too large: {error}") from error
+            raise RefusedImageError(f"{name} is too large: {error}") from error
         except RefusedImageError as error:
-            raise ValueError(f"{name}: {error}") from error
+            raise RefusedImageError(f"{name}: {error}") from error
         # Pillow fails in as many ways as a damaged or hostile file can be written.
         except Exception as error:
             raise ValueError(f"{name} is damaged: {error}") from error
 
 
-def _unknown(name: str, file: IO[bytes]) -> str:
-    """What to say of a file that Pillow cannot open."""
+def _may_be_image(file: IO[bytes]) -> bool:
+    """Whether a file that can seek begins like one of a kind that Pillow knows."""
     file.seek(0)
     prefix = file.read(_PREFIX)
-    if not prefix:
-        return f"{name} is empty"
     Image.init()
     known = (accept for _, accept in Image.OPEN.values() if accept is not None)
     # Shorter ones are not what these functions expect.
-    if len(prefix) == _PREFIX and any(accept(prefix) is True for accept in known):
+    return len(prefix) == _PREFIX and any(accept(prefix) is True for accept in known)
+
+
+def _unknown(name: str, file: IO[bytes]) -> str:
+    """What to say of a file that Pillow cannot open."""
+    file.seek(0)
+    if not file.read(1):
+        return f"{name} is empty"
+    if _may_be_image(file):
         return f"{name} is damaged, or of a variety that Pillow cannot read"
     return f"{name} is no picture, or of a kind that Pillow cannot read"

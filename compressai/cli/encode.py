@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +28,7 @@ from compressai.cli.options import (
 )
 from compressai.cli.pipeline import Stages, run
 from compressai.cli.places import STANDARD, local_paths, split_places
-from compressai.cli.tasks import Skip, Task, plan, read_standard_input, write_output
+from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
 
 if TYPE_CHECKING:
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["encode"]
 
-# What is taken from a pipe before there is a header: 16-bit colours and transparency.
-_BYTES_A_PIXEL = 8
 # Single precision of three colours, and what Pillow has of them while they are read.
 _BYTES_HELD = 16
 
@@ -117,7 +114,7 @@ def encode(
     if checkpoint is not None and metric is not None:
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
     check_engine(engine, device, {"--retries": retries})
-    from compressai._images import image_suffixes, read_size
+    from compressai._images import buffer_image, image_suffixes, read_size
 
     suffixes = image_suffixes()
     sources, output = split_places(
@@ -156,7 +153,8 @@ def encode(
         task.check_target(overwrite)
         source: Any = task.source
         if source == STANDARD:
-            source = io.BytesIO(read_standard_input(_BYTES_A_PIXEL * most_pixels))
+            with open_input(STANDARD) as stream:
+                source = buffer_image(stream, most_pixels)
         picture = read_picture(source, keep_metadata=keep_metadata, max_pixels=most_pixels)
         for note in picture.notes:
             notes.tell(task.source, note)

@@ -18,7 +18,6 @@ from compressai._files import (
     check_regular,
     check_writable,
     open_regular,
-    read_up_to,
     result_names,
 )
 from compressai.cli.places import STANDARD, names_a_file
@@ -31,7 +30,6 @@ __all__ = [
     "check_output",
     "open_input",
     "plan",
-    "read_standard_input",
     "write_output",
 ]
 
@@ -198,20 +196,6 @@ def open_input(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
     if path == STANDARD:
         return contextlib.nullcontext(_standard_input())
     return open_regular(path)
-
-
-def read_standard_input(most: int) -> bytes:
-    """What comes from standard input.
-
-    Raises:
-        ValueError: more than so many bytes, or no end of them.
-    """
-    content = read_up_to(_standard_input(), most + 1)
-    if len(content) > most:
-        raise ValueError(
-            f"standard input gives more than {most} bytes: raise --max-pixels if it has an end"
-        )
-    return content
 
 
 def _standard_input() -> BinaryIO:

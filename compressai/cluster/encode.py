@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from compressai.bitstream import (
     CodedPicture,
     encode_picture,
     fingerprint,
+    read_content,
     read_picture,
 )
 from compressai.bitstream.finished import is_coded_with
@@ -75,12 +75,12 @@ class EncodeWorker:
             finished = self._finished(item)
             if finished is not None:
                 return finished
-        source = io.BytesIO(Store(item.source).read())
-        picture = read_picture(
-            source,
-            keep_metadata=self.keep_metadata,
-            max_pixels=self.options.get("max_pixels", MAX_PIXELS),
-        )
+        with Store(item.source).open() as source:
+            picture = read_picture(
+                source,
+                keep_metadata=self.keep_metadata,
+                max_pixels=self.options.get("max_pixels", MAX_PIXELS),
+            )
         coded = encode_picture(
             self.chosen.net,
             picture,
@@ -102,9 +102,10 @@ class EncodeWorker:
         target = Store(item.target)
         if not target.exists():
             return None
-        content = target.read()
         problem = "was not coded with this model"
         try:
+            with target.open() as file:
+                content = read_content(file, max_pixels=self.options.get("max_pixels", MAX_PIXELS))
             coded = CodedPicture.from_bytes(content)
             options = {key: self.options[key] for key in _COMPARED if key in self.options}
             if is_coded_with(coded, **vars(self.chosen), **options):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +53,8 @@ class EvaluateWorker:
             OSError: the picture cannot be read.
             ValueError: it is no picture.
         """
-        image = opaque(read_picture(io.BytesIO(Store(item.source).read())))
+        with Store(item.source).open() as source:
+            image = opaque(read_picture(source))
         points = [
             evaluate_picture(
                 image,

@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -135,12 +135,22 @@ class Store:
             OSError: it cannot be read.
             ValueError: it is a pipe, a device or the like.
         """
+        with self.open(name) as file:
+            return file.read()
+
+    def open(self, name: str = "") -> contextlib.AbstractContextManager[BinaryIO]:
+        """A file in the folder, or the store if it is a file, for reading from its start.
+
+        Returns:
+            The binary file, a context manager. It can seek where it is on a disk of this machine.
+
+        Raises:
+            OSError, ValueError: as :meth:`read`.
+        """
         filesystem, path = self._connect()[0], self._path(name)
         if isinstance(filesystem, fs.LocalFileSystem):
-            with open_regular(path) as regular:
-                return regular.read()
-        with filesystem.open_input_stream(path) as file:
-            return file.read()
+            return open_regular(path)
+        return cast(BinaryIO, filesystem.open_input_stream(path))
 
     def exists(self, name: str = "") -> bool:
         """Whether there is such a file."""

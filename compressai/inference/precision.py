@@ -26,6 +26,9 @@ def has_native_bfloat16(device: torch.device | str = "cpu") -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
+    if not hasattr(torch.cpu, "get_capabilities"):
+        # torch 2.10 tells it by this name only. No processor has tiles without bfloat16.
+        return torch.cpu._is_amx_tile_supported()
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
