@@ -81,7 +81,7 @@ SANITIZE_CMAKE = $(BIN)/cmake -G Ninja -S compressai/cpp_exts -DCMAKE_BUILD_TYPE
 	-DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
 NATIVE_TESTS := tests/test_ans.py tests/test_ans_errors.py tests/test_ans_threads.py tests/test_pmf.py \
 	tests/test_entropy_models.py tests/test_entropy_bottleneck.py tests/test_kernels.py \
-	tests/test_window_kernel.py tests/test_stubs.py tests/test_synchrony.py
+	tests/test_window_kernel.py tests/test_layers_ssm.py tests/test_stubs.py tests/test_synchrony.py
 FUZZ_SECONDS ?= 600
 FUZZ_SEED ?= 1
 

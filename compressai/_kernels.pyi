@@ -156,3 +156,35 @@ def window_block(
 
     Source: Liu et al. 2021, "Swin transformer".
     """
+
+def selective_scan(
+    x: Tensor,
+    params: Tensor,
+    weights: Tensor | None,
+    bias: Tensor,
+    decay: Tensor,
+    skip: Tensor,
+    out: Tensor,
+    threads: int,
+) -> None:
+    """Selective scan of a map in one to four directions, whose results are added.
+
+    For each image, direction and channel c, with positions t in the order of the direction (row by
+    row, column by column, and both backwards)::
+
+        step_t = softplus(bias[c] + sum over r of weights[r, c] * params_t[r])
+        h_t[n] = exp(step_t * decay[n, c]) * h_{t-1}[n] + step_t * x_t[c] * B_t[n]
+        y_t    = skip[c] * x_t[c] + sum over n of h_t[n] * C_t[n]
+
+    Args:
+        x: ``(N, H, W, C)``, any C.
+        params: ``(N, H, W, directions, R + 2 S)`` with R values, B and C of S states.
+        weights: ``(directions, R, C)``; None if R is C and the R values are the sums themselves.
+        bias: ``(directions, C)``.
+        decay: ``(directions, S, C)``, none positive.
+        skip: ``(directions, C)``.
+        out: ``(N, H, W, C)``, written to: at each position the sum of the directions' y.
+        threads: at most as many, and at most 256; the result does not depend on them.
+
+    Source: Gu and Dao 2023, "Mamba: linear-time sequence modeling with selective state spaces".
+    """

@@ -168,7 +168,7 @@ def test_typer_is_imported_by_the_command_line_only() -> None:
 def test_native_code_knows_neither_python_nor_torch() -> None:
     bindings = {
         *("ans_module", "cxx_module", "kernel_arguments", "kernels_module", "python_arrays"),
-        "window_binding",
+        *("scan_binding", "window_binding"),
     }
     include = re.compile(r"#\s*include\s*[<\"](Python\.h|nanobind|pybind11|torch|ATen|c10)")
     core = [path for path in (PACKAGE / "cpp_exts").rglob("*.[ch]pp") if path.stem not in bindings]

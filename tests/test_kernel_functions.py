@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-SOURCE = Path(__file__).parents[1] / "compressai" / "cpp_exts" / "functions_kernel.inl"
+SOURCES = Path(__file__).parents[1] / "compressai" / "cpp_exts"
 
 
-def _polynomials(function: str) -> dict[str, list[float]]:
+def _polynomials(function: str, file: str = "functions_kernel.inl") -> dict[str, list[float]]:
     """The coefficients of the polynomials in a function, the highest power first."""
-    body = SOURCE.read_text().split(f"inline Lanes {function}(")[1].split("\n}")[0]
+    body = (SOURCES / file).read_text().split(f"inline Lanes {function}(")[1].split("\n}")[0]
     terms = re.findall(r"(?:Lanes )?([pq]) = .*? \+ ([-+0-9.e]+)f;", body)
     return {name: [float(value) for n, value in terms if n == name] for name, _ in terms}
 
@@ -50,3 +50,15 @@ def test_gelu_keeps_its_error(dtype: type, bound: float) -> None:
     got = x * np.maximum(z * (_horner(parts["p"], s) / _horner(parts["q"], s)) + dtype(0.5), 0)
     exact = x.astype(np.float64) * ndtr(x.astype(np.float64))
     assert np.abs(got - exact).max() <= bound
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float64, 3e-8), (np.float32, 4e-7)])
+def test_softplus_keeps_its_error(dtype: type, bound: float) -> None:
+    (p,) = _polynomials("softplus", "scan_kernel.inl").values()
+    assert len(p) == 6
+    x = np.linspace(-30, 20, 200001, dtype=dtype)
+    z = np.exp(-np.abs(x))
+    s = z / (z + 2)
+    got = np.maximum(x, 0) + (s + s) * _horner(p, s * s)
+    exact = np.logaddexp(0, x.astype(np.float64))
+    assert np.abs(got / exact - 1).max() <= bound

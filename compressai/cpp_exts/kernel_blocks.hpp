@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels.hpp"
+#include "selective_scan.hpp"
 #include "window_block.hpp"
 
 namespace compressai {
@@ -29,11 +30,26 @@ struct PointwiseBlock {
   std::size_t products_width;
 };
 
+// Channels of an image that a thread scans at once, and positions for which it first works out the
+// steps: all of it stays in the first-level cache.
+constexpr std::size_t kScanChannels = 16, kScanPositions = 32;
+
+struct ScanBlock {
+  std::size_t image, first;  // first channel
+  float* scratch;            // scan_scratch() floats
+};
+
+inline std::size_t scan_scratch(const SelectiveScan& call) {
+  const std::size_t rank = call.weights ? call.rank : 0, aligned = 64 / sizeof(float);
+  return kScanChannels * (2 * call.states + rank + 3 * kScanPositions) + aligned;
+}
+
 // The versions, with the names of their instructions behind.
-#define COMPRESSAI_VERSIONS(instructions)                                              \
-  void winograd_##instructions(const WinogradConv& call, const WinogradBlock& block);  \
-  void pointwise_##instructions(const Conv1x1& call, const PointwiseBlock& block);     \
-  void window_block_##instructions(const WindowBlock& block, const WindowGroup& group);
+#define COMPRESSAI_VERSIONS(instructions)                                               \
+  void winograd_##instructions(const WinogradConv& call, const WinogradBlock& block);   \
+  void pointwise_##instructions(const Conv1x1& call, const PointwiseBlock& block);      \
+  void window_block_##instructions(const WindowBlock& block, const WindowGroup& group); \
+  void scan_channels_##instructions(const SelectiveScan& call, const ScanBlock& block);
 COMPRESSAI_VERSIONS(avx2)
 COMPRESSAI_VERSIONS(avx512)
 

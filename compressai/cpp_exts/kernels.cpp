@@ -135,9 +135,20 @@ void conv1x1(const Conv1x1& call) {
              });
 }
 
+void selective_scan(const SelectiveScan& call) {
+  const auto run = has_avx512() ? scan_channels_avx512 : scan_channels_avx2;
+  const std::size_t groups = (call.channels + kScanChannels - 1) / kScanChannels;
+  if (call.batch * call.height * call.width * groups == 0) return;
+  for_blocks(call.batch * groups, 1, call.threads, scan_scratch(call),
+             [&](float* scratch, std::size_t item, std::size_t) {
+               run(call, {item / groups, item % groups * kScanChannels, scratch});
+             });
+}
+
 #else
 
 void winograd_conv(const WinogradConv&) {}
+void selective_scan(const SelectiveScan&) {}
 void conv1x1(const Conv1x1&) {}
 
 #endif

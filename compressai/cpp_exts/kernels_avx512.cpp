@@ -4,5 +4,6 @@
 #define KERNEL_ROWS 12
 #include "kernel_common.inl"
 #include "pointwise_kernel.inl"
+#include "scan_kernel.inl"
 #include "window_kernel.inl"
 #include "winograd_kernel.inl"

@@ -10,6 +10,7 @@
 #include "kernel_arguments.hpp"
 #include "kernels.hpp"
 #include "kernels_docs.hpp"
+#include "scan_binding.hpp"
 #include "window_binding.hpp"
 
 using namespace nanobind::literals;
@@ -175,6 +176,7 @@ NB_MODULE(_kernels, m) {
         nb::sig("def gdn(x: Tensor, gamma: Tensor, beta: Tensor, inverse: bool, rootless: bool, "
                 "residual: Tensor | None, out: Tensor, threads: int) -> None"),
         docs::kGdn);
+  bind_selective_scan(m);
   bind_window_block(m);
 }
 

@@ -311,6 +311,19 @@ def kernel_calls() -> Iterator[Call]:
     for given in (block, {**parts, "norm1": None, "norm2": None}):
         yield Call("window_block", _kernels.window_block, lambda given=given: given)
 
+    scan = {
+        "x": some(1, 3, 4, 20),
+        "params": some(1, 3, 4, 4, 2 + 2 * 5),
+        "weights": some(4, 2, 20),
+        "bias": some(4, 20),
+        "decay": -np.abs(some(4, 5, 20)),
+        "skip": some(4, 20),
+        "out": zeros(1, 3, 4, 20),
+        "threads": 2,
+    }
+    for given in (scan, {**scan, "params": some(1, 3, 4, 4, 20 + 2 * 5), "weights": None}):
+        yield Call("selective_scan", _kernels.selective_scan, lambda given=given: given)
+
 
 def check_complete(modules: dict[str, list[Call]]) -> None:
     """Fail if a module has a function or method that is not called."""

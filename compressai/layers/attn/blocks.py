@@ -12,9 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, fx, nn
 
+from compressai.layers._timm import make_drop_path, make_mlp
 from compressai.layers.residual import AttentionBlock, ResidualBlock, conv1x1
 
-from ._timm import make_drop_path, make_mlp
 from .attention import WMSA, ShiftedWindows, WindowAttention
 
 __all__ = ["Block", "ConvTransBlock", "SWAtten", "SwinBlock", "SwinTransformerBlock"]

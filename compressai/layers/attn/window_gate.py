@@ -6,9 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from compressai.layers._timm import make_drop_path
 from compressai.layers.residual import ResidualUnit, conv1x1
 
-from ._timm import make_drop_path
 from .attention import WMSA
 from .blocks import apply_channels_last
 

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The selective scan of state-space models, on maps, and the blocks around it.
+
+``compressai.layers`` does not import this package. It needs no optional package: on the CPU scans
+run on a native kernel or in torch, on CUDA on ``mamba_ssm`` where that is installed.
+"""
+
+from __future__ import annotations
+
+from .blocks import SS2D, VSSBlock
+from .ssm_ops import (
+    cross_merge,
+    cross_scan,
+    cross_selective_scan,
+    get_selective_scan_backend,
+    is_mamba_ssm_available,
+    is_selective_scan_cuda_available,
+    selective_scan,
+    selective_scan_ref,
+)
+
+__all__ = [
+    "SS2D",
+    "VSSBlock",
+    "cross_merge",
+    "cross_scan",
+    "cross_selective_scan",
+    "get_selective_scan_backend",
+    "is_mamba_ssm_available",
+    "is_selective_scan_cuda_available",
+    "selective_scan",
+    "selective_scan_ref",
+]
