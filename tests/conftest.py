@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from coded_videos import encoded
 from not_run import print_not_run
 from processors import pretend
 from program import MODEL, alone_in, program, save_photo, save_tiny
 from tiny_nets import one_thread, tiny_net
 from torch import nn
+from video_clips import clip
+
+from compressai.datasets import RawVideoSequence
 
 pretend(os.environ)
 
@@ -68,3 +72,15 @@ def photo(folder: Path) -> object:
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., object]:
     """Runs the program: its status, output and errors."""
     return program(capsys)
+
+
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory: pytest.TempPathFactory) -> RawVideoSequence:
+    """A raw video of five frames."""
+    return RawVideoSequence.from_file(clip(tmp_path_factory.mktemp("clip"), frames=5))
+
+
+@pytest.fixture(scope="module")
+def coded(net: nn.Module, sequence: RawVideoSequence) -> bytes:
+    """It, coded by a video model ``net``; the first and the fourth frame are key frames."""
+    return encoded(net, sequence, gop=3)
