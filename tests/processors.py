@@ -23,34 +23,56 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 TESTS = Path(__file__).parent
 
 # Where a result of floating-point arithmetic decides about what is asserted, or where a precision
-# is chosen.
-NUMERIC = (
-    "test_benchmarks_precision.py",
+# is chosen; by what of a processor it depends on.
+_TABLES = (
+    "test_conformance_vectors.py",
+    "test_entropy_bottleneck.py",
+    "test_entropy_models.py",
+    "test_gaussian_conditional.py",
+)
+_NETWORKS = (
     "test_bitstream_codec.py",
     "test_bitstream_corpus.py",
+    "test_integer.py",
+    "test_synchrony.py",
+    "test_zoo_lite.py",
+)
+_KERNELS = ("test_inference.py", "test_kernels.py", "test_window_kernel.py")
+_PRECISION = (
     "test_cli.py::test_files_of_every_precision_decode_in_every_precision",
     "test_cli.py::test_photo_goes_to_a_file_and_back_with_a_checkpoint",
     "test_cli.py::test_tiles_can_be_decoded_alone",
     "test_cli_levels.py",
     "test_cli_weights.py",
-    "test_conformance_vectors.py",
-    "test_entropy_bottleneck.py",
-    "test_entropy_models.py",
-    "test_gaussian_conditional.py",
-    "test_golden.py",
-    "test_inference.py",
-    "test_integer.py",
-    "test_kernels.py",
-    "test_synchrony.py",
-    "test_window_kernel.py",
-    "test_zoo_lite.py",
 )
+NUMERIC = (
+    *_TABLES,
+    "test_golden.py",
+    *_NETWORKS,
+    *_KERNELS,
+    *_PRECISION,
+    "test_benchmarks_precision.py",
+)
+# One has all. The others have what their own instructions, kernels, threads or precision reach:
+# all on each would take a quarter of an hour.
+TESTS_OF = {
+    "oldest": NUMERIC,
+    "avx2": (
+        *_TABLES,
+        "test_golden.py::test_tables_are_those_of_the_reference_but_for_the_last_bits_of_functions",
+        *_PRECISION,
+        "test_inference.py",
+    ),
+    "no-kernels": ("test_inference.py", "test_window_kernel.py", "test_bitstream_codec.py"),
+    "avx512": ("test_entropy_bottleneck.py", "test_golden.py", *_NETWORKS),
+    "amx": (*_PRECISION, "test_inference.py", "test_bitstream_corpus.py"),
+}
 # The markers and names of tests in them that take long and are the same on every processor.
 SELECTION = ("-m", "not slow", "-k", "not compiled_training and not memory_stays")
 
@@ -98,7 +120,8 @@ def _choice(environment: Mapping[str, str], name: str, values: tuple[str, ...]) 
 def variations(capabilities: Mapping[str, object]) -> Iterator[tuple[str, dict[str, str]]]:
     """Names of processors that this one can stand for, and the variables that make it do so.
 
-    Each value of a variable is in one of them at least; all combinations would take an hour.
+    Each value of a variable is in one of them at least; all combinations would take an hour. What
+    is run on each is in :data:`TESTS_OF`.
 
     Args:
         capabilities: what the processor at hand has, as ``torch.cpu.get_capabilities()`` says.
@@ -125,17 +148,20 @@ def _variables(
     return {name: value for name, value in variables.items() if value is not None}
 
 
+def _paths(tests: Iterable[str]) -> list[str]:
+    return [str((TESTS / test).relative_to(Path.cwd())) for test in tests]
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run the tests on one processor after the other; the exit status of the program."""
+    """Run the tests as on one processor after the other; the exit status of the program."""
 
     table = dict(variations(_capabilities()))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=table, default=list(table))
     parser.add_argument("--list", action="store_true", help="print the files of tests, run nothing")
     args, options = parser.parse_known_args(argv)
-    files = [str((TESTS / file).relative_to(Path.cwd())) for file in NUMERIC]
     if args.list:
-        print(" ".join(files))
+        print(" ".join(_paths(NUMERIC)))
         return 0
     failed = []
     for name in args.only:
@@ -144,6 +170,7 @@ def main(argv: list[str] | None = None) -> int:
         start = time.monotonic()
         command = [sys.executable, "-m", "pytest", "-q", *SELECTION, *options]
         environment = {**os.environ, **table[name]}
+        files = _paths(TESTS_OF[name])
         if subprocess.run([*command, *files], env=environment, check=False).returncode:
             failed.append(name)
         print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)

@@ -157,7 +157,7 @@ def test_one_pass_codes_as_several_do(with_means: bool) -> None:
     scales, means, y = (4 * torch.randn(2, 8, 20, 20, generator=generator) for _ in range(3))
     y[0, 0] = means[0, 0] + 0.5 + torch.arange(400).view(20, 20) - 200  # halves
     scales[0, 0].view(-1)[:64] = conditional.scale_table
-    scales[0, 1, 0, :4] = torch.tensor([float("nan"), float("inf"), 1e30, 0.0])
+    scales[0, 1, 0, :4] = torch.tensor([float("nan"), float("inf"), 1e6, 0.0])
     centre = means if with_means else None
     edges = conditional.scale_table[:-1]
     indexes = torch.bucketize(scales.clamp_min(0.11), edges, out_int32=True)

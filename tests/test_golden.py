@@ -15,7 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference_functions import (
+    can_compute_like_the_reference,
+    has_vector_functions,
+    reference_functions,
+)
+from tiny_nets import one_thread
 
+TABLES = ("_offset", "_quantized_cdf", "_cdf_length")
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -32,60 +39,38 @@ checker = _load_checker()
 options = argparse.Namespace(golden=GOLDEN, project=GOLDEN.parent.parent)
 
 
-# The reference ran on a processor on which tanh of the framework (of MKL) rounds like this.
-# Elsewhere one value in 150 differs in its last bit. Tables of bottlenecks are made of thousands
-# of them, and in these cases one lies so close to an edge that an integer of a table changes.
-REFERENCE_TANH = {
-    1.2890996932983398: 0.8588905334472656,
-    0.43036291003227234: 0.4056245684623718,
-    0.36066827178001404: 0.34580254554748535,
-    0.9568509459495544: 0.7428689002990723,
-}
-TANH_SENSITIVE = {"stf.small.encode", "stf.small.decode"}
-
-
-def _tanh_rounds_like_the_reference() -> bool:
-    x = torch.tensor(list(REFERENCE_TANH)).repeat_interleave(16)
-    want = torch.tensor(list(REFERENCE_TANH.values())).repeat_interleave(16)
-    return torch.equal(torch.tanh(x), want)
-
-
-# Checks that hang on the last bit of thousands of sigmoids and tanhs, of which tables of the
-# bottlenecks are made. The reference computed them with vector instructions; without these, torch
-# has other code.
-OF_TABLES = {"tables", "update", *("encode", "decode", "decode_z", "compress", "decompress")}
-
-
-def _has_vector_functions() -> bool:
-    return torch.backends.cpu.get_cpu_capability() != "DEFAULT"
-
-
-# One row of this table of z hangs on the last bit of one tanh (channel 177, sample 228: 1656.5 of
-# 65536, a tie), which MKL rounds differently on processors of other makers.
-_PROCESSOR_DEPENDENT = pytest.mark.xfail(
-    reason="a tie in a table of the reference, decided by the processor's tanh", strict=False
-)
-_MARKS = {"stf.small.encode": _PROCESSOR_DEPENDENT, "stf.small.decode": _PROCESSOR_DEPENDENT}
-
-
 @pytest.mark.parametrize(
-    "check",
-    [
-        pytest.param(function, id=name, marks=_MARKS.get(name, ()))
-        for _, name, function in checker.cases(options)
-    ],
+    "check", [pytest.param(function, id=name) for _, name, function in checker.cases(options)]
 )
-def test_golden(check: Callable[[], None], request: pytest.FixtureRequest) -> None:
-    if request.node.callspec.id in TANH_SENSITIVE and not _tanh_rounds_like_the_reference():
-        pytest.xfail("tanh rounds otherwise on this processor")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
+def test_golden(check: Callable[[], None]) -> None:
+    with torch.no_grad(), one_thread(), reference_functions():
+        try:
             check()
-    except (checker.Mismatch, ValueError) as error:
-        if request.node.callspec.id.rpartition(".")[2] in OF_TABLES and not _has_vector_functions():
-            pytest.xfail(f"without AVX2, torch rounds functions otherwise: {error}")
-        raise
-    finally:
-        torch.set_num_threads(threads)
+        except (checker.Mismatch, ValueError) as error:
+            if not can_compute_like_the_reference():
+                pytest.xfail(f"a processor without vector instructions: {error}")
+            raise
+
+
+BOTTLENECKS = {
+    case.name: case
+    for case, _, _ in checker.cases(options)
+    if isinstance(case, checker.EntropyBottleneckCase)
+}
+
+
+@pytest.mark.parametrize("name", BOTTLENECKS)
+def test_tables_are_those_of_the_reference_but_for_the_last_bits_of_functions(name: str) -> None:
+    case = BOTTLENECKS[name]
+    bottleneck = case.fresh()
+    bottleneck.update(force=True)
+    want = {key: torch.from_numpy(case.tensor(key)) for key in TABLES}
+    assert torch.equal(bottleneck._offset, want["_offset"])
+    assert torch.equal(bottleneck._cdf_length, want["_cdf_length"])
+    got, expected = (t.diff(dim=1) for t in (bottleneck._quantized_cdf, want["_quantized_cdf"]))
+    assert torch.equal(got.clamp(min=0).sum(1), expected.clamp(min=0).sum(1))
+    difference = (got - expected).abs()
+    if has_vector_functions():
+        assert not bool(difference.any())
+    assert int(difference.max()) <= 1
+    assert int(difference.count_nonzero()) <= 0.01 * difference.numel()

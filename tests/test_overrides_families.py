@@ -15,30 +15,48 @@ from typing import Any
 import pytest
 import torch
 from slice_nets import small_net
+from test_hpcm import small_hpcm
 from test_models_lite import TINY, TINY_VBR
 from test_models_mlic import SMALL as TINY_MLIC
+from test_models_mlic import spread
 from tiny_nets import SIZES, tiny_net
 
 from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr, GaussianConditional
-from compressai.latent_codecs import RasterScanLatentCodec
+from compressai.inference import quantize_entropy_path
+from compressai.latent_codecs import (
+    HierarchicalProgressiveLatentCodec,
+    LearnedScaleLatentCodec,
+    RasterScanLatentCodec,
+)
 from compressai.models import JointAutoregressiveHierarchicalPriors, get_scale_table
 from compressai.models.lite import Lite
 from compressai.models.lite_vbr import LiteVbr
-from compressai.models.mlic import MLIC
+from compressai.models.mlic import MLIC, MLICPlusPlus, MLICv2
 from compressai.models.video import ScaleSpaceFlow
 from compressai.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-BOTTLENECKS = (EntropyBottleneck, EntropyBottleneckVbr)
+# Positions or steps of a latent, which have no strings of their own.
+IN_PARTS = (
+    JointAutoregressiveHierarchicalPriors,
+    RasterScanLatentCodec,
+    HierarchicalProgressiveLatentCodec,
+)
 TABLE = get_scale_table(0.11, 16, 12)
-SLICES = ["stf", "wacnn", "tcm", "cca", "dcae"]
+SLICES = ["stf", "wacnn", "tcm", "cca", "dcae", "saaf", "tcm+auxt", "wacnn+cca"]
 VBR = {
     "bmshj2018-hyperprior-vbr": {"N": 4, "M": 6, "vr_entbttlnck": True},
     "mbt2018-mean-vbr": {"N": 4, "M": 6, "vr_entbttlnck": True},
     "mbt2018-vbr": {"N": 4, "M": 6},
 }
-FAMILIES = [*SIZES, *VBR, *SLICES, "lite", "lite-vbr", "mlic", "ssf2020"]
+MLICS = {
+    "mlic": (MLIC, {}),
+    "mlicpp": (MLICPlusPlus, {}),
+    "mlicv2": (MLICv2, {"context_window": 3}),
+}
+OTHERS = ["hpcm", "lite", "lite-integer", "lite-vbr", "ssf2020"]
+FAMILIES = [*SIZES, *VBR, *SLICES, *MLICS, *OTHERS]
 
 
 def build(family: str) -> Any:
@@ -59,10 +77,16 @@ def build(family: str) -> Any:
         for encoder in (net.img_encoder, net.motion_encoder, net.res_encoder):
             encoder[-1].weight.data *= 30
         return net
-    net = {"lite": (Lite, TINY), "lite-vbr": (LiteVbr, TINY_VBR), "mlic": (MLIC, TINY_MLIC)}[family]
-    net = net[0](**net[1]).eval()
-    last = net.g_a.analysis_transform[-1] if family == "mlic" else net.g_a[-1]
-    last.weight.data *= 40
+    if family in MLICS:
+        cls, arguments = MLICS[family]
+        return spread(cls(**TINY_MLIC, **arguments))
+    if family == "hpcm":
+        return small_hpcm("phi")
+    net = LiteVbr(**TINY_VBR).eval() if family == "lite-vbr" else Lite(**TINY).eval()
+    net.g_a[-1].weight.data *= 40
+    if family == "lite-integer":
+        net.update()
+        return quantize_entropy_path(net, [torch.rand(1, 3, 64, 64)])
     return net
 
 
@@ -185,10 +209,17 @@ def override(module: Any, methods: dict[str, Any], style: str, seen: Counter[Any
             setattr(module, name, types.MethodType(function, module))
 
 
-def scanned(net: Any) -> bool:
-    """Whether positions are coded one by one: they have no strings of their own."""
-    kinds = (JointAutoregressiveHierarchicalPriors, RasterScanLatentCodec)
-    return any(isinstance(module, kinds) for module in net.modules())
+def not_asked_for(net: Any, conditional: GaussianConditional) -> set[str]:
+    """Methods that the place of a conditional has no use for."""
+    names: set[str] = set()
+    for owner in net.modules():
+        if getattr(owner, "gaussian_conditional", None) is not conditional:
+            continue
+        if isinstance(owner, IN_PARTS):
+            names |= {"compress", "decompress"}
+        if isinstance(owner, LearnedScaleLatentCodec):
+            names |= {"build_indexes"}
+    return names
 
 
 @pytest.mark.parametrize("style", ["subclass", "instance"])
@@ -204,12 +235,16 @@ def test_own_methods_count_in_both_directions(family, names, style):
         if kind is None:
             continue
         methods = dict(kinds[kind])
-        if kind is GaussianConditional and scanned(net):
-            methods.pop("compress", None)
-            methods.pop("decompress", None)
+        if kind is GaussianConditional:
+            for name in not_asked_for(net, module):
+                methods.pop(name, None)
         override(module, methods, style, seen)
         expected |= {(module, name) for name in methods}
     net.update(scale_table=TABLE, force=True)
+    # What there is for training only.
+    auxiliary = getattr(net, "aux_entropy_model", None) or torch.nn.Module()
+    for module in auxiliary.modules():
+        expected -= {key for key in expected if key[0] is module and key[1] not in WHEN_BUILT}
     built = set(seen)
     assert {key for key in expected if key[1] in WHEN_BUILT} <= built
     seen.clear()

@@ -2,6 +2,7 @@
 #include "quantize_pmf.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -32,6 +33,13 @@ void share(std::vector<std::uint32_t>& frequencies, std::size_t zeros) {
   }
 }
 
+// `std::to_string` has six decimals, in which small numbers are 0.
+std::string in_full(float value) {
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "%.9g", static_cast<double>(value));
+  return digits;
+}
+
 }  // namespace
 
 void quantize_pmf(const float* pmf, std::size_t count, int precision, std::uint32_t* cdf) {
@@ -48,14 +56,14 @@ void quantize_pmf(const float* pmf, std::size_t count, int precision, std::uint3
     if (!(pmf[i] >= 0.0f) || pmf[i] > std::numeric_limits<float>::max()) {
       throw std::invalid_argument("pmf[" + std::to_string(i) +
                                   "] must be a finite number of at least 0, got " +
-                                  std::to_string(pmf[i]));
+                                  in_full(pmf[i]));
     }
     // Exact in double precision: a float has 24 significant bits, so adding 0.5 never rounds up
     // across an integer. The conversion cuts, together this rounds halves up.
     const double weight = static_cast<double>(pmf[i]) * scale + 0.5;
     if (weight >= 4294967296.0 || (sum += static_cast<std::uint64_t>(weight)) > kWeightMax) {
       throw std::invalid_argument("pmf times 2^precision must sum to less than 2^32, exceeded at " +
-                                  ("pmf[" + std::to_string(i) + "] = ") + std::to_string(pmf[i]));
+                                  ("pmf[" + std::to_string(i) + "] = ") + in_full(pmf[i]));
     }
     frequencies[i] = static_cast<std::uint32_t>(weight);
   }

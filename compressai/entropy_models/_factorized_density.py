@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compressai.entropy_models._overrides import of_this_package, overridden
-from compressai.entropy_models._refusals import refused
+from compressai.entropy_models._refusals import PARAMETER_LIMIT, refused
 from compressai.entropy_models.noise import uniform_noise
 
 __all__ = ["FactorizedDensity"]
@@ -228,14 +228,14 @@ class FactorizedDensity(nn.Module):
         It is cheap, and comes before tables take memory and time.
         """
         quantiles = self.quantiles.detach()[:, 0, :].double().cpu()
-        finite = torch.isfinite(quantiles).all(dim=1)
-        if not bool(finite.all()):
-            channel = int(finite.logical_not().nonzero()[0])
+        bad = (quantiles.abs() < PARAMETER_LIMIT).all(dim=1).logical_not()
+        if bool(bad.any()):
+            channel = int(bad.nonzero()[0])
             raise refused(
                 self,
                 f"the quantiles of channel {channel} are {quantiles[channel].tolist()}, not "
-                "finite: training has diverged; load earlier weights, or find quantiles with "
-                "update(force=True, update_quantiles=True)",
+                "finite or beyond 2**24: training has diverged; load earlier weights, or find "
+                "quantiles with update(force=True, update_quantiles=True)",
             )
         width = float(step)
         if not 0 < width < math.inf:

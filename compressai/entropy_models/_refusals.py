@@ -15,9 +15,19 @@ from typing import Any
 import torch.nn as nn
 from torch import Tensor
 
-__all__ = ["check_codable", "check_finite", "named", "refused"]
+__all__ = [
+    "PARAMETER_LIMIT",
+    "check_codable",
+    "check_finite",
+    "check_parameters",
+    "named",
+    "refused",
+]
 
 _LIMIT = 2.0**31 - 1
+# Scales, means and quantiles of a network that works are far below. From here on, single precision
+# cannot tell neighbouring integers apart.
+PARAMETER_LIMIT = 2.0**24
 
 
 class _Refused(ValueError):
@@ -61,9 +71,28 @@ def check_finite(source: Any, values: Tensor, what: str) -> None:
     Raises:
         ValueError: there are such values.
     """
-    # A sum is finite where all values are, but for sums beyond the type: one pass mostly.
-    if values.is_floating_point() and not math.isfinite(float(values.detach().float().sum())):
-        _refuse_first(source, values, values.isfinite().logical_not(), what)
+    _check_range(source, values, what, math.inf, "not finite")
+
+
+def check_parameters(source: Any, values: Tensor, what: str) -> None:
+    """Refuse predicted scales or means that are not finite or beyond :data:`PARAMETER_LIMIT`.
+
+    Args:
+        source, values, what: as in :func:`check_finite`.
+
+    Raises:
+        ValueError: there are such values.
+    """
+    _check_range(source, values, what, PARAMETER_LIMIT, "not finite or beyond 2**24")
+
+
+def _check_range(source: Any, values: Tensor, what: str, limit: float, rule: str) -> None:
+    if not values.is_floating_point() or not values.numel():
+        return
+    low, high = map(float, values.detach().aminmax())
+    # NaN fails the comparison, too.
+    if not (-limit < low and high < limit):
+        _refuse_first(source, values, (values.abs() < limit).logical_not(), what, rule)
 
 
 def check_codable(source: Any, values: Tensor, means: Tensor | None = None) -> None:
@@ -72,25 +101,23 @@ def check_codable(source: Any, values: Tensor, means: Tensor | None = None) -> N
     Args:
         source: who refuses.
         values: ``(N, C, ...)``, with means already subtracted where symbols are meant.
-        means: must be finite, too.
+        means: refused as by :func:`check_parameters`.
 
     Raises:
         ValueError: there are such values.
     """
     if means is not None:
-        check_finite(source, means, "means")
+        check_parameters(source, means, "means")
     # NaN fails the comparison, too.
     if values.numel() and not bool(values.detach().abs().amax() < _LIMIT):
-        _refuse_first(source, values, (values.abs() < _LIMIT).logical_not(), "values")
+        bad = (values.abs() < _LIMIT).logical_not()
+        _refuse_first(source, values, bad, "values", "no int32 after rounding")
 
 
-def _refuse_first(source: Any, values: Tensor, bad: Tensor, what: str) -> None:
+def _refuse_first(source: Any, values: Tensor, bad: Tensor, what: str, rule: str) -> None:
     positions = bad.nonzero()
-    if not len(positions):
-        return
     first = positions[0].tolist()
     where = f"channel {first[1]}" if len(first) > 1 else f"position {first}"
-    rule = "not finite" if what != "values" else "no int32 after rounding"
     raise refused(
         source,
         f"got {what} that are {rule}, the first {float(values[tuple(first)]):g} in {where} "

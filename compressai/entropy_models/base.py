@@ -7,7 +7,7 @@ symbols and how a batch of symbols becomes one string per item.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models._coder import EntropyCoder
+from compressai.entropy_models._loading import equal, is_strict, loading
 from compressai.entropy_models._overrides import of_this_package, overridden
 from compressai.entropy_models._refusals import check_codable
 from compressai.entropy_models.noise import uniform_noise
@@ -75,8 +76,9 @@ class EntropyModel(nn.Module):
     Holds the integer tables of a quantised probability model: one row of a cumulative
     distribution for each index. The tables are buffers, empty until a subclass fills them in its
     ``update()``, and are saved with the weights. Loading a state dict adapts their size, whatever
-    it was. A state dict without tables empties them,
-    unless it has nothing else of the model either.
+    it was. A state dict without tables empties them, since those of other weights do not suit; one
+    that is loaded with ``strict=False`` takes nothing away that it does not have. (In a module that
+    is no model of this package, tables stay where their density stays or is not complete.)
 
     Args:
         likelihood_bound: likelihoods are clamped from below at this value; 0 turns that off.
@@ -275,6 +277,13 @@ class EntropyModel(nn.Module):
         self._native_tables = (buffers, versions, native)
         return (native,)
 
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """As :meth:`torch.nn.Module.load_state_dict`, with tables of any size, or without."""
+        with loading(strict):
+            return super().load_state_dict(state_dict, strict, assign)
+
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -285,19 +294,27 @@ class EntropyModel(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        # Torch does not say whether loading is strict; a part may have nothing of this model.
-        concerned = any(key.startswith(prefix) for key in state_dict)
+        keep = self._keeps_tables(state_dict, prefix)
         for name in self._resizable_buffers():
             value = state_dict.get(prefix + name)
             buffer = getattr(self, name)
-            if value is None:
-                # Tables of other weights do not suit: better none than those.
-                lost = concerned and name in _TABLES
+            if value is None or (value.numel() == 0 and is_strict() is False):
+                lost = not keep and name in _TABLES
                 value = state_dict[prefix + name] = buffer.new_empty(0) if lost else buffer
             if value.shape != buffer.shape:
                 setattr(self, name, buffer.new_empty(value.shape))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def _keeps_tables(self, state_dict: Mapping[str, Any], prefix: str) -> bool:
+        """Whether tables that ``state_dict`` lacks stay; better none than of other weights."""
+        if (strict := is_strict()) is not None:
+            return not (strict and any(key.startswith(prefix) for key in state_dict))
+        # In a module of torch that is no model of this package: by what the tables are made of.
+        own = {n: value for n, value in self.state_dict().items() if n not in _TABLES}
+        return any(prefix + name not in state_dict for name in own) or all(
+            equal(state_dict[prefix + name], value) for name, value in own.items()
         )
 
     def _resizable_buffers(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compressai.entropy_models._loading import equal
 from compressai.entropy_models._overrides import CODING_METHODS, of_this_package, overridden
-from compressai.entropy_models._refusals import check_codable, check_finite, refused
+from compressai.entropy_models._refusals import check_codable, check_parameters, refused
 from compressai.entropy_models.base import EntropyModel, int_rows, quantize_rows
 from compressai.entropy_models.session import Correction, active_coder
 from compressai.ops import LowerBound
@@ -20,7 +21,7 @@ from compressai.ops import LowerBound
 __all__ = ["GaussianConditional"]
 
 
-# What the exact tables stand for.
+# What the exact tables of the scale table stand for.
 DENSITY = ("_standardized_cumulative", "_likelihood", "_pmf_to_cdf")
 
 
@@ -51,6 +52,7 @@ class GaussianConditional(EntropyModel):
 
     scale_table: Tensor
     scale_bound: Tensor
+    _density = DENSITY
 
     def __init__(
         self,
@@ -174,9 +176,10 @@ class GaussianConditional(EntropyModel):
             ``(strings, y_hat)``, the latter as :meth:`decode` gives it.
 
         Raises:
-            ValueError: shapes do not fit, there are no tables, or ``y`` is not finite.
+            ValueError: shapes do not fit, there are no tables, ``y`` is not finite, or scales or
+                means are not finite or beyond 2**24.
         """
-        check_finite(self, scales, "scales")
+        self._check_predicted(scales, means)
         coder = active_coder()
         if coder is not None:
             return coder.code(self, y, scales, means, correct)
@@ -202,18 +205,22 @@ class GaussianConditional(EntropyModel):
             rounded to what both sides share.
 
         Raises:
-            ValueError: the number of strings does not fit, there are no tables, or a string is
-                damaged.
+            ValueError: the number of strings does not fit, there are no tables, a string is
+                damaged, or scales or means are not finite or beyond 2**24.
         """
-        check_finite(self, scales, "scales")
-        if means is not None:
-            check_finite(self, means, "means")
+        self._check_predicted(scales, means)
         coder = active_coder()
         if coder is not None:
             return coder.decode(self, strings, scales, means, correct)
         indexes = self.build_indexes(scales)
         y_hat = self.decompress(strings, indexes, dtype=scales.dtype, means=means)
         return {"y_hat": y_hat if correct is None else correct(y_hat)}
+
+    def _check_predicted(self, scales: Tensor, means: Tensor | None) -> None:
+        """Raise ValueError, with the channel and the value, for parameters of a broken network."""
+        check_parameters(self, scales, "scales")
+        if means is not None:
+            check_parameters(self, means, "means")
 
     def _code_plainly(
         self, y: Tensor, scales: Tensor, means: Tensor | None
@@ -307,12 +314,8 @@ class GaussianConditional(EntropyModel):
             RuntimeError: the scale table is empty.
             ValueError: a scale is not positive, or too large to be coded.
         """
-        scales = self.scale_table.detach().cpu().float().numpy()
-        if scales.size == 0:
-            raise RuntimeError("scale_table is empty: set it with update_scale_table()")
-        multiplier = -float(self._standardized_quantile(self.tail_mass / 2))
-        self._check_scales(scales, multiplier)
-        own = overridden(self, DENSITY)
+        scales, multiplier = self._scales_of_rows()
+        own = overridden(self, self._density)
         if not own:
             tables = _gaussian_tables(scales.tobytes(), multiplier, self.entropy_coder_precision)
             self._set_tables(*map(torch.from_numpy, tables))
@@ -324,6 +327,20 @@ class GaussianConditional(EntropyModel):
             pmf, tail, length, center = self._own_masses(torch.from_numpy(scales), multiplier, own)
         cdf = self._pmf_to_cdf(pmf, tail, length, int(length.max()))
         self._set_tables(cdf, length + 2, -center)
+
+    def _scales_of_rows(self) -> tuple[np.ndarray, float]:
+        """Scales of the rows, float32, and half of the range of each in units of its scale."""
+        scales = self.scale_table.detach().cpu().float().numpy()
+        if scales.size == 0:
+            raise RuntimeError("scale_table is empty: set it with update_scale_table()")
+        scales = self._bounded(scales)
+        multiplier = -float(self._standardized_quantile(self.tail_mass / 2))
+        self._check_scales(scales, multiplier)
+        return scales, multiplier
+
+    def _bounded(self, scales: np.ndarray) -> np.ndarray:
+        """The scales that rows are made for."""
+        return scales
 
     @torch.no_grad()
     def _own_masses(
@@ -364,6 +381,12 @@ class GaussianConditional(EntropyModel):
                 f"and, with tail_mass={self.tail_mass:g} and tables of "
                 f"{self.entropy_coder_precision} bits, not above {limit / multiplier:.6g}",
             )
+
+    def _keeps_tables(self, state_dict: Mapping[str, Any], prefix: str) -> bool:
+        # Rows of another scale table are not those that `build_indexes` means.
+        table = state_dict.get(prefix + "scale_table")
+        others = table is not None and table.numel() and not equal(table, self.scale_table)
+        return not others and super()._keeps_tables(state_dict, prefix)
 
     def _resizable_buffers(self) -> tuple[str, ...]:
         return (*super()._resizable_buffers(), "scale_table")

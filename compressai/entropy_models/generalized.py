@@ -14,7 +14,7 @@ from torch import Tensor
 
 from compressai.entropy_models._overrides import of_this_package, overridden
 from compressai.entropy_models.base import quantize_rows
-from compressai.entropy_models.gaussian import DENSITY, GaussianConditional
+from compressai.entropy_models.gaussian import GaussianConditional
 
 __all__ = ["GeneralizedGaussianConditional"]
 
@@ -93,20 +93,15 @@ class GeneralizedGaussianConditional(GaussianConditional):
             RuntimeError: the scale table is empty.
             ValueError: a scale is not finite, or too large to be coded.
         """
-        if overridden(self, DENSITY):
+        if overridden(self, self._density):
             super().update()
             return
-        table, bound = (
-            t.detach().cpu().float().numpy()
-            for t in (self.scale_table, self.lower_bound_scale.bound)
-        )
-        if table.size == 0:
-            raise RuntimeError("scale_table is empty: set it with update_scale_table()")
-        scales = np.maximum(table, bound)
-        multiplier = -self._standardized_quantile(self.tail_mass / 2)
-        self._check_scales(scales, multiplier)
+        scales, multiplier = self._scales_of_rows()
         tables = _tables(scales.tobytes(), self.beta, multiplier, self.entropy_coder_precision)
         self._set_tables(*map(torch.from_numpy, tables))
+
+    def _bounded(self, scales: np.ndarray) -> np.ndarray:
+        return np.maximum(scales, self.lower_bound_scale.bound.detach().cpu().float().numpy())
 
 
 class _Cumulative(torch.autograd.Function):

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compressai.entropy_models._refusals import check_finite
 from compressai.entropy_models._sync_stream import StreamWriter, open_stream
 from compressai.entropy_models.gaussian import GaussianConditional
 from compressai.entropy_models.session import active_coder, write_strings
@@ -53,7 +52,7 @@ class StepEncoder:
         Raises:
             ValueError: shapes do not fit, there are no tables, or ``y`` is not finite.
         """
-        check_finite(self.conditional, scales, "scales")
+        self.conditional._check_predicted(scales, means)
         symbols, indexes, y_hat = self.conditional.symbols_and_rows(y, scales, means)
         self._symbols.append(symbols)
         self._indexes.append(indexes)
@@ -75,9 +74,9 @@ class _SyncStepEncoder(StepEncoder):
         self._steps: list[tuple[np.ndarray, list[Any], Any]] = []
 
     def code(self, y: Tensor, scales: Tensor, means: Tensor) -> Tensor:
-        check_finite(self.conditional, scales, "scales")
+        self.conditional._check_predicted(scales, means)
         planner = self._coder.planner(self.conditional)
-        symbols = self._coder.quantize(y - means)
+        symbols = self._coder.quantize(y - means, self.conditional)
         values = self.conditional.dequantize(symbols, means)
         plans = [planner.plan(*item) for item in zip(single_floats(scales), single_floats(values))]
         self._steps.append((integers(symbols), plans, planner.levels.tables))
@@ -180,8 +179,7 @@ class StepDecoder:
     def _check(self, scales: Tensor, means: Tensor) -> None:
         if len(self._streams) != len(scales):
             raise ValueError(f"got {len(self._streams)} strings for a batch of {len(scales)}")
-        check_finite(self.conditional, scales, "scales")
-        check_finite(self.conditional, means, "means")
+        self.conditional._check_predicted(scales, means)
 
     def check_finished(self) -> None:
         """Raise ValueError if a string holds more than what was decoded."""

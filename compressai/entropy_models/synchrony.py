@@ -131,7 +131,7 @@ class _Encoding:
         Raises:
             ValueError: the latent, scales or values are not finite.
         """
-        symbols = self.quantize(y if means is None else y - means)
+        symbols = self.quantize(y if means is None else y - means, conditional)
         values = _restored(conditional, symbols, means, correct)
         return self.encode(conditional, symbols, scales, values)
 
@@ -150,7 +150,7 @@ class _Encoding:
         """
         raise RuntimeError("a codec decodes while it should encode in synchrony")
 
-    def quantize(self, residual: Tensor) -> Tensor:
+    def quantize(self, residual: Tensor, source: Any) -> Tensor:
         raise NotImplementedError
 
     def encode(
@@ -194,13 +194,18 @@ class SyncEncoder(_Encoding):
         self.tolerance = float(tolerance)
         self._gains = iter(gains)
 
-    def quantize(self, residual: Tensor) -> Tensor:
+    def quantize(self, residual: Tensor, source: Any) -> Tensor:
         """Symbols of residuals, as floats.
+
+        Args:
+            residual: ``(N, C, ...)``.
+            source: the entropy model, which errors name.
 
         Raises:
             ValueError: they are no int32.
         """
-        return _rounded(residual)
+        check_codable(source, residual)
+        return torch.round(residual)
 
     def encode(
         self,
@@ -465,9 +470,12 @@ class SyncProbe(_Encoding):
         symbols, _, values = self._reference[self._step]
         return symbols[item], symbols[item] if values is None else values[item]
 
-    def quantize(self, residual: Tensor) -> Tensor:
+    def quantize(self, residual: Tensor, source: Any = None) -> Tensor:
         """As :meth:`SyncEncoder.quantize`, the symbols of the first run in all runs."""
-        return self._reference[self._step][0] if self._noisy else _rounded(residual)
+        if self._noisy:
+            return self._reference[self._step][0]
+        check_codable(source, residual)
+        return torch.round(residual)
 
     def encode(
         self,
@@ -502,11 +510,6 @@ class SyncProbe(_Encoding):
             Gain(scales, None if values is None else largest)
             for (scales, largest), (_, _, values) in zip(self._gains, self._reference)
         ]
-
-
-def _rounded(residual: Tensor) -> Tensor:
-    check_codable("synchronised coding", residual)
-    return torch.round(residual)
 
 
 def integers(symbols: Tensor) -> np.ndarray:

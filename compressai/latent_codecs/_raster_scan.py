@@ -20,7 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compressai.entropy_models import GaussianConditional
-from compressai.entropy_models._refusals import check_codable, check_finite
+from compressai.entropy_models._refusals import (
+    PARAMETER_LIMIT,
+    check_codable,
+    check_finite,
+    check_parameters,
+)
 
 __all__ = ["RasterScan", "ScanRate", "concatenate"]
 
@@ -113,11 +118,11 @@ class RasterScan:
             is ``(C, H, W)`` on the CPU.
 
         Raises:
-            ValueError: ``y`` is not finite.
+            ValueError: ``y``, ``params``, or the scales or means of a position are not finite or
+                too large.
         """
         y = y.detach().cpu().float()
         check_codable(self._conditional, y[None])
-        check_finite(self._conditional, params[None], "side information")
         columns = y.permute(1, 2, 0).contiguous()
         symbols = torch.empty_like(columns)
         all_scales = torch.empty_like(columns)
@@ -132,11 +137,7 @@ class RasterScan:
             return symbols[h, w].copy_(coder.quantize(residual))
 
         y_hat, _ = self._scan(y.shape[1:], params, code, coder)
-        if not bool(symbols.abs().amax() < 2**24):
-            raise ValueError(
-                "the latent or its means are not finite or beyond 2**24: the network has diverged"
-            )
-        check_finite(self._conditional, all_scales, "scales")
+        check_parameters(self._conditional, symbols.permute(2, 0, 1)[None], "symbols")
         return coder.finish(symbols.to(torch.int32).numpy(), all_scales), y_hat
 
     def decompress(self, params: Tensor, coder: Any) -> tuple[Tensor, Tensor]:
@@ -151,7 +152,8 @@ class RasterScan:
             coder rounded them.
 
         Raises:
-            ValueError: the string is damaged.
+            ValueError: the string is damaged, or ``params``, or the scales or means of a position
+                are not finite or too large.
         """
 
         def code(h: int, w: int, scales: Tensor, means: Tensor) -> Tensor:
@@ -167,38 +169,54 @@ class RasterScan:
         coder: Any,
     ) -> tuple[Tensor, Tensor]:
         """``y_hat``, and that before the coder rounded it."""
+        check_finite(self._conditional, params[None], "side information")
         height, width = size
         pad, channels = self.padding, self.channels
         padded = torch.zeros((height + pad, width + 2 * pad, channels))
         prepared = self._predictor.prepare(params.detach().cpu().float())
         index_scale = self._rate.index_scale
         fine = torch.zeros_like(padded) if coder.rounds else padded
+        predicted = torch.zeros((width, 2 * channels))
         for h in range(height):
             # All windows of the rows above, one a position: (width, rows * columns * channels).
             rows = padded[h : h + pad].unfold(1, 2 * pad + 1, 1)[:, :width]
             windows = rows.permute(1, 0, 3, 2).reshape(width, -1)
             contexts = torch.addmm(self._bias, windows, self._above)
             current = padded[h + pad]
-            for w in range(width):
-                left = current[w : w + pad].view(-1)
-                context = coder.network(torch.addmv(contexts[w], self._left, left))
-                parameters = self._predictor.predict(prepared, h, w, context, coder)
-                scales, means = parameters.chunk(2)
-                if index_scale is not None:
-                    scales = scales * index_scale
-                scales = torch.maximum(scales, self._bound)
-                symbols = code(h, w, scales, means)
-                values = fine[h + pad, w + pad]
-                if coder.own is None:
-                    torch.add(self._residual(symbols, scales), means, out=values)
-                else:
-                    values.copy_(self._own_values(coder.own, symbols, scales, means))
-                if coder.rounds:
-                    current[w + pad] = coder.settle(scales, values)
+            try:
+                for w in range(width):
+                    left = current[w : w + pad].view(-1)
+                    context = coder.network(torch.addmv(contexts[w], self._left, left))
+                    parameters = self._predictor.predict(prepared, h, w, context, coder)
+                    predicted[w] = parameters
+                    scales, means = parameters.chunk(2)
+                    if index_scale is not None:
+                        scales = scales * index_scale
+                    scales = torch.maximum(scales, self._bound)
+                    symbols = code(h, w, scales, means)
+                    values = fine[h + pad, w + pad]
+                    if coder.own is None:
+                        torch.add(self._residual(symbols, scales), means, out=values)
+                    else:
+                        values.copy_(self._own_values(coder.own, symbols, scales, means))
+                    if coder.rounds:
+                        current[w + pad] = coder.settle(scales, values)
+            finally:
+                # Once a row rather than at each position; before what native code says of them.
+                self._check_predicted(predicted)
         y_hat, fine = (
             grid[pad:, pad : pad + width].permute(2, 0, 1).contiguous() for grid in (padded, fine)
         )
         return y_hat, fine
+
+    def _check_predicted(self, predicted: Tensor) -> None:
+        """Refuse parameters ``(W, 2 C)`` of a row that a network cannot mean."""
+        bad = (predicted.abs() < PARAMETER_LIMIT).all(dim=1).logical_not()
+        if bool(bad.any()):
+            # The first position; those behind it have it in their context.
+            first = predicted[int(bad.nonzero()[0])][None]
+            for values, what in zip(first.chunk(2, dim=1), ("scales", "means")):
+                check_parameters(self._conditional, values, what)
 
     def _own_symbols(self, conditional: GaussianConditional, y: Tensor, means: Tensor) -> Tensor:
         gain = self._rate.gain

@@ -18,6 +18,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck, EntropyModel, GaussianConditional
+from compressai.entropy_models._loading import loading
 from compressai.entropy_models._refusals import named
 from compressai.entropy_models.session import coding_session
 from compressai.entropy_models.synchrony import (
@@ -30,6 +31,7 @@ from compressai.entropy_models.synchrony import (
 )
 from compressai.latent_codecs import LatentCodec
 from compressai.models._state_dict import clean_state_dict
+from compressai.models.utils import remap_old_keys
 
 __all__ = [
     "SCALES_LEVELS",
@@ -43,6 +45,7 @@ __all__ = [
     "coding",
     "coding_networks",
     "get_scale_table",
+    "remap_old_keys",
 ]
 
 SCALES_MIN = 0.11
@@ -95,7 +98,8 @@ def coding(method: Method) -> Method:
     ``sync_safe=True``; long strings are written in the background, so what is inside must not look
     at them. What comes out are ordinary tensors.
 
-    ``compress(..., verify=True)`` adds ``"latent_hash"``, a hash for each item, which
+    The method has ``verify`` or ``latent_hash`` in its signature for its readers only: both are
+    done here. ``compress(..., verify=True)`` adds ``"latent_hash"``, a hash for each item, which
     ``decompress(..., latent_hash=...)`` compares with what it decoded: a ValueError tells of plain
     strings that decode otherwise here.
 
@@ -343,15 +347,17 @@ class CompressionModel(nn.Module):
 
         Args:
             state_dict: weights or checkpoint; not modified.
-            strict: as in :meth:`torch.nn.Module.load_state_dict`.
+            strict: as in :meth:`torch.nn.Module.load_state_dict`. If false, all stays that
+                ``state_dict`` does not have, tables included: build them again with
+                ``update(force=True)`` where the densities have changed.
             assign: as there.
 
         Returns:
             The missing and unexpected keys, as there.
         """
-        return super().load_state_dict(
-            clean_state_dict(state_dict, known=self.state_dict().keys()), strict, assign
-        )
+        cleaned = clean_state_dict(state_dict, known=self.state_dict().keys())
+        with loading(strict):
+            return super().load_state_dict(cleaned, strict, assign)
 
     def update(
         self,
@@ -491,7 +497,12 @@ class SimpleVAECompressionModel(CompressionModel):
 
     @coding
     def compress(
-        self, x: Tensor, *, sync_safe: bool = False, tolerance: float = DEFAULT_TOLERANCE
+        self,
+        x: Tensor,
+        *,
+        sync_safe: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
+        verify: bool = False,
     ) -> dict[str, Any]:
         """Code a batch of pictures.
 
@@ -500,6 +511,7 @@ class SimpleVAECompressionModel(CompressionModel):
             sync_safe: make strings that decode to the same ``"y_hat"`` on every machine, see
                 ``docs/synchrony.md``. Decode them with ``sync_safe``, too.
             tolerance: how far the arithmetic of such machines may be apart.
+            verify: also give ``"latent_hash"``, one hash of ``"y_hat"`` an item.
 
         Returns:
             ``{"strings", "shape", "y_hat"}`` of the latent codec.
@@ -514,19 +526,27 @@ class SimpleVAECompressionModel(CompressionModel):
 
     @coding
     def decompress(
-        self, strings: Sequence[Sequence[bytes]], shape: Any, *, sync_safe: bool = False
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: Any,
+        *,
+        sync_safe: bool = False,
+        latent_hash: Sequence[bytes] | None = None,
     ) -> dict[str, Tensor]:
         """Decode a batch of pictures.
 
         Args:
             strings, shape: what :meth:`compress` gave.
             sync_safe: what :meth:`compress` got.
+            latent_hash: what :meth:`compress` gave with ``verify``, to compare with; ``None``
+                compares nothing.
 
         Returns:
             ``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
 
         Raises:
-            ValueError: strings and shape do not fit, or a string is damaged.
+            ValueError: strings and shape do not fit, a string is damaged, or the latent is not that
+                of ``latent_hash``.
         """
         out = self.latent_codec.decompress(strings, shape)
         y = out.get("y_fine", out["y_hat"])

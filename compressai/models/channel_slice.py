@@ -166,13 +166,19 @@ class ChannelSliceModel(SimpleVAECompressionModel):
 
     @coding
     def compress(
-        self, x: Tensor, *, sync_safe: bool = False, tolerance: float = DEFAULT_TOLERANCE
+        self,
+        x: Tensor,
+        *,
+        sync_safe: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
+        verify: bool = False,
     ) -> dict[str, Any]:
         """Code a batch of pictures.
 
         Args:
             x: ``(N, 3, H, W)`` in [0, 1].
             sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
+            verify: as in :meth:`SimpleVAECompressionModel.compress`.
 
         Returns:
             ``{"strings": lists of slice 0, slice 1, ..., z, each with one string a picture,

@@ -136,13 +136,19 @@ class FactorizedPrior(_GdnTransforms):
 
     @coding
     def compress(
-        self, x: Tensor, *, sync_safe: bool = False, tolerance: float = DEFAULT_TOLERANCE
+        self,
+        x: Tensor,
+        *,
+        sync_safe: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
+        verify: bool = False,
     ) -> dict[str, Any]:
         """``{"strings": [y], "shape": size of the latent, "y_hat"}``.
 
         Args:
             x: ``(N, 3, H, W)`` in [0, 1].
             sync_safe, tolerance: without effect. The decoder computes nothing that steers it.
+            verify: as in :meth:`SimpleVAECompressionModel.compress`.
         """
         y = self.g_a(x)
         strings, y_hat = self.entropy_bottleneck.compress_and_quantize(y)
@@ -150,9 +156,15 @@ class FactorizedPrior(_GdnTransforms):
 
     @coding
     def decompress(
-        self, strings: Strings, shape: Sequence[int], *, sync_safe: bool = False
+        self,
+        strings: Strings,
+        shape: Sequence[int],
+        *,
+        sync_safe: bool = False,
+        latent_hash: Sequence[bytes] | None = None,
     ) -> dict[str, Tensor]:
-        """``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``; ``sync_safe`` is without effect.
+        """``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``; ``sync_safe`` is without effect,
+        ``latent_hash`` as in :meth:`SimpleVAECompressionModel.decompress`.
 
         Raises:
             AssertionError: ``strings`` is not a list of one list.
@@ -262,13 +274,19 @@ class ScaleHyperprior(_GdnTransforms):
 
     @coding
     def compress(
-        self, x: Tensor, *, sync_safe: bool = False, tolerance: float = DEFAULT_TOLERANCE
+        self,
+        x: Tensor,
+        *,
+        sync_safe: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
+        verify: bool = False,
     ) -> dict[str, Any]:
         """``{"strings": [y, z], "shape": size of z, "y_hat"}``.
 
         Args:
             x: ``(N, 3, H, W)`` in [0, 1].
             sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
+            verify: as in :meth:`SimpleVAECompressionModel.compress`.
 
         Raises:
             ValueError: the sides do not fit, ``x`` is not finite, or ``tolerance`` is negative.
@@ -288,13 +306,19 @@ class ScaleHyperprior(_GdnTransforms):
 
     @coding
     def decompress(
-        self, strings: Strings, shape: Sequence[int], *, sync_safe: bool = False
+        self,
+        strings: Strings,
+        shape: Sequence[int],
+        *,
+        sync_safe: bool = False,
+        latent_hash: Sequence[bytes] | None = None,
     ) -> dict[str, Tensor]:
         """``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
 
         Args:
             strings, shape: what :meth:`compress` gave.
             sync_safe: what :meth:`compress` got.
+            latent_hash: as in :meth:`SimpleVAECompressionModel.decompress`.
 
         Raises:
             AssertionError: ``strings`` is not a list of two lists.
@@ -446,17 +470,24 @@ class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
         kernel_size: int,
         padding: int,
     ) -> bytes:
-        """Code one item; called where a subclass has its own.
+        """Code one item, position by position.
+
+        :meth:`compress` calls it for each item where a subclass or an instance has its own; else
+        it codes all items at once, to the same strings.
 
         Args:
-            y_hat: the latent ``(1, M, height + 2 * padding, width + 2 * padding)``, padded with
-                zeros; what the decoder will see is written into it.
-            params: side information ``(1, D, height, width)``.
-            height, width: size of the latent.
-            kernel_size, padding: of ``context_prediction``.
+            y_hat: the latent, float ``(1, M, height + 2 * padding, width + 2 * padding)``, padded
+                with zeros; what the decoder will see is written into it.
+            params: side information, float ``(1, 2 * M, height, width)``.
+            height, width: size of the latent, positions.
+            kernel_size: side of the kernel of ``context_prediction``.
+            padding: ``kernel_size // 2``.
 
         Returns:
             The string.
+
+        Raises:
+            ValueError: there are no tables, or the latent, scales or means are not finite.
         """
         inside = _inside(y_hat, padding)
         (string,), values = scan_compress(self, inside, params)
@@ -473,7 +504,17 @@ class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
         kernel_size: int,
         padding: int,
     ) -> None:
-        """Inverse of :meth:`_compress_ar`: writes what it decodes into ``y_hat``."""
+        """Decode one item: inverse of :meth:`_compress_ar`, called under the same conditions.
+
+        Args:
+            string: what :meth:`_compress_ar` gave.
+            y_hat: zeros, float ``(1, M, height + 2 * padding, width + 2 * padding)``; the decoded
+                latent is written into it.
+            params, height, width, kernel_size, padding: as there.
+
+        Raises:
+            ValueError: the string is damaged, or scales or means are not finite.
+        """
         values, _ = scan_decompress(self, [string], params)
         _inside(y_hat, padding).copy_(values)
 

@@ -209,7 +209,12 @@ class HPCM(SimpleVAECompressionModel):
         return super().forward(x)
 
     def compress(
-        self, x: Tensor, *, sync_safe: bool = False, tolerance: float = DEFAULT_TOLERANCE
+        self,
+        x: Tensor,
+        *,
+        sync_safe: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
+        verify: bool = False,
     ) -> dict[str, Any]:
         """As :meth:`SimpleVAECompressionModel.compress`; sizes are checked first.
 
@@ -218,7 +223,7 @@ class HPCM(SimpleVAECompressionModel):
             an image in each list.
         """
         self._check_sides(x)
-        return super().compress(x, sync_safe=sync_safe, tolerance=tolerance)
+        return super().compress(x, sync_safe=sync_safe, tolerance=tolerance, verify=verify)
 
     def _check_size(self, x: Tensor, y: Tensor) -> None:
         """Nothing: the sides of ``x`` were checked before there was a latent."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,12 @@ class IntegerLite(Lite):
 
     @coding
     def compress(
-        self, x: Tensor, *, sync_safe: bool = True, tolerance: float = DEFAULT_TOLERANCE
+        self,
+        x: Tensor,
+        *,
+        sync_safe: bool = True,
+        tolerance: float = DEFAULT_TOLERANCE,
+        verify: bool = False,
     ) -> dict[str, Any]:
         """Code a batch of pictures.
 
@@ -137,6 +142,7 @@ class IntegerLite(Lite):
             x: ``(N, 3, H, W)`` in [0, 1].
             sync_safe, tolerance: taken from callers that code with any model, without effect:
                 there is nothing that other machines compute otherwise.
+            verify: as in :meth:`SimpleVAECompressionModel.compress`.
 
         Returns:
             As :meth:`ChannelSliceModel.compress`.
@@ -147,12 +153,20 @@ class IntegerLite(Lite):
         return super().compress(x)
 
     @coding
-    def decompress(self, strings: Any, shape: Any, *, sync_safe: bool = True) -> dict[str, Tensor]:
+    def decompress(
+        self,
+        strings: Any,
+        shape: Any,
+        *,
+        sync_safe: bool = True,
+        latent_hash: Sequence[bytes] | None = None,
+    ) -> dict[str, Tensor]:
         """Decode a batch of pictures.
 
         Args:
             strings, shape: what :meth:`compress` gave.
             sync_safe: without effect, as there.
+            latent_hash: as in :meth:`SimpleVAECompressionModel.decompress`.
 
         Returns:
             ``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``, the latter to the bit that of

@@ -342,6 +342,7 @@ class LiteVbr(ChannelSliceModel):
         s: int | None = None,
         sync_safe: bool = False,
         tolerance: float = DEFAULT_TOLERANCE,
+        verify: bool = False,
     ) -> dict[str, Any]:
         """Code a batch of pictures.
 
@@ -349,6 +350,7 @@ class LiteVbr(ChannelSliceModel):
             x: ``(N, 3, H, W)`` in [0, 1].
             quality, s: as in :meth:`forward`; one for all.
             sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
+            verify: as in :meth:`SimpleVAECompressionModel.compress`.
 
         Returns:
             As :meth:`ChannelSliceModel.compress`.
@@ -372,6 +374,7 @@ class LiteVbr(ChannelSliceModel):
         *,
         s: int | None = None,
         sync_safe: bool = False,
+        latent_hash: Sequence[bytes] | None = None,
     ) -> dict[str, Tensor]:
         """Decode a batch of pictures.
 

@@ -216,6 +216,7 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         *,
         sync_safe: bool = False,
         tolerance: float = DEFAULT_TOLERANCE,
+        verify: bool = False,
     ) -> dict[str, Any]:
         """Code a batch of pictures.
 
@@ -225,6 +226,7 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
             s: level, from 0 (lowest rate) to 7.
             inputscale: gain in place of ``Gain[s]``, unless it is 0; a number or a tensor of one.
             sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
+            verify: as in :meth:`SimpleVAECompressionModel.compress`.
 
         Returns:
             ``{"strings": [y, z], "shape": size of z, "y_hat"}``.
@@ -264,6 +266,7 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         inputscale: float | Tensor = 0,
         *,
         sync_safe: bool = False,
+        latent_hash: Sequence[bytes] | None = None,
     ) -> dict[str, Tensor]:
         """``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
 
@@ -456,6 +459,7 @@ class JointAutoregressiveHierarchicalPriorsVbr(
         *,
         sync_safe: bool = False,
         tolerance: float = DEFAULT_TOLERANCE,
+        verify: bool = False,
     ) -> dict[str, Any]:
         """``{"strings": [y, z], "shape", "y_hat"}``; see :meth:`ScaleHyperpriorVbr.compress`."""
         gain = self._coding_gain(s, inputscale)
@@ -479,6 +483,7 @@ class JointAutoregressiveHierarchicalPriorsVbr(
         inputscale: float | Tensor = 0,
         *,
         sync_safe: bool = False,
+        latent_hash: Sequence[bytes] | None = None,
     ) -> dict[str, Tensor]:
         """``{"x_hat", "y_hat"}``; see :meth:`ScaleHyperpriorVbr.decompress`."""
         check_strings(strings, 2)
