@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -33,10 +34,14 @@ void share(std::vector<std::uint32_t>& frequencies, std::size_t zeros) {
   }
 }
 
-// `std::to_string` has six decimals, in which small numbers are 0.
+// As many digits as tell the number from its neighbours: `std::to_string` has six decimals, in which
+// small numbers are 0.
 std::string in_full(float value) {
   char digits[32];
-  std::snprintf(digits, sizeof digits, "%.9g", static_cast<double>(value));
+  for (int precision = 6; precision <= 9; ++precision) {
+    std::snprintf(digits, sizeof digits, "%.*g", precision, static_cast<double>(value));
+    if (std::strtof(digits, nullptr) == value) break;
+  }
   return digits;
 }
 
