@@ -45,8 +45,8 @@ from torch import Tensor, nn
 from compressai._files import atomic_write
 from compressai._weight_files import METADATA_KEY, read_description, read_weights, shown
 from compressai.models._build import build_and_load, why_not
-from compressai.models.base import CompressionModel
-from compressai.registry import MODELS
+from compressai.models.base import CompressionModel, ModelIdentity
+from compressai.registry import METRICS, MODELS
 from compressai.version import __version__
 
 __all__ = [
@@ -224,6 +224,9 @@ def load_checkpoint(
             _check_numbers(arguments)
         net = _build(architecture, builder, arguments, file.content)
         _build_missing_tables(net)
+        metric = (metadata or {}).get("metric")
+        # Of the zoo's qualities it is none: a file has to name the checkpoint.
+        net.identity = ModelIdentity(architecture, metric=metric if metric in METRICS else None)
     except ImportError:
         raise
     # Tables are made of numbers in the file, too.

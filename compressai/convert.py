@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Checkpoints of the authors' programs (STF, WACNN, TCM, CCA) as models of this library.
+"""Checkpoints of the authors' programs as models of this library.
 
 The names of weights are translated by the ``convert_upstream_*_state_dict`` functions of the
 models; here are the files: read without running code in them, checked by coding a picture, written
@@ -25,11 +25,12 @@ from compressai._weight_files import read_weights
 from compressai.checkpoint import save_checkpoint
 from compressai.models._build import build_and_load, why_not
 from compressai.models._state_dict import clean_state_dict
-from compressai.zoo.image import cfgs, model_architectures, training_recipe
+from compressai.models.base import ModelIdentity
+from compressai.registry import ENTRIES, ModelEntry
+from compressai.zoo.image import training_recipe
 from compressai.zoo.weights import install_weights
 
 __all__ = [
-    "SOURCES",
     "Conversion",
     "SelfCheck",
     "check_by_coding",
@@ -38,10 +39,8 @@ __all__ = [
     "install",
     "save",
     "smoke_picture",
+    "sources",
 ]
-
-# Names of authors' programs, and of the models in the zoo.
-SOURCES: Mapping[str, str] = {"stf": "stf", "wacnn": "stf-wacnn", "tcm": "tcm", "cca": "cca"}
 
 _SMOKE_SIZE = 256
 
@@ -51,7 +50,7 @@ class Conversion:
     """A converted model, and what became of each entry.
 
     Attributes:
-        source: the program, one of :data:`SOURCES`.
+        source: the program, one of :func:`sources`.
         architecture: name in the zoo.
         net: the model, in evaluation mode.
         names: for each name in the file its names here, several if every slice got a copy, none if
@@ -97,6 +96,11 @@ class SelfCheck:
     coded_bpp: float
 
 
+def sources() -> dict[str, ModelEntry]:
+    """The rows whose authors' checkpoints can be converted, by the name of the authors' program."""
+    return {entry.source: entry for entry in ENTRIES.values() if entry.source}
+
+
 def detect_source(state_dict: Mapping[str, Tensor]) -> str:
     """Tell the program that weights are of.
 
@@ -104,25 +108,18 @@ def detect_source(state_dict: Mapping[str, Tensor]) -> str:
         state_dict: weights under the authors' names or under ours.
 
     Returns:
-        One of :data:`SOURCES`.
+        One of :func:`sources`.
 
     Raises:
         ValueError: they are of none.
     """
 
-    def has(prefix: str, part: str = "") -> bool:
-        return any(key.startswith(prefix) and part in key for key in state_dict)
-
-    if has("patch_embed."):
-        return "stf"
-    if has("g_a.down."):
-        return "cca"
-    if has("g_a.0.conv1.") and has("g_a.", ".trans_block."):
-        return "tcm"
-    if has("g_a.0.weight") and has("g_a.", ".conv_b.0.attn."):
-        return "wacnn"
+    known = sources()
+    for source, entry in known.items():
+        if entry.detect is not None and entry.detect(state_dict):
+            return source
     raise ValueError(
-        f"these weights are of none of {', '.join(SOURCES)}: they have the names "
+        f"these weights are of none of {', '.join(known)}: they have the names "
         f"{sorted(state_dict)[:5]} ..."
     )
 
@@ -133,7 +130,7 @@ def convert_checkpoint(path: str | os.PathLike[str], source: str | None = None) 
     Args:
         path: ``.pth``, ``.pth.tar`` or ``.safetensors`` file: a state dict, or a training
             checkpoint that holds one.
-        source: one of :data:`SOURCES`; ``None`` to find out.
+        source: one of :func:`sources`; ``None`` to find out.
 
     Returns:
         The model, all sizes inferred, and how entries were renamed.
@@ -144,18 +141,21 @@ def convert_checkpoint(path: str | os.PathLike[str], source: str | None = None) 
             message lists them.
     """
     path = Path(path)
-    if source is not None and source not in SOURCES:
-        raise ValueError(f"source must be one of {list(SOURCES)}, got {source!r}")
+    known = sources()
+    if source is not None and source not in known:
+        raise ValueError(f"source must be one of {list(known)}, got {source!r}")
     content = read_weights(path).content
     try:
         weights = clean_state_dict(content)
         source = source or detect_source(weights)
-        cls = model_architectures[SOURCES[source]]
+        entry = known[source]
+        cls = entry.model
         net = build_and_load(cls.from_state_dict, weights)
         names, added = _trace(cls.convert, weights)
     except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be converted: {why_not(error)}") from error
-    return Conversion(source, SOURCES[source], net.eval(), names, added)
+    net.identity = ModelIdentity(entry.name)
+    return Conversion(source, entry.name, net.eval(), names, added)
 
 
 # Fills that converters add are 0 or 1.
@@ -202,11 +202,12 @@ def smoke_picture(size: int = _SMOKE_SIZE) -> Tensor:
     return (0.5 + 0.3 * torch.stack(channels)).clamp(0, 1)[None]
 
 
-def check_by_coding(net: nn.Module) -> SelfCheck:
+def check_by_coding(net: nn.Module, size: int = _SMOKE_SIZE) -> SelfCheck:
     """Compress and decompress :func:`smoke_picture`.
 
     Args:
         net: the model, in evaluation mode.
+        size: side of the picture.
 
     Returns:
         Quality and rate.
@@ -214,7 +215,7 @@ def check_by_coding(net: nn.Module) -> SelfCheck:
     Raises:
         RuntimeError: the decoded picture is not what the model computes without coding.
     """
-    x = smoke_picture().to(next(net.parameters()).device)
+    x = smoke_picture(size).to(next(net.parameters()).device)
     pixels = x.size(2) * x.size(3)
     with torch.no_grad():
         out = net(x)
@@ -301,7 +302,7 @@ def install(
     """
     architecture, net = conversion.architecture, conversion.net
     training_recipe(architecture, quality, metric)
-    for name, wanted in cfgs[architecture][quality].items():
+    for name, wanted in ENTRIES[architecture].at(quality).items():
         found = getattr(net, name, wanted)
         if found != wanted:
             raise ValueError(

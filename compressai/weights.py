@@ -24,6 +24,7 @@ from compressai.bitstream import (
 )
 from compressai.checkpoint import read_metadata
 from compressai.inference import prepare
+from compressai.models.base import ModelIdentity
 from compressai.registry import MODELS
 from compressai.zoo import image_models
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
@@ -274,4 +275,8 @@ def _published(make: Callable[..., nn.Module], quality: int, metric: str) -> nn.
 def _random(make: Callable[..., nn.Module], quality: int, metric: str) -> nn.Module:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(_SEED)
-        return make(quality, metric)
+        net = make(quality, metric)
+    known = getattr(net, "identity", None)
+    if known is not None:
+        net.identity = ModelIdentity(known.model, quality, metric, random_weights=True)
+    return net

@@ -10,10 +10,12 @@ import re
 from typing import Any
 
 import torch
-from slice_nets import small_net
+from slice_nets import SMALL, small_net
 from torch import Tensor, nn
 
-__all__ = ["authors_state_dict", "original"]
+from compressai.convert import sources
+
+__all__ = ["authors_state_dict", "net_of", "original"]
 
 C = r"latent_codec\.y\.channel_context\.y(\d+)\."
 _BACK: dict[str, list[tuple[str, str]]] = {
@@ -51,6 +53,51 @@ _BACK: dict[str, list[tuple[str, str]]] = {
     ],
 }  # fmt: skip
 _BACK["wacnn"] = _BACK["stf"]
+_BACK["tcm-auxt"] = [
+    (r"^g_a\.auxiliary_layers\.(\d+)\.olp\.", r"AuxT_enc.\1.OLP."),
+    (r"^g_s\.auxiliary_layers\.(\d+)\.olp\.", r"AuxT_dec.\1.OLP."),
+    (r"^g_a\.auxiliary_layers\.", "AuxT_enc."),
+    (r"^g_s\.auxiliary_layers\.", "AuxT_dec."),
+    (r"^(g_[as])\.transform\.", r"\1."),
+    *_BACK["tcm"],
+]
+_BACK["dcae"] = _BACK["saaf"] = [
+    (r"^shared_dictionary\.dt$", "dt"),
+    (C + r"cross_attention\.", r"dt_cross_attention.\1."),
+    (C + r"mean_cc\.", r"cc_mean_transforms.\1."),
+    (C + r"scale_cc\.", r"cc_scale_transforms.\1."),
+    (r"latent_codec\.h_s\.h_scale_s\.", "h_z_s1."),
+    (r"latent_codec\.h_s\.h_mean_s\.", "h_z_s2."),
+]
+# The authors' networks see scales before means here.
+_SCALES_FIRST = (
+    r"(x_trans|(cc_mean_transforms|cc_scale_transforms|lrp_transforms)\.\d+\.0)\.weight$"
+)
+_PART = r"latent_codec\.y\.(latent_codec|channel_context)\.y(\d+)\."
+_BACK["mlicpp"] = [
+    (r"^latent_codec\.h_s\.", "h_s."),
+    (_PART + r"spatial_context_nonanchor\.", r"local_context.\2."),
+    (_PART + r"intra_channel_context_nonanchor\.", r"global_intra_context.\2."),
+    (_PART + r"channel_part\.", r"channel_context.\2."),
+    (_PART + r"global_inter_part\.", r"global_inter_context.\2."),
+    (_PART + r"y\.", ""),
+    (_PART + r"(\w+)\.", r"\3.\2."),
+]
+_HPCM = [
+    (r"^(g_[as])\.", r"\1.branch."),
+    (r"^latent_codec\.(h_[as])\.", r"\1.branch."),
+    (r"^latent_codec\.z\.", ""),
+    (r"^latent_codec\.y\.adaptor_", "y_spatial_prior_adaptor_list_"),
+    (r"^latent_codec\.y\.prior_", "y_spatial_prior_"),
+    (r"^latent_codec\.y\.adaptive_params\.", "adaptive_params_list."),
+    (r"^latent_codec\.y\.", ""),
+]
+_BACK |= dict.fromkeys(("hpcm-base", "hpcm-large", "hpcm-phi", "hpcm-1b"), _HPCM)
+# Of these the authors' program has no entries, or tables that are built again.
+_LEFT_OUT = {
+    "hpcm": r"(bound|scale_table|_quantized_cdf|_cdf_length|_offset)$",
+    "mlicpp": r"y[1-9]\d*\.y\.gaussian_conditional\.",
+}
 _BACK_COMMON = [
     (r"latent_codec\.y\.latent_codec\.y(\d+)\.lrp_transform\.", r"lrp_transforms.\1."),
     (r"latent_codec\.y\.latent_codec\.y0\.gaussian_conditional\.", "gaussian_conditional."),
@@ -60,26 +107,46 @@ _BACK_COMMON = [
 ]
 
 
+def net_of(source: str, **arguments: Any) -> nn.Module:
+    """A small model of a program's, with random weights."""
+    entry = sources()[source]
+    name = {"stf-wacnn": "wacnn", "tcm-auxt": "tcm+auxt"}.get(entry.name, entry.name)
+    if name in SMALL:
+        return small_net(name, **arguments)
+    torch.manual_seed(0)
+    net = entry.model(**{**entry.arguments, **entry.small, **arguments}).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1.5)
+    return net
+
+
 def authors_state_dict(source: str, net: nn.Module) -> dict[str, Tensor]:
     weights = {}
     for key, value in net.state_dict().items():
         if re.search(r"y[1-9]\d*\.gaussian_conditional\.", key):
             continue
-        if source == "tcm" and ("msa.attn.proj" in key or "relative_position_index" in key):
+        if re.search(_LEFT_OUT.get(source.partition("-")[0], "^$"), key):
             continue
-        if source == "tcm" and key.endswith("relative_position_bias_table"):
+        is_tcm = source in ("tcm", "tcm-auxt")
+        if is_tcm and ("msa.attn.proj" in key or "relative_position_index" in key):
+            continue
+        if is_tcm and key.endswith("relative_position_bias_table"):
             side = int(len(value) ** 0.5)
             value = value.view(side, side, -1).permute(2, 0, 1)
         for pattern, replacement in (*_BACK[source], *_BACK_COMMON):
             key = re.sub(pattern, replacement, key)
+        if source in ("dcae", "saaf") and re.search(_SCALES_FIRST, key):
+            means, scales, rest = value.split((net.M, net.M, value.size(1) - 2 * net.M), dim=1)
+            value = torch.cat((scales, means, rest), dim=1)
         weights[key] = value
     return weights
 
 
 def original(source: str, **arguments: Any) -> tuple[nn.Module, dict[str, Tensor]]:
     """A model and what the authors' program would have saved for it."""
-    net = small_net(source, **arguments)
-    if source == "tcm":
+    net = net_of(source, **arguments)
+    if source in ("tcm", "tcm-auxt"):
         with torch.no_grad():
             for key, parameter in net.named_parameters():
                 if key.endswith("msa.attn.proj.weight"):

@@ -10,72 +10,31 @@ from torch import nn
 
 from compressai.models._helpers import MeanScaleContextHead
 from compressai.models._helpers.dictionary_context import DictionaryMeanScaleContextHead
-from compressai.models.cca import CCAModel
-from compressai.models.dcae import DCAE
-from compressai.models.saaf import SAAF
-from compressai.models.stf import WACNN, SymmetricalTransFormer
-from compressai.models.tcm import TCM
+from compressai.registry import ENTRIES
 
 __all__ = ["SMALL", "small_net"]
 
-_CCA = {
-    "latent_channels": 32,
-    "hyper_channels": 16,
-    "slice_proportions": (2, 6, 10, 14),
-    "encoder_dims": (8, 12, 16),
-    "encoder_layers": (1, 1, 1),
-    "em_hidden_channels": 12,
-    "em_num_layers": 1,
-}
 _AUXILIARY = {"use_cca": True, "cca_hidden_channels": 8, "cca_num_layers": 2}
-_WACNN = {"N": 16, "M": 32, "num_slices": 4, "max_support_slices": 2}
-_STF = {
-    "embed_dim": 8,
-    "depths": (1, 1, 1, 1),
-    "num_heads": (2, 2, 2, 2),
-    "num_slices": 4,
-    "max_support_slices": 2,
-    "drop_path_rate": 0.0,
-}
-_TCM = {
-    "N": 16,
-    "M": 32,
-    "head_dim": (4, 8, 16, 16, 8, 4),
-    "hyper_head_dim": 16,
-    "hyper_channels": 24,
-    "num_slices": 4,
-    "max_support_slices": 2,
-}
-_DCAE = {
-    "head_dim": (8, 4, 8, 4, 8, 4),
-    "N": 16,
-    "M": 32,
-    "hyper_channels": 24,
-    "num_slices": 4,
-    "max_support_slices": 2,
-    "feature_dims": (16, 24, 32),
-    "block_num": (1, 1, 2),
-    "dict_num": 8,
-    "dict_head_num": 2,
-    "dictionary_dim": 24,
-    "window_size": 4,
-    "hyper_window_size": 2,
-    "hyper_head_dim": 8,
-}
+
+
+def _row(name: str, **arguments: Any) -> tuple[type[nn.Module], dict[str, Any]]:
+    entry = ENTRIES[name]
+    return entry.model, {**entry.arguments, **entry.small, **arguments}
+
 
 SMALL: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
-    "stf": (SymmetricalTransFormer, _STF),
-    "wacnn": (WACNN, _WACNN),
-    "tcm": (TCM, _TCM),
-    "cca": (CCAModel, _CCA),
-    "tcm+auxt": (TCM, {**_TCM, "config": (1, 1, 1, 1, 1, 1), "use_auxt": True}),
-    "dcae": (DCAE, _DCAE),
-    "saaf": (SAAF, _DCAE),
-    "stf+cca": (SymmetricalTransFormer, {**_STF, **_AUXILIARY}),
-    "wacnn+cca": (WACNN, {**_WACNN, **_AUXILIARY}),
-    "tcm+cca": (TCM, {**_TCM, **_AUXILIARY}),
-    "dcae+cca": (DCAE, {**_DCAE, **_AUXILIARY}),
-    "cca+cca": (CCAModel, {**_CCA, "cca_training": True}),
+    "stf": _row("stf"),
+    "wacnn": _row("stf-wacnn"),
+    "tcm": _row("tcm"),
+    "cca": _row("cca"),
+    "tcm+auxt": _row("tcm-auxt"),
+    "dcae": _row("dcae"),
+    "saaf": _row("saaf"),
+    "stf+cca": _row("stf", **_AUXILIARY),
+    "wacnn+cca": _row("stf-wacnn", **_AUXILIARY),
+    "tcm+cca": _row("tcm", **_AUXILIARY),
+    "dcae+cca": _row("dcae", **_AUXILIARY),
+    "cca+cca": _row("cca", cca_training=True),
 }
 
 

@@ -16,7 +16,6 @@ from tiny_nets import tiny_net
 import compressai
 from compressai import weights as model_weights
 from compressai.bitstream import CodedPicture, decode_picture, read_coded
-from compressai.zoo import image as zoo_image
 from compressai.zoo import weights as zoo_weights
 from compressai.zoo.weights import published_weights
 
@@ -59,8 +58,7 @@ def published(folder, monkeypatch):
     digest = hashlib.sha256(draft.read_bytes()).hexdigest()
     path = draft.rename(home / f"tiny-1-{digest[:8]}.pth.tar")
     table = {model: {"mse": {"1": path.name}}}
-    for module in (zoo_image, zoo_weights):
-        monkeypatch.setattr(module, "published_weights", lambda: table)
+    monkeypatch.setattr(zoo_weights, "published_weights", lambda: table)
     return path
 
 

@@ -19,8 +19,8 @@ from doc_examples import ROOT, collect, run
 from program import save_crops
 
 import compressai
-from compressai.registry import MODELS
-from compressai.zoo.image import entries
+from compressai.cli.models import markdown_table
+from compressai.registry import ENTRIES, MODELS
 
 PAGES = [ROOT / "README.md", ROOT / "NEWS.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
@@ -108,19 +108,16 @@ def test_links_between_files_lead_somewhere(page: Path) -> None:
 
 def test_readme_lists_every_model_with_its_qualities_and_class() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = re.findall(r"^\| `([\w-]+)` \| `(\w+)` \| ([\d-]*) \|", text, flags=re.MULTILINE)
-    listed = {row[0]: row for row in table}
-    for entry in entries().values():
-        low, high = entry.qualities
-        assert listed[entry.name][2] == f"{low}-{high}"
-    assert {name for name, row in listed.items() if row[2]} == set(entries())
-    assert all(MODELS[name].__name__ == cls for name, cls, _ in table)
-    # A class may be registered under several names; one of them is enough.
-    assert {MODELS[name] for name in listed} == set(MODELS.values())
+    # After a change of rows: compressai models --markdown
+    assert text.partition("<!-- models -->\n")[2].partition("\n<!-- /models -->")[0] == (
+        markdown_table()
+    )
+    assert {entry.model for entry in ENTRIES.values()} == set(MODELS.values())
     # They are where the line below the table says.
     assert "the classes are in `compressai.models`" in text
-    assert all(getattr(compressai.models, row[1]) is MODELS[row[0]] for row in table)
-    assert {row[1] for row in table} <= set(compressai.models.__all__)
+    classes = {entry.model.__name__: entry.model for entry in ENTRIES.values()}
+    assert all(getattr(compressai.models, name) is cls for name, cls in classes.items())
+    assert set(classes) <= set(compressai.models.__all__)
 
 
 def test_install_page_has_every_target() -> None:

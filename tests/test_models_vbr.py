@@ -24,7 +24,7 @@ from compressai.models import (
     ScaleHyperpriorVbr,
 )
 from compressai.ops import quantize_ste
-from compressai.zoo import image_vbr
+from compressai.zoo import image_vbr, weights
 
 BASES = {
     ScaleHyperpriorVbr: models.ScaleHyperprior,
@@ -482,7 +482,7 @@ def test_published_weights_bring_their_variable_step(
     digest = hashlib.sha256((tmp_path / "raw").read_bytes()).hexdigest()
     path = (tmp_path / "raw").rename(tmp_path / f"tiny-vbr-{digest[:8]}.pth.tar")
     monkeypatch.setattr(
-        image_vbr, "published_weights", lambda: {"mbt2018-mean-vbr": {"mse": {"-": path.name}}}
+        weights, "published_weights", lambda: {"mbt2018-mean-vbr": {"mse": {"-": path.name}}}
     )
     loaded = zoo.mbt2018_mean_vbr(pretrained=True).eval()
     assert (loaded.N, loaded.M, loaded.vr_entbttlnck) == (8, 12, True)

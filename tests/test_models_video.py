@@ -23,7 +23,7 @@ from compressai.models.utils import (
 )
 from compressai.models.video import ScaleSpaceFlow
 from compressai.registry import MODELS
-from compressai.zoo import video
+from compressai.zoo import video, weights
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -314,6 +314,8 @@ def test_published_weights_are_loaded(
     torch.save(net.state_dict(), tmp_path / "raw")
     digest = hashlib.sha256((tmp_path / "raw").read_bytes()).hexdigest()
     path = (tmp_path / "raw").rename(tmp_path / f"tiny-{digest[:8]}.pth.tar")
-    monkeypatch.setattr(video, "published_weights", lambda: {"ssf2020": {"mse": {"2": path.name}}})
+    monkeypatch.setattr(
+        weights, "published_weights", lambda: {"ssf2020": {"mse": {"2": path.name}}}
+    )
     loaded = zoo.ssf2020(2, pretrained=True)
     assert torch.equal(loaded.img_encoder[0].weight, net.img_encoder[0].weight)

@@ -383,7 +383,7 @@ def test_weights_folder_raises_one_error(case, state, home):
 def test_weights_of_another_model_are_one_error(state, home, monkeypatch):
     path = named(home, torch_file({"g_a.0.weight": torch.zeros(4, 3, 5, 5)}))
     monkeypatch.setattr(
-        compressai.zoo.image,
+        zoo_weights,
         "published_weights",
         lambda: {"mbt2018-mean": {"mse": {"3": path.name}}},
     )

@@ -104,7 +104,7 @@ def _publish(home: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[nn.Module, Pa
     digest = hashlib.sha256((home / "raw").read_bytes()).hexdigest()
     path = (home / "raw").rename(home / f"tiny-1-{digest[:8]}.pth.tar")
     names = {"mbt2018-mean": {"mse": {"1": path.name}}}
-    monkeypatch.setattr(zoo.image, "published_weights", lambda: names)
+    monkeypatch.setattr(weights_module, "published_weights", lambda: names)
     return net, path
 
 

@@ -11,20 +11,16 @@ from processors import threads
 from torch import nn
 
 from compressai.models import get_scale_table
-from compressai.registry import MODELS
+from compressai.registry import ENTRIES, MODELS
 
 __all__ = ["SIZES", "one_thread", "tiny_net"]
 
-SIZES = {
-    "bmshj2018-factorized": {"N": 4, "M": 6},
-    "bmshj2018-hyperprior": {"N": 4, "M": 6},
-    "mbt2018-mean": {"N": 4, "M": 6},
-    "mbt2018": {"N": 4, "M": 6},
-    "cheng2020-anchor": {"N": 4},
-    "cheng2020-anchor-checkerboard": {"N": 4},
-    "elic2022-official": {"N": 4, "M": 10, "groups": [2, 3, 5]},
-    "elic2022-chandelier": {"N": 4, "M": 10, "groups": [2, 3, 5]},
-}
+_NAMES = (
+    *("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean", "mbt2018"),
+    *("cheng2020-anchor", "cheng2020-anchor-checkerboard"),
+    *("elic2022-official", "elic2022-chandelier"),
+)
+SIZES = {name: ENTRIES[name].small for name in _NAMES}
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch.nn as nn
@@ -26,6 +27,7 @@ from compressai.bitstream.hashes import fingerprint, hash_latent
 from compressai.bitstream.limits import MAX_PIXELS, UNTILED_PIXELS, excess_of, excess_of_tiles
 from compressai.bitstream.picture import Picture
 from compressai.bitstream.tiling import Tiling
+from compressai.models.base import ModelIdentity
 
 __all__ = ["TILE_OVERLAP", "TILE_SIZE", "choose_tiling", "encode_picture", "encoding_bytes"]
 
@@ -37,7 +39,7 @@ def encode_picture(
     net: nn.Module,
     picture: Picture,
     *,
-    model: str,
+    model: str | None = None,
     quality: int | None = None,
     metric: str | None = None,
     random_weights: bool = False,
@@ -56,8 +58,9 @@ def encode_picture(
         net: the model. Several threads may use one.
         picture: what to code. Its ``icc`` and ``exif`` are kept, see :func:`read_picture`.
         model, quality, metric, random_weights: what the file says about the weights, see
-            :class:`CodedPicture`. For a variable-rate model, ``quality`` 1 to 8 is its level; the
-            highest if ``None``.
+            :class:`CodedPicture`; without ``model``, what the net knows of itself, as of the zoo
+            or of :func:`compressai.load`. For a variable-rate model, ``quality`` is its level from
+            1; the highest if ``None``.
         max_pixels: largest area, padding included, that is coded. The limit of memory for a tile
             is that of :func:`~compressai.bitstream.decode_picture`.
         tile: side of the tiles that the picture is cut into, in pixels, a multiple of what the
@@ -76,12 +79,14 @@ def encode_picture(
         The coded picture.
 
     Raises:
-        ValueError: the picture has no pixels or too many, the network gives values that are not
+        ValueError: ``model`` is needed, the picture has no pixels or too many, the network gives
+            values that are not
             finite, it uses another entropy coder than that of the format, has no such level, or
             cannot do what ``sync_safe`` or ``hash_y_hat`` ask for; ``tile``, ``tile_overlap`` or
             ``workers`` do not fit.
     """
     check_entropy_coder(net)
+    told = _told(net, model, quality, metric, random_weights)
     width, height = picture.size
     if not width or not height:
         raise ValueError(f"the picture must have pixels, got {width} x {height}")
@@ -95,7 +100,7 @@ def encode_picture(
     if sync_safe is None:
         sync_safe = supports_sync_safe(net)
     arguments: dict[str, Any] = {"sync_safe": True} if sync_safe else {}
-    level = rate_level(net, quality)
+    level = rate_level(net, told.quality)
     build_tables(net)
     parameter = next(net.parameters())
 
@@ -114,10 +119,10 @@ def encode_picture(
         tiles = tuple(map_in_order(encode_tile, range(tiling.count), workers))
         weights = fingerprint(net)
     return CodedPicture(
-        model=model,
-        quality=quality,
-        metric=metric,
-        random_weights=random_weights,
+        model=told.model,
+        quality=told.quality,
+        metric=told.metric,
+        random_weights=told.random_weights,
         fingerprint=weights,
         width=width,
         height=height,
@@ -131,6 +136,27 @@ def encode_picture(
         icc=picture.icc,
         exif=picture.exif,
     )
+
+
+def _told(
+    net: nn.Module, model: str | None, quality: int | None, metric: str | None, random_weights: bool
+) -> ModelIdentity:
+    """What the file says about the weights: what the caller says, else what the net knows."""
+    if model is not None:
+        return ModelIdentity(model, quality, metric, random_weights)
+    known = getattr(net, "identity", None)
+    if known is None:
+        raise ValueError(
+            f"model must be given for this {type(net).__name__}, which neither the zoo nor "
+            "compressai.load() has made"
+        )
+    if metric is not None or random_weights:
+        raise ValueError("metric and random_weights need a model, which the net knows else")
+    if quality is None or quality == known.quality:
+        return known
+    if getattr(net, "levels", None) is None:
+        raise ValueError(f"quality of this net is {known.quality}, got {quality}")
+    return replace(known, quality=quality)
 
 
 def encoding_bytes(

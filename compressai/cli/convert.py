@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +31,10 @@ def convert(
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option("--from", help="stf, wacnn, tcm or cca; found out if left out."),
+        typer.Option(
+            "--from",
+            help="Program of the authors, as compressai models names it; found out if left out.",
+        ),
     ] = None,
     install: Annotated[
         bool, typer.Option("--install", help="Put it where pretrained=True finds it.")
@@ -45,7 +49,7 @@ def convert(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Convert a published checkpoint of STF, WACNN, TCM or CCA."""
+    """Convert a checkpoint that the authors of a model published."""
     if output is None and not install:
         raise typer.BadParameter("name a file to write, or give --install")
     if install and quality is None:
@@ -81,12 +85,8 @@ def convert(
 
 
 def facts(net: nn.Module) -> dict[str, Any]:
-    """Sizes of a converted model, and its number of parameters."""
-    names = (
-        *("N", "M", "hyper_channels", "config", "head_dim", "embed_dim", "depths", "num_heads"),
-        *("num_slices", "slice_sizes", "max_support_slices", "em_hidden_channels"),
-        *("em_num_layers", "cca_training"),
-    )
+    """Sizes of a converted model, by its constructor's arguments, and its number of parameters."""
+    names = inspect.signature(type(net)).parameters
     sizes = {name: getattr(net, name) for name in names if hasattr(net, name)}
     return {**sizes, "parameters": sum(parameter.numel() for parameter in net.parameters())}
 
@@ -96,7 +96,13 @@ def _print_names(conversion: Conversion) -> None:
         print(f"{count:5}  {old}" + (f"  ->  {new}" if new != old else ""))
 
 
-def run_script(description: str, sources: Sequence[str], argv: Sequence[str] | None = None) -> None:
+def run_script(
+    description: str,
+    sources: Sequence[str],
+    argv: Sequence[str] | None = None,
+    *,
+    option: str = "--arch",
+) -> None:
     """Convert as a script's command line says: ``--src``, ``--dst``, ``--smoke``, ``--arch``.
 
     Ends the process with a message if the file is missing or does not fit.
@@ -105,13 +111,15 @@ def run_script(description: str, sources: Sequence[str], argv: Sequence[str] | N
         description: what the script is for.
         sources: programs to choose from with ``--arch``; with one there is no such option.
         argv: command line; ``None`` takes that of the process.
+        option: what ``--arch`` is called.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--src", type=Path, required=True, help="checkpoint of the authors")
     parser.add_argument("--dst", type=Path, help="file to write: .pth or .safetensors")
     parser.add_argument("--smoke", action="store_true", help="code a picture, print its quality")
+    parser.add_argument("--smoke-size", type=int, default=256, help="side of that picture")
     if len(sources) > 1:
-        parser.add_argument("--arch", choices=sources, help="default: found out")
+        parser.add_argument(option, dest="arch", choices=sources, help="default: found out")
     args = parser.parse_args(argv)
     if not args.src.is_file():
         sys.exit(f"checkpoint not found: {args.src}")
@@ -131,7 +139,7 @@ def _run(args: argparse.Namespace, sources: Sequence[str]) -> None:
         save(conversion, args.dst)
         print(f"saved: {args.dst}")
     if args.smoke:
-        check = check_by_coding(conversion.net)
+        check = check_by_coding(conversion.net, args.smoke_size)
         print(
             f"PSNR {check.psnr:.2f} dB, y {check.y_bpp:.4f} bpp, z {check.z_bpp:.4f} bpp, "
             f"total {check.y_bpp + check.z_bpp:.4f} bpp"

@@ -13,7 +13,7 @@ from compressai.cli.options import AsJson
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["models", "multiplications"]
+__all__ = ["markdown_table", "models", "multiplications"]
 
 # Sides of the picture that operations are counted on: a multiple of what every model needs.
 _SIDE = 512
@@ -29,13 +29,20 @@ def models(
             "-q", "--quality", min=1, help="Whose sizes to show, or the highest that there is."
         ),
     ] = 3,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print names, classes and papers for a README.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the models of the zoo: sizes, operations, weights; and papers of those that are named.
 
     Columns: the quality shown and those that there are, parameters, and the multiplications that
-    encoder and decoder need for each pixel. With --json also all papers.
+    encoder and decoder need for each pixel. With --json also all papers, the licences of published
+    weights, the weights of the loss by quality, and the names of authors' programs.
     """
+    if as_markdown:
+        print(markdown_table())
+        return
     from compressai.zoo import image_models
 
     unknown = set(names or ()) - set(image_models)
@@ -80,20 +87,41 @@ def models(
         print_text(f"{entry['model']}: {entry['note'] or entry['paper']}")
 
 
+def markdown_table() -> str:
+    """Names, classes, qualities and papers of all rows, as README shows them."""
+    import compressai.models  # noqa: F401  (fills the rows)
+    from compressai.registry import ENTRIES
+
+    lines = ["| name | class | qualities | model |", "|---|---|---|---|"]
+    for entry in ENTRIES.values():
+        low, high = entry.qualities
+        qualities = str(low) if low == high else f"{low}-{high}"
+        if entry.variable_rate:
+            qualities = "any"
+        cells = (f"`{entry.name}`", f"`{entry.model.__name__}`", qualities, entry.text.rstrip("."))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _describe(name: str, quality: int) -> dict[str, Any]:
     """What is known about an entry of the zoo, as data."""
+    from compressai.registry import ENTRIES
     from compressai.zoo import image_models
-    from compressai.zoo.image import entries
     from compressai.zoo.weights import weights_status
 
-    # Models of variable rate have one set of weights, and levels as qualities.
-    lowest, highest = entries()[name].qualities if name in entries() else (1, 8)
-    metrics = entries()[name].metrics if name in entries() else ("mse",)
+    # A name may have been given a function without a row.
+    entry = ENTRIES.get(name)
+    lowest, highest = entry.qualities if entry else (1, 8)
+    metrics = entry.metrics if entry else ("mse",)
     quality = max(lowest, min(quality, highest))
     build = image_models[name]
     facts = {
         "model": name,
-        "paper": " ".join((build.__doc__ or "").partition("\n\n")[0].split()),
+        "paper": entry.text if entry else "",
+        "licence": (entry.licence or None) if entry else None,
+        "extra": (entry.extra or None) if entry else None,
+        "convert_from": (entry.source or None) if entry else None,
+        "losses": {m: dict(by) for m, by in entry.losses.items()} if entry else {},
         "qualities": (lowest, highest),
         "quality": quality,
         "parameters": None,

@@ -83,10 +83,11 @@ def _fused(module: nn.Module, opaque: set[nn.Module]) -> nn.Module:
         return module
     graph = _trace(module, opaque)
     if graph is None:
-        _fuse_children(module, opaque)
+        _fuse_children(module, opaque, inside_sequences=True)
         # Perhaps only a child was in the way.
         graph = _trace(module, opaque)
     if graph is None:
+        _fuse_children(module, opaque)
         opaque.add(module)
         return module
     fused = fx.GraphModule(module, graph)
@@ -94,9 +95,15 @@ def _fused(module: nn.Module, opaque: set[nn.Module]) -> nn.Module:
     return fused
 
 
-def _fuse_children(module: nn.Module, opaque: set[nn.Module]) -> None:
+def _fuse_children(
+    module: nn.Module, opaque: set[nn.Module], *, inside_sequences: bool = False
+) -> None:
+    """Fuse each child; of sequences their layers, if the module may walk along these itself."""
     for name, child in list(module.named_children()):
-        setattr(module, name, _fused(child, opaque))
+        if inside_sequences and type(child) is nn.Sequential:
+            _fuse_children(child, opaque)
+        else:
+            setattr(module, name, _fused(child, opaque))
 
 
 def _trace(module: nn.Module, opaque: set[nn.Module]) -> fx.Graph | None:
@@ -192,6 +199,8 @@ def _fuse_convolution(module: fx.GraphModule, node: fx.Node, conv: nn.Module) ->
 
 
 def _fuse_gdn(module: fx.GraphModule, node: fx.Node) -> None:
+    if len(node.args) > 1:
+        return  # It was given a term to add when it was a part of another graph.
     behind = _user(node)
     added = _other_term(node, behind)
     if added is not None:

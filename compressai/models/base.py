@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -38,6 +39,7 @@ __all__ = [
     "SCALES_MAX",
     "SCALES_MIN",
     "CompressionModel",
+    "ModelIdentity",
     "SimpleVAECompressionModel",
     "Strings",
     "check_latent_size",
@@ -291,13 +293,39 @@ def coding_networks(module: nn.Module) -> list[nn.Module]:
     return list(found)
 
 
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What a file says about the weights that it was coded with; of nets that somebody named.
+
+    Attributes:
+        model: name in the zoo, or as in a checkpoint.
+        quality: whose weights of the zoo; ``None`` for others.
+        metric: distortion that they were trained for, if that is known.
+        random_weights: whether they are those random ones that every decoder can make again.
+        weights: first digits of the SHA-256 of their file, or nothing.
+    """
+
+    model: str
+    quality: int | None = None
+    metric: str | None = None
+    random_weights: bool = False
+    weights: str = ""
+
+
 class CompressionModel(nn.Module):
     """Base class of the models: keeps track of entropy models, whatever their depth.
 
     Args:
         entropy_bottleneck_channels: deprecated; builds an ``entropy_bottleneck`` of that width.
         init_weights: deprecated, without effect.
+
+    Attributes:
+        identity: who the net is, as the zoo and :func:`compressai.load` note it, for files to tell;
+            other weights take it back to the name.
     """
+
+    # A class attribute: models of other people need not call our constructor first.
+    identity: ModelIdentity | None = None
 
     def __init__(
         self, entropy_bottleneck_channels: int | None = None, init_weights: bool | None = None
@@ -355,6 +383,8 @@ class CompressionModel(nn.Module):
         Returns:
             The missing and unexpected keys, as there.
         """
+        if self.identity is not None:
+            self.identity = ModelIdentity(self.identity.model)
         cleaned = clean_state_dict(state_dict, known=self.state_dict().keys())
         with loading(strict):
             return super().load_state_dict(cleaned, strict, assign)

@@ -18,6 +18,7 @@ from compressai.models._helpers.inference import consecutive, hidden_widths, num
 from compressai.models._helpers.naf import NAFBlock, NAFTransform
 from compressai.models._helpers.upstream import (
     HYPER_RULES,
+    has_names,
     has_root,
     rename,
     replicate,
@@ -32,7 +33,7 @@ from compressai.models.channel_slice import (
     proportional_slices,
 )
 from compressai.models.utils import conv, deconv
-from compressai.registry import register_model
+from compressai.registry import ModelEntry, at_qualities, register_entry, register_model
 
 __all__ = ["CCAAuxEntropyModel", "CCAModel", "convert_upstream_cca_state_dict"]
 
@@ -337,3 +338,36 @@ def _missing_corrections(auxiliary: Mapping[str, Tensor], stack: str) -> dict[st
             filled[f"{correction}.{layer}.weight"] = torch.zeros_like(weight).contiguous()
             filled[f"{correction}.{layer}.bias"] = torch.zeros_like(bias)
     return filled
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+register_entry(
+    ModelEntry(
+        name="cca",
+        model=CCAModel,
+        summary="NAF transforms, uneven slices",
+        paper="Han et al. 2024, Causal context adjustment loss for learned image compression",
+        sizes=at_qualities((4, {})),
+        # The authors keep the distortion's weight and vary that of the rate.
+        losses={
+            "mse": {
+                quality: {"lmbda": 0.05, "beta": beta}
+                for quality, beta in enumerate((3.5, 1.8, 0.85, 0.3), start=1)
+            }
+        },
+        # The auxiliary entropy model is there for its loss, and for nothing but training.
+        training={"cca_training": True},
+        small={
+            "latent_channels": 32,
+            "hyper_channels": 16,
+            "slice_proportions": (2, 6, 10, 14),
+            "encoder_dims": (8, 12, 16),
+            "encoder_layers": (1, 1, 1),
+            "em_hidden_channels": 12,
+            "em_num_layers": 1,
+        },
+        source="cca",
+        detect=lambda weights: has_names(weights, "g_a.down."),
+    )
+)

@@ -34,6 +34,7 @@ from compressai.models._helpers.dictionary_transforms import (
 from compressai.models._helpers.inference import consecutive, numbers_after
 from compressai.models._helpers.upstream import (
     HYPER_RULES,
+    has_names,
     has_root,
     rename,
     replicate,
@@ -48,7 +49,13 @@ from compressai.models.channel_slice import (
     equal_slices,
 )
 from compressai.models.utils import conv, deconv
-from compressai.registry import register_model
+from compressai.registry import (
+    ModelEntry,
+    at_qualities,
+    known_lambdas,
+    register_entry,
+    register_model,
+)
 
 __all__ = ["DCAE", "convert_upstream_dcae_state_dict"]
 
@@ -383,3 +390,51 @@ def _latent_width(state_dict: Mapping[str, Tensor]) -> int:
         "the width of the latent cannot be told: the state dict has none of "
         + ", ".join(key for key, _ in places)
     )
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+SMALL_DCAE = {
+    "head_dim": (8, 4, 8, 4, 8, 4),
+    "N": 16,
+    "M": 32,
+    "hyper_channels": 24,
+    "num_slices": 4,
+    "max_support_slices": 2,
+    "feature_dims": (16, 24, 32),
+    "block_num": (1, 1, 2),
+    "dict_num": 8,
+    "dict_head_num": 2,
+    "dictionary_dim": 24,
+    "window_size": 4,
+    "hyper_window_size": 2,
+    "hyper_head_dim": 8,
+}
+
+
+def _has_dictionary(weights: Mapping[str, Tensor]) -> bool:
+    return "dt" in weights or "shared_dictionary.dt" in weights
+
+
+register_entry(
+    ModelEntry(
+        name="dcae",
+        model=DCAE,
+        summary="Slices predicted with a learned dictionary",
+        paper="Lu et al. 2025, Learned image compression with dictionary-based entropy model",
+        sizes=at_qualities((6, {})),
+        losses={
+            "mse": {
+                quality: {"lmbda": value}
+                for quality, value in enumerate(
+                    (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0500), start=1
+                )
+            },
+            "ms-ssim": known_lambdas(*range(1, 7))["ms-ssim"],
+        },
+        extra="attn",
+        small=SMALL_DCAE,
+        source="dcae",
+        detect=lambda weights: _has_dictionary(weights) and not has_names(weights, "aux_enc."),
+    )
+)

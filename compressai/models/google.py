@@ -35,7 +35,14 @@ from compressai.models.base import (
     get_scale_table,
 )
 from compressai.models.utils import conv, deconv
-from compressai.registry import register_model
+from compressai.registry import (
+    ModelEntry,
+    at_qualities,
+    known_lambdas,
+    numbered,
+    register_entry,
+    register_model,
+)
 
 __all__ = [
     "SCALES_LEVELS",
@@ -522,3 +529,102 @@ class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
 def _inside(padded: Tensor, padding: int) -> Tensor:
     height, width = padded.shape[-2:]
     return padded[..., padding : height - padding, padding : width - padding]
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+_BALLE = "Ballé et al. 2018, Variational image compression with a scale hyperprior"
+_MINNEN = (
+    "Minnen et al. 2018, Joint autoregressive and hierarchical priors for learned image compression"
+)
+
+
+def _register(
+    name: str,
+    model: type[CompressionModel],
+    summary: str,
+    paper: str,
+    sizes: tuple[tuple[int, int], tuple[int, int], int],
+    weights: tuple[str, str] | None = None,
+    prefix: str | None = None,
+    multiple: int = 64,
+) -> None:
+    """Enter a row: (N, M) up to a quality and above, and hashes of mse and ms-ssim weights."""
+    (low, high, last) = sizes
+    files = {}
+    if weights is not None:
+        files = {
+            "mse": numbered(f"{prefix or name}-{{}}-{{}}.pth.tar", weights[0]),
+            "ms-ssim": numbered(f"{name}-ms-ssim-{{}}-{{}}.pth.tar", weights[1]),
+        }
+    register_entry(
+        ModelEntry(
+            name=name,
+            model=model,
+            summary=summary,
+            paper=paper,
+            sizes=at_qualities((last, dict(zip("NM", low))), (8, dict(zip("NM", high)))),
+            needs_quality=True,
+            losses=known_lambdas(),
+            weights=files,
+            licence="BSD-3-Clause-Clear" if files else "",
+            multiple=multiple,
+            small={"N": 4, "M": 6},
+        )
+    )
+
+
+_register(
+    "bmshj2018-factorized",
+    FactorizedPrior,
+    "Factorized prior",
+    _BALLE,
+    ((128, 192), (192, 320), 5),
+    (
+        "446d5c7f 87279a02 5c6f152b 1ed4405a 866ba797 9b02ea3a 6dfd6734 5232faa3",
+        "9781d705 4a584386 5352f123 4f91b847 b3a88897 ee028763 8c265a29 8811bd14",
+    ),
+    prefix="bmshj2018-factorized-prior",
+    multiple=16,
+)
+_register(
+    "bmshj2018-factorized-relu",
+    FactorizedPriorReLU,
+    "Factorized prior with ReLU in place of GDN",
+    _BALLE,
+    ((128, 192), (192, 320), 5),
+    multiple=16,
+)
+_register(
+    "bmshj2018-hyperprior",
+    ScaleHyperprior,
+    "Scale hyperprior",
+    _BALLE,
+    ((128, 192), (192, 320), 5),
+    (
+        "7eb97409 93677231 6d87be32 de1b779c f8b614e1 1ab9c41e 3804dcbd a583f0cf",
+        "5cf249be 1ff60d1f 92dd7878 4377354e c34afc8d 3a6d8229 8747d3bc cc15b5f3",
+    ),
+)
+_register(
+    "mbt2018-mean",
+    MeanScaleHyperprior,
+    "Mean-scale hyperprior",
+    _MINNEN,
+    ((128, 192), (192, 320), 4),
+    (
+        "e522738d e54a039d 723404a8 6dba02a3 d504e8eb a19628ab d5d441d1 8089ae3e",
+        "5bf9c0b6 e2a1bf3f 640ce819 12626c13 1be7f059 b83bf379 ddf9644c 0cc7b94f",
+    ),
+)
+_register(
+    "mbt2018",
+    JointAutoregressiveHierarchicalPriors,
+    "Hyperprior with autoregressive context",
+    _MINNEN,
+    ((192, 192), (192, 320), 4),
+    (
+        "3f36cd77 43b70cdd 22901978 456e2af9 b4a046dd 7052e5ea 8ba2bf82 dd0097aa",
+        "2878436b c41cb208 d0dd64e8 a120e037 9b30e3b7 f8b3626f 16e6ff50 0cb49d43",
+    ),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -28,7 +29,7 @@ from compressai.models._helpers.inference import consecutive, numbers_after
 from compressai.models._helpers.upstream import has_root, rename, strip_wrapper
 from compressai.models._state_dict import clean_state_dict, entry_size
 from compressai.models.base import SimpleVAECompressionModel, check_latent_size
-from compressai.registry import register_model
+from compressai.registry import ModelEntry, known_lambdas, register_entry, register_model
 
 __all__ = ["HPCM", "SIZES", "convert_upstream_hpcm_state_dict", "hpcm_scale_table"]
 
@@ -232,6 +233,11 @@ class HPCM(SimpleVAECompressionModel):
         check_latent_size(x, x, self.downsampling_factor, factor=1)
 
     # -- loading --------------------------------------------------------------------------------
+
+    @staticmethod
+    def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See :func:`convert_upstream_hpcm_state_dict`."""
+        return convert_upstream_hpcm_state_dict(state_dict)
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, Any]) -> HPCM:
@@ -474,3 +480,78 @@ def _number_chunks(state_dict: Mapping[str, Tensor]) -> list[tuple[str, str]]:
             # A stage may have no blocks; a resampling layer is one.
             place += len(layers) or not name.startswith("chunk")
     return rules
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+_PAPER = "Li et al. 2025, Learned image compression with hierarchical progressive context modeling"
+
+
+def _size_of(weights: Mapping[str, Tensor]) -> str | None:
+    """Which of :data:`SIZES` weights are of, by what the sizes have and not by how much of it."""
+    weights = convert_upstream_hpcm_state_dict(weights)
+    if "latent_codec.y.context_net.0.weight" not in weights:
+        return None
+    if "latent_codec.y.attn_s1.conv_q.weight" in weights:
+        blocks = consecutive(weights, "latent_codec.y.prior_s1_s2.branch_2.{}.branch.0.weight")
+        return "large" if blocks > 1 else "base"
+    return "1b" if "latent_codec.y.adaptor_s1.0.0.branch.0.weight" in weights else "phi"
+
+
+_SMALL = {
+    "base": {
+        "N": 8,
+        "M": 16,
+        "widths": (8, 8, 8, 16),
+        "blocks": (1, 1, 2, 0),
+        "synthesis_blocks": (0, 1, 1, 2),
+        "hyper_width": 8,
+    },
+    "phi": {
+        "N": 8,
+        "M": 8,
+        "widths": (8, 8, 8, 8),
+        "blocks": (1, 1, 1, 0),
+        "synthesis_blocks": (0, 1, 1, 1),
+        "hyper_width": 8,
+        "attention": False,
+    },
+    "1b": {
+        "N": 8,
+        "M": 8,
+        "widths": (4, 8, 12, 8),
+        "blocks": (1, 3, 2, 1),
+        "synthesis_blocks": (2, 3, 1, 1),
+        "image_kernel": 2,
+        "hyper_width": 12,
+        "hyper_blocks": (2, 1),
+        "partial_ratio": 2,
+        "adaptor_blocks": (1, 1, 2),
+        "prior_blocks": ((1, 2, 1), (2, 1, 2)),
+        "attention": False,
+    },
+}
+_SMALL["large"] = {**_SMALL["base"], "prior_blocks": SIZES["large"]["prior_blocks"]}
+
+# Of Phi and 1B one model each was published.
+for _size, _summary, _qualities in (
+    ("base", "Latent in eleven steps over three grids", range(1, 7)),
+    ("large", "HPCM with more blocks", range(1, 7)),
+    ("phi", "HPCM without attention", (4,)),
+    ("1b", "HPCM with 1000 million parameters", (6,)),
+):
+    register_entry(
+        ModelEntry(
+            name=f"hpcm-{_size}",
+            model=HPCM,
+            summary=_summary,
+            paper=_PAPER,
+            sizes=dict.fromkeys(_qualities, SIZES[_size]),
+            needs_quality=True,
+            losses=known_lambdas(*_qualities),
+            multiple=256 if SIZES[_size].get("attention", True) else 128,
+            small=_SMALL[_size],
+            source=f"hpcm-{_size}",
+            detect=partial(lambda size, weights: _size_of(weights) == size, _size),
+        )
+    )

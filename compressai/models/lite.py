@@ -18,7 +18,7 @@ from compressai.models.channel_slice import (
     proportional_slices,
 )
 from compressai.models.utils import conv, deconv
-from compressai.registry import register_model
+from compressai.registry import ModelEntry, at_qualities, register_entry, register_model
 
 __all__ = ["Lite"]
 
@@ -162,3 +162,34 @@ class Lite(ChannelSliceModel):
             "context_widths": hidden,
             **cls._infer_auxiliary(state_dict),
         }
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+LITE_LAMBDAS = (0.0035, 0.009, 0.0225, 0.056)
+
+register_entry(
+    ModelEntry(
+        name="lite",
+        model=Lite,
+        summary="This library's own small model of slices, whose weights come with it",
+        paper="Minnen and Singh 2020, Channel-wise autoregressive entropy models for learned image "
+        "compression",
+        sizes=at_qualities((len(LITE_LAMBDAS), {})),
+        needs_quality=True,
+        losses={
+            "mse": {q: {"lmbda": value} for q, value in enumerate(LITE_LAMBDAS, start=1)},
+        },
+        shipped=True,
+        advice="train others with examples/train_lite.py",
+        licence="BSD-3-Clause-Clear",
+        small={
+            "N": 8,
+            "M": 16,
+            "widths": (8, 16),
+            "depths": (1, 1),
+            "slice_proportions": (1, 1, 2),
+            "context_widths": (8,),
+        },
+    )
+)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from compressai.latent_codecs import LRPGaussianLatentCodec
 from compressai.layers.integer import IntegerNetwork
 from compressai.models.base import coding
 from compressai.models.lite import Lite
-from compressai.registry import register_model
+from compressai.registry import ENTRIES, register_entry, register_model
 
 __all__ = ["EntropyNetwork", "IntegerLite", "entropy_networks"]
 
@@ -181,3 +181,23 @@ class IntegerLite(Lite):
 def round_medians(medians: Tensor) -> Tensor:
     """Medians of ``z`` as :class:`IntegerLite` may have them."""
     return (medians * 2**_Z).round() / 2**_Z
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+_LITE = ENTRIES["lite"]
+
+register_entry(
+    replace(
+        _LITE,
+        name="lite-integer",
+        model=IntegerLite,
+        summary="lite with an entropy path of integers, whose files decode to the same latent on "
+        "every machine",
+        paper="Ballé et al. 2019, Integer networks for data compression with latent-variable "
+        "models",
+        completes="lite",
+        advice="train a lite and make integers of it with "
+        "compressai.inference.quantize_entropy_path",
+    )
+)

@@ -31,7 +31,7 @@ from compressai.models.channel_slice import (
     proportional_slices,
 )
 from compressai.models.utils import conv, deconv
-from compressai.registry import register_model
+from compressai.registry import ModelEntry, register_entry, register_model
 
 __all__ = ["LiteVbr", "RateGains", "lagrangian"]
 
@@ -420,3 +420,27 @@ class LiteVbr(ChannelSliceModel):
             "context_widths": hidden,
             "nodes": steps + 1,
         }
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+register_entry(
+    ModelEntry(
+        name="lite-vbr",
+        model=LiteVbr,
+        summary="The successor of lite, any rate from one set of weights, still in training",
+        paper="Cui et al. 2021, Asymmetric gained deep image compression with continuous rate "
+        "adaptation",
+        metrics=("mse",),
+        licence="BSD-3-Clause-Clear",
+        small={
+            "N": 8,
+            "M": 16,
+            "widths": (8, 16),
+            "depths": (1, 1),
+            "slice_proportions": (1, 1, 2),
+            "context_widths": (8,),
+        },
+        in_zoo=False,
+    )
+)

@@ -53,14 +53,20 @@ from compressai.models._helpers.multi_context_slice import (
     SliceContext,
     correction_input,
 )
-from compressai.models._helpers.upstream import rename, replicate, strip_wrapper
+from compressai.models._helpers.upstream import has_names, rename, replicate, strip_wrapper
 from compressai.models._state_dict import entry_size
 from compressai.models.channel_slice import (
     ChannelSliceModel,
     build_channel_slice_codec,
     equal_slices,
 )
-from compressai.registry import register_model
+from compressai.registry import (
+    ModelEntry,
+    at_qualities,
+    known_lambdas,
+    register_entry,
+    register_model,
+)
 
 __all__ = [
     "MLIC",
@@ -524,3 +530,77 @@ def convert_upstream_mlicpp_state_dict(state_dict: Mapping[str, Tensor]) -> dict
     inner = rf"^latent_codec\.(?={_LEAF_PARTS}|local_context\.|global_int|channel_context\.\d)"
     state_dict = {re.sub(inner, "", key): value for key, value in state_dict.items()}
     return rename(replicate(state_dict, _COUNTED), _RULES)
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+_SMALL = {"N": 8, "M": 16, "slice_num": 4}
+_PAPER = "Jiang et al. 2023, MLIC: Multi-reference entropy model for learned image compression"
+
+
+def _is_mlic(weights: Mapping[str, Tensor]) -> bool:
+    names = ("entropy_parameters_anchor.0.", f"{_LEAF}0.entropy_parameters_anchor.")
+    return any(has_names(weights, name) for name in names)
+
+
+def _has_inter(weights: Mapping[str, Tensor]) -> bool:
+    return any("global_inter_" in key for key in weights)
+
+
+register_entry(
+    ModelEntry(
+        name="mlic",
+        model=MLIC,
+        summary="Slices that refer to channels, neighbours and the slice before",
+        paper=_PAPER,
+        sizes=at_qualities((6, {})),
+        small={**_SMALL, "local_kernel": 3, "local_layers": 2},
+        source="mlic",
+        detect=lambda weights: _is_mlic(weights) and not _has_inter(weights),
+    )
+)
+register_entry(
+    ModelEntry(
+        name="mlicplus",
+        model=MLICPlus,
+        summary="MLIC+: slices that refer to all positions of earlier slices, too",
+        paper=_PAPER,
+        sizes=at_qualities((6, {})),
+        small={**_SMALL, "context_window": 3},
+        # Its networks have the names and shapes of those of MLIC++.
+        source="mlicplus",
+    )
+)
+register_entry(
+    ModelEntry(
+        name="mlicpp",
+        model=MLICPlusPlus,
+        summary="MLIC++: the same with attention of linear cost",
+        paper="Jiang et al. 2023, MLIC++: Linear complexity multi-reference entropy modeling for "
+        "learned image compression",
+        sizes=at_qualities((6, {})),
+        losses=known_lambdas(*range(1, 7)),
+        small={**_SMALL, "context_window": 3},
+        source="mlicpp",
+        detect=lambda weights: (
+            _is_mlic(weights)
+            and _has_inter(weights)
+            and not any(".selective_predictor." in key for key in weights)
+        ),
+    )
+)
+register_entry(
+    ModelEntry(
+        name="mlicv2",
+        model=MLICv2,
+        summary="MLICv2: MLIC++ with token mixing, refined contexts and skipping",
+        paper="Jiang et al. 2025, MLICv2: Enhanced multi-reference entropy modeling for learned "
+        "image compression",
+        sizes=at_qualities((6, {})),
+        small={**_SMALL, "context_window": 3},
+        source="mlicv2",
+        detect=lambda weights: (
+            _is_mlic(weights) and any(".selective_predictor." in key for key in weights)
+        ),
+    )
+)

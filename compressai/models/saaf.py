@@ -25,12 +25,15 @@ from compressai.layers.attn.windows import relative_position_index
 from compressai.models._helpers.auxt import OLP
 from compressai.models._helpers.dictionary_transforms import GatedStage
 from compressai.models._helpers.inference import window_size as side_of_window
+from compressai.models._helpers.upstream import has_names
 from compressai.models.dcae import (
     DCAE,
+    SMALL_DCAE,
+    _has_dictionary,
     _is_upstream_layout,  # noqa: F401 (scripts look for it here)
     convert_upstream_dcae_state_dict,
 )
-from compressai.registry import register_model
+from compressai.registry import ModelEntry, at_qualities, register_entry, register_model
 
 __all__ = ["SAAF", "convert_upstream_saaf_state_dict"]
 
@@ -316,3 +319,22 @@ def convert_upstream_saaf_state_dict(state_dict: Mapping[str, Tensor]) -> dict[s
     rules these are; the identity matrices of the projections, which never change, are left out.
     """
     return convert_upstream_dcae_state_dict(state_dict)
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+register_entry(
+    ModelEntry(
+        name="saaf",
+        model=SAAF,
+        summary="DCAE with global tokens in its attention and a linear branch",
+        paper="Ma et al. 2026, SAAF (CVPR 2026)",
+        sizes=at_qualities((6, {})),
+        # Of the six points, the first and the last are known by the names of their files.
+        losses={"mse": {1: {"lmbda": 0.0018}, 6: {"lmbda": 0.05}}},
+        extra="attn",
+        small=SMALL_DCAE,
+        source="saaf",
+        detect=lambda weights: _has_dictionary(weights) and has_names(weights, "aux_enc."),
+    )
+)

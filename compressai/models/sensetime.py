@@ -34,7 +34,13 @@ from compressai.models.waseda import (
     cheng_hyper_synthesis,
     cheng_synthesis,
 )
-from compressai.registry import register_model
+from compressai.registry import (
+    ModelEntry,
+    at_qualities,
+    known_lambdas,
+    register_entry,
+    register_model,
+)
 
 __all__ = [
     "Cheng2020AnchorCheckerboard",
@@ -306,3 +312,51 @@ class Elic2022Chandelier(_Elic):
             nn.ReLU(),
             conv1x1(512, self.groups[k] * 2),
         )
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+_ELIC = (
+    "He et al. 2022, ELIC: Efficient learned image compression with unevenly grouped space-channel "
+    "contextual adaptive coding"
+)
+_CHENG_SIZES = at_qualities((3, {"N": 128}), (6, {"N": 192}))
+_ELIC_SIZES = at_qualities((8, {"N": 192, "M": 320}))
+_ELIC_SMALL = {"N": 4, "M": 10, "groups": [2, 3, 5]}
+
+register_entry(
+    ModelEntry(
+        name="cheng2020-anchor-checkerboard",
+        model=Cheng2020AnchorCheckerboard,
+        summary="Residual transforms with checkerboard context",
+        paper="He et al. 2021, Checkerboard context model for efficient learned image compression",
+        sizes=_CHENG_SIZES,
+        needs_quality=True,
+        losses=known_lambdas(*_CHENG_SIZES),
+        small={"N": 4},
+    )
+)
+register_entry(
+    ModelEntry(
+        name="elic2022-official",
+        model=Elic2022Official,
+        summary="Uneven groups of channels with space-channel context",
+        paper=_ELIC,
+        sizes=_ELIC_SIZES,
+        needs_quality=True,
+        losses=known_lambdas(),
+        small=_ELIC_SMALL,
+    )
+)
+register_entry(
+    ModelEntry(
+        name="elic2022-chandelier",
+        model=Elic2022Chandelier,
+        summary="ELIC in the lighter variant by Chandelier",
+        paper=_ELIC,
+        sizes=_ELIC_SIZES,
+        needs_quality=True,
+        losses=known_lambdas(),
+        small=_ELIC_SMALL,
+    )
+)

@@ -23,6 +23,7 @@ from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.upstream import (
     COMMON_ROOTS,
     HYPER_RULES,
+    has_names,
     has_root,
     rename,
     replicate,
@@ -36,7 +37,7 @@ from compressai.models.channel_slice import (
     equal_slices,
 )
 from compressai.models.utils import conv, deconv
-from compressai.registry import register_model
+from compressai.registry import ModelEntry, at_qualities, register_entry, register_model
 
 __all__ = ["WACNN", "SymmetricalTransFormer", "convert_upstream_stf_state_dict"]
 
@@ -402,3 +403,52 @@ def convert_upstream_stf_state_dict(state_dict: Mapping[str, Tensor]) -> dict[st
         return state_dict
     used = {key: value for key, value in state_dict.items() if not key.startswith("h_s.")}
     return rename(replicate(used, "cc_mean_transforms"), _RULES)
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+_PAPER = (
+    "Zou et al. 2022, The devil is in the details: window-based attention for image compression"
+)
+
+
+def _mse_losses(*lambdas: float) -> dict[str, dict[int, dict[str, float]]]:
+    return {"mse": {quality: {"lmbda": value} for quality, value in enumerate(lambdas, start=1)}}
+
+
+register_entry(
+    ModelEntry(
+        name="stf",
+        model=SymmetricalTransFormer,
+        summary="Window transformers as transforms",
+        paper=_PAPER,
+        sizes=at_qualities((6, {})),
+        losses=_mse_losses(0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0483),
+        extra="attn",
+        small={
+            "embed_dim": 8,
+            "depths": (1, 1, 1, 1),
+            "num_heads": (2, 2, 2, 2),
+            "num_slices": 4,
+            "max_support_slices": 2,
+            "drop_path_rate": 0.0,
+        },
+        source="stf",
+        detect=lambda weights: has_names(weights, "patch_embed."),
+    )
+)
+register_entry(
+    ModelEntry(
+        name="stf-wacnn",
+        model=WACNN,
+        summary="Convolutional transforms with window attention",
+        paper=_PAPER,
+        sizes=at_qualities((4, {})),
+        losses=_mse_losses(0.0018, 0.0035, 0.0067, 0.0250),
+        small={"N": 16, "M": 32, "num_slices": 4, "max_support_slices": 2},
+        source="wacnn",
+        detect=lambda weights: (
+            has_names(weights, "g_a.0.weight") and has_names(weights, "g_a.", ".conv_b.0.attn.")
+        ),
+    )
+)

@@ -34,6 +34,7 @@ from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.upstream import (
     COMMON_ROOTS,
     HYPER_RULES,
+    has_names,
     has_root,
     rename,
     replicate,
@@ -46,7 +47,7 @@ from compressai.models.channel_slice import (
     build_slice_hyperprior,
     equal_slices,
 )
-from compressai.registry import register_model
+from compressai.registry import LAMBDAS, ModelEntry, at_qualities, register_entry, register_model
 
 __all__ = ["TCM", "convert_upstream_tcm_state_dict"]
 
@@ -361,3 +362,66 @@ def _rename_auxt(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         if not (is_auxt_wavelet_buffer_key(key) or is_auxt_upstream_wavelet_buffer_key(key))
     }
     return rename(weights, _AUXT_RULES)
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+_SMALL = {
+    "N": 16,
+    "M": 32,
+    "head_dim": (4, 8, 16, 16, 8, 4),
+    "hyper_head_dim": 16,
+    "hyper_channels": 24,
+    "num_slices": 4,
+    "max_support_slices": 2,
+}
+
+
+def _is_tcm(weights: Mapping[str, Tensor]) -> bool:
+    transform = (
+        "g_a.transform." if any(key.startswith("g_a.transform.") for key in weights) else "g_a."
+    )
+    return has_names(weights, f"{transform}0.conv1.") and has_names(
+        weights, transform, ".trans_block."
+    )
+
+
+register_entry(
+    ModelEntry(
+        name="tcm",
+        model=TCM,
+        summary="Mixed transformer and convolution transforms, attended support",
+        paper="Liu et al. 2023, Learned image compression with mixed transformer-CNN architectures",
+        sizes=at_qualities((6, {"N": 64}), (7, {"N": 128})),
+        losses={
+            "mse": {
+                quality: {"lmbda": value}
+                for quality, value in enumerate(
+                    (0.0025, 0.0035, 0.0067, 0.0130, 0.0250, 0.0500, 0.0500), start=1
+                )
+            }
+        },
+        extra="attn",
+        small=_SMALL,
+        source="tcm",
+        detect=lambda weights: _is_tcm(weights) and not has_auxt_state(weights),
+    )
+)
+register_entry(
+    ModelEntry(
+        name="tcm-auxt",
+        model=TCM,
+        summary="TCM with a linear wavelet branch beside each transform",
+        paper="Li et al. 2025, On disentangled training for nonlinear transform in learned image "
+        "compression",
+        arguments={"use_auxt": True},
+        sizes=at_qualities((6, {"N": 64})),
+        losses={
+            "mse": {q: {"lmbda": LAMBDAS["mse"][q - 1]} for q in range(1, 7)},
+        },
+        extra="attn",
+        small={**_SMALL, "config": (1, 1, 1, 1, 1, 1)},
+        source="tcm-auxt",
+        detect=lambda weights: _is_tcm(weights) and has_auxt_state(weights),
+    )
+)

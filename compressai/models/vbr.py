@@ -35,7 +35,7 @@ from compressai.models.google import (
     ScaleHyperprior,
 )
 from compressai.ops import LowerBound, quantize_ste
-from compressai.registry import register_model
+from compressai.registry import ModelEntry, register_entry, register_model
 
 __all__ = [
     "JointAutoregressiveHierarchicalPriorsVbr",
@@ -523,3 +523,47 @@ def _magnitude_offset(network: nn.Module, scales: Tensor, gain: Tensor) -> Tenso
     inputs = torch.stack((scales, gain.expand_as(scales)), dim=-1)
     # Past its hooks: what synchronised coding guards are the networks that predict distributions.
     return -network.forward(inputs).squeeze(-1)
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+_PAPER = (
+    "Kamisli et al. 2024, Variable-rate learned image compression with multi-objective "
+    "optimization and quantization-reconstruction offsets"
+)
+
+
+def _register(name: str, model: type[nn.Module], summary: str, weights: str) -> None:
+    register_entry(
+        ModelEntry(
+            name=name,
+            model=model,
+            summary=summary,
+            paper=_PAPER,
+            arguments={"N": 192, "M": 320},
+            metrics=("mse",),
+            weights={"mse": {"-": weights}},
+            licence="BSD-3-Clause-Clear",
+            small={"N": 4, "M": 6},
+        )
+    )
+
+
+_register(
+    "bmshj2018-hyperprior-vbr",
+    ScaleHyperpriorVbr,
+    "Scale hyperprior of variable rate",
+    "bmshj2018-hyperprior-mse-vbr-cddd26be.pth.tar",
+)
+_register(
+    "mbt2018-mean-vbr",
+    MeanScaleHyperpriorVbr,
+    "Mean-scale hyperprior of variable rate",
+    "mbt2018-mean-mse-vbr-45d095e9.pth.tar",
+)
+_register(
+    "mbt2018-vbr",
+    JointAutoregressiveHierarchicalPriorsVbr,
+    "Hyperprior with autoregressive context, of variable rate",
+    "mbt2018-mse-vbr-f12581a1.pth.tar",
+)

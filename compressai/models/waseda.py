@@ -18,7 +18,14 @@ from compressai.layers import (
 )
 from compressai.models._state_dict import clean_state_dict, entry_size
 from compressai.models.google import JointAutoregressiveHierarchicalPriors
-from compressai.registry import register_model
+from compressai.registry import (
+    ModelEntry,
+    at_qualities,
+    known_lambdas,
+    numbered,
+    register_entry,
+    register_model,
+)
 
 __all__ = ["Cheng2020Anchor", "Cheng2020Attention"]
 
@@ -150,3 +157,59 @@ class Cheng2020Attention(Cheng2020Anchor):
             ResidualBlock(N, N),
             subpel_conv3x3(N, 3, 2),
         )
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+_PAPER = (
+    "Cheng et al. 2020, Learned image compression with discretized Gaussian mixture likelihoods "
+    "and attention modules"
+)
+_SIZES = at_qualities((3, {"N": 128}), (6, {"N": 192}))
+
+register_entry(
+    ModelEntry(
+        name="cheng2020-anchor",
+        model=Cheng2020Anchor,
+        summary="Residual transforms with autoregressive context",
+        paper=_PAPER,
+        sizes=_SIZES,
+        needs_quality=True,
+        losses=known_lambdas(*_SIZES),
+        weights={
+            "mse": numbered(
+                "cheng2020-anchor-{}-{}.pth.tar",
+                "dad2ebff a29008eb e49be189 98b0b468 23852949 4c052b1a",
+            ),
+            "ms-ssim": numbered(
+                "cheng2020_anchor-ms-ssim-{}-{}.pth.tar",
+                "20f521db c7ff5812 c23e22d5 0e658304 c0a95e77 f2dc1913",
+            ),
+        },
+        licence="BSD-3-Clause-Clear",
+        small={"N": 4},
+    )
+)
+register_entry(
+    ModelEntry(
+        name="cheng2020-attn",
+        model=Cheng2020Attention,
+        summary="Residual and attention transforms with autoregressive context",
+        paper=_PAPER,
+        sizes=_SIZES,
+        needs_quality=True,
+        losses=known_lambdas(*_SIZES),
+        weights={
+            "mse": numbered(
+                "cheng2020_attn-mse-{}-{}.pth.tar",
+                "465f2b64 e0805385 2d07bbdf f7b0ccf2 26c8920e 730501f2",
+            ),
+            "ms-ssim": numbered(
+                "cheng2020_attn-ms-ssim-{}-{}.pth.tar",
+                "c5381d91 5dad201d 5c9be841 8b2f647e 5ca1f34c 216423ec",
+            ),
+        },
+        licence="BSD-3-Clause-Clear",
+        small={"N": 4},
+    )
+)

@@ -9,6 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from .entries import (
+    ENTRIES,
+    LAMBDAS,
+    METRICS,
+    EntryView,
+    ModelEntry,
+    at_qualities,
+    known_lambdas,
+    numbered,
+)
 from .torch import (
     CRITERIONS,
     DATASETS,
@@ -18,6 +28,7 @@ from .torch import (
     SCHEDULERS,
     register_criterion,
     register_dataset,
+    register_entry,
     register_model,
     register_module,
     register_optimizer,
@@ -28,13 +39,22 @@ from .transforms import register_transform
 __all__ = [
     "CRITERIONS",
     "DATASETS",
+    "ENTRIES",
+    "EntryView",
+    "LAMBDAS",
+    "METRICS",
     "MODELS",
     "MODULES",
+    "ModelEntry",
     "OPTIMIZERS",
     "SCHEDULERS",
     "TRANSFORMS",
+    "at_qualities",
+    "known_lambdas",
+    "numbered",
     "register_criterion",
     "register_dataset",
+    "register_entry",
     "register_model",
     "register_module",
     "register_optimizer",

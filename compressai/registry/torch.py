@@ -15,6 +15,7 @@ from torch import optim
 from compressai.typing import TCriterion, TDataset, TModel, TModule, TOptimizer, TScheduler
 
 from ._table import registrar
+from .entries import ModelEntry, enter
 
 __all__ = [
     "CRITERIONS",
@@ -25,6 +26,7 @@ __all__ = [
     "SCHEDULERS",
     "register_criterion",
     "register_dataset",
+    "register_entry",
     "register_model",
     "register_module",
     "register_optimizer",
@@ -63,9 +65,40 @@ def register_dataset(name: str) -> Callable[[C], C]:
     return registrar(DATASETS, "dataset", name)
 
 
-def register_model(name: str) -> Callable[[C], C]:
-    """Decorator: list a model class in ``MODELS`` under ``name``."""
-    return registrar(MODELS, "model", name)
+def register_entry(entry: ModelEntry) -> ModelEntry:
+    """List a model by its row: in ``ENTRIES``, which the zoo shows, and in ``MODELS``.
+
+    Args:
+        entry: the row; a later one of the same name takes its place.
+
+    Returns:
+        The row.
+
+    Raises:
+        TypeError: ``entry`` is none.
+        ValueError: it has no name, or no model that can be called.
+    """
+    enter(entry)
+    registrar(MODELS, "model", entry.name)(entry.model)
+    return entry
+
+
+def register_model(name: str, **row: Any) -> Callable[[C], C]:
+    """Decorator: list a model class in ``MODELS`` under ``name``.
+
+    Args:
+        name: of the model.
+        row: fields of a :class:`~compressai.registry.ModelEntry`, such as ``paper``; with any of
+            them, the model is listed in the zoo, too.
+    """
+    if not row:
+        return registrar(MODELS, "model", name)
+
+    def decorator(cls: C) -> C:
+        register_entry(ModelEntry(name=name, model=cls, **row))
+        return cls
+
+    return decorator
 
 
 def register_module(name: str) -> Callable[[C], C]:

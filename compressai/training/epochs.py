@@ -109,7 +109,9 @@ def train_one_epoch(
 
             aux_loss = _aux_loss(net)
             check_finite(aux_loss, "auxiliary loss", epoch, i, train_dataloader)
-            aux_loss.backward()
+            # Not of models without quantiles.
+            if aux_loss.requires_grad:
+                aux_loss.backward()
             aux_optimizer.step()
             if average is not None:
                 average.update_parameters(net)
@@ -199,7 +201,7 @@ def _levels(criterion: nn.Module | Levels) -> Levels:
 def _aux_loss(net: nn.Module) -> Tensor:
     """The auxiliary loss; with the bottlenecks of variable step, which ``aux_loss`` leaves out."""
     variable = (m for m in net.modules() if isinstance(m, EntropyBottleneckVbr))
-    return net.aux_loss() + sum(m.loss() for m in variable)
+    return torch.as_tensor(net.aux_loss() + sum(m.loss() for m in variable))
 
 
 def _with_regularizers(losses: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:

@@ -12,10 +12,13 @@ from typing import Any
 
 import torch
 
+from compressai.registry import LAMBDAS
 from compressai.zoo import image_models, image_vbr
-from compressai.zoo.image import LAMBDAS, model_architectures, training_recipe
+from compressai.zoo.image import entries, training_recipe
 
 __all__ = ["add_output_options", "parse_args"]
+
+_DEFAULT_QUALITY = 3
 
 
 def parse_args(argv: Sequence[str], program: str | None = None) -> argparse.Namespace:
@@ -55,12 +58,14 @@ def _settle_quality(args: argparse.Namespace, parser: argparse.ArgumentParser) -
     if args.lmbda is not None and len(args.lmbda) > 1:
         parser.error(f"--lambda takes one number for {args.model}, got {len(args.lmbda)}")
     recipe = {}
-    if args.quality is not None and not args.model_args and args.model in model_architectures:
+    if args.quality is not None and not args.model_args:
         try:
             recipe = training_recipe(args.model, args.quality, args.metric)
         except ValueError as error:
             parser.error(str(error))
-    args.quality = 3 if args.quality is None else args.quality
+    if args.quality is None:
+        low, high = entries()[args.model].qualities
+        args.quality = max(low, min(_DEFAULT_QUALITY, high))
     args.beta = recipe.get("beta", 1.0)
     args.lmbda = recipe.get("lmbda", 1e-2) if args.lmbda is None else args.lmbda[0]
     _check_lambda(args.lmbda, parser)

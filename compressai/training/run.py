@@ -19,8 +19,8 @@ from torchvision import transforms
 from compressai.checkpoint import describe
 from compressai.datasets import ImageFolder
 from compressai.losses import CCARateDistortionLoss, RateDistortionLoss
-from compressai.optimizers import net_aux_optimizer
-from compressai.registry import MODELS
+from compressai.optimizers import net_aux_optimizer, net_optimizer
+from compressai.registry import ENTRIES
 from compressai.zoo import image_models
 
 from .averaging import moving_average
@@ -60,7 +60,10 @@ class CustomDataParallel(nn.DataParallel):
 def configure_optimizers(
     net: nn.Module, args: argparse.Namespace
 ) -> tuple[optim.Optimizer, optim.Optimizer]:
-    """Adam for the network, Adam for the quantiles."""
+    """Adam for the network, Adam for the quantiles; of no parameters if there are no quantiles."""
+    if not any(name.endswith(".quantiles") for name, _ in net.named_parameters()):
+        main = net_optimizer(net, {"net": {"type": "Adam", "lr": args.learning_rate}})["net"]
+        return main, optim.Adam([{"params": []}], lr=args.aux_learning_rate)
     optimizers = net_aux_optimizer(
         net,
         {
@@ -73,12 +76,11 @@ def configure_optimizers(
 
 def build_model(args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]]:
     """The model that was asked for, and the arguments that rebuild it."""
-    # The auxiliary entropy model of CCA is there for its loss, and for nothing but training.
-    training = {"cca_training": True} if args.model == "cca" else {}
+    entry = ENTRIES[args.model]
     if args.model_args:
-        arguments = {**training, **args.model_args}
-        return MODELS[args.model](**arguments), arguments
-    arguments = {"quality": args.quality, **training}
+        arguments = {**entry.arguments, **entry.training, **args.model_args}
+        return entry.model(**arguments), arguments
+    arguments = {"quality": args.quality, **entry.training}
     return image_models[args.model](**arguments), arguments
 
 

@@ -1,94 +1,26 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Names of models, with the configurations and weights that were published for them."""
+"""Names of models, with the configurations and weights that were published for them.
+
+Each row (:class:`~compressai.registry.ModelEntry`) has a function here, with ``_`` for ``-``:
+``compressai.zoo.mbt2018_mean(quality=3)``; so has each that is registered later.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
-from compressai.models.base import CompressionModel
-from compressai.zoo.image import (
-    bmshj2018_factorized,
-    bmshj2018_factorized_relu,
-    bmshj2018_hyperprior,
-    cca,
-    cheng2020_anchor,
-    cheng2020_anchor_checkerboard,
-    cheng2020_attn,
-    elic2022_chandelier,
-    elic2022_official,
-    hpcm_1b,
-    hpcm_base,
-    hpcm_large,
-    hpcm_phi,
-    lite,
-    lite_integer,
-    mbt2018,
-    mbt2018_mean,
-    stf,
-    stf_wacnn,
-    tcm,
-)
-from compressai.zoo.image_vbr import bmshj2018_hyperprior_vbr, mbt2018_mean_vbr, mbt2018_vbr
+from compressai.registry import ENTRIES
+from compressai.zoo import image, image_vbr, video  # noqa: F401  (attributes of the zoo)
+from compressai.zoo.build import image_models, models, video_models, zoo_function
 from compressai.zoo.pretrained import load_pretrained as load_state_dict
-from compressai.zoo.video import ssf2020
 
-__all__ = [
-    "bmshj2018_factorized",
-    "bmshj2018_factorized_relu",
-    "bmshj2018_hyperprior",
-    "bmshj2018_hyperprior_vbr",
-    "cca",
-    "cheng2020_anchor",
-    "cheng2020_anchor_checkerboard",
-    "cheng2020_attn",
-    "elic2022_chandelier",
-    "elic2022_official",
-    "image_models",
-    "hpcm_1b",
-    "hpcm_base",
-    "hpcm_large",
-    "hpcm_phi",
-    "lite",
-    "lite_integer",
-    "load_state_dict",
-    "mbt2018",
-    "mbt2018_mean",
-    "mbt2018_mean_vbr",
-    "mbt2018_vbr",
-    "models",
-    "ssf2020",
-    "stf",
-    "stf_wacnn",
-    "tcm",
-    "video_models",
-]
+__all__ = ["image_models", "load_state_dict", "models", "video_models"]
+__all__ += [ENTRIES[name].function for name in models]
 
-image_models: dict[str, Callable[..., CompressionModel]] = {
-    "bmshj2018-factorized": bmshj2018_factorized,
-    "bmshj2018-factorized-relu": bmshj2018_factorized_relu,
-    "bmshj2018-hyperprior": bmshj2018_hyperprior,
-    "mbt2018-mean": mbt2018_mean,
-    "mbt2018": mbt2018,
-    "cheng2020-anchor": cheng2020_anchor,
-    "cheng2020-attn": cheng2020_attn,
-    "bmshj2018-hyperprior-vbr": bmshj2018_hyperprior_vbr,
-    "mbt2018-mean-vbr": mbt2018_mean_vbr,
-    "mbt2018-vbr": mbt2018_vbr,
-    "cheng2020-anchor-checkerboard": cheng2020_anchor_checkerboard,
-    "elic2022-official": elic2022_official,
-    "elic2022-chandelier": elic2022_chandelier,
-    "stf": stf,
-    "stf-wacnn": stf_wacnn,
-    "tcm": tcm,
-    "cca": cca,
-    "hpcm-base": hpcm_base,
-    "hpcm-large": hpcm_large,
-    "hpcm-phi": hpcm_phi,
-    "hpcm-1b": hpcm_1b,
-    "lite": lite,
-    "lite-integer": lite_integer,
-}
 
-video_models: dict[str, Callable[..., CompressionModel]] = {"ssf2020": ssf2020}
+def __getattr__(name: str) -> Any:
+    return zoo_function(__name__, name, models)
 
-models: dict[str, Callable[..., CompressionModel]] = {**image_models, **video_models}
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(ENTRIES[name].function for name in models)})

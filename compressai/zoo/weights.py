@@ -16,13 +16,11 @@ beside it, as ``sha256sum`` writes them. Wherever there is one, it is checked.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +31,20 @@ from compressai._files import atomic_write
 from compressai._weight_files import read_weights
 from compressai.models._build import build_and_load
 from compressai.models._state_dict import clean_state_dict
+from compressai.registry import ENTRIES
 from compressai.zoo.pretrained import load_pretrained
 
 __all__ = [
     "check_hash",
     "fetch",
+    "hash_digits",
     "install_weights",
     "installed_weights",
     "load_checked",
     "load_installed",
     "load_into",
     "load_weights",
+    "published_file",
     "published_weights",
     "weights_at_hand",
     "weights_folder",
@@ -66,11 +67,22 @@ def weights_folder() -> Path:
     return Path(cache_home).expanduser() / "compressai"
 
 
-@cache
 def published_weights() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
     """File names of published weights: ``{architecture: {metric: {quality: name}}}``."""
-    path = Path(__file__).with_name("published_weights.json")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return {name: entry.weights for name, entry in ENTRIES.items() if entry.weights}
+
+
+def published_file(architecture: str, metric: str, quality: int | None) -> str | None:
+    """Name of the file that was published for a quality, or ``None``."""
+    files = published_weights().get(architecture, {}).get(metric, {})
+    # Variable-rate models have one file for all qualities.
+    return files.get("-") if quality is None else files.get(str(int(quality)), files.get("-"))
+
+
+def hash_digits(file_name: str) -> str:
+    """First digits of the SHA-256 of a weights file, as its name has them; or nothing."""
+    match = _HASH.search(file_name)
+    return match[1] if match else ""
 
 
 def weights_status(architecture: str, metric: str, quality: int) -> str | None:
@@ -84,9 +96,7 @@ def weights_status(architecture: str, metric: str, quality: int) -> str | None:
     Raises:
         RuntimeError: several were installed.
     """
-    files = published_weights().get(architecture, {}).get(metric, {})
-    # Variable-rate models have one file for all qualities.
-    name = files.get(str(quality), files.get("-"))
+    name = published_file(architecture, metric, quality)
     if name is None:
         file = installed_weights(architecture, metric, quality)
         return None if file is None else "shipped" if file.parent == _SHIPPED else "installed"
@@ -208,13 +218,13 @@ def check_hash(path: Path) -> None:
     Raises:
         RuntimeError: they differ, the name carries none, or the note of the whole cannot be read.
     """
-    match = _HASH.search(path.name)
+    digits = hash_digits(path.name)
     counted = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             counted.update(block)
     digest = counted.hexdigest()
-    if not match or not digest.startswith(match[1]):
+    if not digits or not digest.startswith(digits):
         raise RuntimeError(
             f"{path} is damaged or was renamed: its SHA-256 does not start with the digits in "
             "its name; delete it and get it again"
@@ -285,8 +295,8 @@ def fetch(url: str, path: Path, *, progress: bool = True) -> None:
                 digest.update(block)
                 file.write(block)
                 bar.update(len(block))
-        match = _HASH.search(path.name)
-        if not match or not digest.hexdigest().startswith(match[1]):
+        digits = hash_digits(path.name)
+        if not digits or not digest.hexdigest().startswith(digits):
             raise RuntimeError(
                 f"what {url} sends is damaged or another file: its SHA-256 "
                 f"{digest.hexdigest()} does not start with the digits in the name"

@@ -18,6 +18,7 @@ from compressai.models._helpers.inference import numbers_after
 __all__ = [
     "COMMON_ROOTS",
     "HYPER_RULES",
+    "has_names",
     "has_root",
     "rename",
     "replicate",
@@ -73,6 +74,11 @@ def strip_wrapper(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def has_root(state_dict: Mapping[str, Tensor], roots: Collection[str]) -> bool:
     """Whether the first component of any name is among ``roots``."""
     return any(key.partition(".")[0] in roots for key in state_dict)
+
+
+def has_names(state_dict: Collection[str], start: str, part: str = "") -> bool:
+    """Whether any name begins with ``start`` and contains ``part``."""
+    return any(key.startswith(start) and part in key for key in state_dict)
 
 
 def swap_leading_inputs(weight: Tensor, width: int) -> Tensor:

@@ -26,7 +26,7 @@ from compressai.models.base import (
 )
 from compressai.models.utils import conv, deconv, gaussian_blur, gaussian_kernel2d, meshgrid2d
 from compressai.ops import quantize_ste
-from compressai.registry import register_model
+from compressai.registry import ModelEntry, at_qualities, numbered, register_entry, register_model
 
 __all__ = ["ScaleSpaceFlow"]
 
@@ -560,3 +560,26 @@ def _check_frames(frames: Sequence[Tensor]) -> None:
     shapes = {tuple(frame.shape) for frame in frames}
     if len(shapes) != 1:
         raise ValueError(f"frames must be at least one and of the same shape, got {sorted(shapes)}")
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+register_entry(
+    ModelEntry(
+        name="ssf2020",
+        model=ScaleSpaceFlow,
+        summary="Scale-space flow",
+        paper="Agustsson et al. 2020, Scale-space flow for end-to-end optimized video compression",
+        video=True,
+        sizes=at_qualities((9, {})),
+        needs_quality=True,
+        weights={
+            "mse": numbered(
+                "ssf2020-mse-{}-{}.pth.tar",
+                "c1ac1a47 79ed4e19 9c8b998d 577c1eda 1dd7d574 59dfb6f9 4d867411 26439e20 e89345c4",
+            )
+        },
+        licence="BSD-3-Clause-Clear",
+        multiple=128,
+    )
+)
