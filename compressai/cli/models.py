@@ -174,6 +174,8 @@ def multiplications(net: nn.Module) -> dict[str, float]:
 
     # In training mode no path depends on values, which there are none of.
     net.train()
+    # The counter puts hooks on what asks for gradients, and parameters handed to a module do.
+    net.requires_grad_(False)
     # Models of variable rate would otherwise look for a fixed point, among values.
     arguments = {"stage": 1} if hasattr(net, "levels") else {}
     counter = FlopCounterMode(display=False)
@@ -191,7 +193,9 @@ def _millions(value: int | None) -> str:
     if value is None:
         return ""
     # Six characters at most, or the table does not fit 80 columns.
-    return f"{value / 1e6:.1f} M" if value < 999.5e6 else f"{value / 1e9:.1f} G"
+    if value < 999.5e6:
+        return f"{value / 1e6:.{1 if value < 99.95e6 else 0}f} M"
+    return f"{value / 1e9:.1f} G"
 
 
 def _thousands(value: float | None) -> str:
