@@ -227,6 +227,7 @@ def load_checkpoint(
         metric = (metadata or {}).get("metric")
         # Of the zoo's qualities it is none: a file has to name the checkpoint.
         net.identity = ModelIdentity(architecture, metric=metric if metric in METRICS else None)
+        _remember_multiplier(net, metadata)
     except ImportError:
         raise
     # Tables are made of numbers in the file, too.
@@ -235,6 +236,13 @@ def load_checkpoint(
         raise ValueError(f"{str(path)!r} does not fit {architecture!r}: {why}") from error
     # Or whatever class of yours was asked for.
     return cast(CompressionModel, net.to(device).eval())
+
+
+def _remember_multiplier(net: nn.Module, description: Mapping[str, Any] | None) -> None:
+    """What the file says of its training, for those who code with the model."""
+    lmbda = (description or {}).get("lmbda")
+    if isinstance(net, CompressionModel) and isinstance(lmbda, float) and net.lmbda is None:
+        net.lmbda = lmbda
 
 
 def _build_missing_tables(net: nn.Module) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from compressai.models.base import ModelIdentity
 from compressai.registry import MODELS
 from compressai.zoo import image_models
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
+from compressai.zoo.image import entries
 from compressai.zoo.weights import weights_at_hand
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "DEFAULT_QUALITY",
     "RANDOM_WEIGHTS_NOTE",
     "ChosenModel",
+    "Chooser",
+    "Ladder",
     "ModelCache",
     "choose_model",
     "model_of",
@@ -119,6 +122,111 @@ def choose_model(
         net = make(zoo[model], quality, metric)
         chosen = ChosenModel(net, model, quality, metric, random_weights)
     return dataclasses.replace(chosen, net=_ready(chosen.net, precision, device))
+
+
+class Ladder:
+    """The rates that a model can code at, each loaded when it is asked for.
+
+    Args:
+        choose: loads the model for a quality.
+        qualities: those that there are, ascending; ``None`` for the levels of the network that
+            ``choose`` gives for ``None``.
+
+    Attributes:
+        model: its name.
+        qualities: those that there are.
+
+    Raises:
+        ValueError: there is only one rate.
+    """
+
+    def __init__(
+        self, choose: Callable[[int | None], ChosenModel], qualities: Sequence[int] | None
+    ) -> None:
+        self._choose = choose
+        self._lock = threading.Lock()
+        self._chosen: dict[int | None, ChosenModel] = {}
+        first = self._load(qualities[0] if qualities else None)
+        self.model = first.model
+        levels = getattr(first.net, "levels", None)
+        self._whole = first if levels is not None else None
+        if levels is not None:
+            qualities = range(1, levels + 1)
+        if not qualities or len(qualities) < 2:
+            raise ValueError(
+                f"a target needs a model with several rates, and {self.model} has one here"
+            )
+        self.qualities = tuple(qualities)
+
+    def choose(self, quality: int) -> ChosenModel:
+        """The model for a quality.
+
+        Raises:
+            ValueError: there is no such quality.
+        """
+        if quality not in self.qualities:
+            raise ValueError(
+                f"quality of {self.model} must be in {self.qualities[0]} ... {self.qualities[-1]}, "
+                f"got {quality}"
+            )
+        if self._whole is not None:
+            return dataclasses.replace(self._whole, quality=quality)
+        return self._load(quality)
+
+    def of_picture(self, coded: CodedPicture) -> ChosenModel | None:
+        """The model for the quality that a coded picture tells; ``None`` if it is none of these."""
+        return self.choose(coded.quality) if coded.quality in self.qualities else None
+
+    def _load(self, quality: int | None) -> ChosenModel:
+        with self._lock:
+            if quality not in self._chosen:
+                self._chosen[quality] = self._choose(quality)
+            return self._chosen[quality]
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """What a user said about the model, to load it here or in another process.
+
+    Attributes are arguments of :func:`choose_model`; ``None`` for those that were not given.
+    """
+
+    model: str | None = None
+    quality: int | None = None
+    metric: str | None = None
+    checkpoint: Path | None = None
+    precision: str | None = None
+    device: str = "cpu"
+
+    def __call__(self) -> ChosenModel:
+        """Load the model. Errors as of :func:`choose_model`."""
+        return self._load(self.quality)
+
+    def ladder(self) -> Ladder:
+        """All rates of the model.
+
+        Raises:
+            ValueError: it has only one, or as of :func:`choose_model`.
+        """
+        if self.checkpoint is not None:
+            return Ladder(self._load, None)
+        entry = entries().get(self.model or DEFAULT_MODEL)
+        qualities = None if entry is None else range(entry.qualities[0], entry.qualities[1] + 1)
+        return Ladder(self._load, qualities)
+
+    def _load(self, quality: int | None) -> ChosenModel:
+        model = self.model
+        if model is None and self.checkpoint is None:
+            model = DEFAULT_MODEL
+        return choose_model(
+            model,
+            DEFAULT_QUALITY if quality is None else quality,
+            DEFAULT_METRIC if self.metric is None else self.metric,
+            self.checkpoint,
+            level=quality if self.checkpoint is not None else None,
+            precision=self.precision,
+            device=self.device,
+        )
 
 
 def _from_checkpoint(model: str | None, checkpoint: Path) -> ChosenModel:

@@ -33,7 +33,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             *("bitstream", "checkpoint", "cluster", "convert", "evaluation", "inference"),
-            *("pillow", "training", "utils", "weights"),
+            *("pillow", "targets", "training", "utils", "weights"),
         }
     ),
     frozenset({"__main__", "cli"}),

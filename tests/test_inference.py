@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from compressai import _kernels
 from compressai.bitstream import fingerprint
-from compressai.inference import choose_precision, has_native_bfloat16, prepare
+from compressai.inference import choose_precision, graph, has_native_bfloat16, prepare
 from compressai.inference.graph import use_kernels
 from compressai.inference.kernels import NativeConv, NativeGDN
 from compressai.layers import (
@@ -276,3 +277,31 @@ def test_coding_on_a_gpu(name: str) -> None:
     assert x_hat.is_cuda
     assert pixels.is_cuda
     assert torch.equal(latent, other)
+
+
+def test_networks_of_other_threads_are_not_traced() -> None:
+    other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    x = torch.rand(1, 3, 8, 8)
+    expected = other(x)
+    seen: list[Any] = []
+
+    class Meeting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            def run() -> None:
+                try:
+                    seen.append(other(torch.clone(known)))
+                except Exception as error:
+                    seen.append(error)
+
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+            return self.conv(x)
+
+    known = x
+    assert graph._trace(Meeting(), set()) is not None
+    assert torch.equal(seen[0], expected)

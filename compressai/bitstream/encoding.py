@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from compressai.bitstream.limits import MAX_PIXELS, UNTILED_PIXELS, excess_of, e
 from compressai.bitstream.picture import Picture
 from compressai.bitstream.tiling import Tiling
 from compressai.models.base import ModelIdentity
+from compressai.models.effort import GRADIENT_BYTES, check_effort, compress_with_effort
 
 __all__ = ["TILE_OVERLAP", "TILE_SIZE", "choose_tiling", "encode_picture", "encoding_bytes"]
 
@@ -49,6 +51,9 @@ def encode_picture(
     sync_safe: bool | None = None,
     hash_y_hat: bool | None = None,
     workers: int | None = None,
+    effort: int = 1,
+    lmbda: float | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> CodedPicture:
     """Code a picture.
 
@@ -74,6 +79,9 @@ def encode_picture(
             latent is the same to the bit on every machine, which is what ``sync_safe`` is for;
             elsewhere it would refuse files for differences that nobody sees.
         workers: how many tiles are coded at a time. Default: up to 4, as torch has threads.
+        effort, lmbda: from 2 to 9, work longer for a better file, see
+            :func:`~compressai.inference.compress_with_effort`. One tile at a time then.
+        progress: with an effort: called with the share of the work that is done, now and then.
 
     Returns:
         The coded picture.
@@ -82,11 +90,12 @@ def encode_picture(
         ValueError: ``model`` is needed, the picture has no pixels or too many, the network gives
             values that are not
             finite, it uses another entropy coder than that of the format, has no such level, or
-            cannot do what ``sync_safe`` or ``hash_y_hat`` ask for; ``tile``, ``tile_overlap`` or
-            ``workers`` do not fit.
+            cannot do what ``sync_safe`` or ``hash_y_hat`` ask for; ``tile``, ``tile_overlap``,
+            ``workers``, ``effort`` or ``lmbda`` do not fit.
     """
     check_entropy_coder(net)
     told = _told(net, model, quality, metric, random_weights)
+    check_effort(effort)
     width, height = picture.size
     if not width or not height:
         raise ValueError(f"the picture must have pixels, got {width} x {height}")
@@ -107,7 +116,20 @@ def encode_picture(
     def encode_tile(index: int) -> CodedTile:
         x, y, tile_width, tile_height = tiling[index]
         pixels = picture.pixels[None, :, y : y + tile_height, x : x + tile_width]
-        out = net.compress(pad_to_multiple(pixels, multiple).to(parameter), **arguments)
+        padded = pad_to_multiple(pixels, multiple).to(parameter)
+        if effort == 1:
+            out = net.compress(padded, **arguments)
+        else:
+            out = compress_with_effort(
+                net,
+                padded,
+                effort=effort,
+                lmbda=lmbda,
+                metric=told.metric or "mse",
+                size=(tile_height, tile_width),
+                progress=progress and (lambda share: progress((index + share) / tiling.count)),
+                **arguments,
+            )
         strings = tuple(step[0] for step in out["strings"])
         return CodedTile(strings, _hash_of(out.get("y_hat"), net, sync_safe, hash_y_hat))
 
@@ -116,7 +138,7 @@ def encode_picture(
         if problem:
             raise ValueError(problem)
         arguments.update(rate)
-        tiles = tuple(map_in_order(encode_tile, range(tiling.count), workers))
+        tiles = tuple(map_in_order(encode_tile, range(tiling.count), workers if effort == 1 else 1))
         weights = fingerprint(net)
     return CodedPicture(
         model=told.model,
@@ -160,17 +182,22 @@ def _told(
 
 
 def encoding_bytes(
-    net: nn.Module, picture: Picture, *, quality: int | None, tile: int | str | None = "auto"
+    net: nn.Module,
+    picture: Picture,
+    *,
+    quality: int | None,
+    tile: int | str | None = "auto",
+    effort: int = 1,
 ) -> int:
     """About how many bytes :func:`encode_picture` takes beside the picture, in this thread.
 
     Args:
-        net, picture, quality, tile: as there.
+        net, picture, quality, tile, effort: as there.
     """
     build_tables(net)
     tiling = choose_tiling(*picture.size, tile, None, padding_multiple(net))
     with prepared_for(net, rate_level(net, quality)) as rate:
-        return tiles_bytes(net, tiling, rate)
+        return (1 if effort == 1 else GRADIENT_BYTES) * tiles_bytes(net, tiling, rate)
 
 
 def choose_tiling(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compressai.cli.corpus import Engine, EngineName, Retries, check_engine, encode_on_ray
-from compressai.cli.messages import Notes, print_note
+from compressai.cli.messages import Notes, print_note, share_bar
 from compressai.cli.options import (
     AsJson,
     Checkpoint,
     Device,
+    Effort,
     Jobs,
     MaxPixels,
     ModelName,
+    Multiplier,
     Overwrite,
     Precision,
     PrecisionName,
@@ -29,11 +31,12 @@ from compressai.cli.options import (
 from compressai.cli.pipeline import Stages, run
 from compressai.cli.places import STANDARD, local_paths, split_places
 from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
-from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
+from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_QUALITY
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedPicture, Picture
-    from compressai.weights import ChosenModel
+    from compressai.targets import Target
+    from compressai.weights import ChosenModel, Ladder
 
 __all__ = ["encode"]
 
@@ -102,6 +105,21 @@ def encode(
             "where the model can)",
         ),
     ] = None,
+    target_bytes: Annotated[
+        int | None,
+        typer.Option(help="Code with the best quality whose file has at most so many bytes."),
+    ] = None,
+    target_bpp: Annotated[
+        float | None, typer.Option(help="The same in bits for each pixel of the picture.")
+    ] = None,
+    target_psnr: Annotated[
+        float | None, typer.Option(help="Code with the lowest quality that has so many dB.")
+    ] = None,
+    target_ms_ssim: Annotated[
+        float | None, typer.Option(help="Code with the lowest quality that has so much MS-SSIM.")
+    ] = None,
+    effort: Effort = 1,
+    lmbda: Multiplier = None,
     max_pixels: MaxPixels = None,
     engine: Engine = EngineName.LOCAL,
     retries: Retries = None,
@@ -114,17 +132,26 @@ def encode(
     if checkpoint is not None and metric is not None:
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
     check_engine(engine, device, {"--retries": retries})
+    target = _target(target_bytes, target_bpp, target_psnr, target_ms_ssim)
+    if target is not None and quality is not None:
+        raise typer.BadParameter(f"--quality and --target-{target.kind} contradict each other")
     from compressai._images import buffer_image, image_suffixes, read_size
 
     suffixes = image_suffixes()
     sources, output = split_places(
         pictures, output, source_suffixes=suffixes, result_suffixes=[".cai"]
     )
+    from compressai.weights import Chooser
+
+    chooser = Chooser(model, quality, metric, checkpoint, precision.value, device)
     if engine is EngineName.RAY:
-        choose = _chooser(model, quality, metric, checkpoint, precision.value, device)
         options = {"tile": tile_size, "sync_safe": sync_safe, "keep_metadata": keep_metadata}
+        if effort > 1:
+            options |= {"effort": effort, "lmbda": lmbda}
+        if target is not None:
+            options["target"] = [target.kind, target.value]
         encode_on_ray(
-            *(sources, output, choose, suffixes),
+            *(sources, output, chooser, suffixes),
             jobs=jobs,
             retries=retries,
             overwrite=overwrite,
@@ -140,12 +167,21 @@ def encode(
         paths[: len(sources)], output, suffixes=suffixes, new_suffix=".cai", what="picture"
     )
     from compressai import weights
-    from compressai.bitstream import MAX_PIXELS, encode_picture, encoding_bytes, read_picture
+    from compressai.bitstream import (
+        MAX_PIXELS,
+        BitstreamError,
+        encode_picture,
+        encoding_bytes,
+        read_coded,
+        read_picture,
+    )
     from compressai.bitstream.finished import is_up_to_date
 
     notes = Notes()
+    progress: Callable[[float], None] | None = None
     most_pixels = max_pixels or MAX_PIXELS
     chosen: ChosenModel
+    ladder: Ladder
 
     def read(task: Task) -> Picture:
         if not overwrite and task.target.exists():
@@ -166,26 +202,36 @@ def encode(
         if not (chosen_plan.is_job and task.source.is_file() and task.target.is_file()):
             return
         options = {"keep_metadata": keep_metadata, "tile": tile_size, "sync_safe": sync_safe}
-        if is_up_to_date(task.target, task.source, **options, **vars(chosen)):
+        rate = chosen if target is None else of_file(task.target)
+        if rate is not None and is_up_to_date(task.target, task.source, **options, **vars(rate)):
             raise Skip
         raise FileExistsError(
             f"{task.target} exists and is older than the picture, or was coded otherwise; give "
             "--overwrite to replace it, or --skip-existing to keep it"
         )
 
+    def of_file(path: Path) -> ChosenModel | None:
+        try:
+            return ladder.of_picture(read_coded(path))
+        except BitstreamError:
+            return None
+
     def code(task: Task, picture: Picture) -> tuple[CodedPicture, bytes, float]:
         start = time.perf_counter()
-        coded = encode_picture(
-            chosen.net,
-            picture,
-            model=chosen.model,
-            quality=chosen.quality,
-            metric=chosen.metric,
-            random_weights=chosen.random_weights,
-            max_pixels=most_pixels,
-            tile=tile_size,
-            sync_safe=sync_safe,
-        )
+        options: dict[str, Any] = {
+            "max_pixels": most_pixels,
+            "tile": tile_size,
+            "sync_safe": sync_safe,
+            "effort": effort,
+            "lmbda": lmbda,
+            "progress": progress,
+        }
+        if target is None:
+            coded = encode_picture(picture=picture, **vars(chosen), **options)
+        else:
+            from compressai.targets import encode_to_target
+
+            coded = encode_to_target(picture, target, ladder, **options)
         return coded, coded.to_bytes(), time.perf_counter() - start
 
     def write(task: Task, result: tuple[CodedPicture, bytes, float]) -> dict[str, Any]:
@@ -213,10 +259,17 @@ def encode(
         return _BYTES_HELD * width * height
 
     def needed(task: Task, picture: Picture) -> int:
-        return encoding_bytes(chosen.net, picture, quality=chosen.quality, tile=tile_size)
+        return encoding_bytes(
+            chosen.net, picture, quality=chosen.quality, tile=tile_size, effort=effort
+        )
 
     def load() -> ChosenModel:
-        chosen = _chooser(model, quality, metric, checkpoint, precision.value, device)()
+        nonlocal ladder
+        if target is None:
+            chosen = chooser()
+        else:
+            ladder = chooser.ladder()
+            chosen = ladder.choose(ladder.qualities[-1])
         if chosen.random_weights:
             print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
         return chosen
@@ -233,40 +286,42 @@ def encode(
         stages = Stages(read, code, write, held, needed)
     else:
         stages = Stages(read_and_load, code, write)
-    run(
-        chosen_plan,
-        stages,
-        jobs=jobs,
-        title="encode",
-        as_json=as_json,
-        debug=debugging(context),
-        notes=notes,
-    )
+    with contextlib.ExitStack() as stack:
+        if effort > 1 and not chosen_plan.is_job:
+            progress = stack.enter_context(share_bar("encode"))
+        run(
+            chosen_plan,
+            stages,
+            jobs=jobs,
+            title="encode",
+            as_json=as_json,
+            debug=debugging(context),
+            notes=notes,
+        )
 
 
-def _chooser(
-    model: str | None,
-    quality: int | None,
-    metric: str | None,
-    checkpoint: Path | None,
-    precision: str,
-    device: str,
-) -> Callable[[], ChosenModel]:
-    """What loads the model that the options name, here or in another process."""
-    from compressai import weights
+def _target(
+    size: int | None, bpp: float | None, decibels: float | None, similarity: float | None
+) -> Target | None:
+    """The only one of these that is given.
 
-    if model is None and checkpoint is None:
-        model = DEFAULT_MODEL
-    return functools.partial(
-        weights.choose_model,
-        model,
-        DEFAULT_QUALITY if quality is None else quality,
-        DEFAULT_METRIC if metric is None else metric,
-        checkpoint,
-        level=quality if checkpoint is not None else None,
-        precision=precision,
-        device=device,
-    )
+    Raises:
+        typer.BadParameter: several are.
+    """
+    values = {"bytes": size, "bpp": bpp, "psnr": decibels, "ms-ssim": similarity}
+    given = {kind: value for kind, value in values.items() if value is not None}
+    if not given:
+        return None
+    if len(given) > 1:
+        names = " and ".join(f"--target-{kind}" for kind in given)
+        raise typer.BadParameter(f"{names} contradict each other: give one of them")
+    from compressai.targets import Target
+
+    [(kind, value)] = given.items()
+    try:
+        return Target(kind, value)
+    except ValueError as error:
+        raise typer.BadParameter(f"--target-{kind}: {error}") from error
 
 
 def _tile_size(text: str) -> int | str | None:

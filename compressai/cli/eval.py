@@ -6,6 +6,7 @@ from __future__ import annotations
 import enum
 import functools
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 
 from compressai.cli.corpus import Engine, EngineName, Retries, check_engine, evaluate_on_ray
 from compressai.cli.messages import print_note, print_report, progress_bar
-from compressai.cli.options import Device, ModelName, Overwrite, Precision, PrecisionName
+from compressai.cli.options import Device, Effort, ModelName, Overwrite, Precision, PrecisionName
 from compressai.cli.places import local_paths
 from compressai.cli.several import STDOUT, command_with_several
 from compressai.cli.tasks import check_output
@@ -61,6 +62,7 @@ def evaluate(
     against: Annotated[
         list[Classical] | None, typer.Option(help="Classical codecs to compare with.")
     ] = None,
+    effort: Effort = 1,
     precision: Precision = PrecisionName.FP32,
     device: Device = "cpu",
     lpips: Annotated[
@@ -117,7 +119,7 @@ def evaluate(
 
     lpips = lpips_at_hand() if lpips is None else lpips
     names = [codec.value for codec in dict.fromkeys(against or ())]
-    choice = (model, quality, metric, checkpoint or [], precision.value, device)
+    choice = (model, quality, metric, checkpoint or [], precision.value, device, effort)
     if engine is EngineName.RAY:
         result, tell_failures = evaluate_on_ray(
             *(images, manifest, functools.partial(_codecs, choice, names)),
@@ -155,12 +157,14 @@ def _codecs(
     """The codecs under test, and those to compare them with."""
     from compressai.evaluation import find_codec
 
-    return [_model_codec(*choice)], [find_codec(name) for name in against]
+    make, effort = _model_codec(*choice[:-1]), choice[-1]
+    plain = [] if effort == 1 else [make(effort=1)]
+    return [make(effort=effort)], [*plain, *(find_codec(name) for name in against)]
 
 
 def _settings(choice: tuple[Any, ...], against: list[str]) -> dict[str, Any]:
     """What tells these codecs from others, as JSON data; the precision they tell themselves."""
-    model, quality, metric, checkpoints, _, _ = choice
+    model, quality, metric, checkpoints, _, _, effort = choice
     hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in checkpoints]
     return {
         "model": model,
@@ -168,6 +172,7 @@ def _settings(choice: tuple[Any, ...], against: list[str]) -> dict[str, Any]:
         "metric": metric,
         "checkpoints": hashes,
         "against": against,
+        "effort": effort,
     }
 
 
@@ -196,8 +201,8 @@ def _model_codec(
     checkpoints: list[Path],
     precision: str,
     device: str,
-) -> ModelCodec:
-    """The model under test, with a network for each point."""
+) -> Callable[..., ModelCodec]:
+    """What makes a codec of the model under test, with a network for each point."""
     from compressai import weights
     from compressai.evaluation import ModelCodec
     from compressai.zoo.image import entries
@@ -236,7 +241,8 @@ def _model_codec(
     for one in dict.fromkeys(chosen):
         if one.random_weights:
             print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(one)))
-    return ModelCodec(
+    return functools.partial(
+        ModelCodec,
         chosen[0].model,
         {label: one.net for label, one in zip(labels, chosen)},
         metric=chosen[0].metric,

@@ -16,7 +16,14 @@ from typing import Any, Literal
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "print_table",
     "print_text",
     "progress_bar",
+    "share_bar",
 ]
 
 _stderr = Console(stderr=True)
@@ -169,6 +177,20 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
     except (KeyboardInterrupt, SystemExit):
         print_note(f"{title}: interrupted, {done} of {total} are done")
         raise
+
+
+@contextlib.contextmanager
+def share_bar(title: str) -> Iterator[Callable[[float], None]]:
+    """A bar on stderr, if that is a terminal; gives what is to be called with the share done.
+
+    Args:
+        title: what is being done.
+    """
+    columns = (TextColumn(title), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    hidden = not _stderr.is_terminal
+    with Progress(*columns, console=_stderr, disable=hidden, **_TRANSIENT) as bar:
+        row = bar.add_task("", total=1.0)
+        yield lambda share: bar.update(row, completed=share)
 
 
 _TRANSIENT = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}

@@ -19,6 +19,8 @@ __all__ = [
     "MaxPixels",
     "ModelName",
     "Device",
+    "Effort",
+    "Multiplier",
     "Overwrite",
     "Precision",
     "SkipExisting",
@@ -80,6 +82,22 @@ class PrecisionName(str, enum.Enum):
 Precision = Annotated[
     PrecisionName,
     typer.Option(help="Of the synthesis; auto is bf16 where that is faster, as with AMX or CUDA."),
+]
+Effort = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=9,
+        help="Of the encoder, 1 to 9: each takes about twice as long as the one before, for a "
+        "better file of the same format.",
+    ),
+]
+Multiplier = Annotated[
+    float | None,
+    typer.Option(
+        "--lambda",
+        help="With --effort: weight of the distortion. (default: what the model was trained with)",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1 and so on.")]
 MaxPixels = Annotated[

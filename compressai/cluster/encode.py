@@ -22,6 +22,7 @@ from compressai.cluster.engine import ray_cluster, ray_pass
 from compressai.cluster.job import Item, JobReport, run_job
 from compressai.cluster.manifest import Manifest
 from compressai.cluster.stores import Store, list_sources
+from compressai.targets import Target, encode_to_target
 
 if TYPE_CHECKING:
     from compressai.weights import ChosenModel
@@ -40,8 +41,10 @@ class EncodeWorker:
         settings: what :func:`encode_corpus` found the model to be.
         overwrite: replace files that exist. Otherwise they count as done, if they were coded with
             the same model.
-        options: arguments of :func:`~compressai.bitstream.encode_picture`, and ``keep_metadata`` of
-            :func:`~compressai.bitstream.read_picture`.
+        options: arguments of :func:`~compressai.bitstream.encode_picture`, ``keep_metadata`` of
+            :func:`~compressai.bitstream.read_picture`, and ``target``, kind and value of a
+            :class:`~compressai.targets.Target`, which takes a
+            :class:`~compressai.weights.Chooser` for ``choose``.
 
     Raises:
         RuntimeError: the model is another one here, such as for other weights on this machine.
@@ -59,6 +62,9 @@ class EncodeWorker:
         self.overwrite = overwrite
         self.options = dict(options)
         self.keep_metadata = bool(self.options.pop("keep_metadata", False))
+        target = self.options.pop("target", None)
+        self.target = None if target is None else Target(*target)
+        self.ladder = None if target is None else choose.ladder()  # type: ignore[attr-defined]
         here = describe_model(self.chosen)
         if here != {key: self.settings[key] for key in here}:
             raise RuntimeError(f"the model on this machine is {here}, not {self.settings}")
@@ -81,15 +87,10 @@ class EncodeWorker:
                 keep_metadata=self.keep_metadata,
                 max_pixels=self.options.get("max_pixels", MAX_PIXELS),
             )
-        coded = encode_picture(
-            self.chosen.net,
-            picture,
-            model=self.chosen.model,
-            quality=self.chosen.quality,
-            metric=self.chosen.metric,
-            random_weights=self.chosen.random_weights,
-            **self.options,
-        )
+        if self.target is None:
+            coded = encode_picture(picture=picture, **vars(self.chosen), **self.options)
+        else:
+            coded = encode_to_target(picture, self.target, self.ladder, **self.options)
         content = coded.to_bytes()
         self.write(item, content)
         return _result(coded, content)
@@ -108,7 +109,8 @@ class EncodeWorker:
                 content = read_content(file, max_pixels=self.options.get("max_pixels", MAX_PIXELS))
             coded = CodedPicture.from_bytes(content)
             options = {key: self.options[key] for key in _COMPARED if key in self.options}
-            if is_coded_with(coded, **vars(self.chosen), **options):
+            chosen = self.chosen if self.ladder is None else self.ladder.of_picture(coded)
+            if chosen is not None and is_coded_with(coded, **vars(chosen), **options):
                 return _result(coded, content)
         except BitstreamError as error:
             problem = f"is damaged ({error})"
@@ -171,8 +173,7 @@ def encode_corpus(
             written just before its machine died is made again then.
         skip_existing: take files that exist as done, whatever they were made with.
         max_pixels: largest picture that is coded.
-        options: more arguments of :func:`~compressai.bitstream.encode_picture`, and
-            ``keep_metadata``.
+        options: as for :class:`EncodeWorker`.
         on_model: called with the model when it is loaded here.
         on_row: called with each row of the manifest as it comes.
         make_encoder: the class of the workers.

@@ -21,7 +21,7 @@ from compressai.entropy_models._overrides import of_this_package, overridden
 from compressai.entropy_models._refusals import check_codable
 from compressai.entropy_models.noise import uniform_noise
 from compressai.entropy_models.session import note_coded, strings_at_once, write_strings
-from compressai.ops import LowerBound
+from compressai.ops import LowerBound, rounded
 
 __all__ = ["EntropyModel", "pmf_to_quantized_cdf"]
 
@@ -165,10 +165,10 @@ class EntropyModel(nn.Module):
             raise ValueError(f"mode must be 'noise', 'dequantize' or 'symbols', got {mode!r}")
         if mode == "noise":
             return inputs + uniform_noise(inputs)
-        rounded = torch.round(inputs if means is None else inputs - means)
+        residual = inputs if means is None else inputs - means
         if mode == "symbols":
-            return rounded.to(torch.int32)
-        return rounded if means is None else rounded + means
+            return torch.round(residual).to(torch.int32)
+        return rounded(residual) if means is None else rounded(residual) + means
 
     @staticmethod
     def dequantize(

@@ -14,7 +14,7 @@ from compressai.entropy_models._overrides import of_this_package, overridden
 from compressai.entropy_models._refusals import check_codable
 from compressai.entropy_models.base import _STRINGS, EntropyModel
 from compressai.entropy_models.noise import uniform_noise
-from compressai.ops import quantize_ste
+from compressai.ops import quantize_ste, rounded
 
 __all__ = ["EntropyBottleneckVbr", "EntropyModelVbr"]
 
@@ -63,8 +63,8 @@ class EntropyModelVbr(EntropyModel):
         scaled = residual if qs is None else residual / qs
         if mode == "symbols":
             return torch.round(scaled).to(torch.int32)
-        rounded = quantize_ste(scaled) if mode == "ste" else torch.round(scaled)
-        outputs = rounded if qs is None else rounded * qs
+        values = quantize_ste(scaled) if mode == "ste" else rounded(scaled)
+        outputs = values if qs is None else values * qs
         return outputs if means is None else outputs + means
 
     @staticmethod

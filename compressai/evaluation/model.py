@@ -20,6 +20,7 @@ from compressai.bitstream import (
 from compressai.bitstream.hashes import hash_weights
 from compressai.evaluation.codecs import Coded, ImageCodec
 from compressai.inference import name_precision
+from compressai.models.effort import check_effort
 
 __all__ = ["ModelCodec"]
 
@@ -35,9 +36,12 @@ class ModelCodec(ImageCodec):
         metric: what the weights were trained for.
         random_weights: the weights are of no training.
         name: how the evaluation calls it; ``model`` by default.
+        effort: of the encoder, see :func:`~compressai.inference.compress_with_effort`. More than 1
+            is told behind the name.
 
     Raises:
-        ValueError: there are no networks.
+        TypeError: ``effort`` is no integer.
+        ValueError: there are no networks, or ``effort`` is not in 1 ... 9.
     """
 
     def __init__(
@@ -48,10 +52,14 @@ class ModelCodec(ImageCodec):
         metric: str | None = None,
         random_weights: bool = False,
         name: str | None = None,
+        effort: int = 1,
     ) -> None:
+        check_effort(effort)
         if not nets:
             raise ValueError(f"nets must have a network for each quality of {model}, got none")
         self.name = name or model
+        if effort > 1:
+            self.name += f", effort {effort}"
         self.description = f"{model}, bytes of .cai files"
         if any(name_precision(net) == "bf16" for net in nets.values()):
             self.description += ", in bfloat16"
@@ -64,6 +72,7 @@ class ModelCodec(ImageCodec):
         self._nets = dict(nets)
         self._metric = metric
         self._random_weights = random_weights
+        self._effort = effort
 
     def identity(self) -> dict[str, Any]:
         """Also a hash of all weights and the precision of each network."""
@@ -71,7 +80,7 @@ class ModelCodec(ImageCodec):
             str(quality): {"weights": hash_weights(net).hex(), "precision": name_precision(net)}
             for quality, net in self._nets.items()
         }
-        return {**super().identity(), "nets": nets}
+        return {**super().identity(), "nets": nets, "effort": self._effort}
 
     def code(self, image: Image.Image, quality: Any) -> Coded:
         if quality not in self._nets:
@@ -91,6 +100,7 @@ class ModelCodec(ImageCodec):
             quality=quality if isinstance(quality, int) else None,
             metric=self._metric,
             random_weights=self._random_weights,
+            effort=self._effort,
         ).to_bytes()
         between = time.perf_counter()
         # From here on only the bytes count.

@@ -17,12 +17,16 @@ from compressai.inference.precision import (
     name_precision,
 )
 from compressai.inference.prepare import Preparation, prepare
+from compressai.models.effort import EFFORTS, MAX_EFFORT, compress_with_effort
 
 __all__ = [
+    "EFFORTS",
+    "MAX_EFFORT",
     "PRECISIONS",
     "ExportedTransform",
     "Preparation",
     "choose_precision",
+    "compress_with_effort",
     "export_onnx",
     "has_native_bfloat16",
     "keep_freed_memory",

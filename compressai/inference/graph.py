@@ -11,6 +11,8 @@ children replaced.
 from __future__ import annotations
 
 import operator
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -62,12 +64,32 @@ def _replace_blocks(network: nn.Module) -> None:
             setattr(network, name, native)
 
 
+# Tracing replaces methods of nn.Module for the whole process, and puts back what it found.
+_tracing = threading.Lock()
+
+
 class _Tracer(fx.Tracer):
-    """Follows modules down to layers of torch, native ones, and what cannot be traced."""
+    """Follows modules down to layers of torch, native ones, and what cannot be traced.
+
+    Networks that other threads run meanwhile are left alone.
+    """
 
     def __init__(self, opaque: set[nn.Module]) -> None:
         super().__init__()
         self._opaque = opaque
+        self._thread = threading.get_ident()
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if m in self._opaque or isinstance(m, (NativeGDN, NativeWindowBlock, NativeConv)):
@@ -111,7 +133,8 @@ def _trace(module: nn.Module, opaque: set[nn.Module]) -> fx.Graph | None:
     if "forward" in vars(module):
         return None
     try:
-        return _Tracer(opaque).trace(module)
+        with _tracing:
+            return _Tracer(opaque).trace(module)
     except Exception:  # A module may do anything with what it is given.
         return None
 

@@ -19,9 +19,9 @@ from compressai.inference.transforms import (
     copy_transform,
     fold_gdn,
     probe_image,
-    shallow_copy,
 )
 from compressai.models import CompressionModel
+from compressai.models._copies import shallow_copy
 
 __all__ = ["Preparation", "prepare"]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compressai.layers import GDN
 from compressai.models import CompressionModel
+from compressai.models._copies import shallow_copy
 
 __all__ = [
     "TRANSFORMS",
@@ -21,7 +22,6 @@ __all__ = [
     "check_model",
     "copy_transform",
     "fold_gdn",
-    "shallow_copy",
     "probe_image",
 ]
 
@@ -71,15 +71,6 @@ def probe_image(net: CompressionModel) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, getattr(net, "in_chans", 3), side, side, generator=generator)
     return image.to(next(net.parameters()).device)
-
-
-def shallow_copy(net: Model) -> Model:
-    """A module with the same parameters and submodules, to which others can be given."""
-    twin = copy.copy(net)
-    for name, value in vars(twin).items():
-        if isinstance(value, dict):
-            vars(twin)[name] = value.copy()
-    return twin
 
 
 def copy_transform(net: CompressionModel, name: str) -> CopiedTransform:

@@ -105,6 +105,10 @@ def coding(method: Method) -> Method:
     ``decompress(..., latent_hash=...)`` compares with what it decoded: a ValueError tells of plain
     strings that decode otherwise here.
 
+    ``compress(..., effort=2)`` to 9 works longer for better strings of the same format, with
+    ``lmbda=`` where the model does not know it:
+    :func:`compressai.inference.compress_with_effort`.
+
     Products are in full precision and without autocast, whatever is switched on around.
 
     ``decompress`` also takes the ``y_hat`` that ``compress`` gives besides what it takes, without
@@ -117,6 +121,8 @@ def coding(method: Method) -> Method:
         if decodes:
             kwargs.pop("y_hat", None)
         verify = kwargs.pop("latent_hash", None) if decodes else kwargs.pop("verify", False)
+        if not decodes and "effort" in kwargs:
+            return _with_effort(self, *args, verify=verify, **kwargs)
         with _evaluation_mode(self), _full_precision(self), named(self):
             with _tables_lock:
                 if not self.has_tables:
@@ -132,6 +138,14 @@ def coding(method: Method) -> Method:
             return _ordinary(result)
 
     return wrapped
+
+
+def _with_effort(net: CompressionModel, *args: Any, verify: bool, **kwargs: Any) -> Any:
+    # Imported here since preparation, which is in that package, knows models.
+    from compressai.models.effort import compress_with_effort
+
+    result = compress_with_effort(net, *args, **kwargs)
+    return {**result, "latent_hash": _latent_hashes(result)} if verify else result
 
 
 def _ordinary(result: Any) -> Any:
@@ -326,6 +340,8 @@ class CompressionModel(nn.Module):
 
     # A class attribute: models of other people need not call our constructor first.
     identity: ModelIdentity | None = None
+    # Weight of the distortion in training, if known.
+    lmbda: Any = None
 
     def __init__(
         self, entropy_bottleneck_channels: int | None = None, init_weights: bool | None = None
@@ -489,6 +505,19 @@ class CompressionModel(nn.Module):
             detail = cells.repeat(size, 1).repeat(size, 2)[:, :side, :side]
             picture += detail * (0.1 + 0.3 * (size == 16))
         return torch.from_numpy(picture)[None].to(parameter)
+
+    def lagrangian_multiplier(self, **arguments: Any) -> float | None:
+        """The weight of the distortion by which strings of this model are to be judged.
+
+        Args:
+            arguments: of :meth:`compress`, on which it depends where the rate is variable.
+
+        Returns:
+            What the model was trained with, of :class:`~compressai.losses.RateDistortionLoss`;
+            ``None`` where that is not known. The attribute ``lmbda`` holds it: models of the zoo
+            and checkpoints set it.
+        """
+        return self.lmbda
 
     def aux_loss(self) -> Any:
         """Sum of the auxiliary losses of the bottlenecks; 0 if there are none."""

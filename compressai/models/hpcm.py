@@ -28,7 +28,7 @@ from compressai.layers.hierarchical import (
 from compressai.models._helpers.inference import consecutive, numbers_after
 from compressai.models._helpers.upstream import has_root, rename, strip_wrapper
 from compressai.models._state_dict import clean_state_dict, entry_size
-from compressai.models.base import SimpleVAECompressionModel, check_latent_size
+from compressai.models.base import SimpleVAECompressionModel, check_latent_size, coding
 from compressai.registry import ModelEntry, known_lambdas, register_entry, register_model
 
 __all__ = ["HPCM", "SIZES", "convert_upstream_hpcm_state_dict", "hpcm_scale_table"]
@@ -209,6 +209,7 @@ class HPCM(SimpleVAECompressionModel):
         self._check_sides(x)
         return super().forward(x)
 
+    @coding
     def compress(
         self,
         x: Tensor,
@@ -224,7 +225,7 @@ class HPCM(SimpleVAECompressionModel):
             an image in each list.
         """
         self._check_sides(x)
-        return super().compress(x, sync_safe=sync_safe, tolerance=tolerance, verify=verify)
+        return super().compress(x, sync_safe=sync_safe, tolerance=tolerance)
 
     def _check_size(self, x: Tensor, y: Tensor) -> None:
         """Nothing: the sides of ``x`` were checked before there was a latent."""

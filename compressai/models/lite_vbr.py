@@ -309,6 +309,12 @@ class LiteVbr(ChannelSliceModel):
             return {name: module(quality) for name, module in modules.items()}
         return {name: module.exact(quality) for name, module in modules.items()}
 
+    def lagrangian_multiplier(
+        self, quality: float | None = None, s: int | None = None, **arguments: Any
+    ) -> float:
+        """As :meth:`CompressionModel.lagrangian_multiplier`; ``quality`` as in :meth:`compress`."""
+        return lagrangian(float(self._quality(quality, s)[0]))
+
     # -- training and coding --------------------------------------------------------------------
 
     def forward(

@@ -189,6 +189,10 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
             "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
         }
 
+    def lagrangian_multiplier(self, s: int = 1, **arguments: Any) -> float:
+        """As :meth:`CompressionModel.lagrangian_multiplier`; ``s`` as in :meth:`compress`."""
+        return float(self.lmbda[max(0, min(int(s), self.levels - 1))])
+
     def _forward_z(self, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         step = self._z_arguments(gain)
         _, likelihoods = self.entropy_bottleneck(z, **step)

@@ -8,7 +8,7 @@ through gradient, and the arithmetic of padding. No module here holds trainable 
 from __future__ import annotations
 
 from .bound_ops import LowerBound
-from .ops import quantize_ste, ste_round
+from .ops import quantize_ste, relaxed_rounding, rounded, ste_round
 from .padding import compute_padding
 from .parametrizers import NonNegativeParametrizer
 
@@ -17,5 +17,7 @@ __all__ = [
     "NonNegativeParametrizer",
     "compute_padding",
     "quantize_ste",
+    "relaxed_rounding",
+    "rounded",
     "ste_round",
 ]

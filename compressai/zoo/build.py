@@ -83,12 +83,22 @@ def load_model(
     if not pretrained:
         net = entry.model(**{**arguments, **kwargs})
         net.identity = ModelIdentity(entry.name)
-        return net
+        return _with_multiplier(net, entry, metric, quality)
     if kwargs:
         raise TypeError(f"pretrained weights fix the architecture, {sorted(kwargs)} have no use")
     loaded, digits = _weights_of(entry, metric, quality, progress)
     net = weights.load_into(entry.model.from_state_dict, loaded)
     net.identity = ModelIdentity(entry.name, quality, metric, weights=digits)
+    return _with_multiplier(net, entry, metric, quality)
+
+
+def _with_multiplier(
+    net: CompressionModel, entry: ModelEntry, metric: str, quality: int | None
+) -> CompressionModel:
+    """Note the weight of the distortion where that of the rate is one, as far as it is known."""
+    recipe = entry.losses.get(metric, {}).get(quality, {})
+    if "lmbda" in recipe and not entry.variable_rate:
+        net.lmbda = recipe["lmbda"] / recipe.get("beta", 1)
     return net
 
 

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Coding pictures to a size or a quality that the user names, by search over a model's rates."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from compressai.bitstream import CodedPicture, Picture, decode_picture, encode_picture
+from compressai.evaluation.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
+from compressai.models._copies import shallow_copy
+from compressai.weights import Ladder
+
+__all__ = ["TARGETS", "Target", "encode_to_target"]
+
+# Units for messages; the first two are upper limits, the others lower ones.
+TARGETS = {"bytes": "bytes", "bpp": "bits per pixel", "psnr": "dB", "ms-ssim": ""}
+_SIZES = ("bytes", "bpp")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a coded picture is to reach.
+
+    Attributes:
+        kind: ``"bytes"`` or ``"bpp"``, of the whole file, which it is not to exceed; ``"psnr"`` in
+            dB or ``"ms-ssim"``, of 8-bit RGB, which it is to reach with as few bytes as possible.
+        value: how much, positive.
+
+    Raises:
+        ValueError: unknown ``kind``, or ``value`` is not positive and finite (or above 1 for
+            MS-SSIM).
+    """
+
+    kind: str
+    value: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in TARGETS:
+            raise ValueError(f"kind must be one of {', '.join(TARGETS)}, got {self.kind!r}")
+        if not 0 < self.value < math.inf:
+            raise ValueError(
+                f"a target of {self.kind} must be positive and finite, got {self.value}"
+            )
+        if self.kind == "ms-ssim" and self.value > 1:
+            raise ValueError(f"a target of ms-ssim must be at most 1, got {self.value}")
+
+    @property
+    def is_size(self) -> bool:
+        """Whether it is an upper limit of the file's size."""
+        return self.kind in _SIZES
+
+    def measure(self, coded: CodedPicture, net: nn.Module, picture: Picture) -> float:
+        """What a coded picture has of it.
+
+        Args:
+            coded: the coded picture.
+            net: what decodes it.
+            picture: what was coded.
+
+        Raises:
+            ValueError: the picture is too small for MS-SSIM.
+        """
+        if self.is_size:
+            size = len(coded.to_bytes())
+            return size if self.kind == "bytes" else 8 * size / (coded.width * coded.height)
+        if self.kind == "ms-ssim" and min(picture.size) < MS_SSIM_MIN_SIDE:
+            raise ValueError(
+                f"a target of ms-ssim needs sides of at least {MS_SSIM_MIN_SIDE} pixels, got "
+                f"{picture.size[0]} x {picture.size[1]}"
+            )
+        metric = psnr if self.kind == "psnr" else ms_ssim
+        decoded = decode_picture(net, coded)
+        return float(metric(_rgb(picture), _rgb(decoded)))
+
+    def is_met(self, measured: float) -> bool:
+        """Whether that is enough, or little enough."""
+        return measured <= self.value if self.is_size else measured >= self.value
+
+
+def encode_to_target(
+    picture: Picture, target: Target, ladder: Ladder, **options: Any
+) -> CodedPicture:
+    """Code a picture with the best quality whose file is small enough, or the lowest that does.
+
+    Sizes and fidelity grow with quality, so about ``log2`` of the number of qualities are tried.
+    Where one network has all of them, it analyses the picture once.
+
+    Args:
+        picture: what to code.
+        target: what is to be reached.
+        ladder: the rates to choose from.
+        options: more arguments of :func:`~compressai.bitstream.encode_picture`.
+
+    Returns:
+        The coded picture. A size is never above its target, a fidelity never below; how near it
+        comes depends on how fine the ladder is.
+
+    Raises:
+        ValueError: no quality reaches the target, or as :func:`encode_picture`.
+    """
+    nets: dict[int, nn.Module] = {}
+
+    def code(quality: int) -> tuple[CodedPicture, float]:
+        chosen = ladder.choose(quality)
+        # By identity: the rates of one network share what it remembers.
+        net = nets.setdefault(id(chosen.net), _remembering(chosen.net))
+        facts = {name: value for name, value in vars(chosen).items() if name != "net"}
+        coded = encode_picture(net, picture, **facts, **options)
+        return coded, target.measure(coded, net, picture)
+
+    # In the order in which the target becomes harder.
+    qualities = ladder.qualities if target.is_size else ladder.qualities[::-1]
+    best, easiest = _last_met(qualities, code, target)
+    if best is None:
+        bound = "smallest file" if target.is_size else "best quality"
+        unit = TARGETS[target.kind] or "MS-SSIM"
+        raise ValueError(
+            f"{target.value:g} {unit} cannot be reached: the {bound} of {ladder.model} for this "
+            f"picture has {easiest:.6g} {unit}"
+        )
+    return best
+
+
+def _last_met(
+    qualities: Sequence[int],
+    code: Callable[[int], tuple[CodedPicture, float]],
+    target: Target,
+) -> tuple[CodedPicture | None, float]:
+    """The result for the last quality that meets the target, and what the first one measures."""
+    best, easiest = code(qualities[0])
+    if not target.is_met(easiest):
+        return None, easiest
+    low, high = 0, len(qualities)
+    while high - low > 1:
+        middle = (low + high) // 2
+        coded, measured = code(qualities[middle])
+        if target.is_met(measured):
+            low, best = middle, coded
+        else:
+            high = middle
+    return best, easiest
+
+
+def _remembering(net: nn.Module) -> nn.Module:
+    """A model like ``net`` that analyses each picture once."""
+    if getattr(net, "levels", None) is None or not hasattr(net, "g_a"):
+        return net
+    twin, analysis = shallow_copy(net), net.g_a
+    known: dict[tuple[Any, bytes], Tensor] = {}
+
+    def remembered(x: Tensor) -> Tensor:
+        digest = hashlib.blake2b(np.ascontiguousarray(x.detach().cpu().numpy())).digest()
+        key = (tuple(x.shape), digest)
+        if key not in known:
+            known[key] = analysis(x)
+        return known[key]
+
+    # Found before the module of that name, which stays registered.
+    vars(twin)["g_a"] = remembered
+    return twin
+
+
+def _rgb(picture: Picture) -> Any:
+    return picture.to_image().convert("RGB")

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Sizes and qualities that the user names: met, by the best quality that meets them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from program import files
+from test_overrides_families import build
+
+from compressai.bitstream import CodedPicture, decode_picture, encode_picture, read_coded
+from compressai.bitstream import read_picture as read
+from compressai.evaluation import psnr
+from compressai.targets import Target, encode_to_target
+from compressai.weights import Chooser, ChosenModel, Ladder
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread", "folder")
+
+PHOTO = Path(__file__).parents[1] / "examples/assets/chelsea.png"
+
+
+@pytest.fixture
+def picture() -> Any:
+    with Image.open(PHOTO) as image:
+        return read(image.convert("RGB").crop((150, 60, 342, 252)))
+
+
+@functools.cache
+def shipped() -> Ladder:
+    return Chooser(model="lite", precision="fp32").ladder()
+
+
+def sizes(picture: Any, ladder: Ladder) -> list[int]:
+    coded = []
+    for quality in ladder.qualities:
+        chosen = ladder.choose(quality)
+        coded.append(len(encode_picture(picture=picture, **vars(chosen)).to_bytes()))
+    return coded
+
+
+def test_largest_quality_that_fits_the_bytes(picture: Any) -> None:
+    known = sizes(picture, shipped())
+    assert known == sorted(known)
+    for limit, quality in [(known[0], 1), (known[1] + 5, 2), (known[2] - 1, 2), (10**6, 4)]:
+        coded = encode_to_target(picture, Target("bytes", limit), shipped())
+        assert coded.quality == quality
+        assert len(coded.to_bytes()) == known[quality - 1] <= limit
+
+
+def test_bits_per_pixel_are_of_the_whole_file(picture: Any) -> None:
+    known = sizes(picture, shipped())
+    bpp = 8 * known[2] / 192**2
+    assert encode_to_target(picture, Target("bpp", bpp), shipped()).quality == 3
+    assert encode_to_target(picture, Target("bpp", bpp - 1e-6), shipped()).quality == 2
+
+
+def test_lowest_quality_that_has_the_decibels(picture: Any) -> None:
+    source = picture.to_image()
+    for wanted in (30.0, 33.0):
+        coded = encode_to_target(picture, Target("psnr", wanted), shipped())
+        reached = {}
+        for quality in shipped().qualities:
+            chosen = shipped().choose(quality)
+            other = encode_picture(picture=picture, **vars(chosen))
+            reached[quality] = psnr(source, decode_picture(chosen.net, other).to_image())
+        assert coded.quality == min(q for q, value in reached.items() if value >= wanted)
+
+
+def test_similarity(picture: Any) -> None:
+    low, high = (
+        encode_to_target(picture, Target("ms-ssim", value), shipped()) for value in (0.9, 0.985)
+    )
+    assert low.quality < high.quality
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (Target("bytes", 40), r"40 bytes cannot be reached: the smallest file of lite .* bytes"),
+        (Target("psnr", 60), r"60 dB cannot be reached: the best quality of lite .* has 3\d"),
+    ],
+)
+def test_what_no_quality_reaches(picture: Any, target: Target, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encode_to_target(picture, target, shipped())
+
+
+def test_network_of_all_rates_analyses_a_picture_once(picture: Any) -> None:
+    net = build("mbt2018-vbr")
+    net.update()
+    calls = []
+    net.g_a.register_forward_hook(lambda _, inputs, __: calls.append(tuple(inputs[0].shape)))
+    chosen = ChosenModel(net, "mbt2018-vbr", None, None)
+    ladder = Ladder(lambda quality: dataclasses.replace(chosen, quality=quality), None)
+    assert ladder.qualities == tuple(range(1, 9))
+    known = sizes(picture, ladder)
+    calls.clear()
+    coded = encode_to_target(picture, Target("bytes", sorted(known)[4]), ladder)
+    # The other one, of the smallest size, is for the sizes of the latents.
+    assert calls.count((1, 3, 192, 192)) == 1
+    assert len(coded.to_bytes()) <= sorted(known)[4]
+    again = CodedPicture.from_bytes(coded.to_bytes())
+    decode_picture(net, again)  # checks the hash of the latent
+
+
+def test_one_rate_has_nothing_to_choose_from() -> None:
+    chosen = ChosenModel(build("mbt2018-mean"), "mbt2018-mean", None, None)
+    with pytest.raises(ValueError, match="mbt2018-mean has one here"):
+        Ladder(lambda quality: chosen, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        ("kilobytes", 1, "kind must be one of bytes, bpp, psnr, ms-ssim, got 'kilobytes'"),
+        ("bytes", 0, "a target of bytes must be positive and finite, got 0"),
+        ("psnr", float("nan"), "a target of psnr must be positive and finite, got nan"),
+        ("ms-ssim", 1.1, "a target of ms-ssim must be at most 1, got 1.1"),
+    ],
+)
+def test_targets_that_are_none(kind: str, value: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Target(kind, value)
+
+
+# -- the program ----------------------------------------------------------------------------------
+
+
+def test_program_codes_a_folder_to_a_size_and_goes_on(run: Any, picture: Any) -> None:
+    Path("in").mkdir()
+    for i, box in enumerate([(0, 0, 192, 192), (0, 0, 130, 70)]):
+        picture.to_image().crop(box).save(f"in/{i}.png")
+    arguments = ("encode", "in", "out", "--target-bytes", 1700, "--json")
+    status, out, err = run(*arguments)
+    assert (status, err) == (0, "")
+    report = json.loads(out)
+    large, small = report["files"]
+    assert large["quality"] < small["quality"]
+    for file in report["files"]:
+        assert Path(file["file"]).stat().st_size <= 1700
+    status, out, _ = run(*arguments)
+    assert status == 0
+    assert json.loads(out)["skipped"] == 2
+
+
+def test_program_refuses_what_contradicts(run: Any, photo: Any) -> None:
+    status, _, err = run("encode", "photo.png", "--target-bytes", 900, "--target-psnr", 30)
+    assert status == 2
+    assert "--target-bytes and --target-psnr contradict each other" in " ".join(err.split())
+    status, _, err = run("encode", "photo.png", "--target-bpp", 1, "-q", 2)
+    assert status == 2
+    assert "--quality and --target-bpp contradict each other" in " ".join(err.split())
+    status, _, err = run("encode", "photo.png", "--target-bytes", 50)
+    assert status == 1
+    assert "50 bytes cannot be reached" in err
+    assert files() == ["photo.png"]
+
+
+def test_program_tries_harder(run: Any, picture: Any) -> None:
+    picture.to_image().crop((0, 0, 64, 64)).save("crop.png")
+    for effort in (1, 3):
+        status, _, err = run("encode", "crop.png", f"{effort}.cai", "--effort", effort)
+        assert (status, err) == (0, "")
+    plain, refined = read_coded("1.cai"), read_coded("3.cai")
+    assert plain.tiles != refined.tiles
+    assert run("decode", "3.cai", "back.png")[0] == 0
+    status, _, err = run("encode", "crop.png", "x.cai", "--effort", 12)
+    assert status == 2
+    status, _, err = run("encode", "crop.png", "x.cai", "--model", "lite-integer", "--effort", 2)
+    assert status == 1
+    assert "effort must be 1 for IntegerLite" in err
