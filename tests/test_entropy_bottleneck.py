@@ -124,6 +124,22 @@ class TestEntropyBottleneck:
         logits = module._logits_cumulative(module.quantiles, stop_gradient=True)
         torch.testing.assert_close(logits, module.target.expand_as(logits), atol=2e-2, rtol=1e-3)
 
+    @pytest.mark.parametrize(("channels", "limit"), [(320, 13107), (6, 65535)])
+    def test_tables_that_take_gigabytes_are_refused_before_they_are_made(
+        self, channels: int, limit: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        module = EntropyBottleneck(channels)
+        half = limit // 2 + 1
+        module.quantiles.data[:] = torch.tensor([-float(half), 0.0, float(half)])
+        with monkeypatch.context() as early:
+            early.setattr(torch, "arange", lambda *_, **__: pytest.fail("it began"))
+            with pytest.raises(ValueError, match=f"the {limit} of"):
+                module.update(force=True)
+        # One channel costs as much as all do.
+        module.quantiles.data[1:] = torch.tensor([-1.0, 0.0, 1.0])
+        with pytest.raises(ValueError, match=f"channel 0, .* span {2 * half + 1} symbols"):
+            module.update(force=True)
+
     def test_wrong_channel_count_is_an_error(self, bottleneck: EntropyBottleneck) -> None:
         with pytest.raises(RuntimeError):
             bottleneck(torch.rand(1, 5, 4, 4))

@@ -26,6 +26,25 @@ def notes_of(file):
     return read_picture(file).notes
 
 
+def test_other_programs_are_not_called_for_a_file(monkeypatch, tmp_path):
+    """Pillow would hand PostScript to Ghostscript, whatever the file is called."""
+    from PIL import EpsImagePlugin
+
+    monkeypatch.setattr(
+        EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("it was called")
+    )
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n"
+    for name in ("x.png", "x.eps", "x"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        for read in (read_picture, read_size, read_rgb):
+            with pytest.raises(ValueError, match="no picture"):
+                read(path)
+        path.unlink()
+    (tmp_path / "x").write_bytes(content)
+    assert find_images(tmp_path) == []
+
+
 # -- transparency of PNG files --------------------------------------------------------------------
 
 

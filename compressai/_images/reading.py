@@ -37,8 +37,10 @@ __all__ = [
 # A file of a few bytes can ask for an image of any size. At this one, a single activation of 192
 # channels at half the size takes 26 GB.
 MAX_PIXELS = 2**27
-# Formats that Pillow names and cannot decode, or that are no images.
-_NOT_IMAGES = frozenset({"BUFR", "CAI", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
+# Formats that Pillow names and cannot decode, that other programs decode for it, or that are no
+# images. No file is taken for one of them, whatever its name.
+_NOT_OPENED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
+_NOT_IMAGES = _NOT_OPENED | {"CAI"}
 # What is lost with EXIF: description, maker, model, software, date, artist, copyright, and the
 # tables of camera settings and position. Other entries tell how the pixels are laid out.
 _EXIF_CONTENT = frozenset({0x10E, 0x10F, 0x110, 0x131, 0x132, 0x13B, 0x8298, 0x8769, 0x8825})
@@ -84,13 +86,18 @@ def _is_known(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return image.format not in _NOT_IMAGES - {"CAI"}
+            with Image.open(path, formats=_formats()):
+                return True
     except UnidentifiedImageError:
         return False
     # Damaged or forbidden: it is an image that is to be complained of when it is read.
     except Exception:
         return True
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [kind for kind in Image.ID if kind not in _NOT_OPENED]
 
 
 def check_pixels(width: int, height: int, max_pixels: int | None) -> None:
@@ -307,7 +314,7 @@ def _opened(
     opened = open_regular(source) if is_path else contextlib.nullcontext(source)
     with opened as file:
         try:
-            with Image.open(file) as image:
+            with Image.open(file, formats=_formats()) as image:
                 yield image
         except UnidentifiedImageError as error:
             raise ValueError(_unknown(name, file)) from error
@@ -331,10 +338,11 @@ def _may_be_image(file: IO[bytes]) -> bool:
     """Whether a file that can seek begins like one of a kind that Pillow knows."""
     file.seek(0)
     prefix = file.read(_PREFIX)
-    Image.init()
-    known = (accept for _, accept in Image.OPEN.values() if accept is not None)
+    known = (Image.OPEN[kind][1] for kind in _formats())
     # Shorter ones are not what these functions expect.
-    return len(prefix) == _PREFIX and any(accept(prefix) is True for accept in known)
+    return len(prefix) == _PREFIX and any(
+        accept(prefix) is True for accept in known if accept is not None
+    )
 
 
 def _unknown(name: str, file: IO[bytes]) -> str:

@@ -28,6 +28,9 @@ __all__ = ["FactorizedDensity"]
 _DENSITY = ("_likelihood", "_logits_cumulative")
 # Enough for an interval of double precision numbers to end at neighbours.
 _MAX_ROUNDS = 1100
+# Entries of all tables of a model, which are as wide as the widest: they take half a gigabyte while
+# they are made. Trained models have some ten thousand.
+_MOST_ENTRIES = 2**22
 
 
 @of_this_package
@@ -243,7 +246,7 @@ class FactorizedDensity(nn.Module):
         below = torch.ceil((quantiles[:, 1] - quantiles[:, 0]) / width).clamp(min=0)
         above = torch.ceil((quantiles[:, 2] - quantiles[:, 1]) / width).clamp(min=0)
         span = below + above + 1
-        limit = 2**self.entropy_coder_precision - 1
+        limit = min(2**self.entropy_coder_precision - 1, _MOST_ENTRIES // len(span))
         if bool((span > limit).any()):
             channel = int(span.argmax())
             raise refused(
