@@ -29,6 +29,7 @@ from compressai.entropy_models.synchrony import (
     SyncDecoder,
     SyncEncoder,
 )
+from compressai.latent_codecs import GaussianConditionalLatentCodec
 from compressai.models import (
     JointAutoregressiveHierarchicalPriorsVbr,
     MeanScaleHyperpriorVbr,
@@ -197,6 +198,28 @@ def test_strings_beyond_the_tolerance_end_at_another_place_or_give_another_laten
                 continue
         assert not torch.equal(decoded, coded["y_hat"])
     assert noticed >= 7
+
+
+class _Foreign(GaussianConditionalLatentCodec):
+    """Looks up rows itself, as codecs for CompressAI do."""
+
+    def compress(self, y: Tensor, side_params: Tensor) -> dict:
+        scales, means = self._chunk(self.entropy_parameters(side_params))
+        rows = self.gaussian_conditional.build_indexes(scales)
+        strings = self.gaussian_conditional.compress(y, rows, means)
+        y_hat = self.gaussian_conditional.quantize(y, "dequantize", means)
+        return {"strings": [strings], "shape": y.shape[2:], "y_hat": y_hat}
+
+
+def test_codec_that_looks_up_rows_is_not_coded_plainly_where_synchrony_was_promised() -> None:
+    net = tiny_net("elic2022-official")
+    for module in net.modules():
+        if type(module) is GaussianConditionalLatentCodec:
+            module.__class__ = _Foreign
+    plain = net.compress(_picture())
+    assert torch.equal(net.decompress(plain["strings"], plain["shape"])["y_hat"], plain["y_hat"])
+    with pytest.raises(ValueError, match=r"must code by GaussianConditional\.code\(\) and decode"):
+        net.compress(_picture(), sync_safe=True)
 
 
 def test_coding_turns_tf32_off_and_on_again() -> None:

@@ -139,7 +139,15 @@ class GaussianConditional(EntropyModel):
 
         Returns:
             int32 tensor of the shape of ``scales``.
+
+        Raises:
+            ValueError: coding is synchronised, which rows of predicted scales are not.
         """
+        if active_coder() is not None:
+            raise ValueError(
+                "rows of predicted scales differ between machines: to be synchronised, a codec must "
+                "code by GaussianConditional.code() and decode(); else use sync_safe=False"
+            )
         if _is_native(scales) and self.scale_table.numel():
             from compressai import _CXX
 
