@@ -145,8 +145,8 @@ class GaussianConditional(EntropyModel):
         """
         if active_coder() is not None:
             raise ValueError(
-                "rows of predicted scales differ between machines: to be synchronised, a codec must "
-                "code by GaussianConditional.code() and decode(); else use sync_safe=False"
+                "rows of predicted scales differ between machines: to be synchronised, a codec "
+                "must code by GaussianConditional.code() and decode(); else use sync_safe=False"
             )
         if _is_native(scales) and self.scale_table.numel():
             from compressai import _CXX
