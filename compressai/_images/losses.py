@@ -2,7 +2,7 @@
 """What an image file says that Pillow does not hand on, or changes: each becomes a note.
 
 Read from the file's own header where Pillow is silent: chunks of PNG, boxes of AVIF, HEIF and
-JPEG 2000, headers of BMP and QOI.
+JPEG 2000, headers of BMP, JPEG XL and QOI.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import IO
 
 from PIL import Image
 
+from compressai._images.jpeg_xl import Header, read_header
+
 __all__ = ["file_of", "notes_on_losses", "png_chunks", "sample_limit"]
 
 _GREY_16 = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -25,12 +27,13 @@ _SRGB_GAMMA, _GAMMA_TOLERANCE = 1 / 2.2, 0.01
 # Code points of ITU-T H.273.
 _UNKNOWN, _SRGB_PRIMARIES, _SRGB_TRANSFER = 2, 1, 13
 _TRANSFERS = {8: "linear light", 16: "HDR (PQ)", 18: "HDR (HLG)"}
+_HDR = (16, 18)
 _PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
 _ADOBE_RGB = 2
 # Small parts of headers only.
 _MOST_BYTES = 2**16
 _CONTAINERS = frozenset({b"meta", b"iprp", b"ipco", b"jp2h"})
-_ISO_FORMATS = frozenset({"AVIF", "HEIF", "JPEG2000"})
+_ISO_FORMATS = frozenset({"AVIF", "HEIF", "JPEG2000", "JXL"})
 
 
 def notes_on_losses(image: Image.Image) -> list[str]:
@@ -51,7 +54,10 @@ def notes_on_losses(image: Image.Image) -> list[str]:
     file = file_of(image)
     chunks = png_chunks(file) if file is not None and image.format == "PNG" else {}
     boxes = dict(_boxes(file)) if file is not None and image.format in _ISO_FORMATS else {}
-    depth = _depth(image, file, boxes)
+    if image.format == "JXL" and b"xml " in boxes:
+        notes.append("metadata (XMP) is not kept")
+    header = _jpeg_xl_header(image, file)
+    depth = max(header.depth, _depth(image, file, boxes))
     if depth > 8 and image.mode not in _GREY_16:
         kind = "greyscale is" if image.mode in ("L", "LA") else "colours are"
         notes.append(f"{depth}-bit {kind} reduced to 8 bits")
@@ -59,6 +65,7 @@ def notes_on_losses(image: Image.Image) -> list[str]:
         notes.append("HDR samples (BC6H) are clipped and reduced to 8 bits")
     notes += _notes_on_png(image, chunks)
     notes += _notes_on_boxes(boxes)
+    notes += _notes_on_jpeg_xl(header)
     notes += _notes_on_header(image, file)
     notes += _notes_on_tags(image)
     return notes
@@ -238,6 +245,24 @@ def _notes_on_boxes(boxes: Mapping[bytes, bytes]) -> list[str]:
         number = int.from_bytes(space[3:7], "big")
         if number not in (16, 17, 18):
             notes.append(f"colour space {number} (JPEG 2000) is ignored: taken as sRGB")
+    return notes
+
+
+def _jpeg_xl_header(image: Image.Image, file: IO[bytes] | None) -> Header:
+    if file is None or image.format != "JXL":
+        return Header()
+    with _kept_position(file):
+        return read_header(file) or Header()
+
+
+def _notes_on_jpeg_xl(header: Header) -> list[str]:
+    notes = []
+    if header.animated:
+        notes.append("only the first frame of the animation is kept")
+    if header.transfer in _HDR:
+        notes.append(f"transfer {_TRANSFERS[header.transfer]} (JPEG XL) is reduced to that of sRGB")
+    if header.extra:
+        notes.append(f"{len(header.extra)} channels besides colours and alpha are not kept")
     return notes
 
 
