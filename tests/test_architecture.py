@@ -30,12 +30,9 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"latent_codecs"}),
     frozenset({"datasets", "losses", "models", "optimizers", "transforms"}),
     frozenset({"zoo"}),
-    frozenset(
-        {
-            *("bitstream", "checkpoint", "cluster", "convert", "evaluation", "inference"),
-            *("pillow", "targets", "training", "utils", "weights"),
-        }
-    ),
+    frozenset({"bitstream", "checkpoint", "inference"}),
+    frozenset({"convert", "evaluation", "targets", "training", "weights"}),
+    frozenset({"cluster", "pillow", "utils"}),
     frozenset({"__main__", "cli"}),
 )
 # The package itself gathers all up to the zoo, and `load` of the checkpoints when asked for.
