@@ -64,8 +64,8 @@ def decode_picture(
     Args:
         net: the model that coded it, with the same weights. Several threads may use one.
         coded: the coded picture.
-        max_pixels: largest area, padding included, that is decoded. What a tile of more than four
-            megapixels takes in ``net`` is estimated before, and must not be more than 4 GiB, or 32
+        max_pixels: largest area, padding included, that is decoded. What a tile of more than 2^22
+            pixels takes in ``net`` is estimated before, and must not be more than 4 GiB, or 32
             bytes for each of a larger ``max_pixels``.
         region: ``(x, y, width, height)`` in pixels: the part of the picture that is wanted. Only
             the tiles that it meets are decoded; the pixels are the same as in the whole picture.

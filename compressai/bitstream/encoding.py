@@ -70,7 +70,7 @@ def encode_picture(
             is that of :func:`~compressai.bitstream.decode_picture`.
         tile: side of the tiles that the picture is cut into, in pixels, a multiple of what the
             model asks for (64 always is one, or 128 or 256 for models with windows); ``None`` for
-            no tiles; ``"auto"`` takes 1024 for pictures above 4 megapixels and else none.
+            no tiles; ``"auto"`` takes 1024 for pictures above 2^22 pixels and else none.
         tile_overlap: pixels that neighbouring tiles share and in which they are blended into each
             other; at most half of ``tile``. Default: 32.
         sync_safe: code so that differences in floating-point rounding between machines do not

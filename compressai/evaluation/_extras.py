@@ -30,5 +30,5 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != package:
             raise
         raise ImportError(
-            f"{purpose} needs {package}, which is not installed: pip install compressai[{extra}]"
+            f"{purpose} needs {package}, which is not installed: pip install 'compressai[{extra}]'"
         ) from error

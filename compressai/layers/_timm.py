@@ -22,7 +22,7 @@ def _timm_layers() -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != "timm":
             raise
         raise ImportError(
-            "this block is built from timm, which is not installed: pip install compressai[attn]"
+            "this block is built from timm, which is not installed: pip install 'compressai[attn]'"
         ) from error
 
 
