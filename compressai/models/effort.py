@@ -33,8 +33,8 @@ EFFORTS = (0, 10, 20, 40, 80, 150, 300, 600, 1200)
 MAX_EFFORT = len(EFFORTS)
 
 # Yang, Bamler and Mandt 2020 and a search on the shipped weights: see docs/effort.md.
-_LEARNING_RATE = 1e-2
-_FIRST_TEMPERATURE, _LAST_TEMPERATURE = 0.5, 0.2
+_LEARNING_RATE = 2e-2
+_FIRST_TEMPERATURE, _LAST_TEMPERATURE = 0.5, 0.3
 _HYPER_ANALYSIS = "h_a"  # its name in every model
 _EDGE = 1e-5  # atanh has no value at 1
 # Larger pictures are refined in parts, which bounds memory. Neighbours are seen but not changed.
