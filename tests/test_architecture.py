@@ -7,7 +7,7 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +17,9 @@ import compressai
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "compressai"
+
+# Of no Python, so that no file of ours is behind such an import.
+NATIVE = frozenset({"_CXX", "_build_info", "_kernels", "ans"})
 
 # docs/design.md shows the same table to readers; test_design_page_shows_these_floors compares.
 FLOORS: tuple[frozenset[str], ...] = (
@@ -136,6 +139,48 @@ def test_parts_do_not_import_each_other_in_circles() -> None:
 
     for part in sorted(below):
         visit(part, ())
+
+
+def test_files_do_not_import_each_other_in_circles() -> None:
+    """Wherever in a file an import stands; those for type checkers only are none."""
+    files = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+    below = {name: set(imported_files(path, files)) - {name} for name, path in files.items()}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for lower in sorted(below[name]):
+                visit(lower, (*path, name))
+            done.add(name)
+
+    for name in sorted(below):
+        visit(name, ())
+
+
+def imported_files(path: Path, files: Mapping[str, Path]) -> Iterator[str]:
+    """Modules of the library, written in Python, that a file imports when it runs."""
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            nodes += node.orelse
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in files)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                name = f"{origin}.{alias.name}"
+                if name in files:
+                    yield name
+                elif origin in files and alias.name not in NATIVE:
+                    yield origin
 
 
 def test_models_and_codecs_know_no_files_and_no_command_lines() -> None:
