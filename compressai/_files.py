@@ -135,13 +135,14 @@ def check_writable(path: str | os.PathLike[str]) -> None:
             of.
         PermissionError: its folder is read-only.
     """
+    # Before links are followed: those of /dev/stdout lead to what is no path.
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise FileExistsError(f"{os.fspath(path)} is no regular file and is not replaced")
     path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent} does not exist or is no folder: create it first")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, the name of a file is needed")
-    if path.exists() and not path.is_file():
-        raise FileExistsError(f"{path} is no regular file and is not replaced")
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(errno.EACCES, "its folder is read-only", str(path))
 

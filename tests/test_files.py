@@ -149,6 +149,24 @@ def test_real_disks_that_are_full_name_the_target(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_pipes_and_devices_are_not_replaced_by_their_own_names(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    read, write = os.pipe()
+    try:
+        # What links of this kind say is no path.
+        for path in (tmp_path / "pipe", tmp_path / "link", f"/dev/fd/{write}", "/dev/null"):
+            if os.path.exists(path):
+                for call in (check_writable, lambda path: atomic_write(path).__enter__()):
+                    with pytest.raises(FileExistsError) as caught:
+                        call(path)
+                    assert str(caught.value) == f"{path} is no regular file and is not replaced"
+    finally:
+        os.close(read)
+        os.close(write)
+
+
 def test_read_only_folders_are_refused_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     for call in (check_writable, lambda path: atomic_write(path).__enter__()):
