@@ -190,3 +190,11 @@ def test_pages_build_without_a_warning(tmp_path: Path) -> None:
         check=False,
     )
     assert build.returncode == 0, build.stderr
+
+
+def test_page_of_changes_names_files_that_exist() -> None:
+    page = (ROOT / "docs" / "which_file.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:compressai|tests|docs)/[\w/.]+)`", page)
+    assert len(named) > 20
+    missing = [name for name in named if "COMMAND" not in name and not (ROOT / name).exists()]
+    assert not missing
