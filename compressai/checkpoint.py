@@ -87,7 +87,8 @@ def describe(
     Args and errors as in :func:`save_checkpoint`.
     """
     architecture, arguments = str(architecture), dict(arguments)
-    _find_builder(architecture, arguments)
+    if _find_builder(architecture, arguments) is None:
+        _check_inference(_find_class(architecture), unwrap_model(net))
     kind = type(unwrap_model(net))
     metadata = {
         "format": FORMAT,
@@ -136,7 +137,8 @@ def save_checkpoint(
 
     Raises:
         FileExistsError: the file exists and is not to be replaced.
-        ValueError: unknown architecture, arguments that it does not take, or no JSON data.
+        ValueError: unknown architecture, arguments that it does not take or that do not rebuild
+            it, or no JSON data.
     """
     metadata = describe(
         net,
@@ -322,6 +324,24 @@ def _find_builder(
             f"arguments must be those of {architecture!r}, got {_listed(arguments)}: {error}"
         ) from error
     return builder
+
+
+def _check_inference(cls: Any, net: nn.Module) -> None:
+    """Refuse to write a file without arguments whose class cannot read sizes off the weights.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    infer = getattr(cls, "infer_arguments", None)
+    if infer is None:
+        return
+    try:
+        infer(net.state_dict())
+    except (NotImplementedError, KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"arguments must be those that {cls.__name__} was built with, as it cannot read them "
+            f"off its weights: {why_not(error)}"
+        ) from error
 
 
 def _listed(arguments: Mapping[str, Any]) -> str:

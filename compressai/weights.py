@@ -23,6 +23,7 @@ from compressai.bitstream import (
     WrongWeightsError,
 )
 from compressai.checkpoint import read_metadata
+from compressai.extensions import load_extensions
 from compressai.inference import prepare
 from compressai.models.base import ModelIdentity
 from compressai.registry import MODELS
@@ -103,6 +104,7 @@ def choose_model(
         RuntimeError: the published weights are damaged.
         OSError: the checkpoint cannot be read, or weights cannot be fetched.
     """
+    load_extensions()
     if checkpoint is not None:
         chosen = _from_checkpoint(model, checkpoint)
         if level is not None:
@@ -272,6 +274,7 @@ def model_of(
         ValueError: the checkpoint does not fit the model.
         OSError: the checkpoint cannot be read, or weights cannot be fetched.
     """
+    load_extensions()
     net = _from_zoo(coded, zoo) if checkpoint is None else _of_checkpoint(coded, checkpoint, zoo)
     return _ready(net, precision, device)
 

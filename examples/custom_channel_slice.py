@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """A channel-slice model of your own, in 30 lines: transforms, hyper transforms, and the slices.
 
-``docs/custom_channel_slice.md`` goes through it. Importing this module registers the model under
-its name, so that checkpoints of it load by that name.
+``docs/own_model.md`` goes through it. Importing this module registers the model under its name, and
+``--import`` makes the program do so::
+
+    compressai --import examples/custom_channel_slice.py train -m my-slice-model -d pictures
+    compressai --import examples/custom_channel_slice.py encode photo.png \\
+        --checkpoint checkpoint_best.safetensors
 """
 
 from __future__ import annotations
@@ -19,7 +23,11 @@ from compressai.registry import register_model
 __all__ = ["MySliceModel"]
 
 
-@register_model("my-slice-model")
+@register_model(
+    "my-slice-model",
+    summary="GDN transforms with slices that see all earlier ones",
+    small={"N": 8, "M": 16},
+)
 class MySliceModel(ChannelSliceModel):
     """GDN transforms with slices that see all earlier ones.
 
@@ -50,4 +58,4 @@ class MySliceModel(ChannelSliceModel):
             widths=(64, 32),
             emit_mean_support="pre",
         )
-        self._add_auxiliary()
+        self.add_auxiliary()

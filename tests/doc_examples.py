@@ -197,6 +197,9 @@ def _only_parse_command(arguments: list[str]) -> None:
 
     from compressai.cli.app import app
 
+    # What the program itself takes stands before the command.
+    while arguments[0] == "--import":
+        arguments = arguments[2:]
     name, *rest = arguments
     get_command(app).commands[name].make_context(name, rest)
 

@@ -32,7 +32,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"entropy_models", "layers"}),
     frozenset({"latent_codecs"}),
     frozenset({"datasets", "losses", "models", "optimizers", "transforms"}),
-    frozenset({"zoo"}),
+    frozenset({"extensions", "zoo"}),
     frozenset({"bitstream", "checkpoint", "inference"}),
     frozenset({"convert", "evaluation", "targets", "training", "weights"}),
     frozenset({"cluster", "pillow", "utils"}),

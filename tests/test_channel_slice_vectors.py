@@ -52,7 +52,7 @@ def test_full_size_weights_of_the_authors_find_their_places(name: str, released:
         if original is not None or not ours.endswith("relative_position_index")
     }
     with torch.device("meta"):
-        inferred, wanted = cls(**cls._infer_arguments(converted)), cls(**arguments)
+        inferred, wanted = cls(**cls.infer_arguments(converted)), cls(**arguments)
     assert _shapes(inferred) == _shapes(wanted)
     for size in ("N", "M", "head_dim", "hyper_head_dim", "depths", "num_heads", "slice_sizes"):
         assert getattr(inferred, size, None) == getattr(wanted, size, None)

@@ -97,7 +97,7 @@ def test_full_size_weights_of_the_authors_find_their_places(name: str, prefix: s
     assert got == wanted
     assert cls.convert(converted).keys() == converted.keys()
     with torch.device("meta"):
-        inferred = cls(**cls._infer_arguments(converted))
+        inferred = cls(**cls.infer_arguments(converted))
     net = _on_meta(name)
     for size, value in vars(net).items():
         if not size.startswith("_") and size not in ("training", "max_support_slices"):

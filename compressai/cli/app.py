@@ -72,9 +72,23 @@ def _program(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True)
     ] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="Module or .py file that registers models of your own; before the command, "
+            "more than once for several. COMPRESSAI_IMPORT names some, too.",
+        ),
+    ] = None,
 ) -> None:
     # _Program and _print_version use these.
     del debug, version
+    from compressai.extensions import import_models, load_extensions
+
+    if modules:
+        import_models(modules)
+    load_extensions()
 
 
 # In the order in which they are listed.

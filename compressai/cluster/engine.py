@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from compressai.cluster.job import Item, MakeWorker, work_on
 from compressai.cluster.manifest import SCHEMA
+from compressai.extensions import import_models, named_modules
 
 __all__ = ["ray_cluster", "ray_pass"]
 
@@ -99,7 +100,11 @@ def ray_pass(
             warnings.simplefilter("ignore", RayDeprecationWarning)
             rows = blocks.map_batches(
                 _Actor,
-                fn_constructor_args=(functools.partial(make_worker, number), retries),
+                fn_constructor_args=(
+                    functools.partial(make_worker, number),
+                    retries,
+                    named_modules(),
+                ),
                 batch_size=batch,
                 batch_format="pyarrow",
                 # Tasks that wait for a worker fail with it: from the second pass on, none waits.
@@ -122,8 +127,11 @@ def ray_pass(
 class _Actor:
     """A worker as Ray Data wants it: tables in, tables out."""
 
-    def __init__(self, make_worker: Any, retries: int) -> None:
+    def __init__(self, make_worker: Any, retries: int, modules: Sequence[str]) -> None:
         import torch
+
+        # Models of the user's own, that the driver knows.
+        import_models(modules)
 
         # One processor is what it was given.
         torch.set_num_threads(1)

@@ -61,7 +61,7 @@ def quantize_entropy_path(net: CompressionModel, pictures: Iterable[Tensor]) -> 
     for name, parameter in net.named_parameters():
         if not parameter.isfinite().all():
             raise ValueError(f"{name.rpartition('.')[0]}: weights must be finite")
-    made = IntegerLite(**{**net._infer_arguments(net.state_dict()), "use_cca": False}).eval()
+    made = IntegerLite(**{**net.infer_arguments(net.state_dict()), "use_cca": False}).eval()
     own = made.state_dict()
     same = {
         key: value

@@ -48,6 +48,7 @@ __all__ = [
     "coding_networks",
     "get_scale_table",
     "remap_old_keys",
+    "resampling_factor",
 ]
 
 SCALES_MIN = 0.11
@@ -58,6 +59,9 @@ SCALES_LEVELS = 64
 # positions of the latent, twice, are enough for a look at each channel.
 _PROBE_SIDE = 256
 _NOISY_RUNS = 2
+
+# How much smaller latent and side information are where no module tells.
+_LATENT_FACTOR, _HYPER_FACTOR = 16, 4
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Strings = Sequence[Sequence[bytes]]
@@ -283,6 +287,36 @@ def check_strings(strings: Strings, count: int) -> None:
     """
     if not isinstance(strings, list) or len(strings) != count:
         raise AssertionError(f"strings must be a list of {count} lists of bytes")
+
+
+def resampling_factor(module: nn.Module) -> int:
+    """How many times smaller a network makes the sides of what it sees.
+
+    Args:
+        module: an analysis. Layers in a :class:`torch.nn.Sequential` run one after the other; other
+            modules hold layers that run side by side, or branches, of which the one that makes
+            most of it counts.
+
+    Returns:
+        The product of strides.
+    """
+    if isinstance(module, nn.PixelUnshuffle):
+        return module.downscale_factor
+    if isinstance(module, (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)):
+        stride = module.stride
+        return int(stride if isinstance(stride, int) else stride[0])
+    factors = [resampling_factor(child) for child in module.children()]
+    return math.prod(factors) if isinstance(module, nn.Sequential) else max(factors, default=1)
+
+
+def _hyper_factor(codec: nn.Module | None) -> int:
+    """That of the hyper analysis, which a codec has itself or in one of its parts."""
+    parts = [] if codec is None else [codec, *codec.children()]
+    for part in parts:
+        analysis = part._modules.get("h_a")
+        if analysis is not None:
+            return resampling_factor(analysis)
+    return _HYPER_FACTOR
 
 
 def coding_networks(module: nn.Module) -> list[nn.Module]:
@@ -611,6 +645,26 @@ class SimpleVAECompressionModel(CompressionModel):
         y = out.get("y_fine", out["y_hat"])
         return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": out["y_hat"]}
 
+    @property
+    def downsampling_factor(self) -> int:
+        """Sides of an image must be multiples of this: what ``g_a`` and ``h_a`` divide them by.
+
+        It is read off the strides of their layers, see :func:`resampling_factor`. A model whose
+        layers run in another order overrides it.
+        """
+        return math.prod(self._factors)
+
+    @property
+    def _factors(self) -> tuple[int, int]:
+        """Pixels for each position of the latent, and of these for each of ``z``, along a side."""
+        # Past what preparing for speed puts in front of the modules.
+        analysis = self._modules.get("g_a")
+        return (
+            _LATENT_FACTOR if analysis is None else resampling_factor(analysis),
+            _hyper_factor(self._modules.get("latent_codec")),
+        )
+
     def _check_size(self, x: Tensor, y: Tensor) -> None:
         """Raise ValueError if the latent's size does not suit the codec."""
-        check_latent_size(x, y, 4)
+        factor, multiple = self._factors
+        check_latent_size(x, y, multiple, factor)

@@ -182,7 +182,7 @@ class CCAModel(ChannelSliceModel):
             ),
             emit_mean_support="post",
         )
-        self._add_auxiliary(context_widths=self.context_widths)
+        self.add_auxiliary(context_widths=self.context_widths)
 
     @property
     def cca_training(self) -> bool:
@@ -211,7 +211,7 @@ class CCAModel(ChannelSliceModel):
         return convert_upstream_cca_state_dict(state_dict)
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         stages = consecutive(state_dict, "g_a.down.{}.weight") - 1
         context = "latent_codec.y.channel_context.y"
         transform = f"{context}0.mean_support_transform"

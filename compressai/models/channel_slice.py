@@ -59,8 +59,8 @@ class ChannelSliceModel(SimpleVAECompressionModel):
     """Base class of models whose latent is coded in slices of channels.
 
     A subclass sets ``g_a``, ``g_s`` (modules or methods) and ``latent_codec``, and calls
-    :meth:`_add_auxiliary` last. To load weights without being told sizes it overrides
-    :meth:`_infer_arguments`; to load weights in the layout of its authors, :meth:`convert`.
+    :meth:`add_auxiliary` last. To load weights without being told sizes it overrides
+    :meth:`infer_arguments`; to load weights in the layout of its authors, :meth:`convert`.
 
     Args:
         use_cca: add the auxiliary entropy model of CCA; :meth:`forward` then gives
@@ -93,12 +93,7 @@ class ChannelSliceModel(SimpleVAECompressionModel):
         self.cca_num_layers = cca_num_layers
         self.aux_entropy_model = None
 
-    @property
-    def downsampling_factor(self) -> int:
-        """Sides of a picture must be multiples of this."""
-        return 2 ** (4 + 2)
-
-    def _add_auxiliary(self, **options: Any) -> None:
+    def add_auxiliary(self, **options: Any) -> None:
         """Build the auxiliary model for the slices of ``latent_codec``, if it was asked for."""
         if self.use_cca:
             slices = self.latent_codec.y
@@ -129,6 +124,11 @@ class ChannelSliceModel(SimpleVAECompressionModel):
 
     def _forward_latent(self, y: Tensor) -> dict[str, Any]:
         """What :meth:`forward` gives for a picture whose latent is ``y``."""
+        if self.use_cca and self.aux_entropy_model is None:
+            raise RuntimeError(
+                f"use_cca has no effect yet: {type(self).__name__} must call "
+                "self.add_auxiliary() at the end of its constructor"
+            )
         out = self.latent_codec(y)
         result = {"x_hat": self.g_s(out["y_hat"]), "likelihoods": out["likelihoods"]}
         if self.aux_entropy_model is not None:
@@ -205,12 +205,12 @@ class ChannelSliceModel(SimpleVAECompressionModel):
         return dict(state_dict)
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         """Constructor arguments of the model that native weights are of."""
         raise NotImplementedError(f"{cls.__name__} cannot be built from a state dict alone")
 
     @staticmethod
-    def _infer_auxiliary(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    def infer_auxiliary(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         """The arguments of this base class; none if the weights have no auxiliary model."""
         transform = f"{_AUXILIARY}.mean_support_transform"
         projection = state_dict.get(f"{transform}.input_projection.weight")
@@ -223,7 +223,7 @@ class ChannelSliceModel(SimpleVAECompressionModel):
         }
 
     @classmethod
-    def _infer_slices(cls, state_dict: Mapping[str, Tensor], M: int) -> dict[str, Any]:
+    def infer_slices(cls, state_dict: Mapping[str, Tensor], M: int) -> dict[str, Any]:
         """Arguments about equal slices of a latent of ``M`` channels, and the auxiliary model's."""
         num_slices = infer_num_slices(state_dict)
         if num_slices == 0:
@@ -231,7 +231,7 @@ class ChannelSliceModel(SimpleVAECompressionModel):
         return {
             "num_slices": num_slices,
             "max_support_slices": infer_max_support_slices(state_dict, M, num_slices),
-            **cls._infer_auxiliary(state_dict),
+            **cls.infer_auxiliary(state_dict),
         }
 
     @classmethod
@@ -250,7 +250,7 @@ class ChannelSliceModel(SimpleVAECompressionModel):
             RuntimeError: some are missing or unexpected; the message lists them.
         """
         state_dict = cls.convert(clean_state_dict(state_dict))
-        net = cls(**cls._infer_arguments(state_dict))
+        net = cls(**cls.infer_arguments(state_dict))
         net.load_state_dict(state_dict)
         return net
 

@@ -234,7 +234,7 @@ class DCAE(ChannelSliceModel):
             extra_channels=2 * M,
             max_support_slices=max_support_slices,
         )
-        self._add_auxiliary()
+        self.add_auxiliary()
 
     @staticmethod
     def _stage(dim: int, head_dim: int, blocks: int, window: int) -> nn.Module:
@@ -248,7 +248,7 @@ class DCAE(ChannelSliceModel):
         return convert_upstream_dcae_state_dict(state_dict)
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         def size(key: str, dim: int) -> int:
             return entry_size(state_dict, key, dim, cls)
 
@@ -263,7 +263,7 @@ class DCAE(ChannelSliceModel):
             windows += [window] if heads else []
         hyper_heads, hyper_window = cls._heads_and_window(state_dict, "latent_codec.h_a.1")
         hyper_width = size("latent_codec.h_a.1.conv.weight", 0)
-        slices = cls._infer_slices(state_dict, M)
+        slices = cls.infer_slices(state_dict, M)
         support = infer_max_support_slices(state_dict, M, slices["num_slices"], extra_factor=3)
         heads_of_dictionary = "latent_codec.y.channel_context.y0.cross_attention.scale"
         return {

@@ -241,6 +241,11 @@ class HPCM(SimpleVAECompressionModel):
         return convert_upstream_hpcm_state_dict(state_dict)
 
     @classmethod
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Constructor arguments of the model that native weights are of."""
+        return _sizes_of(state_dict)
+
+    @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, Any]) -> HPCM:
         """Build a model of the size that a state dict has, and load it.
 
@@ -256,7 +261,7 @@ class HPCM(SimpleVAECompressionModel):
             RuntimeError: some are missing or unexpected; the message lists them.
         """
         state_dict = convert_upstream_hpcm_state_dict(clean_state_dict(state_dict))
-        net = cls(**_infer_arguments(state_dict))
+        net = cls(**cls.infer_arguments(state_dict))
         net.load_state_dict(state_dict)
         return net
 
@@ -340,7 +345,7 @@ def _check_sizes(
 _BLOCK = ".branch.0.pconv.weight"
 
 
-def _infer_arguments(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+def _sizes_of(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     """Constructor arguments of the model that native weights are of."""
     M = entry_size(state_dict, "latent_codec.y.context_net.0.weight", 0, HPCM) // 2
     layers, blocks = _stages(state_dict, "g_a")

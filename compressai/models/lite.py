@@ -135,10 +135,10 @@ class Lite(ChannelSliceModel):
             widths=tuple(context_widths),
             emit_mean_support=True,
         )
-        self._add_auxiliary()
+        self.add_auxiliary()
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         context = "latent_codec.y.channel_context.y"
         hidden = hidden_widths(state_dict, f"{context}0.mean_cc")
         last = f".mean_cc.{2 * len(hidden)}.weight"
@@ -160,7 +160,7 @@ class Lite(ChannelSliceModel):
                 for k in numbers_after(state_dict, context)
             ],
             "context_widths": hidden,
-            **cls._infer_auxiliary(state_dict),
+            **cls.infer_auxiliary(state_dict),
         }
 
 

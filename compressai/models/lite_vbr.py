@@ -404,7 +404,7 @@ class LiteVbr(ChannelSliceModel):
     # -- loading --------------------------------------------------------------------------------
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         context = "latent_codec.y.channel_context.y"
         steps = entry_size(state_dict, "y_gain.steps", 0, cls)
         hidden = hidden_widths(state_dict, f"{context}0.mean_cc")

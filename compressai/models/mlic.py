@@ -172,7 +172,7 @@ class _BaseMLIC(ChannelSliceModel):
             h_a=HyperAnalysis(N, M),
             h_s=HyperSynthesis(N, M),
         )
-        self._add_auxiliary()
+        self.add_auxiliary()
 
     # -- what models differ in --------------------------------------------------------------------
 
@@ -273,12 +273,12 @@ class _BaseMLIC(ChannelSliceModel):
         return convert_upstream_mlicpp_state_dict(state_dict)
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         return {
             "N": entry_size(state_dict, "g_a.analysis_transform.0.conv1.weight", 0, cls),
             "M": entry_size(state_dict, "g_a.analysis_transform.6.weight", 0, cls),
             "slice_num": 1 + max(numbers_after(state_dict, _LEAF), default=9),
-            **cls._infer_auxiliary(state_dict),
+            **cls.infer_auxiliary(state_dict),
         }
 
     @staticmethod
@@ -336,9 +336,9 @@ class MLICPlusPlus(_BaseMLIC):
         return _LinearIntra(channels)
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         return {
-            **super()._infer_arguments(state_dict),
+            **super().infer_arguments(state_dict),
             **cls._infer_window(state_dict),
             "legacy": f"{_LEAF}0.lrp_anchor.lrp_transform.6.weight" in state_dict
             or "g_s.synthesis_transform.0.skip.weight" in state_dict,
@@ -375,8 +375,8 @@ class MLICPlus(_BaseMLIC):
         return _VanillaIntra(channels)
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {**super()._infer_arguments(state_dict), **cls._infer_window(state_dict)}
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {**super().infer_arguments(state_dict), **cls._infer_window(state_dict)}
 
 
 @register_model("mlic")
@@ -433,10 +433,10 @@ class MLIC(_BaseMLIC):
         return StackedCheckerboardConv(channels, self.local_kernel, self.local_layers)
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         context = f"{_LEAF}0.spatial_context_nonanchor.context."
         return {
-            **super()._infer_arguments(state_dict),
+            **super().infer_arguments(state_dict),
             "local_kernel": entry_size(state_dict, f"{context}0.weight", -1, cls),
             "local_layers": len(numbers_after(state_dict, context)),
         }
@@ -489,8 +489,8 @@ class MLICv2(_BaseMLIC):
         return GSCModule(channels, side_channels)
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {**super()._infer_arguments(state_dict), **cls._infer_window(state_dict)}
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {**super().infer_arguments(state_dict), **cls._infer_window(state_dict)}
 
 
 # -- weights of the authors' program ------------------------------------------------------------

@@ -148,15 +148,15 @@ class WACNN(_StfFamily):
             emit_mean_support=True,
             max_support_slices=max_support_slices,
         )
-        self._add_auxiliary()
+        self.add_auxiliary()
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         M = entry_size(state_dict, "g_a.7.weight", 0, cls)
         return {
             "N": entry_size(state_dict, "g_a.0.weight", 0, cls),
             "M": M,
-            **cls._infer_slices(state_dict, M),
+            **cls.infer_slices(state_dict, M),
         }
 
 
@@ -329,7 +329,7 @@ class SymmetricalTransFormer(_StfFamily):
             emit_mean_support=True,
             max_support_slices=self.max_support_slices,
         )
-        self._add_auxiliary()
+        self.add_auxiliary()
 
     @property
     def downsampling_factor(self) -> int:
@@ -351,7 +351,7 @@ class SymmetricalTransFormer(_StfFamily):
         return self.end_conv(x.permute(0, 3, 1, 2).contiguous())
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         patches = "patch_embed.proj.weight"
         E = entry_size(state_dict, patches, 0, cls)
         stages = numbers_after(state_dict, "layers.")
@@ -368,7 +368,7 @@ class SymmetricalTransFormer(_StfFamily):
             "mlp_ratio": entry_size(state_dict, first.format(0, "mlp.fc1.weight"), 0, cls) / E,
             "qkv_bias": first.format(0, "attn.qkv.bias") in state_dict,
             "patch_norm": "patch_embed.norm.weight" in state_dict,
-            **cls._infer_slices(state_dict, M),
+            **cls.infer_slices(state_dict, M),
         }
 
 

@@ -191,7 +191,7 @@ class TCM(ChannelSliceModel):
             emit_mean_support="post",
             max_support_slices=max_support_slices,
         )
-        self._add_auxiliary()
+        self.add_auxiliary()
 
     @property
     def use_auxt(self) -> bool:
@@ -204,7 +204,7 @@ class TCM(ChannelSliceModel):
         return convert_upstream_tcm_state_dict(state_dict)
 
     @classmethod
-    def _infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         use_auxt = has_auxt_state(state_dict)
         g_a, g_s = ("g_a.transform", "g_s.transform") if use_auxt else ("g_a", "g_s")
         N = entry_size(state_dict, f"{g_a}.0.conv1.weight", 0, cls) // 2
@@ -233,7 +233,7 @@ class TCM(ChannelSliceModel):
         return {
             **sizes,
             "hyper_channels": entry_size(state_dict, quantiles, 0, cls),
-            **cls._infer_slices(state_dict, M),
+            **cls.infer_slices(state_dict, M),
         }
 
 

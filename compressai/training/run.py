@@ -18,6 +18,7 @@ from torchvision import transforms
 
 from compressai.checkpoint import describe
 from compressai.datasets import ImageFolder
+from compressai.extensions import load_extensions
 from compressai.losses import CCARateDistortionLoss, RateDistortionLoss
 from compressai.optimizers import net_aux_optimizer, net_optimizer
 from compressai.registry import ENTRIES
@@ -299,6 +300,7 @@ def main(argv: Sequence[str], program: str | None = None) -> None:
     Raises:
         SystemExit: the command line is wrong, or training cannot begin or go on; says why.
     """
+    load_extensions()
     args = parse_args(argv, program)
     with process_group(args.cuda) as processes:
         _run(args, processes)
