@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 import torch
-from image_files import file_of
+from image_files import file_of, png
 from PIL import Image
 from streams import Stream
 
@@ -70,6 +72,44 @@ def test_streams_without_an_end_are_left_where_no_image_would_be(monkeypatch):
     with pytest.raises(ValueError, match=r"too many for an image with 1000 pixels at most"):
         buffer_image(stream, 1000)
     assert stream.taken == 2**20 + 8 * 1000 + 1
+
+
+SIDE = 13_000
+LARGE = {
+    "BMP": b"BM"
+    + struct.pack("<IHHI", 62, 0, 0, 62 + 1024)
+    + struct.pack("<IiiHHIIiiII", 40, SIDE, SIDE, 1, 8, 1, 4, 0, 0, 0, 0)
+    + bytes(1024),
+    "GIF": b"GIF89a"
+    + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0)
+    + b"\x2c"
+    + struct.pack("<HHHHB", 0, 0, 1, 1, 0)
+    + b"\x02\x02\x44\x01\0;",
+    "PPM": b"P6 %d %d 255\n" % (SIDE, SIDE),
+    "TGA": struct.pack("<BBBHHBHHHHBB", 0, 0, 10, 0, 0, 0, 0, 0, SIDE, SIDE, 24, 0),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_small_files_that_announce_much_are_refused_by_their_header(kind, tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(LARGE[kind] + bytes(99))
+    stream = Stream(LARGE[kind])
+    for source in (path, stream):
+        with pytest.raises(ValueError, match=r"more than the limit|too large"):
+            read_samples(source)
+    assert stream.taken == reading._FIRST
+
+
+@pytest.mark.parametrize("chunk", ["iCCP", "zTXt", "iTXt"])
+def test_metadata_that_inflates_is_damage(chunk):
+    head = {"iCCP": b"x\0\0", "zTXt": b"x\0\0", "iTXt": b"x\0\1\0\0\0"}[chunk]
+    bomb = (chunk.encode(), head + zlib.compress(bytes(2**23)))
+    file = png(2, 8, np.zeros((4, 4, 3), dtype=np.uint8), bomb)
+    assert len(file.getvalue()) < 10_000
+    for source in (file, Stream(file.getvalue(), len(file.getvalue()))):
+        with pytest.raises(ValueError, match="too large"):
+            read_samples(source)
 
 
 def test_truncated_streams_are_damaged_images():
