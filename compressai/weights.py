@@ -17,7 +17,6 @@ import torch.nn as nn
 import compressai
 from compressai.bitstream import (
     CodedPicture,
-    LegacyPicture,
     UnknownModelError,
     VideoHeader,
     WrongWeightsError,
@@ -52,7 +51,7 @@ RANDOM_WEIGHTS_NOTE = (
 )
 
 Zoo = Mapping[str, Callable[..., nn.Module]]
-Coded = CodedPicture | LegacyPicture | VideoHeader
+Coded = CodedPicture | VideoHeader
 
 # Random weights are those of this seed, so that a decoder can make them again.
 _SEED = 0
@@ -353,7 +352,7 @@ class ModelCache:
             lambda: choose_model(model, quality, metric, checkpoint, level=level, **self._how),
         )
 
-    def model_of(self, coded: CodedPicture | LegacyPicture, checkpoint: Path | None) -> nn.Module:
+    def model_of(self, coded: CodedPicture, checkpoint: Path | None) -> nn.Module:
         """As the function :func:`model_of`."""
         key: tuple[Hashable, ...] = (coded.model, _version_of(checkpoint))
         if checkpoint is None:

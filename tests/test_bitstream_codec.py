@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,7 +21,6 @@ from compressai.bitstream import (
     DamagedFileError,
     DesyncError,
     ImpossibleHeaderError,
-    LegacyPicture,
     Picture,
     TooLargeError,
     UnsupportedFileError,
@@ -307,14 +306,6 @@ def test_fingerprint_takes_every_kind_of_buffer():
     before = fingerprint(module)
     module[0].num_batches_tracked += 1  # a number, without axes
     assert fingerprint(module) != before
-
-
-def test_fields_of_old_and_new_pictures_have_the_same_names():
-    new = {field.name for field in fields(CodedPicture)}
-    assert all(
-        hasattr(LegacyPicture, name) or name in vars(LegacyPicture)["__annotations__"]
-        for name in new
-    )
 
 
 @pytest.mark.parametrize("variable_bottleneck", [False, True])

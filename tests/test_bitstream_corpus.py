@@ -11,7 +11,6 @@ from PIL import Image
 import compressai
 from compressai.bitstream import (
     CodedPicture,
-    LegacyPicture,
     decode_picture,
     decode_video,
     open_video,
@@ -60,7 +59,7 @@ def test_corpus_has_videos_of_every_version():
 
 def test_corpus_holds_every_version_and_what_files_can_hold():
     coded = [read_coded(p) for p in CORPUS.iterdir() if p.suffix in (".cai", ".bin")]
-    assert {type(c) for c in coded} == {CodedPicture, LegacyPicture}
+    assert {type(c) for c in coded} == {CodedPicture}
     assert {c.version for c in coded} == {0, *range(1, VERSION + 1)}
     assert {type(c.shape) for c in coded} >= {tuple, dict}
     for version in (1, 2):

@@ -13,13 +13,14 @@ from tiny_nets import tiny_net
 
 from compressai.bitstream import (
     BitstreamError,
+    CodedPicture,
+    CodedTile,
     DamagedFileError,
-    LegacyPicture,
     decode_picture,
     parse_coded,
     read_picture,
 )
-from compressai.bitstream.legacy import MODEL_IDS
+from compressai.bitstream.legacy import MODEL_IDS, write_version_0
 from compressai.ops import compute_padding
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -31,19 +32,33 @@ EXAMPLE = bytes.fromhex(
 )
 
 
+def old_picture(model, metric, quality, width, height, shape, strings):
+    """What is read from a file of the old format."""
+    return CodedPicture(
+        model=model,
+        metric=metric,
+        quality=quality,
+        random_weights=False,
+        fingerprint=b"",
+        width=width,
+        height=height,
+        mode="RGB",
+        source_mode="RGB",
+        tiles=(CodedTile(strings),),
+        version=0,
+        shape=shape,
+        centred=64,
+    )
+
+
 def test_worked_example_of_the_old_format_is_read():
     picture = parse_coded(EXAMPLE)
-    assert picture == LegacyPicture(
-        model="bmshj2018-hyperprior",
-        metric="ms-ssim",
-        quality=4,
-        width=220,
-        height=200,
-        shape=(4, 4),
-        strings=(b"\1\2\3", b"\xaa\xbb"),
-        bit_depth=8,
+    assert picture == old_picture(
+        "bmshj2018-hyperprior", "ms-ssim", 4, 220, 200, (4, 4), (b"\1\2\3", b"\xaa\xbb")
     )
-    assert picture.to_bytes() == EXAMPLE
+    assert write_version_0(picture) == EXAMPLE
+    with pytest.raises(ValueError, match="version must be 2 to be written, got 0"):
+        picture.to_bytes()
 
 
 def test_numbers_of_models_in_the_old_format_never_change():
@@ -106,12 +121,12 @@ def test_old_files_are_decoded_from_the_centre(model, size):
     x = F.pad(picture.pixels[None], pad)
     out = net.compress(x)
     strings = tuple(step[0] for step in out["strings"])
-    old = LegacyPicture(model, "mse", 1, width, height, tuple(out["shape"]), strings)
-    decoded = decode_picture(net, parse_coded(old.to_bytes()))
+    old = old_picture(model, "mse", 1, width, height, tuple(out["shape"]), strings)
+    decoded = decode_picture(net, parse_coded(write_version_0(old)))
     with torch.no_grad():
         x_hat = F.pad(net(x)["x_hat"].clamp(0, 1), unpad)
     assert torch.equal(decoded.pixels, x_hat[0])
     with pytest.raises(DamagedFileError, match="latents of sizes"):
         decode_picture(net, replace(old, width=width + 64))
     with pytest.raises(DamagedFileError):
-        decode_picture(net, replace(old, strings=(b"\0" * 8, *strings[1:])))
+        decode_picture(net, replace(old, tiles=(CodedTile((b"\0" * 8, *strings[1:])),)))

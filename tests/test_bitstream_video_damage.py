@@ -39,6 +39,7 @@ from compressai.bitstream import (
     open_video,
 )
 from compressai.bitstream.legacy_video import (
+    LEGACY_MULTIPLE,
     LegacyVideoReader,
     write_legacy_frame,
 )
@@ -210,7 +211,7 @@ def test_predicted_frame_without_reference_is_damage(net):
 def test_old_files_are_read(net, sequence):
     file = io.BytesIO(old_file(80, 96, 3))
     file.seek(0, io.SEEK_END)
-    coder = FrameCoder(net, 80, 96, centred=True)
+    coder = FrameCoder(net, 80, 96, centred=LEGACY_MULTIPLE)
     assert coder.pad(torch.ones(1, 3, 80, 96))[0, 0, 24:104, 16:112].all()
     reconstructions = []
     for number in range(3):

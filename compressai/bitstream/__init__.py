@@ -27,7 +27,6 @@ from compressai.bitstream.hashes import (
     sketch_distance,
     sketch_frame,
 )
-from compressai.bitstream.legacy import LegacyPicture
 from compressai.bitstream.limits import MAX_FRAMES, MAX_PIXELS
 from compressai.bitstream.picture import (
     PICTURE_SUFFIXES,
@@ -54,7 +53,6 @@ __all__ = [
     "DesyncError",
     "ImpossibleHeaderError",
     "FrameCoder",
-    "LegacyPicture",
     "MemoryBudget",
     "NotACodedPictureError",
     "Picture",

@@ -141,7 +141,8 @@ class CodedPicture:
         quality: quality in the zoo, or ``None`` for weights from elsewhere.
         metric: what the weights were trained for: ``"mse"``, ``"ms-ssim"``, or ``None`` if unknown.
         random_weights: the weights are those of a fresh model, not trained.
-        fingerprint: 8 bytes that identify the weights.
+        fingerprint: 8 bytes that identify the weights; empty in files of version 0, which tell of
+            nothing but names.
         width, height: size of the picture in pixels.
         mode: colour mode of the picture, one of :data:`COLOUR_MODES`.
         tiles: the coded tiles, row by row; one if the picture is not tiled.
@@ -151,8 +152,11 @@ class CodedPicture:
         alpha: the alpha plane as a PNG file, empty if there is none.
         icc: ICC profile of the colours, empty for sRGB.
         exif: EXIF metadata, empty if there are none.
-        version: of the format; only 2 can be written.
-        shape: sizes of the latents as the model gave them, in files of version 1; else ``None``.
+        version: of the format, 0 for files of CompressAI 1.2; only 2 can be written.
+        shape: sizes of the latents as the model gave them, in files of version 1, of the smallest
+            latent in version 0; else ``None``.
+        centred: the network got the picture in the centre of one whose sides are multiples of
+            this, filled up with zeros, as in version 0; else 0.
         damage: what else was wrong, in a file that was read with ``best_effort``.
     """
 
@@ -174,6 +178,7 @@ class CodedPicture:
     exif: bytes = b""
     version: int = VERSION
     shape: Any = None
+    centred: int = 0
     damage: tuple[str, ...] = ()
 
     @property

@@ -10,7 +10,6 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from compressai.bitstream import legacy
 from compressai.bitstream._memory import tiles_bytes
 from compressai.bitstream._nets import (
     build_tables,
@@ -34,7 +33,6 @@ from compressai.bitstream.errors import (
     WrongWeightsError,
 )
 from compressai.bitstream.hashes import fingerprint, hash_latent
-from compressai.bitstream.legacy import LegacyPicture
 from compressai.bitstream.limits import MAX_PIXELS, excess_of, excess_of_tiles
 from compressai.bitstream.picture import Picture, check_exif, check_icc, read_alpha
 from compressai.bitstream.tiling import Box
@@ -48,7 +46,7 @@ _OTHER_LATENT = "the latent is another one than that which was coded"
 
 def decode_picture(
     net: nn.Module,
-    coded: CodedPicture | LegacyPicture,
+    coded: CodedPicture,
     *,
     max_pixels: int = MAX_PIXELS,
     region: tuple[int, int, int, int] | None = None,
@@ -125,7 +123,7 @@ def decode_picture(
     return Picture(pixels.clamp_(0, 1), grey=coded.mode.startswith("L"), notes=notes, **extras)
 
 
-def decoding_bytes(net: nn.Module, coded: CodedPicture | LegacyPicture) -> int:
+def decoding_bytes(net: nn.Module, coded: CodedPicture) -> int:
     """About how many bytes :func:`decode_picture` takes beside the picture, in this thread.
 
     Args:
@@ -152,8 +150,8 @@ def _check_region(region: Sequence[int], whole: Box) -> Box:
     return box
 
 
-def _level_of(net: nn.Module, coded: CodedPicture | LegacyPicture) -> int | None:
-    if isinstance(coded, LegacyPicture):
+def _level_of(net: nn.Module, coded: CodedPicture) -> int | None:
+    if not coded.fingerprint:  # a file that tells of nothing but names has no levels
         return None
     try:
         return rate_level(net, coded.quality)
@@ -161,8 +159,8 @@ def _level_of(net: nn.Module, coded: CodedPicture | LegacyPicture) -> int | None
         raise ImpossibleHeaderError(f"the file contradicts itself: {error}") from error
 
 
-def _check_weights(net: nn.Module, coded: CodedPicture | LegacyPicture) -> None:
-    if isinstance(coded, LegacyPicture):
+def _check_weights(net: nn.Module, coded: CodedPicture) -> None:
+    if not coded.fingerprint:
         return
     at_hand = fingerprint(net, coded.version)
     if at_hand != coded.fingerprint:
@@ -178,7 +176,7 @@ def _check_weights(net: nn.Module, coded: CodedPicture | LegacyPicture) -> None:
 
 
 def _read_extras(
-    coded: CodedPicture | LegacyPicture, wanted: Box, best_effort: bool, notes: list[str]
+    coded: CodedPicture, wanted: Box, best_effort: bool, notes: list[str]
 ) -> dict[str, Any]:
     """All that is in the picture but its pixels."""
     extras: dict[str, Any] = {"source_mode": coded.source_mode}
@@ -204,13 +202,10 @@ def _read_extras(
 class _TileDecoder:
     """Decodes tiles by their number, in any thread."""
 
-    def __init__(
-        self, net: nn.Module, coded: CodedPicture | LegacyPicture, best_effort: bool
-    ) -> None:
+    def __init__(self, net: nn.Module, coded: CodedPicture, best_effort: bool) -> None:
         self.net, self.coded, self.best_effort = net, coded, best_effort
         self.tiling = coded.tiling
-        self.is_legacy = isinstance(coded, LegacyPicture)
-        self.multiple = legacy.PADDING_MULTIPLE if self.is_legacy else padding_multiple(net)
+        self.multiple = coded.centred or padding_multiple(net)
         self.arguments: dict[str, Any] = {"sync_safe": True} if coded.sync_safe else {}
 
     def prepare(self, rate: dict[str, int], needed: Sequence[int]) -> None:
@@ -268,7 +263,7 @@ class _TileDecoder:
         as_coded = not expected or hash_latent(out["y_hat"]) == expected
         box = self.tiling[index]
         top = left = 0
-        if self.is_legacy:
+        if self.coded.centred:
             (left, _, top, _), _ = compute_padding(box.height, box.width, min_div=self.multiple)
         pixels = x_hat[0, :, top : top + box.height, left : left + box.width].float().cpu()
         return pixels, as_coded
@@ -309,7 +304,7 @@ class _TileDecoder:
         return pixels, problem
 
     def _failure(self, reason: str) -> BitstreamError:
-        if self.is_legacy:  # there are no checksums, so that this is more likely
+        if not self.coded.fingerprint:  # nor checksums, so that this is more likely
             return DamagedFileError(f"the coded picture is damaged: {reason}")
         way_out = (
             "lower the precision of nothing but g_a and g_s, and report this"
@@ -325,7 +320,7 @@ class _TileDecoder:
 def _blend(
     pixels: Tensor,
     wanted: Box,
-    coded: CodedPicture | LegacyPicture,
+    coded: CodedPicture,
     index: int,
     tile: Tensor | None,
 ) -> None:

@@ -24,11 +24,10 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO
 
 from compressai.bitstream._fields import take
-from compressai.bitstream.container import CodedTile
+from compressai.bitstream.container import CodedPicture, CodedTile
 from compressai.bitstream.errors import (
     DamagedFileError,
     ImpossibleHeaderError,
@@ -36,16 +35,16 @@ from compressai.bitstream.errors import (
     TruncatedFileError,
     UnsupportedFileError,
 )
-from compressai.bitstream.tiling import Tiling
 
 __all__ = [
     "METRICS",
     "MODEL_IDS",
     "PADDING_MULTIPLE",
-    "LegacyPicture",
     "announced_size_0",
     "read_body",
+    "read_version_0",
     "write_body",
+    "write_version_0",
 ]
 
 MODEL_IDS = (
@@ -67,6 +66,8 @@ MODEL_IDS = (
 METRICS = ("mse", "ms-ssim")
 PADDING_MULTIPLE = 64
 
+_BIT_DEPTH = 8  # of pictures
+
 _NOT_PICTURES = {
     "hrtzxf2022-pcc-rec": "a point cloud",
     "sfu2023-pcc-rec-pointnet": "a point cloud",
@@ -78,120 +79,81 @@ _BODY = struct.Struct(">III")
 _LENGTH = struct.Struct(">I")
 
 
-@dataclass(frozen=True)
-class LegacyPicture:
-    """A coded picture of the old format, as it lies in a file.
+def read_version_0(content: bytes) -> CodedPicture:
+    """Read a file's content.
 
-    Attributes:
-        model: name in :data:`MODEL_IDS`.
-        metric: what the weights were trained for, ``"mse"`` or ``"ms-ssim"``.
-        quality: quality in the zoo, 1 to 16.
-        width, height: size of the picture in pixels.
-        shape: height and width of the smallest latent.
-        strings: the strings of one picture, one for each coding step.
-        bit_depth: bits per sample of the source.
-        mode, source_mode, alpha, icc, exif, random_weights, fingerprint, tile_size, tile_overlap,
-            sync_safe, version, damage: as in :class:`~compressai.bitstream.CodedPicture`; the
-            format does not hold them, so they are the same for all files: ``RGB``, no alpha plane
-            or metadata, weights of the zoo, no fingerprint, one tile, version 0.
+    Returns:
+        A picture of version 0: ``RGB``, of one tile, with weights of the zoo.
+
+    Raises:
+        UnsupportedFileError: no such file, or one of a video or point cloud.
+        DamagedFileError: truncated, or impossible.
     """
-
-    model: str
-    metric: str
-    quality: int
-    width: int
-    height: int
-    shape: tuple[int, int]
-    strings: tuple[bytes, ...]
-    bit_depth: int = 8
-
-    mode: ClassVar[str] = "RGB"
-    alpha: ClassVar[bytes] = b""
-    source_mode: ClassVar[str] = "RGB"
-    icc: ClassVar[bytes] = b""
-    exif: ClassVar[bytes] = b""
-    random_weights: ClassVar[bool] = False
-    fingerprint: ClassVar[bytes] = b""
-    tile_size: ClassVar[int] = 0
-    tile_overlap: ClassVar[int] = 0
-    sync_safe: ClassVar[bool] = False
-    version: ClassVar[int] = 0
-    damage: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def tiles(self) -> tuple[CodedTile, ...]:
-        """The whole picture as one tile."""
-        return (CodedTile(self.strings),)
-
-    @property
-    def tiling(self) -> Tiling:
-        """Of one tile."""
-        return Tiling(self.width, self.height)
-
-    def to_bytes(self) -> bytes:
-        """The file's content.
-
-        Raises:
-            ValueError: a field does not fit the format.
-        """
-        if self.model not in MODEL_IDS or self.model in _NOT_PICTURES:
-            raise ValueError(f"model must be an image model of {MODEL_IDS}, got {self.model!r}")
-        if self.metric not in METRICS:
-            raise ValueError(f"metric must be one of {METRICS}, got {self.metric!r}")
-        if not 1 <= self.quality <= 16:
-            raise ValueError(f"quality must be in 1 ... 16, got {self.quality}")
-        model = MODEL_IDS.index(self.model)
-        code = METRICS.index(self.metric) << 4 | self.quality - 1
-        file = io.BytesIO()
-        try:
-            file.write(_HEADER.pack(model, code, self.height, self.width, self.bit_depth))
-            write_body(file, self.shape, [[string] for string in self.strings])
-        except struct.error as error:
-            raise ValueError(f"a size does not fit the format ({error}): {self}") from error
-        return file.getvalue()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> LegacyPicture:
-        """Read a file's content.
-
-        Raises:
-            UnsupportedFileError: no such file, or one of a video or point cloud.
-            DamagedFileError: truncated, or impossible.
-        """
-        if len(content) < 2 or content[0] >= len(MODEL_IDS) or content[1] >> 4 >= len(METRICS):
-            raise NotACodedPictureError(
-                f"this is no coded picture: it starts with {bytes(content[:4])!r}"
-            )
-        model = MODEL_IDS[content[0]]
-        if model in _NOT_PICTURES:
-            raise UnsupportedFileError(
-                f"the file seems to be {_NOT_PICTURES[model]} coded with {model}, no picture"
-            )
-        if len(content) < _HEADER.size:
-            raise TruncatedFileError(f"the file is truncated: it has only {len(content)} bytes")
-        _, code, height, width, bit_depth = _HEADER.unpack_from(content)
-        file = io.BytesIO(content)
-        file.seek(_HEADER.size)
-        strings, shape = read_body(file)
-        if file.tell() != len(content):
-            raise DamagedFileError(
-                f"{len(content) - file.tell()} bytes too many at the end of the file: it was "
-                "changed, or is no coded picture"
-            )
-        if not width or not height or not bit_depth:
-            raise ImpossibleHeaderError(
-                f"impossible header: size {width} x {height}, {bit_depth} bits per sample"
-            )
-        return cls(
-            model=model,
-            metric=METRICS[code >> 4],
-            quality=(code & 15) + 1,
-            width=width,
-            height=height,
-            shape=shape,
-            strings=tuple(string for (string,) in strings),
-            bit_depth=bit_depth,
+    if len(content) < 2 or content[0] >= len(MODEL_IDS) or content[1] >> 4 >= len(METRICS):
+        raise NotACodedPictureError(
+            f"this is no coded picture: it starts with {bytes(content[:4])!r}"
         )
+    model = MODEL_IDS[content[0]]
+    if model in _NOT_PICTURES:
+        raise UnsupportedFileError(
+            f"the file seems to be {_NOT_PICTURES[model]} coded with {model}, no picture"
+        )
+    if len(content) < _HEADER.size:
+        raise TruncatedFileError(f"the file is truncated: it has only {len(content)} bytes")
+    _, code, height, width, bit_depth = _HEADER.unpack_from(content)
+    file = io.BytesIO(content)
+    file.seek(_HEADER.size)
+    strings, shape = read_body(file)
+    if file.tell() != len(content):
+        raise DamagedFileError(
+            f"{len(content) - file.tell()} bytes too many at the end of the file: it was "
+            "changed, or is no coded picture"
+        )
+    if not width or not height or not bit_depth:
+        raise ImpossibleHeaderError(
+            f"impossible header: size {width} x {height}, {bit_depth} bits per sample"
+        )
+    return CodedPicture(
+        model=model,
+        metric=METRICS[code >> 4],
+        quality=(code & 15) + 1,
+        random_weights=False,
+        fingerprint=b"",
+        width=width,
+        height=height,
+        mode="RGB",
+        source_mode="RGB",
+        tiles=(CodedTile(tuple(string for (string,) in strings)),),
+        version=0,
+        shape=shape,
+        centred=PADDING_MULTIPLE,
+    )
+
+
+def write_version_0(coded: CodedPicture) -> bytes:
+    """The content of a file, of a picture that :func:`read_version_0` can give.
+
+    Raises:
+        ValueError: a field does not fit the format.
+    """
+    if coded.model not in MODEL_IDS or coded.model in _NOT_PICTURES:
+        raise ValueError(f"model must be an image model of {MODEL_IDS}, got {coded.model!r}")
+    if coded.metric not in METRICS:
+        raise ValueError(f"metric must be one of {METRICS}, got {coded.metric!r}")
+    if coded.quality is None or not 1 <= coded.quality <= 16:
+        raise ValueError(f"quality must be in 1 ... 16, got {coded.quality}")
+    if coded.centred != PADDING_MULTIPLE or len(coded.tiles) != 1 or coded.mode != "RGB":
+        raise ValueError("the old format holds RGB in one tile, in the centre of multiples of 64")
+    code = METRICS.index(coded.metric) << 4 | coded.quality - 1
+    file = io.BytesIO()
+    try:
+        file.write(
+            _HEADER.pack(MODEL_IDS.index(coded.model), code, coded.height, coded.width, _BIT_DEPTH)
+        )
+        write_body(file, coded.shape, [[string] for string in coded.strings])
+    except struct.error as error:
+        raise ValueError(f"a size does not fit the format ({error}): {coded}") from error
+    return file.getvalue()
 
 
 def announced_size_0(start: bytes) -> tuple[int, int]:

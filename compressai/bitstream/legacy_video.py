@@ -77,6 +77,7 @@ class LegacyVideoReader(VideoReader):
             framerate=None,
             frames=frames,
             version=0,
+            centred=LEGACY_MULTIPLE,
         )
         super().__init__(file, header)
 

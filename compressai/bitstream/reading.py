@@ -11,7 +11,7 @@ from typing import BinaryIO
 from compressai._files import atomic_write, open_regular, read_up_to
 from compressai.bitstream.container import MAGIC, CodedPicture, announced_sizes, head_size
 from compressai.bitstream.errors import DamagedFileError, NotACodedPictureError, TooLargeError
-from compressai.bitstream.legacy import LegacyPicture, announced_size_0
+from compressai.bitstream.legacy import announced_size_0, read_version_0
 from compressai.bitstream.limits import MAX_PIXELS
 from compressai.bitstream.version1 import announced_size_1
 
@@ -29,7 +29,7 @@ _LIMIT_A_PIXEL = 4
 _BYTES_OF_EXTRAS = 2**26
 
 
-def parse_coded(content: bytes, *, best_effort: bool = False) -> CodedPicture | LegacyPicture:
+def parse_coded(content: bytes, *, best_effort: bool = False) -> CodedPicture:
     """Read a coded picture from the content of a file, ``.cai`` or of CompressAI 1.2.
 
     The formats cannot be confused: the old one begins with a number below 14.
@@ -47,7 +47,7 @@ def parse_coded(content: bytes, *, best_effort: bool = False) -> CodedPicture | 
     if not content or content[:1] == MAGIC[:1]:
         return CodedPicture.from_bytes(content, best_effort=best_effort)
     try:
-        return LegacyPicture.from_bytes(content)
+        return read_version_0(content)
     except NotACodedPictureError as error:
         raise NotACodedPictureError(f"{error}; .cai files start with {MAGIC!r}") from error
 
@@ -112,7 +112,7 @@ def read_content(
 
 def read_coded(
     source: str | Path | BinaryIO, *, best_effort: bool = False, max_pixels: int = MAX_PIXELS
-) -> CodedPicture | LegacyPicture:
+) -> CodedPicture:
     """Read a coded picture from a file.
 
     The header comes first; the rest is read if it is one, and as long as it says.
@@ -148,7 +148,7 @@ def _bounded(file: BinaryIO, start: bytes, most: int) -> bytes:
     return content
 
 
-def write_coded(coded: CodedPicture | LegacyPicture, path: str | Path) -> int:
+def write_coded(coded: CodedPicture, path: str | Path) -> int:
     """Write a coded picture to a file, at once or not at all.
 
     Args:

@@ -133,6 +133,7 @@ class VideoHeader:
         hashes: frames have a ``latent_hash``.
         sketches: frames have a ``sketch``.
         version: of the format; 0 for files of CompressAI 1.2. Only 2 can be written.
+        centred: as in :class:`~compressai.bitstream.CodedPicture`.
     """
 
     model: str
@@ -151,6 +152,7 @@ class VideoHeader:
     hashes: bool = False
     sketches: bool = False
     version: int = VERSION
+    centred: int = 0
 
     def to_bytes(self) -> bytes:
         """The start of a file.

@@ -38,7 +38,7 @@ from compressai.bitstream.hashes import (
     sketch_distance,
     sketch_frame,
 )
-from compressai.bitstream.legacy_video import LEGACY_MULTIPLE, LegacyVideoReader
+from compressai.bitstream.legacy_video import LegacyVideoReader
 from compressai.bitstream.limits import MAX_FRAMES, MAX_PIXELS
 from compressai.bitstream.video import (
     VIDEO_MAGIC,
@@ -88,8 +88,8 @@ class FrameCoder:
     Args:
         net: video model, with tables.
         height, width: size of a frame.
-        centred: how frames are padded: in the centre of zeros, as CompressAI does, instead of the
-            upper left corner with the edges repeated.
+        centred: frames are padded to multiples of this, in the centre of zeros, as CompressAI
+            does; 0 for the upper left corner with the edges repeated.
         sync_safe: strings are those of a model's ``sync_safe=True``.
         hashes: frames get a hash of their latents, which decoding compares.
         sketches: frames get a sketch of what they decode to, which decoding compares.
@@ -104,7 +104,7 @@ class FrameCoder:
         height: int,
         width: int,
         *,
-        centred: bool = False,
+        centred: int = 0,
         sync_safe: bool = False,
         hashes: bool = False,
         sketches: bool = False,
@@ -120,7 +120,7 @@ class FrameCoder:
                 )
         self.net = net
         self.height, self.width = height, width
-        self.multiple = LEGACY_MULTIPLE if centred else padding_multiple(net)
+        self.multiple = centred or padding_multiple(net)
         self.centred = centred
         self.sync_safe, self.hashes, self.sketches = sync_safe, hashes, sketches
         # The format has the size of the only coded latent, z, follow from that of the frame.
@@ -419,15 +419,13 @@ def decode_video(
     """
     check_video_model(net)
     header = reader.header
-    is_legacy = isinstance(reader, LegacyVideoReader)
-    problem = _too_large(
-        header, LEGACY_MULTIPLE if is_legacy else padding_multiple(net), max_pixels
-    )
+    problem = _too_large(header, header.centred or padding_multiple(net), max_pixels)
     problem = problem or _too_many(header.frames, max_frames)
     if problem:
         raise TooLargeError(problem)
     build_tables(net)
-    if not is_legacy and fingerprint(net) != header.fingerprint:
+    # Without one, a file tells of nothing but names.
+    if header.fingerprint and fingerprint(net) != header.fingerprint:
         raise WrongWeightsError(
             f"the file was made with other weights of {header.model} than those at hand "
             f"(fingerprints {header.fingerprint.hex()} and {fingerprint(net).hex()}); name the "
@@ -437,7 +435,7 @@ def decode_video(
         net,
         header.height,
         header.width,
-        centred=is_legacy,
+        centred=header.centred,
         sync_safe=header.sync_safe,
         hashes=header.hashes,
         sketches=header.sketches,

@@ -31,7 +31,7 @@ from compressai.cli.places import STANDARD, local_paths, split_places
 from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
 
 if TYPE_CHECKING:
-    from compressai.bitstream import CodedPicture, LegacyPicture, Picture
+    from compressai.bitstream import CodedPicture, Picture
 
 __all__ = ["decode"]
 
@@ -124,7 +124,7 @@ def decode(
     def named(target: Path) -> Path:
         return Path(f"stdout{suffix}") if target == STANDARD else target
 
-    def read(task: Task) -> CodedPicture | LegacyPicture:
+    def read(task: Task) -> CodedPicture:
         there = not overwrite and task.target.exists()
         if there and skip_existing:
             raise Skip
@@ -149,7 +149,7 @@ def decode(
             notes.tell(task.source, RANDOM_WEIGHTS)
         return coded
 
-    def code(task: Task, coded: CodedPicture | LegacyPicture) -> tuple[Any, Picture, float]:
+    def code(task: Task, coded: CodedPicture) -> tuple[Any, Picture, float]:
         net = models.model_of(coded, checkpoint)
         start = time.perf_counter()
         picture = decode_picture(
@@ -194,7 +194,7 @@ def decode(
         width, height = (coded.width, coded.height) if box is None else box[2:]
         return _BYTES_HELD * width * height
 
-    def needed(task: Task, coded: CodedPicture | LegacyPicture) -> int:
+    def needed(task: Task, coded: CodedPicture) -> int:
         return decoding_bytes(models.model_of(coded, checkpoint), coded)
 
     stages = Stages(read, code, write, held, needed)

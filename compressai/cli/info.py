@@ -43,14 +43,14 @@ def info(context: typer.Context, files: CodedFiles, as_json: AsJson = False) -> 
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    from compressai.bitstream import CodedPicture, parse_coded, read_content
+    from compressai.bitstream import parse_coded, read_content
 
     with open_input(file) as source:
         content = read_content(source)
     coded = parse_coded(content)
     return {
         "file": str(file),
-        "format": f"cai {coded.version}" if isinstance(coded, CodedPicture) else "CompressAI 1.2",
+        "format": f"cai {coded.version}" if coded.version else "CompressAI 1.2",
         "bytes": len(content),
         "bpp": 8 * len(content) / (coded.width * coded.height),
         "width": coded.width,

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from compressai._files import atomic_write
 from compressai.bitstream.legacy_video import (
+    LEGACY_MULTIPLE,
     LegacyVideoReader,
     write_legacy_frame,
     write_legacy_start,
@@ -200,7 +201,7 @@ def code_video(
     try:
         with atomic_write(binpath) as unfinished, open(unfinished, "wb") as file:
             write_legacy_start(file, height, width, sequence.bitdepth, len(sequence))
-            coder = FrameCoder(net, height, width, centred=True)
+            coder = FrameCoder(net, height, width, centred=LEGACY_MULTIPLE)
             for number, frame in enumerate(sequence):
                 coded, _ = coder.encode(frame_to_rgb(frame, sequence).to(device), number == 0)
                 write_legacy_frame(file, coded, height, width)
@@ -208,7 +209,7 @@ def code_video(
         metrics = []
         with open(binpath, "rb") as file:
             reader = LegacyVideoReader(file, names=("mse", 1))
-            coder = FrameCoder(net, height, width, centred=True)
+            coder = FrameCoder(net, height, width, centred=LEGACY_MULTIPLE)
             for number, frame in enumerate(sequence):
                 x_hat = coder.decode(reader.read(number)).float()
                 rgb = frame_to_rgb(frame, sequence).to(device)
@@ -235,7 +236,7 @@ def estimate_video(
     check_video_model(net)
     sequence = _open_source(source)
     parameter = next(net.parameters())
-    coder = FrameCoder(net, sequence.height, sequence.width, centred=True)
+    coder = FrameCoder(net, sequence.height, sequence.width, centred=LEGACY_MULTIPLE)
     metrics, bits = [], 0.0
     for frame in sequence:
         rgb = frame_to_rgb(frame, sequence).to(parameter)
