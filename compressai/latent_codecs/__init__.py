@@ -55,6 +55,7 @@ from compressai.latent_codecs.hierarchical import (
 from compressai.latent_codecs.hyper import HyperLatentCodec
 from compressai.latent_codecs.hyperprior import HyperpriorLatentCodec
 from compressai.latent_codecs.learned_scale import LearnedScaleLatentCodec
+from compressai.latent_codecs.mambaic import MambaICLatentCodec
 from compressai.latent_codecs.multi_context_checkerboard import (
     MultiContextCheckerboardLatentCodec,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "HyperLatentCodec",
     "HyperpriorLatentCodec",
     "LRPGaussianLatentCodec",
+    "MambaICLatentCodec",
     "MultiContextCheckerboardLatentCodec",
     "LearnedScaleLatentCodec",
     "ProgressivePrior",

@@ -93,8 +93,14 @@ class ChannelSliceModel(SimpleVAECompressionModel):
         self.cca_num_layers = cca_num_layers
         self.aux_entropy_model = None
 
-    def add_auxiliary(self, **options: Any) -> None:
-        """Build the auxiliary model for the slices of ``latent_codec``, if it was asked for."""
+    def add_auxiliary(self, side_channels: int | None = None, **options: Any) -> None:
+        """Build the auxiliary model for the slices of ``latent_codec``, if it was asked for.
+
+        Args:
+            side_channels: width of the means' half of the side information; ``None`` asks the
+                context of the first slice.
+            options: further arguments of :class:`CCAAuxEntropyModel`.
+        """
         if self.use_cca:
             slices = self.latent_codec.y
             self.aux_entropy_model = CCAAuxEntropyModel(
@@ -102,7 +108,7 @@ class ChannelSliceModel(SimpleVAECompressionModel):
                 slices.groups,
                 self.cca_hidden_channels,
                 self.cca_num_layers,
-                side_channels=slices.channel_context["y0"].side_split,
+                side_channels=side_channels or slices.channel_context["y0"].side_split,
                 **options,
             )
 

@@ -287,7 +287,7 @@ _HEADS = {
 }
 _ROOTS = frozenset({*_HEADS, *COMMON_ROOTS, "AuxT_enc", "AuxT_dec"})
 _BIAS_TABLE = ".msa.relative_position_params"
-_BLOCK_RULES = (
+ATTENTION_RULES = (
     (r"\.msa\.relative_position_params$", ".msa.attn.relative_position_bias_table"),
     (r"\.msa\.embedding_layer\.", ".msa.attn.qkv."),
     (r"\.msa\.linear\.", ".msa.output_proj."),
@@ -298,7 +298,7 @@ _BLOCK_RULES = (
 _RULES = (
     # The authors wrap each attention in a Sequential of one.
     (r"^((?:atten_(?:mean|scale)|(?:mean|scale)_support_transforms)\.\d+)\.0\.", r"\1."),
-    *_BLOCK_RULES,
+    *ATTENTION_RULES,
     *HYPER_RULES,
     *slice_rules(_HEADS),
 )
@@ -334,13 +334,28 @@ def convert_upstream_tcm_state_dict(state_dict: Mapping[str, Tensor]) -> dict[st
         New dict.
     """
     state_dict = _rename_auxt(strip_wrapper(state_dict))
+    return convert_attention(replicate(state_dict, "cc_mean_transforms"), _RULES)
+
+
+def convert_attention(
+    state_dict: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]
+) -> dict[str, Tensor]:
+    """Rename weights with the attention of the TCM authors' program, and fit those to ours.
+
+    Args:
+        state_dict: names to tensors, without a wrapper.
+        rules: of the names, with :data:`ATTENTION_RULES` among them.
+
+    Returns:
+        New dict.
+    """
     tables = {
         # (heads, 2 w - 1, 2 w - 1) becomes ((2 w - 1) ** 2, heads).
         key: value.permute(1, 2, 0).flatten(0, 1).contiguous()
         for key, value in state_dict.items()
         if key.endswith(_BIAS_TABLE)
     }
-    converted = rename(replicate({**state_dict, **tables}, "cc_mean_transforms"), _RULES)
+    converted = rename({**state_dict, **tables}, rules)
     for key, value in list(converted.items()):
         if key.endswith(".msa.output_proj.weight"):
             identity = torch.eye(value.size(-1), dtype=value.dtype, device=value.device)
