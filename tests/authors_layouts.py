@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compressai.convert import sources
 
-__all__ = ["authors_state_dict", "net_of", "original"]
+__all__ = ["ATTENTION_OF_TCM", "authors_state_dict", "net_of", "original"]
 
 C = r"latent_codec\.y\.channel_context\.y(\d+)\."
 _BACK: dict[str, list[tuple[str, str]]] = {
@@ -93,6 +93,16 @@ _HPCM = [
     (r"^latent_codec\.y\.", ""),
 ]
 _BACK |= dict.fromkeys(("hpcm-base", "hpcm-large", "hpcm-phi", "hpcm-1b"), _HPCM)
+# Their attention has one linear layer in place of two.
+ATTENTION_OF_TCM = ("tcm", "tcm-auxt", "mambavc", "mambaic")
+_BACK["mambavc"] = _BACK["tcm"]
+_Y = r"^latent_codec\.y\."
+_BACK["mambaic"] = [
+    (_Y + r"(mean|scale)_support_transforms\.(\d+)\.", r"atten_\1.\2.0."),
+    (_Y + r"context_(mean|scale)_transforms\.(\d+)\.", r"anchor_atten_\1.\2.0."),
+    (_Y, ""),
+    *_BACK["tcm"],
+]
 # Of these the authors' program has no entries, or tables that are built again.
 _LEFT_OUT = {
     "hpcm": r"(bound|scale_table|_quantized_cdf|_cdf_length|_offset)$",
@@ -128,7 +138,7 @@ def authors_state_dict(source: str, net: nn.Module) -> dict[str, Tensor]:
             continue
         if re.search(_LEFT_OUT.get(source.partition("-")[0], "^$"), key):
             continue
-        is_tcm = source in ("tcm", "tcm-auxt")
+        is_tcm = source in ATTENTION_OF_TCM
         if is_tcm and ("msa.attn.proj" in key or "relative_position_index" in key):
             continue
         if is_tcm and key.endswith("relative_position_bias_table"):
@@ -146,7 +156,7 @@ def authors_state_dict(source: str, net: nn.Module) -> dict[str, Tensor]:
 def original(source: str, **arguments: Any) -> tuple[nn.Module, dict[str, Tensor]]:
     """A model and what the authors' program would have saved for it."""
     net = net_of(source, **arguments)
-    if source in ("tcm", "tcm-auxt"):
+    if source in ATTENTION_OF_TCM:
         with torch.no_grad():
             for key, parameter in net.named_parameters():
                 if key.endswith("msa.attn.proj.weight"):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from authors_layouts import authors_state_dict, net_of, original
+from authors_layouts import ATTENTION_OF_TCM, authors_state_dict, net_of, original
 from slice_nets import small_net
 from torch import nn
 
@@ -275,7 +275,7 @@ def test_checkpoint_files_are_recognised_and_checked(checkpoint, source: str) ->
     assert _equal(conversion.net, net)
     assert not conversion.net.training
     assert all(names for names in conversion.names.values())
-    assert bool(conversion.added) == (source in ("tcm", "tcm-auxt"))
+    assert bool(conversion.added) == (source in ATTENTION_OF_TCM)
     summary = conversion.summary()
     assert sum(summary.values()) == conversion.entries_written
     if source in ("stf", "wacnn", "tcm", "cca", "dcae", "saaf"):

@@ -25,30 +25,12 @@ from compressai.losses import CCARateDistortionLoss, RateDistortionLoss
 from compressai.models.channel_slice import ChannelSliceModel
 from compressai.models.mambaic import MambaIC, convert_upstream_mambaic_state_dict
 from compressai.models.mambavc import MambaVC
+from compressai.registry import ENTRIES
 
 KEYMAPS: dict[str, Any] = json.loads(
     gzip.decompress((Path(__file__).parent / "tables/state_space_keymaps.json.gz").read_bytes())
 )
 MODELS: dict[str, type[ChannelSliceModel]] = {"mambavc": MambaVC, "mambaic": MambaIC}
-SMALL: dict[str, Any] = {
-    "depths": (1, 0, 2, 1),
-    "drop_path_rate": 0.0,
-    "N": 8,
-    "M": 24,
-    "hyper_channels": 12,
-    "num_slices": 3,
-    "max_support_slices": 1,
-    "window_size": 4,
-    "support_head_dim": 4,
-    "support_attention_dim": 8,
-    "ssm_d_state": 4,
-    "ssm_ratio": 1.5,
-}
-CONTEXT: dict[str, Any] = {
-    "context_depths": (1, 2, 0),
-    "context_head_dim": 8,
-    "context_attention_dim": 16,
-}
 AUXILIARY = {"use_cca": True, "cca_hidden_channels": 8, "cca_num_layers": 1}
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -58,7 +40,7 @@ every = pytest.mark.parametrize("name", MODELS)
 def small_net(name: str, **arguments: Any) -> ChannelSliceModel:
     """A model with lively random weights, in evaluation mode."""
     torch.manual_seed(0)
-    net = MODELS[name](**SMALL, **(CONTEXT if name == "mambaic" else {}), **arguments)
+    net = MODELS[name](**{**ENTRIES[name].small, **arguments})
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
@@ -310,9 +292,8 @@ class TestTraining:
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(name: str, bad: dict, match: str) -> None:
-    arguments = {**SMALL, **(CONTEXT if name == "mambaic" else {}), **bad}
     with pytest.raises(ValueError, match=match):
-        MODELS[name](**arguments)
+        MODELS[name](**{**ENTRIES[name].small, **bad})
 
 
 def test_the_codec_wants_one_network_a_slice() -> None:

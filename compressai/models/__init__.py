@@ -51,6 +51,8 @@ from compressai.models.mlic import (
     MLICv2 as MLICv2,
 )
 from compressai.models.hpcm import HPCM as HPCM
+from compressai.models.mambavc import MambaVC as MambaVC
+from compressai.models.mambaic import MambaIC as MambaIC
 from compressai.models.video import ScaleSpaceFlow as ScaleSpaceFlow
 
 __all__ = [name for name, item in list(globals().items()) if isinstance(item, type)]

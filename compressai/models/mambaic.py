@@ -29,14 +29,16 @@ from compressai.models._helpers.inference import consecutive
 from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.upstream import HYPER_RULES, STACK, strip_wrapper
 from compressai.models._helpers.vss import (
+    SMALL_VSS,
     attention_sizes,
     build_vss_transforms,
+    has_scans,
     vss_sizes,
     vss_stage,
 )
 from compressai.models.channel_slice import ChannelSliceModel, equal_slices
 from compressai.models.tcm import ATTENTION_RULES, convert_attention
-from compressai.registry import register_model
+from compressai.registry import ModelEntry, register_entry, register_model
 
 __all__ = ["MambaIC", "convert_upstream_mambaic_state_dict"]
 
@@ -270,3 +272,25 @@ def convert_upstream_mambaic_state_dict(state_dict: Mapping[str, Tensor]) -> dic
         else:
             weights.setdefault(f"context_vss.{int(second[1]) - 1}.{second[2]}", value)
     return convert_attention(weights, _RULES)
+
+
+register_entry(
+    ModelEntry(
+        name="mambaic",
+        model=MambaIC,
+        summary="Selective scans as transforms and in the contexts of two passes a slice",
+        paper="Zeng et al. 2025, MambaIC: State space models for high-performance learned image "
+        "compression",
+        sizes={1: {}},
+        losses={"mse": {1: {"lmbda": 0.025}}},
+        extra="attn",
+        small={
+            **SMALL_VSS,
+            "context_depths": (1, 2, 0),
+            "context_head_dim": 8,
+            "context_attention_dim": 16,
+        },
+        source="mambaic",
+        detect=lambda weights: has_scans(weights) and any("context_vss" in k for k in weights),
+    )
+)

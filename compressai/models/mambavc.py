@@ -10,14 +10,20 @@ from typing import Any
 from torch import Tensor
 
 from compressai.layers.attn import SWAtten
-from compressai.models._helpers.vss import attention_sizes, build_vss_transforms, vss_sizes
+from compressai.models._helpers.vss import (
+    SMALL_VSS,
+    attention_sizes,
+    build_vss_transforms,
+    has_scans,
+    vss_sizes,
+)
 from compressai.models.channel_slice import (
     ChannelSliceModel,
     build_slice_hyperprior,
     equal_slices,
 )
 from compressai.models.tcm import convert_upstream_tcm_state_dict
-from compressai.registry import register_model
+from compressai.registry import ModelEntry, register_entry, register_model
 
 __all__ = ["MambaVC", "convert_upstream_mambavc_state_dict"]
 
@@ -156,3 +162,19 @@ def convert_upstream_mambavc_state_dict(state_dict: Mapping[str, Tensor]) -> dic
         New dict.
     """
     return convert_upstream_tcm_state_dict(state_dict)
+
+
+register_entry(
+    ModelEntry(
+        name="mambavc",
+        model=MambaVC,
+        summary="Selective scans as transforms, attended support",
+        paper="Qin et al. 2024, MambaVC: Learned visual compression with selective state spaces",
+        sizes={1: {}},
+        losses={"mse": {1: {"lmbda": 0.05}}},
+        extra="attn",
+        small=SMALL_VSS,
+        source="mambavc",
+        detect=lambda weights: has_scans(weights) and not any("context_vss" in k for k in weights),
+    )
+)

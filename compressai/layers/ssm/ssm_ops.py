@@ -8,7 +8,9 @@ it is installed. All else, and all training on the CPU, is :mod:`compressai.laye
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -113,7 +115,7 @@ def selective_scan(
 
     b, c = (t.to(dtype).permute(3, 0, 1, 2) for t in (B, C))
     rest = grouped(D), grouped(delta_bias), delta_softplus, backend
-    with torch.autocast(u.device.type, enabled=False):
+    with _without_autocast(u):
         y = _scan(first(u), first(delta), grouped(A), b, c, *rest)
     return y.flatten(2).permute(1, 2, 0).to(u.dtype)
 
@@ -216,7 +218,7 @@ def cross_selective_scan(
     """
     dtype = _scan_dtype(x)
     rank, states = dt_projs_weight.size(-1), A_logs.size(-1)
-    with torch.autocast(x.device.type, enabled=False):
+    with _without_autocast(x):
         last = x.to(dtype).permute(0, 2, 3, 1)
         weight, weights = x_proj_weight.to(dtype), dt_projs_weight.to(dtype)
         bias = None if x_proj_bias is None else x_proj_bias.to(dtype).flatten()
@@ -261,6 +263,12 @@ def _put_back(y: Tensor, direction: int, size: torch.Size) -> Tensor:
     if direction % 2:
         return y.transpose(0, 1).unflatten(1, (width, height)).transpose(1, 2)
     return y.transpose(0, 1).unflatten(1, (height, width))
+
+
+def _without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    kind = x.device.type
+    known = torch.amp.is_autocast_available(kind)
+    return torch.autocast(kind, enabled=False) if known else nullcontext()
 
 
 def _scan_dtype(x: Tensor) -> torch.dtype:
@@ -341,6 +349,8 @@ def _scan(
 ) -> Tensor:
     """A scan, in the layout of :class:`ChunkedScan`."""
     backend = _resolve(backend, delta_softplus, u, delta, A, B, C, D, delta_bias)
+    if u.is_meta:  # which has shapes, and nothing to go through
+        return torch.empty_like(u)
     if backend == "torch":
         return ChunkedScan.apply(u, delta, A, B, C, D, delta_bias, delta_softplus)
     skip = torch.zeros_like(A[..., 0]) if D is None else D

@@ -15,7 +15,31 @@ from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._state_dict import entry_size
 from compressai.models.utils import conv, deconv
 
-__all__ = ["VSSTransforms", "attention_sizes", "build_vss_transforms", "vss_sizes", "vss_stage"]
+__all__ = [
+    "SMALL_VSS",
+    "VSSTransforms",
+    "attention_sizes",
+    "build_vss_transforms",
+    "has_scans",
+    "vss_sizes",
+    "vss_stage",
+]
+
+SMALL_VSS: Mapping[str, Any] = {
+    "depths": (1, 0, 2, 1),
+    "drop_path_rate": 0.0,
+    "N": 8,
+    "M": 24,
+    "hyper_channels": 12,
+    "num_slices": 3,
+    "max_support_slices": 1,
+    "window_size": 4,
+    "support_head_dim": 4,
+    "support_attention_dim": 8,
+    "ssm_d_state": 4,
+    "ssm_ratio": 1.5,
+}
+"""Arguments of either model that make it small enough for tests."""
 
 
 class VSSTransforms(NamedTuple):
@@ -112,6 +136,11 @@ def build_vss_transforms(
         h_mean_s=hyper_synthesis(),
         h_scale_s=hyper_synthesis(),
     )
+
+
+def has_scans(state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether weights, in whatever layout, have blocks with scans in their analysis."""
+    return any(key.startswith("g_a.") and key.endswith(".op.A_logs") for key in state_dict)
 
 
 def vss_sizes(state_dict: Mapping[str, Tensor], model: type) -> dict[str, Any]:
