@@ -108,7 +108,7 @@ class TestPublishedSizes:
         assert {key: tuple(value.shape) for key, value in converted.items()} == wanted
         assert cls.convert(converted).keys() == converted.keys()
         with torch.device("meta"):
-            inferred = cls(**cls._infer_arguments(converted))
+            inferred = cls(**cls.infer_arguments(converted))
         for size, value in vars(on_meta(name)).items():
             if not size.startswith("_") and size not in ("training", "max_support_slices"):
                 assert getattr(inferred, size) == value, size
