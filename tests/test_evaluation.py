@@ -8,6 +8,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import sys
 
 import numpy as np
@@ -391,7 +392,7 @@ def test_plots_without_matplotlib_name_the_extra(result, tmp_path, monkeypatch):
     assert not (tmp_path / "rd.png").exists()
 
 
-def test_results_are_read_back_from_every_kind_of_file(result, tmp_path):
+def test_results_are_read_back_from_every_kind_of_file(result, tmp_path, monkeypatch):
     path = tmp_path / "r.json"
     result.to_json(path)
     drawn = curves_of(read_curves(path), PSNR)
@@ -406,3 +407,15 @@ def test_results_are_read_back_from_every_kind_of_file(result, tmp_path):
     (tmp_path / "bad.json").write_text("nope")
     with pytest.raises(ValueError, match="is no JSON"):
         read_curves(tmp_path / "bad.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="nested too deep"):
+        read_curves(tmp_path / "deep.json")
+    with open(tmp_path / "sparse.json", "wb") as file:
+        file.truncate(2**40)
+    monkeypatch.setattr("compressai.evaluation.plot._MOST_BYTES", 2**20)
+    with pytest.raises(ValueError, match="too many for results"):
+        read_curves(tmp_path / "sparse.json")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.json")
+        with pytest.raises(ValueError, match="a named pipe"):
+            read_curves(tmp_path / "pipe.json")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-from compressai._files import atomic_write
+from compressai._files import atomic_write, open_regular, read_up_to
 from compressai.evaluation._extras import require
 from compressai.evaluation.metrics import LPIPS, MS_SSIM, PSNR
 
@@ -31,6 +31,8 @@ __all__ = [
 
 _LABELS = {PSNR: "PSNR (dB)", MS_SSIM: "MS-SSIM (dB)", LPIPS: "LPIPS (lower is better)"}
 _SUFFIXES = (".png", ".svg", ".pdf")
+# Of a file of results: a million points take half as much.
+_MOST_BYTES = 2**28
 # Codecs that are drawn dashed: what others are compared with.
 _CLASSICAL = re.compile(r"hm|vtm|x26[45]|jpeg|jpeg2000|jxl|webp|bpg|av1|avif")
 
@@ -137,8 +139,14 @@ def read_curves(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ValueError: it holds something else.
     """
     path = Path(path)
+    with open_regular(path) as file:
+        text = read_up_to(file, _MOST_BYTES + 1)
+    if len(text) > _MOST_BYTES:
+        raise ValueError(f"{path} has more than {_MOST_BYTES} bytes, too many for results")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep for results") from None
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(content, dict):
