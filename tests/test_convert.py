@@ -34,7 +34,7 @@ from compressai.convert import (
     smoke_picture,
     sources,
 )
-from compressai.models import cca, stf, tcm
+from compressai.models import _state_dict, cca, stf, tcm
 from compressai.registry import ENTRIES
 from compressai.zoo.image import LAMBDAS, cfgs, entries, model_architectures, training_recipe
 from compressai.zoo.weights import weights_folder
@@ -292,6 +292,26 @@ def test_sources_are_recognised_by_native_names_too() -> None:
         assert detect_source(net_of(source).state_dict()) == expected
     with pytest.raises(ValueError, match="none of"):
         detect_source({"some.weight": T})
+
+
+def test_weights_are_cleaned_once_on_their_way(checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, path = checkpoint("tcm")
+    calls = {"unwrapped": 0, "converted": 0}
+    unwrap, convert = _state_dict.unwrap_checkpoint, tcm.TCM.convert
+
+    def count_unwrapped(content: Any) -> Any:
+        calls["unwrapped"] += 1
+        return unwrap(content)
+
+    def count_converted(content: Any) -> Any:
+        calls["converted"] += 1
+        return convert(content)
+
+    monkeypatch.setattr(_state_dict, "unwrap_checkpoint", count_unwrapped)
+    monkeypatch.setattr(tcm.TCM, "convert", staticmethod(count_converted))
+    convert_checkpoint(path)
+    # Converted once more to tell what became of each name.
+    assert calls == {"unwrapped": 1, "converted": 2}
 
 
 def test_unknown_and_missing_entries_are_listed(tmp_path: Path) -> None:

@@ -125,9 +125,9 @@ def prepared_for(net: nn.Module, level: int | None) -> Iterator[dict[str, int]]:
     """
     if level is None:
         yield {}
-    elif net.vr_entbttlnck:
+    elif getattr(net, "has_tables_by_level", False):
         with _lock_of(net):
-            net.update(force=True, scale=net.Gain[level].detach())
+            net.update_for_level(level)
             yield {"s": level}
     else:
         yield {"s": level}

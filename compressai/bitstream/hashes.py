@@ -12,10 +12,10 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from compressai.models.base import CompressionModel
+
 __all__ = ["fingerprint", "hash_latent", "hash_weights", "sketch_distance", "sketch_frame"]
 
-# Only the encoder, or only training, uses these; weights that differ here decode the same files.
-_NOT_DECODING = frozenset({"g_a", "h_a", "aux_entropy_model"})
 _SYNTHESIS = "g_s"
 _PROJECTIONS = 4
 _SKETCH_STEP = 2.0**-12
@@ -25,7 +25,8 @@ def fingerprint(net: nn.Module, version: int = 2) -> bytes:
     """Identify the weights and tables that a decoder uses.
 
     The first 8 bytes of the SHA-256 over the entries of the state dict, sorted by name, without
-    those that have ``g_a``, ``h_a`` or ``aux_entropy_model`` as a part of their name. Each entry
+    those that have ``g_a``, ``h_a`` or ``aux_entropy_model`` as a part of their name, or what the
+    model names in ``not_decoding`` instead. Each entry
     counts as the UTF-8 text ``"{name} {dtype} {shape}\\n"`` (such as
     ``h_s.0.bias torch.float32 (192,)``) followed by its values, row by row, little-endian. Before
     that, floating-point values become float32, and those with ``g_s`` as a part of their name
@@ -49,9 +50,10 @@ def fingerprint(net: nn.Module, version: int = 2) -> bytes:
     if version not in (1, 2):
         raise ValueError(f"version must be 1 or 2, got {version}")
     digest = hashlib.sha256()
+    not_decoding = getattr(net, "not_decoding", CompressionModel.not_decoding)
     for name, value in sorted(net.state_dict().items()):
         parts = name.split(".")
-        if _NOT_DECODING.isdisjoint(parts):
+        if not_decoding.isdisjoint(parts):
             if version > 1 and value.is_floating_point():
                 value = value.to(torch.bfloat16 if _SYNTHESIS in parts else torch.float32)
             _add_entry(digest, name, value)

@@ -69,7 +69,7 @@ def probe_image(net: CompressionModel) -> Tensor:
     """Noise ``(1, C, H, W)`` of the smallest size that a model takes, on its device."""
     side = getattr(net, "downsampling_factor", 64)
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, getattr(net, "in_chans", 3), side, side, generator=generator)
+    image = torch.rand(1, net.image_channels, side, side, generator=generator)
     return image.to(next(net.parameters()).device)
 
 

@@ -8,7 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["clean_state_dict", "entry_size", "unwrap_checkpoint"]
+__all__ = [
+    "CleanStateDict",
+    "NativeStateDict",
+    "clean_state_dict",
+    "entry_size",
+    "unwrap_checkpoint",
+]
 
 # Where training scripts keep the weights in a checkpoint.
 _WEIGHT_ENTRIES = (
@@ -20,6 +26,14 @@ _WEIGHT_ENTRIES = (
 _WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 # How many models ``torch.optim.swa_utils.AveragedModel`` has averaged, beside the model.
 _AVERAGES = "n_averaged"
+
+
+class CleanStateDict(dict[str, Tensor]):
+    """Weights that were cleaned, so that nobody on their way cleans them again."""
+
+
+class NativeStateDict(CleanStateDict):
+    """Clean weights in the layout of this library, so that nobody converts them again."""
 
 
 def unwrap_checkpoint(checkpoint: Mapping[str, Any]) -> Mapping[str, Tensor]:
@@ -75,7 +89,7 @@ def clean_state_dict(
     """A state dict without what wrappers added to it.
 
     Args:
-        checkpoint: see :func:`unwrap_checkpoint`.
+        checkpoint: see :func:`unwrap_checkpoint`; clean ones come back as they are.
         known: names of the model. These are left alone, whatever they contain, and prefixes are
             removed only where that leads to such names.
         any_prefix: also remove prefixes that are not of a known wrapper.
@@ -90,6 +104,8 @@ def clean_state_dict(
         TypeError: ``checkpoint`` is no mapping.
         ValueError: a name is no string, or two entries would have one name.
     """
+    if isinstance(checkpoint, CleanStateDict):
+        return checkpoint
     state_dict = unwrap_checkpoint(checkpoint)
     for key in state_dict:
         if not isinstance(key, str):
@@ -106,7 +122,8 @@ def clean_state_dict(
             "several weights have the same name when the parts of their names that wrappers add "
             f"({', '.join(sorted(_WRAPPERS))}) are left out"
         )
-    return cleaned
+    # Who kept the prefix leaves it to others to remove it.
+    return CleanStateDict(cleaned) if any_prefix else cleaned
 
 
 def _is_count_of_averages(key: str, names: Collection[str]) -> bool:

@@ -372,6 +372,9 @@ class CompressionModel(nn.Module):
             other weights take it back to the name.
     """
 
+    # What only the encoder, or only training, uses: parts of names in the state dict. Weights that
+    # differ there decode the same files. Those of the models here are a part of the file format.
+    not_decoding: frozenset[str] = frozenset({"g_a", "h_a", "aux_entropy_model"})
     # A class attribute: models of other people need not call our constructor first.
     identity: ModelIdentity | None = None
     # Weight of the distortion in training, if known.
@@ -407,6 +410,11 @@ class CompressionModel(nn.Module):
         def compress(self, *args: Any, **kwargs: Any) -> Any: ...
 
         def decompress(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images that the model takes."""
+        return 3
 
     @property
     def has_tables(self) -> bool:

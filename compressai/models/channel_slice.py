@@ -32,8 +32,8 @@ from compressai.models._helpers.channel_slice import (
     proportional_slices,
 )
 from compressai.models._helpers.inference import consecutive
-from compressai.models._state_dict import clean_state_dict
-from compressai.models.base import SimpleVAECompressionModel, check_latent_size, coding
+from compressai.models._loading import ConvertedModel
+from compressai.models.base import check_latent_size, coding
 
 __all__ = [
     "CCAAuxEntropyModel",
@@ -55,7 +55,7 @@ ORTHO_WEIGHT = 0.1
 _AUXILIARY = "aux_entropy_model.inner_codec.channel_context.y0"
 
 
-class ChannelSliceModel(SimpleVAECompressionModel):
+class ChannelSliceModel(ConvertedModel):
     """Base class of models whose latent is coded in slices of channels.
 
     A subclass sets ``g_a``, ``g_s`` (modules or methods) and ``latent_codec``, and calls
@@ -70,9 +70,6 @@ class ChannelSliceModel(SimpleVAECompressionModel):
         cca_num_layers: NAF blocks in each of these.
         kwargs: handed to :class:`~compressai.models.CompressionModel`.
     """
-
-    # How the names of buffers end that need not be in weights.
-    _CONSTANTS: tuple[str, ...] = (".relative_position_index",)
 
     latent_codec: HyperpriorLatentCodec
     aux_entropy_model: CCAAuxEntropyModel | None
@@ -206,16 +203,6 @@ class ChannelSliceModel(SimpleVAECompressionModel):
     # -- loading --------------------------------------------------------------------------------
 
     @staticmethod
-    def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Native weights from those in the layout of the authors' program; native ones pass."""
-        return dict(state_dict)
-
-    @classmethod
-    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Constructor arguments of the model that native weights are of."""
-        raise NotImplementedError(f"{cls.__name__} cannot be built from a state dict alone")
-
-    @staticmethod
     def infer_auxiliary(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         """The arguments of this base class; none if the weights have no auxiliary model."""
         transform = f"{_AUXILIARY}.mean_support_transform"
@@ -239,37 +226,3 @@ class ChannelSliceModel(SimpleVAECompressionModel):
             "max_support_slices": infer_max_support_slices(state_dict, M, num_slices),
             **cls.infer_auxiliary(state_dict),
         }
-
-    @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Any:
-        """Build a model of the size that a state dict has, and load it.
-
-        Args:
-            state_dict: weights or a checkpoint that holds them, in the layout of this library or
-                of the authors' program.
-
-        Returns:
-            The model.
-
-        Raises:
-            ValueError: the weights are of another model.
-            RuntimeError: some are missing or unexpected; the message lists them.
-        """
-        state_dict = cls.convert(clean_state_dict(state_dict))
-        net = cls(**cls.infer_arguments(state_dict))
-        net.load_state_dict(state_dict)
-        return net
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """Load weights in any layout that :meth:`from_state_dict` takes.
-
-        Args and result as in :meth:`CompressionModel.load_state_dict`. Constant index buffers of
-        window attention may be absent.
-        """
-        state_dict = self.convert(clean_state_dict(state_dict, known=self.state_dict().keys()))
-        for key, value in self.state_dict().items():
-            if key.endswith(self._CONSTANTS):
-                state_dict.setdefault(key, value)
-        return super().load_state_dict(state_dict, strict, assign)

@@ -27,8 +27,9 @@ from compressai.layers.hierarchical import (
 )
 from compressai.models._helpers.inference import consecutive, numbers_after
 from compressai.models._helpers.upstream import has_root, rename, strip_wrapper
-from compressai.models._state_dict import clean_state_dict, entry_size
-from compressai.models.base import SimpleVAECompressionModel, check_latent_size, coding
+from compressai.models._loading import ConvertedModel
+from compressai.models._state_dict import entry_size
+from compressai.models.base import check_latent_size, coding
 from compressai.registry import ModelEntry, known_lambdas, register_entry, register_model
 
 __all__ = ["HPCM", "SIZES", "convert_upstream_hpcm_state_dict", "hpcm_scale_table"]
@@ -68,7 +69,7 @@ def hpcm_scale_table() -> list[float]:
 
 
 @register_model("hpcm")
-class HPCM(SimpleVAECompressionModel):
+class HPCM(ConvertedModel):
     """Hierarchical progressive context model; the defaults are those of HPCM-Base.
 
     ``P`` stands for :class:`~compressai.layers.hierarchical.PConvResBlock`, ``D`` for
@@ -176,6 +177,9 @@ class HPCM(SimpleVAECompressionModel):
             ),
         )
 
+    # The authors' program has the constants of the entropy models elsewhere.
+    _CONSTANTS = (".bound", ".scale_bound")
+
     @property
     def downsampling_factor(self) -> int:
         """Sides of a picture must be multiples of this."""
@@ -244,42 +248,6 @@ class HPCM(SimpleVAECompressionModel):
     def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         """Constructor arguments of the model that native weights are of."""
         return _sizes_of(state_dict)
-
-    @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> HPCM:
-        """Build a model of the size that a state dict has, and load it.
-
-        Args:
-            state_dict: weights or a checkpoint that holds them, in the layout of this library or
-                of the authors' program.
-
-        Returns:
-            The model.
-
-        Raises:
-            ValueError: the weights are of another model.
-            RuntimeError: some are missing or unexpected; the message lists them.
-        """
-        state_dict = convert_upstream_hpcm_state_dict(clean_state_dict(state_dict))
-        net = cls(**cls.infer_arguments(state_dict))
-        net.load_state_dict(state_dict)
-        return net
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
-        """Load weights in any layout that :meth:`from_state_dict` takes.
-
-        Args and result as in :meth:`CompressionModel.load_state_dict`.
-        """
-        state_dict = convert_upstream_hpcm_state_dict(
-            clean_state_dict(state_dict, known=self.state_dict().keys())
-        )
-        # The authors' program has the constants of the entropy models elsewhere.
-        for key, value in self.state_dict().items():
-            if key.rpartition(".")[2] in ("bound", "scale_bound"):
-                state_dict.setdefault(key, value)
-        return super().load_state_dict(state_dict, strict, assign)
 
 
 def _progressive_codec(

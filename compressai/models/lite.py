@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch.nn as nn
@@ -31,15 +32,41 @@ def _blocks(channels: int, depth: int) -> list[nn.Module]:
     return [ResidualBottleneckBlock(channels, channels) for _ in range(depth)]
 
 
-def _analysis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
+def check_stages(widths: Sequence[int], depths: Sequence[int]) -> None:
+    """Refuse transforms of other than two stages.
+
+    Raises:
+        ValueError: ``widths`` or ``depths`` are not two.
+    """
+    if len(widths) != 2 or len(depths) != 2:
+        raise ValueError(
+            "widths and depths must have two entries each, got "
+            f"widths={tuple(widths)}, depths={tuple(depths)}"
+        )
+
+
+def lite_analysis(
+    widths: Sequence[int],
+    depths: Sequence[int],
+    M: int,
+    halve: Callable[[int, int], nn.Module] | None = None,
+) -> nn.Sequential:
+    """The analysis transform, from an image to ``M`` channels at a sixteenth of the size.
+
+    Args:
+        widths, depths, M: as of :class:`Lite`.
+        halve: makes a layer that halves the sides, from its numbers of channels; default: a
+            convolution 3x3.
+    """
     fine, coarse = widths
+    halve = halve or partial(conv3x3, stride=2)
     return nn.Sequential(
         nn.PixelUnshuffle(_STEM),
         conv3x3(3 * _STEM**2, fine),
         *_blocks(fine, depths[0]),
-        conv3x3(fine, coarse, stride=2),
+        halve(fine, coarse),
         *_blocks(coarse, depths[1]),
-        conv3x3(coarse, M, stride=2),
+        halve(coarse, M),
     )
 
 
@@ -48,7 +75,8 @@ def _enlarge(in_channels: int, out_channels: int) -> list[nn.Module]:
     return [conv1x1(in_channels, 4 * out_channels), nn.PixelShuffle(2)]
 
 
-def _synthesis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
+def lite_synthesis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
+    """The synthesis transform, the other way."""
     fine, coarse = widths
     return nn.Sequential(
         *_enlarge(M, coarse),
@@ -60,9 +88,17 @@ def _synthesis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Seque
     )
 
 
-def _hyper_analysis(M: int, N: int) -> nn.Sequential:
+def lite_hyper_analysis(
+    M: int, N: int, first: Callable[[int, int], nn.Module] = conv3x3
+) -> nn.Sequential:
+    """The hyper analysis, to ``N`` channels at a quarter of the latent's size.
+
+    Args:
+        M, N: as of :class:`Lite`.
+        first: makes its first layer, from its numbers of channels.
+    """
     return nn.Sequential(
-        conv3x3(M, N),
+        first(M, N),
         nn.LeakyReLU(),
         conv(N, N, kernel_size=3),
         nn.LeakyReLU(),
@@ -70,7 +106,8 @@ def _hyper_analysis(M: int, N: int) -> nn.Sequential:
     )
 
 
-def _hyper_synthesis(N: int) -> nn.Sequential:
+def lite_hyper_synthesis(N: int) -> nn.Sequential:
+    """The hyper synthesis of means or scales, the other way."""
     return nn.Sequential(
         deconv(N, N, kernel_size=3),
         nn.LeakyReLU(),
@@ -117,19 +154,15 @@ class Lite(ChannelSliceModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if len(widths) != 2 or len(depths) != 2:
-            raise ValueError(
-                "widths and depths must have two entries each, got "
-                f"widths={tuple(widths)}, depths={tuple(depths)}"
-            )
+        check_stages(widths, depths)
         self.N, self.M = N, M
-        self.g_a = _analysis(widths, depths, M)
-        self.g_s = _synthesis(widths, depths, M)
+        self.g_a = lite_analysis(widths, depths, M)
+        self.g_s = lite_synthesis(widths, depths, M)
         self.latent_codec = build_slice_hyperprior(
             z_channels=N,
-            h_a=_hyper_analysis(M, N),
-            h_mean_s=_hyper_synthesis(N),
-            h_scale_s=_hyper_synthesis(N),
+            h_a=lite_hyper_analysis(M, N),
+            h_mean_s=lite_hyper_synthesis(N),
+            h_scale_s=lite_hyper_synthesis(N),
             groups=proportional_slices(M, slice_proportions),
             side_channels=N,
             widths=tuple(context_widths),
@@ -139,29 +172,44 @@ class Lite(ChannelSliceModel):
 
     @classmethod
     def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-        context = "latent_codec.y.channel_context.y"
-        hidden = hidden_widths(state_dict, f"{context}0.mean_cc")
-        last = f".mean_cc.{2 * len(hidden)}.weight"
-        convolutions = sorted(
-            place
-            for place in numbers_after(state_dict, "g_a.")
-            if f"g_a.{place}.weight" in state_dict
-        )
-        if len(convolutions) != 3:
-            raise ValueError(f"this state dict is not of {cls.__name__}")
-        first, second, third = convolutions
+        """Constructor arguments of the model that native weights are of."""
         return {
-            "N": entry_size(state_dict, "latent_codec.h_a.4.weight", 0, cls),
-            "M": entry_size(state_dict, f"g_a.{third}.weight", 0, cls),
-            "widths": [state_dict[f"g_a.{place}.weight"].size(0) for place in (first, second)],
-            "depths": [second - first - 1, third - second - 1],
-            "slice_proportions": [
-                entry_size(state_dict, f"{context}{k}{last}", 0, cls)
-                for k in numbers_after(state_dict, context)
-            ],
-            "context_widths": hidden,
+            **lite_sizes(state_dict, cls, "latent_codec.h_a"),
             **cls.infer_auxiliary(state_dict),
         }
+
+
+def lite_sizes(state_dict: Mapping[str, Tensor], cls: type, hyper: str) -> dict[str, Any]:
+    """Sizes that the small models have in common, read off weights.
+
+    Args:
+        state_dict: native weights.
+        cls: the model, for messages.
+        hyper: name of the hyper analysis.
+
+    Raises:
+        ValueError: the weights are of another model.
+    """
+    context = "latent_codec.y.channel_context.y"
+    hidden = hidden_widths(state_dict, f"{context}0.mean_cc")
+    last = f".mean_cc.{2 * len(hidden)}.weight"
+    convolutions = sorted(
+        place for place in numbers_after(state_dict, "g_a.") if f"g_a.{place}.weight" in state_dict
+    )
+    if len(convolutions) != 3:
+        raise ValueError(f"this state dict is not of {cls.__name__}")
+    first, second, third = convolutions
+    return {
+        "N": entry_size(state_dict, f"{hyper}.4.weight", 0, cls),
+        "M": entry_size(state_dict, f"g_a.{third}.weight", 0, cls),
+        "widths": [state_dict[f"g_a.{place}.weight"].size(0) for place in (first, second)],
+        "depths": [second - first - 1, third - second - 1],
+        "slice_proportions": [
+            entry_size(state_dict, f"{context}{k}{last}", 0, cls)
+            for k in numbers_after(state_dict, context)
+        ],
+        "context_widths": hidden,
+    }
 
 
 # -- rows --------------------------------------------------------------------------------------

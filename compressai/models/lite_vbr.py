@@ -21,8 +21,7 @@ from compressai.latent_codecs import (
     GainHyperLatentCodec,
     GainHyperpriorLatentCodec,
 )
-from compressai.layers import ResidualBottleneckBlock, conv1x1, conv3x3
-from compressai.models._helpers.inference import hidden_widths, numbers_after
+from compressai.layers import conv1x1
 from compressai.models._state_dict import entry_size
 from compressai.models.base import Strings, coding
 from compressai.models.channel_slice import (
@@ -30,12 +29,18 @@ from compressai.models.channel_slice import (
     build_lrp_slice_codec,
     proportional_slices,
 )
-from compressai.models.utils import conv, deconv
+from compressai.models.lite import (
+    check_stages,
+    lite_analysis,
+    lite_hyper_analysis,
+    lite_hyper_synthesis,
+    lite_sizes,
+    lite_synthesis,
+)
 from compressai.registry import ModelEntry, register_entry, register_model
 
 __all__ = ["LiteVbr", "RateGains", "lagrangian"]
 
-_STEM = 4  # as in Lite
 _LOWEST_LMBDA, _HIGHEST_LMBDA = 0.0008, 0.64
 _HIGHEST_QUALITY = 100
 _DEFAULT_QUALITY = 60.0
@@ -124,61 +129,9 @@ class RateGains(nn.Module):
         return (middle + self.sign * log).exp()[:, :, None, None]
 
 
-def _blocks(channels: int, depth: int) -> list[nn.Module]:
-    return [ResidualBottleneckBlock(channels, channels) for _ in range(depth)]
-
-
 def _halve(in_channels: int, out_channels: int) -> nn.Conv2d:
     """2x2: neighbours are seen by the blocks before it."""
     return nn.Conv2d(in_channels, out_channels, kernel_size=2, stride=2)
-
-
-def _double(in_channels: int, out_channels: int) -> list[nn.Module]:
-    return [conv1x1(in_channels, 4 * out_channels), nn.PixelShuffle(2)]
-
-
-def _analysis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
-    fine, coarse = widths
-    return nn.Sequential(
-        nn.PixelUnshuffle(_STEM),
-        conv3x3(3 * _STEM**2, fine),
-        *_blocks(fine, depths[0]),
-        _halve(fine, coarse),
-        *_blocks(coarse, depths[1]),
-        _halve(coarse, M),
-    )
-
-
-def _synthesis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
-    fine, coarse = widths
-    return nn.Sequential(
-        *_double(M, coarse),
-        *_blocks(coarse, depths[1]),
-        *_double(coarse, fine),
-        *_blocks(fine, depths[0]),
-        conv3x3(fine, 3 * _STEM**2),
-        nn.PixelShuffle(_STEM),
-    )
-
-
-def _hyper_analysis(M: int, N: int) -> nn.Sequential:
-    return nn.Sequential(
-        conv1x1(M, N),
-        nn.LeakyReLU(),
-        conv(N, N, kernel_size=3),
-        nn.LeakyReLU(),
-        conv(N, N, kernel_size=3),
-    )
-
-
-def _hyper_synthesis(N: int) -> nn.Sequential:
-    return nn.Sequential(
-        deconv(N, N, kernel_size=3),
-        nn.LeakyReLU(),
-        deconv(N, N, kernel_size=3),
-        nn.LeakyReLU(),
-        conv3x3(N, N),
-    )
 
 
 @register_model("lite-vbr")
@@ -220,9 +173,6 @@ class LiteVbr(ChannelSliceModel):
 
     levels = _HIGHEST_QUALITY + 1
     lmbda = tuple(lagrangian(quality) for quality in range(_HIGHEST_QUALITY + 1))
-    # Of the interface of variable-rate models: one set of tables is for all rates.
-    vr_entbttlnck = False
-
     latent_codec: GainHyperpriorLatentCodec
 
     def __init__(
@@ -237,16 +187,12 @@ class LiteVbr(ChannelSliceModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if len(widths) != 2 or len(depths) != 2:
-            raise ValueError(
-                "widths and depths must have two entries each, got "
-                f"widths={tuple(widths)}, depths={tuple(depths)}"
-            )
+        check_stages(widths, depths)
         if self.use_cca:
             raise ValueError("use_cca must be False: CCA knows no variable rate")
         self.N, self.M = N, M
-        self.g_a = _analysis(widths, depths, M)
-        self.g_s = _synthesis(widths, depths, M)
+        self.g_a = lite_analysis(widths, depths, M, _halve)
+        self.g_s = lite_synthesis(widths, depths, M)
         self.latent_codec = GainHyperpriorLatentCodec(
             {
                 "y": build_lrp_slice_codec(
@@ -257,8 +203,8 @@ class LiteVbr(ChannelSliceModel):
                 ),
                 "hyper": GainHyperLatentCodec(
                     EntropyBottleneck(N),
-                    h_a=_hyper_analysis(M, N),
-                    h_s=DualHyperSynthesis(_hyper_synthesis(N), _hyper_synthesis(N)),
+                    h_a=lite_hyper_analysis(M, N, conv1x1),
+                    h_s=DualHyperSynthesis(lite_hyper_synthesis(N), lite_hyper_synthesis(N)),
                     quantizer="ste",
                 ),
             }
@@ -405,27 +351,9 @@ class LiteVbr(ChannelSliceModel):
 
     @classmethod
     def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-        context = "latent_codec.y.channel_context.y"
+        """Constructor arguments of the model that native weights are of."""
         steps = entry_size(state_dict, "y_gain.steps", 0, cls)
-        hidden = hidden_widths(state_dict, f"{context}0.mean_cc")
-        last = f".mean_cc.{2 * len(hidden)}.weight"
-        first, second, third = sorted(
-            place
-            for place in numbers_after(state_dict, "g_a.")
-            if f"g_a.{place}.weight" in state_dict
-        )
-        return {
-            "N": entry_size(state_dict, "latent_codec.hyper.h_a.4.weight", 0, cls),
-            "M": entry_size(state_dict, f"g_a.{third}.weight", 0, cls),
-            "widths": [state_dict[f"g_a.{place}.weight"].size(0) for place in (first, second)],
-            "depths": [second - first - 1, third - second - 1],
-            "slice_proportions": [
-                entry_size(state_dict, f"{context}{k}{last}", 0, cls)
-                for k in numbers_after(state_dict, context)
-            ],
-            "context_widths": hidden,
-            "nodes": steps + 1,
-        }
+        return {**lite_sizes(state_dict, cls, "latent_codec.hyper.h_a"), "nodes": steps + 1}
 
 
 # -- rows --------------------------------------------------------------------------------------

@@ -336,6 +336,11 @@ class SymmetricalTransFormer(_StfFamily):
         """Sides of a picture must be multiples of this."""
         return self.patch_size * 2 ** (len(self.depths) - 1 + 2)
 
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images that the model takes."""
+        return self.in_chans
+
     def g_a(self, x: Tensor) -> Tensor:
         """The analysis transform: picture ``(N, C, H, W)`` to latent ``(N, M, H / 16, W / 16)``."""
         x = self.pos_drop(self.patch_embed(x))

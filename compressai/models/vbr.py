@@ -108,6 +108,19 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
             self.gayn2zqstep = nn.Sequential(*_three_layers(1, 10), nn.Softplus())
             self.lower_bound_zqstep = LowerBound(0.5)
 
+    @property
+    def has_tables_by_level(self) -> bool:
+        """Whether each level has tables of its own, which :meth:`update_for_level` builds."""
+        return self.vr_entbttlnck
+
+    def update_for_level(self, s: int) -> None:
+        """Build the tables for the gain of a level.
+
+        Args:
+            s: the level, from 0.
+        """
+        self.update(force=True, scale=self.Gain[s].detach())
+
     # -- the gain and what follows from it -------------------------------------------------------
 
     def _input_scale(self, inputscale: float | Tensor) -> Tensor | None:

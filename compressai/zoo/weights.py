@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from compressai._files import atomic_write
 from compressai._weight_files import read_weights
 from compressai.models._build import build_and_load
-from compressai.models._state_dict import clean_state_dict
+from compressai.models._state_dict import CleanStateDict, clean_state_dict
 from compressai.registry import ENTRIES
 from compressai.zoo.pretrained import load_pretrained
 
@@ -261,7 +261,8 @@ def load_into(make: Callable[..., nn.Module], weights: Mapping[str, Any]) -> nn.
         RuntimeError: they are not of such a model.
     """
     try:
-        return build_and_load(make, load_pretrained(clean_state_dict(weights)))
+        renamed = load_pretrained(clean_state_dict(weights))
+        return build_and_load(make, CleanStateDict(renamed))
     except (TypeError, ValueError) as error:
         raise RuntimeError(f"the weights are not of this model: {error}") from error
 
