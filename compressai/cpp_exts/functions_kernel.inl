@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// Functions of vectors. See kernel_common.inl.
+// Functions of vectors. See kernel_common.inl. Constants: fit_functions.py.
 namespace compressai {
 namespace {
 
@@ -22,12 +22,12 @@ inline Lanes exp2_negative(Lanes x) {
   const Lanes magic = Lanes{} + 12582912.0f;
   const Lanes rounded = x + magic;
   const Lanes f = x - (rounded - magic);
-  Lanes p = Lanes{} + 1.5345810e-4f;
-  p = p * f + 1.3399931e-3f;
-  p = p * f + 9.6184890e-3f;
-  p = p * f + 5.5503288e-2f;
-  p = p * f + 2.4022647e-1f;
-  p = p * f + 6.9314721e-1f;
+  Lanes p = Lanes{} + 1.53533619e-4f;
+  p = p * f + 1.33988744e-3f;
+  p = p * f + 9.61843736e-3f;
+  p = p * f + 5.55033247e-2f;
+  p = p * f + 2.40226479e-1f;
+  p = p * f + 6.93147203e-1f;
   p = p * f + 1.0f;
   Integers bits, exponent;
   __builtin_memcpy(&bits, &p, sizeof bits);
@@ -41,17 +41,17 @@ inline Lanes exp2_negative(Lanes x) {
 inline Lanes gelu(Lanes x) {
   const Lanes end = Lanes{} + 5.6f;
   const Lanes z = smaller(larger(x, -end), end), s = z * z;
-  Lanes p = Lanes{} + 2.21768758e-8f;
-  p = p * s + 6.33868793e-6f;
-  p = p * s + 1.72624734e-4f;
-  p = p * s + 4.69990284e-3f;
-  p = p * s + 3.42657065e-2f;
-  p = p * s + 3.98942249e-1f;
-  Lanes q = Lanes{} + 1.1797856e-6f;
-  q = q * s + 7.4655852e-5f;
-  q = q * s + 1.90619892e-3f;
-  q = q * s + 2.88752683e-2f;
-  q = q * s + 2.52557343e-1f;
+  Lanes p = Lanes{} + 2.17105557e-8f;
+  p = p * s + 6.59060534e-6f;
+  p = p * s + 1.90156950e-4f;
+  p = p * s + 4.80542904e-3f;
+  p = p * s + 3.58473318e-2f;
+  p = p * s + 3.98941901e-1f;
+  Lanes q = Lanes{} + 1.18515465e-6f;
+  q = q * s + 8.10116185e-5f;
+  q = q * s + 2.00336339e-3f;
+  q = q * s + 2.98040452e-2f;
+  q = q * s + 2.56518679e-1f;
   q = q * s + 1.0f;
   return x * larger(z * (p / q) + 0.5f, Lanes{});
 }
