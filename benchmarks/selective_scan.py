@@ -130,7 +130,7 @@ def training(model: str) -> dict[str, Any]:
         optimizers["net"].step()
         net.aux_loss().backward()
         optimizers["aux"].step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return {
         "model": model,
         "losses": losses,

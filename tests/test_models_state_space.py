@@ -220,6 +220,18 @@ class TestCoding:
         assert torch.equal(decoded["y_hat"], coded["y_hat"])
 
     @every
+    def test_synchronised_strings_do_not_depend_on_threads(self, name: str) -> None:
+        net = shared_net(name)
+        coded = net.compress(picture(), sync_safe=True)
+        before = torch.get_num_threads()
+        torch.set_num_threads(3 - min(before, 2))
+        try:
+            decoded = net.decompress(coded["strings"], coded["shape"], sync_safe=True)
+        finally:
+            torch.set_num_threads(before)
+        assert torch.equal(decoded["y_hat"], coded["y_hat"])
+
+    @every
     def test_prepared_models_decode_the_same(self, name: str) -> None:
         net = shared_net(name)
         coded = net.compress(picture())
