@@ -135,7 +135,7 @@ def training(model: str) -> dict[str, Any]:
         "model": model,
         "losses": losses,
         "seconds_per_step": (time.perf_counter() - start) / 2,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
     }
 
 
