@@ -300,14 +300,22 @@ def test_files_that_nothing_could_load_are_not_written(tmp_path: Path) -> None:
     assert isinstance(compressai.load(target), _Sliced)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("one_torch_thread")
-def test_two_processes_of_ray_code_with_it(run: Any) -> None:
-    pytest.importorskip("ray")
-    torch.manual_seed(0)
+def test_workers_of_ray_import_what_the_driver_did() -> None:
+    engine = pytest.importorskip("compressai.cluster.engine")
+    program = (
+        "import sys\n"
+        "from compressai.cluster.engine import _Actor\n"
+        "from compressai import zoo\n"
+        f"assert {NAME!r} not in zoo.image_models\n"
+        f"actor = _Actor(lambda: zoo.image_models[{NAME!r}](None, N=8, M=16), 0, sys.argv[1:])\n"
+        "print(type(actor.worker).__name__)\n"
+    )
     extensions.import_models([str(EXAMPLE)])
-    net = MODELS[NAME](N=8, M=16).eval()
-    save_checkpoint("mine.safetensors", net, architecture=NAME, arguments={"N": 8, "M": 16})
-    options = ("--engine", "ray", "-j", 2, "--checkpoint", "mine.safetensors")
-    succeeds(run("--import", EXAMPLE, "encode", "train", "-o", "coded", *options))
-    assert sorted(path.name for path in Path("coded").glob("*.cai")) == ["a.cai", "b.cai"]
+    assert engine.named_modules() == [str(EXAMPLE)]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *engine.named_modules()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "MySliceModel", done.stderr
