@@ -142,7 +142,7 @@ def test_state_dict_has_the_names_of_the_family(net: CompressionModel) -> None:
         assert "aux_entropy_model.inner_codec.channel_context.y1.mean_cc.0.weight" in keys
 
 
-# The corrections of the last two auxiliary slices: see CCAAuxEntropyModel.
+# The corrections of the last two auxiliary slices: see CausalContextAdjustmentEntropyModel.
 def _documented_as_unused(name: str, net: nn.Module) -> bool:
     unused = [
         f"aux_entropy_model.inner_codec.latent_codec.y{k}.lrp_transform."

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from compressai.latent_codecs import ChannelGroupsLatentCodec, GaussianConditionalLatentCodec
+from compressai.layers.naf import NAFBlock, NAFTransform
 from compressai.models._helpers import (
     MeanScaleContextHead,
     build_channel_slice_codec,
@@ -19,16 +20,15 @@ from compressai.models._helpers import (
     equal_slices,
     proportional_slices,
 )
-from compressai.models._helpers.cca_auxiliary import CCAAuxEntropyModel
 from compressai.models._helpers.inference import (
     consecutive,
     hidden_widths,
     numbers_after,
     window_size,
 )
-from compressai.models._helpers.naf import NAFBlock, NAFTransform
 from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.upstream import rename, replicate
+from compressai.models.causal_context import CausalContextAdjustmentEntropyModel
 
 # -- heads --------------------------------------------------------------------------------------
 
@@ -271,7 +271,7 @@ def test_naf_transform_needs_a_block() -> None:
 
 def test_auxiliary_model_predicts_without_the_latest_slice() -> None:
     torch.manual_seed(0)
-    aux = CCAAuxEntropyModel(8, [2, 2, 4], hidden_channels=8, num_layers=1).eval()
+    aux = CausalContextAdjustmentEntropyModel(8, [2, 2, 4], hidden_channels=8, num_layers=1).eval()
     with torch.no_grad():
         for head in aux.inner_codec.channel_context.values():
             head.scale_cc[-1].bias.fill_(2)
@@ -328,3 +328,12 @@ def test_shared_conditional_is_copied_for_every_slice() -> None:
     names = [f"stack.latent_codec.y{k}.gaussian_conditional.s" for k in (0, 3)]
     assert set(copies) == {"t.0.x", "t.3.x", *names}
     assert copies[names[0]].data_ptr() != copies[names[1]].data_ptr()
+
+
+def test_auxiliary_model_of_cca_is_found_among_the_entropy_models() -> None:
+    import compressai.entropy_models as entropy_models
+
+    assert entropy_models.CausalContextAdjustmentEntropyModel is CausalContextAdjustmentEntropyModel
+    assert "CausalContextAdjustmentEntropyModel" in dir(entropy_models)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = entropy_models.Nothing

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from compressai.entropy_models.base import EntropyModel
 from compressai.entropy_models.bottleneck import EntropyBottleneck
 from compressai.entropy_models.gaussian import GaussianConditional
@@ -19,3 +22,16 @@ __all__ = [
     "EntropyModelVbr",
     "EntropyBottleneckVbr",
 ]
+
+# Built of parts of models, which stand above this package, so it is loaded when it is asked for.
+_ABOVE = {"CausalContextAdjustmentEntropyModel": "compressai.models.causal_context"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ABOVE:
+        return getattr(importlib.import_module(_ABOVE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ABOVE})

@@ -11,6 +11,7 @@ from .basic import Gain, Interleave, Lambda, NamedLayer, Reshape, Transpose
 from .channel_ramp import sequential_channel_ramp
 from .gdn import GDN, GDN1
 from .masked import CheckerboardMaskedConv2d, MaskedConv2d
+from .naf import LayerNorm2d, NAFBlock, NAFTransform
 from .qrelu import QReLU
 from .residual import (
     AttentionBlock,
@@ -48,5 +49,8 @@ __all__ = [
     "SpectralConv2d",
     "SpectralConvTranspose2d",
     "QReLU",
+    "LayerNorm2d",
+    "NAFBlock",
+    "NAFTransform",
     "sequential_channel_ramp",
 ]

@@ -14,8 +14,8 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.layers import ResidualBottleneckBlock
+from compressai.layers.naf import NAFBlock, NAFTransform
 from compressai.models._helpers.inference import consecutive, hidden_widths, numbers_after
-from compressai.models._helpers.naf import NAFBlock, NAFTransform
 from compressai.models._helpers.upstream import (
     HYPER_RULES,
     has_names,
@@ -27,7 +27,7 @@ from compressai.models._helpers.upstream import (
 )
 from compressai.models._state_dict import entry_size
 from compressai.models.channel_slice import (
-    CCAAuxEntropyModel,
+    CausalContextAdjustmentEntropyModel,
     ChannelSliceModel,
     build_slice_hyperprior,
     proportional_slices,
@@ -35,7 +35,7 @@ from compressai.models.channel_slice import (
 from compressai.models.utils import conv, deconv
 from compressai.registry import ModelEntry, at_qualities, register_entry, register_model
 
-__all__ = ["CCAAuxEntropyModel", "CCAModel", "convert_upstream_cca_state_dict"]
+__all__ = ["CausalContextAdjustmentEntropyModel", "CCAModel", "convert_upstream_cca_state_dict"]
 
 # Residual blocks in each stage, besides the NAF blocks.
 _NUM_BOTTLENECKS = 3

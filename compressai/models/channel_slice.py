@@ -22,7 +22,6 @@ from compressai.latent_codecs._slice_helpers import (
 )
 from compressai.models._helpers.auxt import OLP
 from compressai.models._helpers.auxt import aux_loss as ortho_loss
-from compressai.models._helpers.cca_auxiliary import CCAAuxEntropyModel
 from compressai.models._helpers.channel_context import MeanScaleContextHead, build_mean_scale_head
 from compressai.models._helpers.channel_slice import (
     build_channel_slice_codec,
@@ -34,9 +33,10 @@ from compressai.models._helpers.channel_slice import (
 from compressai.models._helpers.inference import consecutive
 from compressai.models._loading import ConvertedModel
 from compressai.models.base import check_latent_size, coding
+from compressai.models.causal_context import CausalContextAdjustmentEntropyModel
 
 __all__ = [
-    "CCAAuxEntropyModel",
+    "CausalContextAdjustmentEntropyModel",
     "ChannelSliceModel",
     "MeanScaleContextHead",
     "ORTHO_WEIGHT",
@@ -72,7 +72,7 @@ class ChannelSliceModel(ConvertedModel):
     """
 
     latent_codec: HyperpriorLatentCodec
-    aux_entropy_model: CCAAuxEntropyModel | None
+    aux_entropy_model: CausalContextAdjustmentEntropyModel | None
     # What the halves of the side information are.
     _side_order = ("means", "scales")
 
@@ -96,11 +96,11 @@ class ChannelSliceModel(ConvertedModel):
         Args:
             side_channels: width of the means' half of the side information; ``None`` asks the
                 context of the first slice.
-            options: further arguments of :class:`CCAAuxEntropyModel`.
+            options: further arguments of :class:`CausalContextAdjustmentEntropyModel`.
         """
         if self.use_cca:
             slices = self.latent_codec.y
-            self.aux_entropy_model = CCAAuxEntropyModel(
+            self.aux_entropy_model = CausalContextAdjustmentEntropyModel(
                 sum(slices.groups),
                 slices.groups,
                 self.cca_hidden_channels,

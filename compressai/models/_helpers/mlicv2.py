@@ -10,6 +10,7 @@ from torch import Tensor
 
 from compressai.latent_codecs.checkerboard import embed, unembed
 from compressai.layers import conv1x1, conv3x3
+from compressai.layers.naf import LayerNorm2d
 from compressai.models._helpers.mlic import (
     PARITY,
     AnalysisTransform,
@@ -19,7 +20,6 @@ from compressai.models._helpers.mlic import (
     linear_attention,
     projections,
 )
-from compressai.models._helpers.naf import LayerNorm2d
 
 __all__ = [
     "ContextReweighting",

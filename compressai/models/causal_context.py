@@ -11,10 +11,10 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneck
+from compressai.layers.naf import NAFTransform
 from compressai.models._helpers.channel_slice import build_lrp_slice_codec
-from compressai.models._helpers.naf import NAFTransform
 
-__all__ = ["CCAAuxEntropyModel"]
+__all__ = ["CausalContextAdjustmentEntropyModel"]
 
 
 def _count_all_but_latest(k: int) -> int:
@@ -25,7 +25,7 @@ def _all_but_latest(k: int, earlier: Sequence[Tensor]) -> Sequence[Tensor]:
     return earlier[: _count_all_but_latest(k)]
 
 
-class CCAAuxEntropyModel(nn.Module):
+class CausalContextAdjustmentEntropyModel(nn.Module):
     """Likelihoods of a latent under two poorer models, for the causal context adjustment loss.
 
     ``y_cca`` predicts every slice as the main model does, but without the slice just before it;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Blocks without activation functions (NAF), as CCA uses them."""
+"""Blocks without activation functions (NAF)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from compressai.layers import conv1x1
+from compressai.layers.residual import conv1x1
 
 __all__ = ["LayerNorm2d", "NAFBlock", "NAFTransform"]
 
