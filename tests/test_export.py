@@ -99,6 +99,21 @@ def test_both_transforms_are_written_or_none(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_transform_that_appears_meanwhile_leaves_none_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another_writes(network: nn.Module, name: str, *rest: Any, **options: Any) -> None:
+        original(network, name, *rest, **options)
+        (tmp_path / "g_s.onnx").write_bytes(b"of another")
+
+    original = export._export
+    monkeypatch.setattr(export, "_export", another_writes)
+    net = tiny_net("bmshj2018-factorized")
+    with one_thread(), pytest.raises(FileExistsError, match=r"g_s\.onnx exists"):
+        export_onnx(net, tmp_path, size=(64, 64), replace=False)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"of another"]
+
+
 def test_sizes_that_the_model_does_not_take_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="multiples of 64"):
         export_onnx(tiny_net("mbt2018-mean"), tmp_path, size=(64, 100))

@@ -10,9 +10,9 @@ import struct
 import numpy as np
 import pytest
 from image_files import file_of, isobmff_box, png
-from PIL import Image, features
+from PIL import Image, ImageFile, features
 
-from compressai._images import find_images, oriented_size, read_rgb, read_size
+from compressai._images import find_images, oriented_size, read_rgb, read_samples, read_size
 from compressai.bitstream import read_picture
 
 RNG = np.random.Generator(np.random.PCG64(3))
@@ -300,6 +300,56 @@ def test_size_is_checked_before_pixels_are_decoded(kind, monkeypatch):
     monkeypatch.undo()
     file.seek(0)
     assert read_picture(file, max_pixels=60000).size == (300, 200)
+
+
+def icon(kind, inner):
+    """An icon file whose directory says 16 x 16 (ICO) or 128 x 128, whatever is in it."""
+    if kind == "ICNS":
+        return (
+            b"icns"
+            + struct.pack(">I", 16 + len(inner))
+            + b"ic07"
+            + (struct.pack(">I", 8 + len(inner)) + inner)
+        )
+    return struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 32, 8, 22) + inner
+
+
+def dib(image):
+    """A picture as ICO files have it: without the head of a BMP file, twice as high, a mask."""
+    content = bytearray(file_of(image, "DIB").getvalue())
+    content[8:12] = struct.pack("<i", 2 * image.height)
+    return bytes(content) + bytes((image.width + 31) // 32 * 4 * image.height)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inner"), [("ICO", "PNG"), ("ICO", "DIB"), ("ICNS", "PNG"), ("ICNS", "JPEG2000")]
+)
+@pytest.mark.parametrize("as_path", [True, False])
+def test_pictures_in_icons_are_measured_before_they_are_decoded(
+    kind, inner, as_path, tmp_path, monkeypatch
+):
+    image = Image.new("RGBA", (300, 200))
+    source = io.BytesIO(icon(kind, dib(image) if inner == "DIB" else file_of(image, inner).read()))
+    if as_path:
+        (tmp_path / "icon").write_bytes(source.getvalue())
+        source = tmp_path / "icon"
+    loads, load = [], ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda im: (loads.append(im), load(im))[1])
+    with pytest.raises(ValueError, match="300 x 200 = 60000 pixels, more than the limit of 59999"):
+        read_samples(source, max_pixels=59999)
+    assert loads == []
+    if kind == "ICO":
+        assert read_samples(source, max_pixels=60000).pixels.shape == (3, 200, 300)
+    else:
+        with pytest.raises(ValueError, match="not one of the allowed sizes"):
+            read_samples(source, max_pixels=60000)
+    assert loads
+
+
+def test_icons_without_a_suffix_are_found_without_decoding_them(tmp_path, monkeypatch):
+    (tmp_path / "icon").write_bytes(icon("ICO", file_of(Image.new("L", (300, 200)), "PNG").read()))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("it was decoded"))
+    assert find_images(tmp_path) == [tmp_path / "icon"]
 
 
 def test_limit_holds_for_pictures_in_memory_and_names_files(tmp_path):

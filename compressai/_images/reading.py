@@ -18,6 +18,7 @@ from torch import Tensor
 
 from compressai._files import open_regular, read_up_to
 from compressai._images.colours import WHITE, RefusedImageError, to_rgb, to_rgb_image
+from compressai._images.icons import icon_size
 from compressai._images.losses import notes_on_losses, sample_limit
 from compressai._images.transparency import Transparency
 
@@ -86,8 +87,11 @@ def _is_known(path: Path) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_formats()):
-                return True
+            with open_regular(path) as file:
+                if icon_size(file) is not None:
+                    return True
+                with Image.open(file, formats=_formats()):
+                    return True
     except UnidentifiedImageError:
         return False
     # Damaged or forbidden: it is an image that is to be complained of when it is read.
@@ -314,6 +318,9 @@ def _opened(
     opened = open_regular(source) if is_path else contextlib.nullcontext(source)
     with opened as file:
         try:
+            # Pillow decodes icons while it opens them, and whatever size is in them.
+            if (size := icon_size(file)) is not None:
+                check_pixels(*size, max_pixels)
             with Image.open(file, formats=_formats()) as image:
                 yield image
         except UnidentifiedImageError as error:

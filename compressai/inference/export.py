@@ -112,10 +112,18 @@ def export_onnx(
             exported[name] = ExportedTransform(Path(folder) / path.name, error, tuple(x.shape))
             x, others = outputs[0], outputs[-1]
         # Both or none: transforms of different models would fit each other.
-        for one in exported.values():
-            one.path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(one.path, replace=replace) as new:
-                new.write_bytes((Path(scratch) / one.path.name).read_bytes())
+        written: list[Path] = []
+        try:
+            for one in exported.values():
+                one.path.parent.mkdir(parents=True, exist_ok=True)
+                with atomic_write(one.path, replace=replace) as new:
+                    new.write_bytes((Path(scratch) / one.path.name).read_bytes())
+                written.append(one.path)
+        except BaseException:
+            if not replace:  # they were not there before
+                for path in written:
+                    path.unlink(missing_ok=True)
+            raise
     return exported
 
 
