@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class Target:
         value: how much, positive.
 
     Raises:
+        TypeError: ``value`` is no number.
         ValueError: unknown ``kind``, or ``value`` is not positive and finite (or above 1 for
             MS-SSIM).
     """
@@ -44,6 +46,8 @@ class Target:
     def __post_init__(self) -> None:
         if self.kind not in TARGETS:
             raise ValueError(f"kind must be one of {', '.join(TARGETS)}, got {self.kind!r}")
+        if isinstance(self.value, bool) or not isinstance(self.value, Real):
+            raise TypeError(f"value must be a number, got {type(self.value).__name__}")
         if not 0 < self.value < math.inf:
             raise ValueError(
                 f"a target of {self.kind} must be positive and finite, got {self.value}"
@@ -117,13 +121,13 @@ def encode_to_target(
 
     # In the order in which the target becomes harder.
     qualities = ladder.qualities if target.is_size else ladder.qualities[::-1]
-    best, easiest = _last_met(qualities, code, target)
+    best, nearest = _last_met(qualities, code, target)
     if best is None:
         bound = "smallest file" if target.is_size else "best quality"
         unit = TARGETS[target.kind] or "MS-SSIM"
         raise ValueError(
-            f"{target.value:g} {unit} cannot be reached: the {bound} of {ladder.model} for this "
-            f"picture has {easiest:.6g} {unit}"
+            f"{target.value:g} {unit} cannot be reached: the {bound} of {ladder.model} found for "
+            f"this picture has {nearest:.6g} {unit}"
         )
     return best
 
@@ -133,11 +137,19 @@ def _last_met(
     code: Callable[[int], tuple[CodedPicture, float]],
     target: Target,
 ) -> tuple[CodedPicture | None, float]:
-    """The result for the last quality that meets the target, and what the first one measures."""
-    best, easiest = code(qualities[0])
-    if not target.is_met(easiest):
-        return None, easiest
-    low, high = 0, len(qualities)
+    """The result for the last quality that meets the target, and the nearest measure before it."""
+    best, nearest = code(qualities[0])
+    low = 0
+    # Files of small pictures may shrink by some bytes from one quality to the next.
+    while not target.is_met(nearest):
+        low += 1
+        if low == len(qualities):
+            return None, nearest
+        best, measured = code(qualities[low])
+        if measured > nearest if target.is_size else measured < nearest:
+            return None, nearest
+        nearest = measured
+    high = len(qualities)
     while high - low > 1:
         middle = (low + high) // 2
         coded, measured = code(qualities[middle])
@@ -145,7 +157,7 @@ def _last_met(
             low, best = middle, coded
         else:
             high = middle
-    return best, easiest
+    return best, nearest
 
 
 def _remembering(net: nn.Module) -> nn.Module:

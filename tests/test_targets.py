@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from program import files
@@ -89,6 +90,23 @@ def test_similarity(picture: Any) -> None:
 def test_what_no_quality_reaches(picture: Any, target: Target, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         encode_to_target(picture, target, shipped())
+
+
+def test_small_files_that_shrink_with_quality_are_found() -> None:
+    flat = read(Image.new("RGB", (10, 53), (242, 63, 79)))
+    known = sizes(flat, shipped())
+    assert known[1] < known[0]
+    coded = encode_to_target(flat, Target("bytes", known[1]), shipped())
+    assert (coded.quality, len(coded.to_bytes())) == (2, known[1])
+    with pytest.raises(ValueError, match=f"found for this picture has {known[1]} bytes"):
+        encode_to_target(flat, Target("bytes", known[1] - 1), shipped())
+
+
+@pytest.mark.parametrize("value", ["9", True, None])
+def test_targets_are_numbers(value: Any) -> None:
+    with pytest.raises(TypeError, match=f"value must be a number, got {type(value).__name__}"):
+        Target("bytes", value)
+    Target("psnr", np.float32(30))
 
 
 def test_network_of_all_rates_analyses_a_picture_once(picture: Any) -> None:
