@@ -3,30 +3,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from compressai import (
-    datasets,
-    entropy_models,
-    latent_codecs,
-    layers,
-    losses,
-    models,
-    ops,
-    optimizers,
-    registry,
-    transforms,
-    typing,
-    zoo,
-)
-from compressai._entropy_coder import (
-    available_entropy_coders,
-    get_entropy_coder,
-    set_entropy_coder,
-)
+from compressai._lazy import lazy_names
 from compressai.version import __version__
 
 if TYPE_CHECKING:
+    from compressai import (
+        datasets,
+        entropy_models,
+        latent_codecs,
+        layers,
+        losses,
+        models,
+        ops,
+        optimizers,
+        registry,
+        transforms,
+        typing,
+        zoo,
+    )
+    from compressai._entropy_coder import (
+        available_entropy_coders,
+        get_entropy_coder,
+        set_entropy_coder,
+    )
     from compressai.checkpoint import load_checkpoint as load
 
 __all__ = [
@@ -49,10 +50,16 @@ __all__ = [
     "__version__",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "load":
-        from compressai.checkpoint import load_checkpoint
-
-        return load_checkpoint
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "_entropy_coder": "available_entropy_coders get_entropy_coder set_entropy_coder",
+        "checkpoint": "load=load_checkpoint",
+    },
+    modules=[
+        *("datasets", "entropy_models", "latent_codecs", "layers", "losses", "models", "ops"),
+        *("optimizers", "registry", "transforms", "typing", "zoo"),
+        # Native modules are attributes without an import of their own, too.
+        *("_CXX", "ans"),
+    ],
+)

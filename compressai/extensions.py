@@ -44,8 +44,6 @@ def import_models(names: Sequence[str]) -> None:
         ImportError: a module cannot be found or fails when it is imported; names it.
         ValueError: an empty name.
     """
-    # The registry and all models of this library first, so that what is new is theirs.
-    import compressai.models  # noqa: F401
     from compressai.registry import ENTRIES, MODELS, ModelEntry, register_entry
 
     with _lock:
@@ -53,6 +51,7 @@ def import_models(names: Sequence[str]) -> None:
             key = _absolute(name)
             if key in _named:
                 continue
+            # All models of this library, so that what is new is theirs.
             known = set(MODELS)
             _named[key] = _import(key)
             for model in MODELS.keys() - known - ENTRIES.keys():

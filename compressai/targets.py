@@ -8,15 +8,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-from compressai.bitstream import CodedPicture, Picture, decode_picture, encode_picture
-from compressai.evaluation.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
-from compressai.models._copies import shallow_copy
-from compressai.weights import Ladder
+    from compressai.bitstream import CodedPicture, Picture
+    from compressai.weights import Ladder
 
 __all__ = ["TARGETS", "Target", "encode_to_target"]
 
@@ -71,6 +69,9 @@ class Target:
         Raises:
             ValueError: the picture is too small for MS-SSIM.
         """
+        from compressai.bitstream import decode_picture
+        from compressai.evaluation.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
+
         if self.is_size:
             size = len(coded.to_bytes())
             return size if self.kind == "bytes" else 8 * size / (coded.width * coded.height)
@@ -109,6 +110,8 @@ def encode_to_target(
     Raises:
         ValueError: no quality reaches the target, or as :func:`encode_picture`.
     """
+    from compressai.bitstream import encode_picture
+
     nets: dict[int, nn.Module] = {}
 
     def code(quality: int) -> tuple[CodedPicture, float]:
@@ -164,6 +167,10 @@ def _remembering(net: nn.Module) -> nn.Module:
     """A model like ``net`` that analyses each picture once."""
     if getattr(net, "levels", None) is None or not hasattr(net, "g_a"):
         return net
+    import numpy as np
+
+    from compressai.models._copies import shallow_copy
+
     twin, analysis = shallow_copy(net), net.g_a
     known: dict[tuple[Any, bytes], Tensor] = {}
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from tiny_nets import tiny_net
 
-from compressai.inference import memory, prepare
+from compressai import _freed_memory as memory
+from compressai.inference import prepare
 
 
 class Library:
@@ -55,7 +56,7 @@ def test_memory_is_kept_as_long_as_anyone_is_inside(
 
 MEMORY = """
 import resource, sys, torch
-from compressai.inference import memory
+from compressai import _freed_memory as memory
 
 memory._MOST = 1 << 30
 

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageCms
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["WHITE", "RefusedImageError", "to_rgb", "to_rgb_image"]
 
@@ -37,6 +39,8 @@ def to_rgb(image: Image.Image, notes: list[str]) -> tuple[Tensor, Image.Image | 
     Raises:
         ValueError: samples are not finite, or of a mode that cannot be converted.
     """
+    import torch
+
     if image.mode in _WIDE_GREY:
         grey = _wide_grey(image, notes)
         pixels = torch.from_numpy(grey).expand(3, *grey.shape).contiguous()

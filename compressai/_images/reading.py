@@ -11,19 +11,21 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from compressai._files import open_regular, read_up_to
 from compressai._images.colours import WHITE, RefusedImageError, to_rgb, to_rgb_image
 from compressai._images.icons import icon_size
+from compressai._images.limits import MAX_PIXELS
 from compressai._images.losses import notes_on_losses, sample_limit
 from compressai._images.transparency import Transparency
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = [
-    "MAX_PIXELS",
     "Samples",
     "buffer_image",
     "check_pixels",
@@ -35,9 +37,6 @@ __all__ = [
     "read_size",
 ]
 
-# A file of a few bytes can ask for an image of any size. At this one, a single activation of 192
-# channels at half the size takes 26 GB.
-MAX_PIXELS = 2**27
 # Formats that Pillow names and cannot decode, that other programs decode for it, or that are no
 # images. No file is taken for one of them, whatever its name.
 _NOT_OPENED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})

@@ -1,44 +1,52 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Coded pictures and videos as files: the formats, and the way to a file and back."""
+"""Coded pictures and videos as files: the formats, and the way to a file and back.
+
+Files are imported on first use; what reads formats, such as :func:`parse_coded`, needs no torch.
+"""
 
 from __future__ import annotations
 
-from compressai.bitstream._memory import MemoryBudget
-from compressai.bitstream.container import CodedPicture, CodedTile
-from compressai.bitstream.decoding import decode_picture, decoding_bytes
-from compressai.bitstream.encoding import encode_picture, encoding_bytes
-from compressai.bitstream.errors import (
-    BitstreamError,
-    ChecksumError,
-    DamagedFileError,
-    DesyncError,
-    ImpossibleHeaderError,
-    NotACodedPictureError,
-    TooLargeError,
-    TruncatedFileError,
-    UnknownModelError,
-    UnsupportedFileError,
-    UnsupportedVersionError,
-    WrongWeightsError,
-)
-from compressai.bitstream.hashes import (
-    fingerprint,
-    hash_latent,
-    sketch_distance,
-    sketch_frame,
-)
-from compressai.bitstream.limits import MAX_FRAMES, MAX_PIXELS
-from compressai.bitstream.picture import (
-    PICTURE_SUFFIXES,
-    Picture,
-    check_picture_file,
-    read_picture,
-    save_picture,
-)
-from compressai.bitstream.reading import parse_coded, read_coded, read_content, write_coded
-from compressai.bitstream.tiling import Tiling
-from compressai.bitstream.video import CodedFrame, VideoHeader, VideoReader, VideoWriter
-from compressai.bitstream.video_codec import FrameCoder, decode_video, encode_video, open_video
+from typing import TYPE_CHECKING
+
+from compressai._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from compressai.bitstream._memory import MemoryBudget
+    from compressai.bitstream.container import CodedPicture, CodedTile
+    from compressai.bitstream.decoding import decode_picture, decoding_bytes
+    from compressai.bitstream.encoding import encode_picture, encoding_bytes
+    from compressai.bitstream.errors import (
+        BitstreamError,
+        ChecksumError,
+        DamagedFileError,
+        DesyncError,
+        ImpossibleHeaderError,
+        NotACodedPictureError,
+        TooLargeError,
+        TruncatedFileError,
+        UnknownModelError,
+        UnsupportedFileError,
+        UnsupportedVersionError,
+        WrongWeightsError,
+    )
+    from compressai.bitstream.hashes import (
+        fingerprint,
+        hash_latent,
+        sketch_distance,
+        sketch_frame,
+    )
+    from compressai.bitstream.limits import MAX_FRAMES, MAX_PIXELS
+    from compressai.bitstream.picture import (
+        PICTURE_SUFFIXES,
+        Picture,
+        check_picture_file,
+        read_picture,
+        save_picture,
+    )
+    from compressai.bitstream.reading import parse_coded, read_coded, read_content, write_coded
+    from compressai.bitstream.tiling import Tiling
+    from compressai.bitstream.video import CodedFrame, VideoHeader, VideoReader, VideoWriter
+    from compressai.bitstream.video_codec import FrameCoder, decode_video, encode_video, open_video
 
 __all__ = [
     "MAX_FRAMES",
@@ -85,3 +93,26 @@ __all__ = [
     "sketch_frame",
     "write_coded",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "_memory": "MemoryBudget",
+        "container": "CodedPicture CodedTile",
+        "decoding": "decode_picture decoding_bytes",
+        "encoding": "encode_picture encoding_bytes",
+        "errors": (
+            "BitstreamError ChecksumError DamagedFileError DesyncError ImpossibleHeaderError "
+            "NotACodedPictureError TooLargeError TruncatedFileError UnknownModelError "
+            "UnsupportedFileError UnsupportedVersionError WrongWeightsError"
+        ),
+        "hashes": "fingerprint hash_latent sketch_distance sketch_frame",
+        "limits": "MAX_FRAMES MAX_PIXELS",
+        "picture": "PICTURE_SUFFIXES Picture check_picture_file read_picture save_picture",
+        "reading": "parse_coded read_coded read_content write_coded",
+        "tiling": "Tiling",
+        "video": "CodedFrame VideoHeader VideoReader VideoWriter",
+        "video_codec": "FrameCoder decode_video encode_video open_video",
+    },
+    modules=["_fields", "_nets", "_parallel", "legacy", "legacy_video", "version1"],
+)

@@ -14,9 +14,9 @@ import torch.nn as nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from compressai.bitstream._nets import padded_side, padding_multiple
+from compressai.bitstream._nets import padding_multiple
 from compressai.bitstream._parallel import default_workers
-from compressai.bitstream.tiling import Tiling
+from compressai.bitstream.tiling import Tiling, padded_side
 
 __all__ = ["MemoryBudget", "coding_bytes", "tiles_bytes"]
 

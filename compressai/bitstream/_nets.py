@@ -23,7 +23,6 @@ __all__ = [
     "is_exact",
     "latent_layout",
     "pad_to_multiple",
-    "padded_side",
     "padding_multiple",
     "prepared_for",
     "rate_level",
@@ -55,11 +54,6 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """
     bottom, right = (-x.size(2) % multiple, -x.size(3) % multiple)
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
-
-
-def padded_side(side: int, multiple: int) -> int:
-    """The next multiple."""
-    return side + -side % multiple
 
 
 def supports_sync_safe(net: nn.Module) -> bool:

@@ -14,7 +14,6 @@ from compressai.bitstream._memory import tiles_bytes
 from compressai.bitstream._nets import (
     build_tables,
     latent_layout,
-    padded_side,
     padding_multiple,
     prepared_for,
     rate_level,
@@ -35,7 +34,7 @@ from compressai.bitstream.errors import (
 from compressai.bitstream.hashes import fingerprint, hash_latent
 from compressai.bitstream.limits import MAX_PIXELS, excess_of, excess_of_tiles
 from compressai.bitstream.picture import Picture, check_exif, check_icc, read_alpha
-from compressai.bitstream.tiling import Box
+from compressai.bitstream.tiling import Box, padded_side
 from compressai.ops import compute_padding
 
 __all__ = ["decode_picture", "decoding_bytes"]

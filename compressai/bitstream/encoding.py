@@ -16,7 +16,6 @@ from compressai.bitstream._nets import (
     check_entropy_coder,
     is_exact,
     pad_to_multiple,
-    padded_side,
     padding_multiple,
     prepared_for,
     rate_level,
@@ -27,7 +26,7 @@ from compressai.bitstream.container import CodedPicture, CodedTile
 from compressai.bitstream.hashes import fingerprint, hash_latent
 from compressai.bitstream.limits import MAX_PIXELS, UNTILED_PIXELS, excess_of, excess_of_tiles
 from compressai.bitstream.picture import Picture
-from compressai.bitstream.tiling import Tiling
+from compressai.bitstream.tiling import Tiling, padded_side
 from compressai.models.base import ModelIdentity
 from compressai.models.effort import GRADIENT_BYTES, check_effort, compress_with_effort
 

@@ -5,14 +5,13 @@ otherwise."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-import torch.nn as nn
+from typing import TYPE_CHECKING, Any
 
 from compressai._images import MAX_PIXELS
-from compressai.bitstream._memory import coding_bytes
-from compressai.bitstream._nets import padded_side
-from compressai.bitstream.tiling import Tiling
+from compressai.bitstream.tiling import Tiling, padded_side
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = [
     "MAX_FRAMES",
@@ -74,6 +73,8 @@ def excess_of_tiles(
     Returns:
         A sentence, or ``None`` if the limit is kept.
     """
+    from compressai.bitstream._memory import coding_bytes
+
     box = max((tiling[index] for index in tiles), key=lambda box: box.width * box.height)
     if box.width * box.height <= UNTILED_PIXELS:
         return None

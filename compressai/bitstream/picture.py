@@ -7,16 +7,17 @@ import io
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from compressai._files import atomic_write
 from compressai._images import MAX_PIXELS, read_samples
 from compressai.bitstream.errors import DamagedFileError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "Picture",
@@ -76,6 +77,8 @@ class Picture:
 
     def to_image(self) -> Image.Image:
         """An 8-bit picture of Pillow, in the colour mode :attr:`mode`; values are rounded."""
+        import torch
+
         width, height = self.size
         samples = np.empty((height, width, 3), dtype=np.uint8)
         rows = max(1, _STRIP // max(1, width))

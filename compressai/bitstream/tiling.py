@@ -5,15 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-__all__ = ["MIN_TILE", "Box", "Tiling"]
+__all__ = ["MIN_TILE", "Box", "Tiling", "padded_side"]
 
 # Smaller ones would let a small file cost much time: networks take multiples of 64.
 MIN_TILE = 64
+
+
+def padded_side(side: int, multiple: int) -> int:
+    """The next multiple."""
+    return side + -side % multiple
 
 
 class Box(NamedTuple):
@@ -116,6 +121,8 @@ class Tiling:
         return start, min(self.size, length - start) if self.size else length
 
     def _ramps(self, place: int, count: int, length: int) -> Tensor:
+        import torch
+
         weights = torch.ones(self._span(place, length)[1])
         rise = (torch.arange(self.overlap) + 0.5) / max(self.overlap, 1)
         if place > 0:

@@ -20,7 +20,6 @@ from compressai.bitstream._nets import (
     build_tables,
     check_entropy_coder,
     pad_to_multiple,
-    padded_side,
     padding_multiple,
 )
 from compressai.bitstream.errors import (
@@ -40,6 +39,7 @@ from compressai.bitstream.hashes import (
 )
 from compressai.bitstream.legacy_video import LegacyVideoReader
 from compressai.bitstream.limits import MAX_FRAMES, MAX_PIXELS
+from compressai.bitstream.tiling import padded_side
 from compressai.bitstream.video import (
     VIDEO_MAGIC,
     CavReader,

@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         arguments = sys.argv[1:]
         # This process is the program's own, so its memory is too.
-        from compressai.inference import keep_freed_memory
+        from compressai._freed_memory import keep_freed_memory
 
         keep_freed_memory()
     app(list(arguments))

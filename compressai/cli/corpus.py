@@ -73,7 +73,7 @@ def check_engine(engine: EngineName, device: str, only_ray: Mapping[str, Any]) -
 def encode_on_ray(
     sources: Sequence[str],
     output: str | None,
-    choose: Callable[[], ChosenModel],
+    choice: Sequence[Any],
     suffixes: Sequence[str],
     *,
     jobs: int | None,
@@ -85,6 +85,13 @@ def encode_on_ray(
     as_json: bool,
 ) -> None:
     """Encode folders and files on a Ray cluster.
+
+    Args:
+        sources, output: words of the command line.
+        choice: arguments of :class:`~compressai.weights.Chooser`, in order.
+        suffixes: of the files to take from folders.
+        jobs, retries, overwrite, skip_existing, max_pixels, as_json: options of the command.
+        options: of coding.
 
     Raises:
         typer.Exit: status 1, because a picture failed.
@@ -98,7 +105,7 @@ def encode_on_ray(
         output, name = split_name(output)
     from compressai.bitstream import MAX_PIXELS
     from compressai.cluster import encode_corpus
-    from compressai.weights import RANDOM_WEIGHTS_NOTE
+    from compressai.weights import RANDOM_WEIGHTS_NOTE, Chooser
 
     random_weights = []
     finished: list[Mapping[str, Any]] = []
@@ -112,7 +119,7 @@ def encode_on_ray(
         report = encode_corpus(
             sources,
             output,
-            choose,
+            Chooser(*choice),
             suffixes=suffixes,
             name=name,
             workers=jobs,
@@ -139,7 +146,7 @@ def encode_on_ray(
 
 def evaluate_on_ray(
     images: Sequence[str],
-    manifest: str | None,
+    manifest: str,
     make_codecs: Callable[[], Any],
     *,
     settings: Mapping[str, Any],
@@ -152,8 +159,6 @@ def evaluate_on_ray(
     Returns:
         The evaluation, and what tells of the pictures that failed, to be called at the end.
     """
-    if manifest is None:
-        raise typer.BadParameter("--engine ray needs --manifest, a folder to keep the figures in")
     from compressai.cluster import evaluate_corpus
 
     result, report = evaluate_corpus(

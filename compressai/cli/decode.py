@@ -92,16 +92,7 @@ def decode(
     """Decompress coded pictures: decode IN OUT."""
     box = _region(region)
     suffix = f".{format_.value}"
-    from compressai.bitstream import (
-        MAX_PIXELS,
-        PICTURE_SUFFIXES,
-        check_picture_file,
-        decode_picture,
-        decoding_bytes,
-        read_coded,
-        save_picture,
-    )
-    from compressai.weights import ModelCache
+    from compressai.bitstream import PICTURE_SUFFIXES
 
     sources, output = split_places(
         files, output, source_suffixes=[".cai", ".bin"], result_suffixes=PICTURE_SUFFIXES
@@ -117,6 +108,17 @@ def decode(
         new_suffix=suffix,
         what="coded picture",
     )
+    # After everything that can be wrong with the command line, because this takes long.
+    from compressai.bitstream import (
+        MAX_PIXELS,
+        check_picture_file,
+        decode_picture,
+        decoding_bytes,
+        read_coded,
+        save_picture,
+    )
+    from compressai.weights import ModelCache
+
     models = ModelCache(precision=precision.value, device=device)
 
     notes = Notes()

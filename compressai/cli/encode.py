@@ -141,9 +141,7 @@ def encode(
     sources, output = split_places(
         pictures, output, source_suffixes=suffixes, result_suffixes=[".cai"]
     )
-    from compressai.weights import Chooser
-
-    chooser = Chooser(model, quality, metric, checkpoint, precision.value, device)
+    choice = (model, quality, metric, checkpoint, precision.value, device)
     if engine is EngineName.RAY:
         options = {"tile": tile_size, "sync_safe": sync_safe, "keep_metadata": keep_metadata}
         if effort > 1:
@@ -151,7 +149,7 @@ def encode(
         if target is not None:
             options["target"] = [target.kind, target.value]
         encode_on_ray(
-            *(sources, output, chooser, suffixes),
+            *(sources, output, choice, suffixes),
             jobs=jobs,
             retries=retries,
             overwrite=overwrite,
@@ -166,6 +164,7 @@ def encode(
     chosen_plan = plan(
         paths[: len(sources)], output, suffixes=suffixes, new_suffix=".cai", what="picture"
     )
+    # After everything that can be wrong with the command line, because this takes long.
     from compressai import weights
     from compressai.bitstream import (
         MAX_PIXELS,
@@ -177,6 +176,7 @@ def encode(
     )
     from compressai.bitstream.finished import is_up_to_date
 
+    chooser = weights.Chooser(*choice)
     notes = Notes()
     progress: Callable[[float], None] | None = None
     most_pixels = max_pixels or MAX_PIXELS

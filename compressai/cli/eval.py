@@ -104,6 +104,8 @@ def evaluate(
     if engine is EngineName.RAY and html is not None:
         raise typer.BadParameter("--html needs the pictures here: it does not go with --engine ray")
     check_engine(engine, device, {"--manifest": manifest, "--jobs": jobs, "--retries": retries})
+    if engine is EngineName.RAY and manifest is None:
+        raise typer.BadParameter("--engine ray needs --manifest, a folder to keep the figures in")
     json_file = None if json in (None, STDOUT) else Path(json)
     for file in (json_file, csv, plot, html):
         if file is not None:
@@ -120,7 +122,7 @@ def evaluate(
     lpips = lpips_at_hand() if lpips is None else lpips
     names = [codec.value for codec in dict.fromkeys(against or ())]
     choice = (model, quality, metric, checkpoint or [], precision.value, device, effort)
-    if engine is EngineName.RAY:
+    if engine is EngineName.RAY and manifest is not None:
         result, tell_failures = evaluate_on_ray(
             *(images, manifest, functools.partial(_codecs, choice, names)),
             settings=_settings(choice, names),

@@ -9,6 +9,7 @@ import typer
 
 from compressai.cli.messages import print_report, print_table, print_text, progress_bar
 from compressai.cli.options import AsJson
+from compressai.zoo.names import image_model_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +30,9 @@ def models(
             "-q", "--quality", min=1, help="Whose sizes to show, or the highest that there is."
         ),
     ] = 3,
+    only_names: Annotated[
+        bool, typer.Option("--names", help="Print the names only, a line each, at once.")
+    ] = False,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print names, classes and papers for a README.")
     ] = False,
@@ -40,17 +44,21 @@ def models(
     encoder and decoder need for each pixel. With --json also all papers, the licences of published
     weights, the weights of the loss by quality, and the names of authors' programs.
     """
+    if only_names and (as_markdown or as_json):
+        raise typer.BadParameter(
+            f"--names and --{'markdown' if as_markdown else 'json'} exclude each other"
+        )
     if as_markdown:
         print(markdown_table())
         return
-    from compressai.zoo import image_models
-
-    unknown = set(names or ()) - set(image_models)
+    known = image_model_names()
+    unknown = set(names or ()) - set(known)
     if unknown:
-        raise ValueError(
-            f"names must be in {', '.join(image_models)}, got {', '.join(sorted(unknown))}"
-        )
-    chosen = names or list(image_models)
+        raise ValueError(f"names must be in {', '.join(known)}, got {', '.join(sorted(unknown))}")
+    chosen = names or known
+    if only_names:
+        print(*chosen, sep="\n")
+        return
     entries = []
     with progress_bar("count operations", len(chosen)) as advance:
         for name in chosen:
@@ -89,7 +97,6 @@ def models(
 
 def markdown_table() -> str:
     """Names, classes, qualities and papers of all rows, as README shows them."""
-    import compressai.models  # noqa: F401  (fills the rows)
     from compressai.registry import ENTRIES
 
     lines = ["| name | class | qualities | model |", "|---|---|---|---|"]

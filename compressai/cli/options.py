@@ -30,9 +30,9 @@ __all__ = [
 
 def _model_names(incomplete: str) -> list[str]:
     """For the shell's completion."""
-    from compressai.zoo import image_models
+    from compressai.zoo.names import image_model_names
 
-    return [name for name in image_models if name.startswith(incomplete)]
+    return [name for name in image_model_names() if name.startswith(incomplete)]
 
 
 def debugging(context: typer.Context) -> bool:

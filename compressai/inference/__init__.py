@@ -7,9 +7,9 @@ contexts, stays as it is, so that what one precision codes any other decodes.
 
 from __future__ import annotations
 
+from compressai._freed_memory import keep_freed_memory
 from compressai.inference.export import ExportedTransform, export_onnx
 from compressai.inference.integer import quantize_entropy_path
-from compressai.inference.memory import keep_freed_memory
 from compressai.inference.precision import (
     PRECISIONS,
     choose_precision,

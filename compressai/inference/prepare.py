@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from compressai._freed_memory import reused_memory
 from compressai.inference.graph import use_kernels, use_kernels_inside
-from compressai.inference.memory import reused_memory
 from compressai.inference.precision import choose_precision
 from compressai.inference.transforms import (
     TRANSFORMS,

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """Names to classes: the tables that configuration files and command lines look things up in.
 
-Each table is a plain dictionary and has a decorator that fills it. ``TRANSFORMS`` is built when
-first asked for, because it lists torchvision, which is slow to import.
+Each table is a dictionary and has a decorator that adds to it. What the library has for a table is
+imported when the table is first looked into; ``TRANSFORMS`` is built when first asked for, because
+it lists torchvision.
 """
 
 from __future__ import annotations

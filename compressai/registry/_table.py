@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from compressai._lazy import LazyTable
+
 __all__ = ["registrar"]
 
 T = TypeVar("T")
@@ -16,7 +18,7 @@ def _origin(item: Any) -> tuple[Any, Any]:
     return getattr(item, "__module__", None), getattr(item, "__qualname__", repr(item))
 
 
-def registrar(table: dict[str, Any], kind: str, name: str) -> Callable[[T], T]:
+def registrar(table: LazyTable[Any], kind: str, name: str) -> Callable[[T], T]:
     """Decorator that stores what it decorates in ``table`` under ``name``.
 
     A later registration wins. It also warns, unless it is the same definition again (a reloaded
@@ -37,14 +39,13 @@ def registrar(table: dict[str, Any], kind: str, name: str) -> Callable[[T], T]:
         raise TypeError(f"register_{kind} needs the name as a string, got name={name!r}")
 
     def decorator(item: T) -> T:
-        known = table.get(name)
+        known = table.register(name, item, _origin(item)[0])
         if known is not None and _origin(known) != _origin(item):
             warnings.warn(
                 f"{kind} {name!r} was {known!r} and is now {item!r}",
                 UserWarning,
                 stacklevel=2,
             )
-        table[name] = item
         return item
 
     return decorator

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from compressai._lazy import LazyTable
+
 __all__ = [
     "ENTRIES",
     "LAMBDAS",
@@ -143,8 +145,8 @@ class ModelEntry:
         return {**self.arguments, **self.sizes.get(int(quality), {})}
 
 
-ENTRIES: dict[str, ModelEntry] = {}
-"""The rows, by name. Filled by the files of the models when these are imported."""
+ENTRIES: LazyTable[ModelEntry] = LazyTable("compressai.models")
+"""The rows, by name. Filled by the files of the models, which are imported on first look-up."""
 
 
 def enter(entry: ModelEntry) -> None:
@@ -160,7 +162,7 @@ def enter(entry: ModelEntry) -> None:
         raise ValueError(f"name of an entry must be a string that is not empty, got {entry.name!r}")
     if not callable(entry.model):
         raise ValueError(f"model of {entry.name} must be a class, got {entry.model!r}")
-    ENTRIES[entry.name] = entry
+    ENTRIES.register(entry.name, entry, getattr(entry.model, "__module__", None))
 
 
 class EntryView(MutableMapping[str, V]):

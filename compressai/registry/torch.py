@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """Registries of models, modules, losses, datasets, optimizers and schedulers.
 
-Optimizers and schedulers start with the classes of ``torch.optim``; the others start empty and
-are filled by the packages of this library when those are imported.
+Optimizers and schedulers start with the classes of ``torch.optim``. The packages of this library
+that fill the tables, and torch, are imported on first look-up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from torch import optim
-
-from compressai.typing import TCriterion, TDataset, TModel, TModule, TOptimizer, TScheduler
+from compressai._lazy import LazyTable
 
 from ._table import registrar
 from .entries import ModelEntry, enter
+
+if TYPE_CHECKING:
+    from compressai.typing import TCriterion, TDataset, TModel, TModule, TOptimizer, TScheduler
 
 __all__ = [
     "CRITERIONS",
@@ -37,22 +38,14 @@ C = TypeVar("C", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _classes(namespace: Any, base: type) -> dict[str, Any]:
-    return {
-        name: item
-        for name, item in vars(namespace).items()
-        if name[0].isupper() and isinstance(item, type) and issubclass(item, base)
-    }
-
-
-CRITERIONS: dict[str, Callable[..., TCriterion]] = {}
-DATASETS: dict[str, Callable[..., TDataset]] = {}
-MODELS: dict[str, Callable[..., TModel]] = {}
-MODULES: dict[str, Callable[..., TModule]] = {}
-OPTIMIZERS: dict[str, Callable[..., TOptimizer]] = _classes(optim, optim.Optimizer)
-SCHEDULERS: dict[str, Callable[..., TScheduler]] = _classes(
-    optim.lr_scheduler, optim.lr_scheduler.LRScheduler
+CRITERIONS: LazyTable[Callable[..., TCriterion]] = LazyTable("compressai.losses")
+DATASETS: LazyTable[Callable[..., TDataset]] = LazyTable("compressai.datasets")
+MODELS: LazyTable[Callable[..., TModel]] = LazyTable("compressai.models")
+MODULES: LazyTable[Callable[..., TModule]] = LazyTable("compressai.latent_codecs")
+OPTIMIZERS: LazyTable[Callable[..., TOptimizer]] = LazyTable(
+    "compressai.registry._torch_optim", "compressai.optimizers"
 )
+SCHEDULERS: LazyTable[Callable[..., TScheduler]] = LazyTable("compressai.registry._torch_optim")
 
 
 def register_criterion(name: str) -> Callable[[C], C]:

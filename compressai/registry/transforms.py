@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from compressai._lazy import LazyTable
+
 from ._table import registrar
 
 __all__ = ["TRANSFORMS", "register_transform"]
@@ -16,7 +18,7 @@ __all__ = ["TRANSFORMS", "register_transform"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 TRANSFORMS: dict[str, Callable[..., Any]]  # made by __getattr__
-_table: dict[str, Callable[..., Any]] = {}
+_table: LazyTable[Callable[..., Any]] = LazyTable()
 
 
 def register_transform(name: str) -> Callable[[F], F]:

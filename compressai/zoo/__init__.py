@@ -7,20 +7,40 @@ Each row (:class:`~compressai.registry.ModelEntry`) has a function here, with ``
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from compressai.registry import ENTRIES
-from compressai.zoo import image, image_vbr, video  # noqa: F401  (attributes of the zoo)
-from compressai.zoo.build import image_models, models, video_models, zoo_function
-from compressai.zoo.pretrained import load_pretrained as load_state_dict
+from compressai._lazy import lazy_names
+from compressai.zoo.names import IMAGE_MODELS, VIDEO_MODELS
+
+if TYPE_CHECKING:
+    from compressai.zoo.build import image_models, models, video_models
+    from compressai.zoo.pretrained import load_pretrained as load_state_dict
 
 __all__ = ["image_models", "load_state_dict", "models", "video_models"]
-__all__ += [ENTRIES[name].function for name in models]
+__all__ += [name.replace("-", "_") for name in (*IMAGE_MODELS, *VIDEO_MODELS)]
+
+_getattr, _dir = lazy_names(
+    __name__,
+    {
+        "build": "image_models models video_models",
+        "pretrained": "load_state_dict=load_pretrained",
+    },
+    modules=["defaults", "image", "image_vbr", "video", "weights"],
+)
 
 
 def __getattr__(name: str) -> Any:
-    return zoo_function(__name__, name, models)
+    try:
+        return _getattr(name)
+    except AttributeError:
+        # Special names, which Python itself looks for, are of no model.
+        if name.startswith("__"):
+            raise
+    build = importlib.import_module("compressai.zoo.build")
+    return build.zoo_function(__name__, name, build.models)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *(ENTRIES[name].function for name in models)})
+    build = importlib.import_module("compressai.zoo.build")
+    return sorted({*_dir(), *(build.entry_of(name).function for name in build.models)})
