@@ -189,6 +189,7 @@ def test_multiplier_is_known_where_it_can_be(tmp_path: Any) -> None:
         ({"effort": 2, "lmbda": 0}, ValueError, "lmbda must be positive and finite, got 0"),
         ({"effort": 2, "lmbda": math.nan}, ValueError, "lmbda must be positive and finite"),
         ({"effort": 2}, ValueError, "effort 2 needs lmbda"),
+        ({"effort": 2, "lmbda": "x"}, TypeError, "lmbda must be a number, got str"),
     ],
 )
 def test_arguments_that_do_not_fit(

@@ -33,7 +33,7 @@ from compressai.models.lite import Lite
 from compressai.models.lite_vbr import LiteVbr
 from compressai.models.mlic import MLIC, MLICPlusPlus, MLICv2
 from compressai.models.video import ScaleSpaceFlow
-from compressai.registry import MODELS
+from compressai.registry import ENTRIES, MODELS
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -55,8 +55,9 @@ MLICS = {
     "mlicpp": (MLICPlusPlus, {}),
     "mlicv2": (MLICv2, {"context_window": 3}),
 }
+MAMBAS = ["mambaic", "mambavc"]
 OTHERS = ["hpcm", "lite", "lite-integer", "lite-vbr", "ssf2020"]
-FAMILIES = [*SIZES, *VBR, *SLICES, *MLICS, *OTHERS]
+FAMILIES = [*SIZES, *VBR, *SLICES, *MLICS, *MAMBAS, *OTHERS]
 
 
 def build(family: str) -> Any:
@@ -80,6 +81,12 @@ def build(family: str) -> Any:
     if family in MLICS:
         cls, arguments = MLICS[family]
         return spread(cls(**TINY_MLIC, **arguments))
+    if family in MAMBAS:
+        entry = ENTRIES[family]
+        net = entry.model(**entry.small).eval()
+        last = [m for m in net.g_a.modules() if isinstance(m, torch.nn.Conv2d)][-1]
+        last.weight.data *= 40
+        return net
     if family == "hpcm":
         return small_hpcm("phi")
     net = LiteVbr(**TINY_VBR).eval() if family == "lite-vbr" else Lite(**TINY).eval()

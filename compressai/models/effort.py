@@ -95,6 +95,8 @@ def compress_with_effort(
             f"effort {effort} needs lmbda, the weight of the distortion that the model was trained "
             "with: neither the model nor its file tells"
         )
+    if isinstance(lmbda, bool) or not isinstance(lmbda, (int, float)):
+        raise TypeError(f"lmbda must be a number, got {type(lmbda).__name__}")
     if not 0 < lmbda < math.inf:
         raise ValueError(f"lmbda must be positive and finite, got {lmbda}")
     if any(isinstance(module, IntegerNetwork) for module in net.modules()):
