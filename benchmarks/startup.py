@@ -45,6 +45,7 @@ def measure(command: Sequence[str], folder: Path) -> tuple[float, float]:
         if process.returncode:
             printed.seek(0)
             raise RuntimeError(f"{' '.join(command)} failed: {printed.read().decode()}")
+    # At least what this program takes itself, which therefore imports nothing large.
     # Kilobytes on Linux, bytes on macOS.
     return seconds, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
@@ -69,13 +70,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         coded = str(folder / "photo.cai")
         names = {key: _knows_names(path, folder) for key, path in pythons.items()}
         commands = {
-            "encode": ["encode", "--overwrite", str(PHOTO), coded],
-            "decode": ["decode", "--overwrite", coded, str(folder / "again.png")],
-            "info": ["info", coded],
             "--help": ["--help"],
             "--version": ["--version"],
             "models": ["models"],
+            "info": ["info", coded],
+            "encode": ["encode", "--overwrite", str(PHOTO), coded],
+            "decode": ["decode", "--overwrite", coded, str(folder / "again.png")],
         }
+        measure([sys.executable, "-m", "compressai", *commands["encode"]], folder)
         for title, words in commands.items():
             found: dict[str, list[tuple[float, float]]] = {key: [] for key in pythons}
             for _ in range(args.repeats):

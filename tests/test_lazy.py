@@ -16,6 +16,7 @@ import pytest
 import compressai
 from compressai import zoo
 from compressai._lazy import LazyTable, lazy_names
+from compressai.registry import ENTRIES, MODELS, register_model
 from compressai.zoo import names as zoo_names
 
 PACKAGE = Path(compressai.__file__).parent
@@ -212,6 +213,17 @@ def test_zoo_names_are_those_of_the_rows():
     assert set(zoo.__all__) <= set(dir(zoo))
     with pytest.raises(AttributeError, match="nonsense"):
         _ = zoo.nonsense
+
+
+def test_names_of_the_zoo_are_those_of_other_packages_too():
+    @register_model("test-elsewhere", paper="none")
+    class Elsewhere:
+        pass
+
+    try:
+        assert zoo_names.image_model_names() == [*zoo_names.IMAGE_MODELS, "test-elsewhere"]
+    finally:
+        del ENTRIES["test-elsewhere"], MODELS["test-elsewhere"]
 
 
 # -- tables ---------------------------------------------------------------------------------------
