@@ -22,6 +22,17 @@ import compressai
 from compressai.cli.models import markdown_table
 from compressai.registry import ENTRIES, MODELS
 
+
+@pytest.fixture(autouse=True)
+def tables_stay() -> Iterator[None]:
+    """Pages register models of their own, which are not for the tests after them."""
+    before = set(ENTRIES), set(MODELS)
+    yield
+    for table, names in zip((ENTRIES, MODELS), before):
+        for added in set(table) - names:
+            del table[added]
+
+
 PAGES = [ROOT / "README.md", ROOT / "NEWS.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
 PAGES_WITH_CODE = [page for page in PAGES if collect(page)]
