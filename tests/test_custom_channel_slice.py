@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from compressai.losses import CCARateDistortionLoss
-from compressai.registry import MODELS
+from compressai.registry import ENTRIES, MODELS
 
 PATH = Path(__file__).parent.parent / "examples" / "custom_channel_slice.py"
 
@@ -22,7 +22,7 @@ def model() -> type[torch.nn.Module]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     yield module.MySliceModel
-    del MODELS["my-slice-model"]
+    del MODELS["my-slice-model"], ENTRIES["my-slice-model"]
 
 
 def test_it_is_registered_and_has_about_thirty_lines(model: type[torch.nn.Module]) -> None:
