@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import Any
 
@@ -83,6 +84,28 @@ def test_shipped_weights_gain(shipped: Any, crop: torch.Tensor) -> None:
     [after] = lagrangian(shipped, crop, shipped.compress(crop, effort=4), shipped.lmbda)
     # 2 % by 40 steps when this was written.
     assert after < 0.99 * before
+
+
+def test_mode_and_precision_are_those_of_coding(shipped: Any, crop: torch.Tensor) -> None:
+    expected = shipped.compress(crop, effort=2)
+    shipped.train()
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            coded = shipped.compress(crop, effort=2)
+        assert shipped.training
+        assert shipped.g_a.training
+    finally:
+        shipped.eval()
+    assert coded["strings"] == expected["strings"]
+
+
+def test_what_does_not_fit_is_told_before_the_work(shipped: Any, crop: torch.Tensor) -> None:
+    calls: list[int] = []
+    hook = shipped.g_a.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(ValueError, match="lmbda must be positive"):
+        shipped.compress(crop, effort=2, lmbda=-1)
+    hook.remove()
+    assert not calls
 
 
 def test_same_call_gives_same_strings(shipped: Any, crop: torch.Tensor) -> None:
@@ -204,6 +227,19 @@ def test_integers_have_no_gradient() -> None:
     net = lite_integer(1, pretrained=True).eval()
     with pytest.raises(ValueError, match="effort must be 1 for IntegerLite"):
         net.compress(torch.rand(1, 3, 64, 64), effort=2)
+
+
+def test_benchmark_prints_a_line_for_each_effort(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend("benchmarks")
+    benchmark = importlib.import_module("effort")
+    monkeypatch.setattr(benchmark, "_SIDE", 64)
+    benchmark.main(["examples/assets/chelsea.png", "--efforts", "1", "2"])
+    heading, plain, refined = capsys.readouterr().out.splitlines()
+    assert heading.split()[0] == "effort"
+    assert plain.split()[4:] == ["0.0", "%"]
+    assert float(refined.split()[4]) <= 0
 
 
 def test_time_grows_with_effort() -> None:

@@ -174,6 +174,9 @@ def test_program_refuses_what_contradicts(run: Any, photo: Any) -> None:
     status, _, err = run("encode", "photo.png", "--target-bpp", 1, "-q", 2)
     assert status == 2
     assert "--quality and --target-bpp contradict each other" in " ".join(err.split())
+    status, _, err = run("encode", "photo.png", "--lambda", 0.01)
+    assert status == 2
+    assert "--lambda: only for --effort 2 to 9" in " ".join(err.split())
     status, _, err = run("encode", "photo.png", "--target-bytes", 50)
     assert status == 1
     assert "50 bytes cannot be reached" in err

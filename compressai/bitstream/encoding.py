@@ -87,10 +87,9 @@ def encode_picture(
 
     Raises:
         ValueError: ``model`` is needed, the picture has no pixels or too many, the network gives
-            values that are not
-            finite, it uses another entropy coder than that of the format, has no such level, or
-            cannot do what ``sync_safe`` or ``hash_y_hat`` ask for; ``tile``, ``tile_overlap``,
-            ``workers``, ``effort`` or ``lmbda`` do not fit.
+            values that are not finite, it uses another entropy coder than that of the format, has
+            no such level, or cannot do what ``sync_safe`` or ``hash_y_hat`` ask for; ``tile``,
+            ``tile_overlap``, ``workers``, ``effort`` or ``lmbda`` do not fit.
     """
     check_entropy_coder(net)
     told = _told(net, model, quality, metric, random_weights)

@@ -132,6 +132,8 @@ def encode(
     if checkpoint is not None and metric is not None:
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
     check_engine(engine, device, {"--retries": retries})
+    if lmbda is not None and effort == 1:
+        raise typer.BadParameter("--lambda: only for --effort 2 to 9")
     target = _target(target_bytes, target_bpp, target_psnr, target_ms_ssim)
     if target is not None and quality is not None:
         raise typer.BadParameter(f"--quality and --target-{target.kind} contradict each other")

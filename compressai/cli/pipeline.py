@@ -230,12 +230,11 @@ def _summarise(
     summary: dict[str, Any] = {"done": len(reports), "skipped": skipped, "failed": len(failed)}
     if size:
         summary |= {"bytes": size, "bpp": 8 * size / pixels}
-    summary |= {
-        "seconds": seconds,
-        "images_per_second": len(reports) / seconds,
-        "megapixels_per_second": pixels / 1e6 / seconds,
-        "jobs": jobs,
-    }
+    summary["seconds"] = seconds
+    if reports:
+        summary["images_per_second"] = len(reports) / seconds
+        summary["megapixels_per_second"] = pixels / 1e6 / seconds
+    summary["jobs"] = jobs
     if as_json:
         summary |= {"failed": failures(failed), "files": list(reports)}
     print_report(summary, as_json)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,7 +62,8 @@ def compress_with_effort(
     ``R + lmbda * D``, with the real bytes and the decoded picture: if it were, that one is given.
 
     Args:
-        net: a model in evaluation mode, prepared or not.
+        net: a model in evaluation mode, prepared or not (``net.compress(x, effort=...)`` sees to
+            that itself).
         x: ``(N, 3, H, W)`` in [0, 1].
         effort: 1, one pass, to 9; :data:`EFFORTS` has the steps. Time grows with the steps, each
             of which costs about six passes of the networks.
@@ -77,7 +79,7 @@ def compress_with_effort(
         As ``net.compress``.
 
     Raises:
-        TypeError: ``effort`` is no integer.
+        TypeError: ``effort`` is no integer, or ``lmbda`` no number.
         ValueError: ``effort`` is not in 1 ... 9, ``lmbda`` is not positive or not known, or the
             model has no gradient, as those of integers.
 
@@ -85,26 +87,16 @@ def compress_with_effort(
     section 3.2.
     """
     check_effort(effort)
-    plain = net.compress(x, **arguments)
     if effort == 1:
-        return plain
-    if lmbda is None:
-        lmbda = net.lagrangian_multiplier(**arguments)
-    if lmbda is None:
-        raise ValueError(
-            f"effort {effort} needs lmbda, the weight of the distortion that the model was trained "
-            "with: neither the model nor its file tells"
-        )
-    if isinstance(lmbda, bool) or not isinstance(lmbda, (int, float)):
-        raise TypeError(f"lmbda must be a number, got {type(lmbda).__name__}")
-    if not 0 < lmbda < math.inf:
-        raise ValueError(f"lmbda must be positive and finite, got {lmbda}")
+        return net.compress(x, **arguments)
+    multiplier = _checked_multiplier(net, effort, lmbda, arguments)
     if any(isinstance(module, IntegerNetwork) for module in net.modules()):
         raise ValueError(
             f"effort must be 1 for {type(net).__name__}: its networks of integers have no gradient"
         )
+    plain = net.compress(x, **arguments)
     with torch.inference_mode(False):
-        objective = _Objective(net, x.clone(), lmbda, metric, size, arguments)
+        objective = _Objective(net, x.clone(), multiplier, metric, size, arguments)
         best = _Best(objective, plain)
         latents = _Latents.of(net, objective.x)
         _descend(objective, latents, EFFORTS[effort - 1], seed, progress)
@@ -118,6 +110,23 @@ def check_effort(effort: Any) -> None:
         raise TypeError(f"effort must be an integer, got {type(effort).__name__}")
     if not 1 <= effort <= MAX_EFFORT:
         raise ValueError(f"effort must be in 1 ... {MAX_EFFORT}, got {effort}")
+
+
+def _checked_multiplier(
+    net: CompressionModel, effort: int, lmbda: Any, arguments: Mapping[str, Any]
+) -> float:
+    if lmbda is None:
+        lmbda = net.lagrangian_multiplier(**arguments)
+    if lmbda is None:
+        raise ValueError(
+            f"effort {effort} needs lmbda, the weight of the distortion that the model was trained "
+            "with: neither the model nor its file tells"
+        )
+    if isinstance(lmbda, bool) or not isinstance(lmbda, Real):
+        raise TypeError(f"lmbda must be a number, got {type(lmbda).__name__}")
+    if not 0 < lmbda < math.inf:
+        raise ValueError(f"lmbda must be positive and finite, got {lmbda}")
+    return float(lmbda)
 
 
 class _Latents:
