@@ -9,7 +9,7 @@ from torch import nn
 
 from compressai import models, zoo
 from compressai.entropy_models import EntropyBottleneck
-from compressai.models import CompressionModel
+from compressai.models import CompressionModel, base
 from compressai.models.utils import (
     _update_registered_buffer,
     find_named_module,
@@ -170,3 +170,7 @@ def test_strings_of_a_batch(name, batch):
         assert all(isinstance(string, bytes) and string for string in strings)
     x_hat = net.decompress(**coded)["x_hat"]
     assert torch.equal(x_hat, net(x)["x_hat"].clamp(0, 1))
+
+
+def test_the_helpers_of_loading_are_where_the_base_class_is():
+    assert base.update_registered_buffers is update_registered_buffers

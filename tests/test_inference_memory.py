@@ -68,6 +68,7 @@ def use(maps):
 
 start = use(0)
 kept = use(16) - start
+use(16), use(16)  # until no small block lies between the maps
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 use(16)
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
@@ -89,7 +90,7 @@ def test_memory_stays_up_to_a_limit() -> None:
     run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     kept, faults, left = map(int, run.stdout.split())
     assert kept >= 240
-    assert faults < 10_000  # of 65,536 pages
+    assert faults < 10_000  # of the 65,536 pages that it takes without
     assert left < 100
 
 

@@ -28,7 +28,7 @@ from compressai.entropy_models.synchrony import (
 from compressai.latent_codecs import LatentCodec
 from compressai.models._coding import coding
 from compressai.models._state_dict import clean_state_dict
-from compressai.models.utils import remap_old_keys
+from compressai.models.utils import remap_old_keys, update_registered_buffers
 
 __all__ = [
     "SCALES_LEVELS",
@@ -45,6 +45,7 @@ __all__ = [
     "get_scale_table",
     "remap_old_keys",
     "resampling_factor",
+    "update_registered_buffers",
 ]
 
 SCALES_MIN = 0.11
