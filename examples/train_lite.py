@@ -44,8 +44,9 @@ from torch import Tensor, nn
 
 from compressai._files import atomic_write
 from compressai.checkpoint import METADATA_KEY, describe
+from compressai.inference import PRECISIONS, choose_precision
 from compressai.models.lite_vbr import LiteVbr, lagrangian
-from compressai.training import Reporter
+from compressai.training import Reporter, flushed_denormals
 
 STATE = "state.safetensors"
 # The geometric mean of the multipliers: the quality whose loss has the weight 1.
@@ -158,13 +159,16 @@ class Optimizer:
 
     Args:
         parameters: by name.
+        dtype: of the products of matrices.
 
     Source: Jordan et al. 2024 as above; size of the steps, Liu et al. 2025, "Muon is scalable for
     LLM training", eq. 4. Kingma and Ba 2015, "Adam".
     """
 
-    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
-        self.parameters = parameters
+    def __init__(
+        self, parameters: dict[str, nn.Parameter], dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.parameters, self.dtype = parameters, dtype
         self.state: dict[str, dict[str, Tensor]] = {}
         for name, p in parameters.items():
             keys = ("momentum",) if _is_kernel(p) else ("mean", "square")
@@ -184,7 +188,7 @@ class Optimizer:
                 momentum = state["momentum"].lerp_(p.grad, 1 - MOMENTUM)
                 # Rows in the order of channels-last memory, so that nothing is copied.
                 matrix = p.grad.lerp(momentum, MOMENTUM).permute(0, 2, 3, 1)
-                update = orthogonal(matrix.flatten(1))
+                update = orthogonal(matrix.flatten(1).to(self.dtype))
                 size = 0.2 * math.sqrt(max(update.shape))
                 p.add_(update.view(matrix.shape).permute(0, 3, 1, 2), alpha=-rate * size)
             else:
@@ -208,14 +212,14 @@ class Training:
     def __init__(self, args: argparse.Namespace) -> None:
         torch.manual_seed(args.seed)
         self.device = torch.device(args.device)
-        self.half = args.precision == "bf16"
+        self.half = choose_precision(args.precision, self.device) == torch.bfloat16
         self.step, self.cpu_seconds = 0, 0.0
         self.net = LiteVbr(**args.model_args)
         self.net.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.net).eval()
         self.parameters = dict(self.net.named_parameters())
         self.network = [p for n, p in self.parameters.items() if not n.endswith(".quantiles")]
-        self.optimizer = Optimizer(self.parameters)
+        self.optimizer = Optimizer(self.parameters, torch.bfloat16 if self.half else torch.float32)
         self.file = args.run / STATE
         start = self.file if self.file.exists() else args.start
         if start is not None:
@@ -437,7 +441,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add("--export", type=Path, help="write the model of a run to this file, and do no more")
     add("--model-args", type=json.loads, default={}, help="arguments of the model, as JSON")
     add("--device", default="cpu", help="cpu, or cuda")
-    add("--precision", choices=["fp32", "bf16"], default="fp32", help="of the transforms")
+    add("--precision", choices=PRECISIONS, default="auto", help="of transforms and Muon")
     add("--steps", type=int, default=2_000_000, help="length of the schedule")
     add("--cool-down", type=int, default=60_000, help="last steps, of falling learning rate")
     add("--crops", type=int, nargs="+", default=[128, 192, 256], help="multiples of 64")
@@ -475,7 +479,8 @@ def main(argv: Sequence[str]) -> None:
     if args.export is not None:
         export(training, args)
     else:
-        train(training, args)
+        with flushed_denormals():
+            train(training, args)
 
 
 if __name__ == "__main__":

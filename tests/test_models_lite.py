@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -240,6 +241,24 @@ def test_state_of_the_default_model_fits_into_sixteen_megabytes(training: Module
 def test_transforms_in_bfloat16_train(training: ModuleType, photos: Path, tmp_path: Path) -> None:
     state = run(training, tmp_path, photos, "--steps", "2", "--precision", "bf16")
     assert all(bool(value.isfinite().all()) for value in state.values())
+
+
+def test_training_is_not_slowed_down_by_denormal_numbers(
+    training: ModuleType, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = []
+
+    def batches(*args: Any) -> Iterator[torch.Tensor]:
+        for batch in original(*args):
+            flushed.append(float(torch.tensor(1e-39) * 1) == 0)
+            yield batch
+
+    original = training.batches
+    monkeypatch.setattr(training, "batches", batches)
+    run(training, tmp_path, photos, "--steps", "1")
+    if torch.set_flush_denormal(False):  # this processor knows such a mode
+        assert flushed == [True]
+    assert float(torch.tensor(1e-39) * 1) != 0
 
 
 def test_every_rate_learns_from_a_few_steps(

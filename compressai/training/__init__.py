@@ -13,7 +13,7 @@ from .finite import NonFiniteLoss, check_finite
 from .initial import load_initial_weights
 from .levels import Level, Levels
 from .options import parse_args
-from .precision import keep_entropy_models_in_fp32
+from .precision import flushed_denormals, keep_entropy_models_in_fp32
 from .processes import Processes, process_group
 from .report import AverageMeter, Reporter, format_losses
 from .run import (
@@ -50,6 +50,7 @@ __all__ = [
     "build_loaders",
     "build_model",
     "check_finite",
+    "flushed_denormals",
     "configure_optimizers",
     "format_losses",
     "item_noise",

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Mixed precision that spares the entropy models."""
+"""How a training computes: mixed precision that spares the entropy models, no denormal numbers."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,7 +13,22 @@ from torch import Tensor, nn
 
 from compressai.entropy_models import EntropyModel
 
-__all__ = ["keep_entropy_models_in_fp32"]
+__all__ = ["flushed_denormals", "keep_entropy_models_in_fp32"]
+
+
+@contextlib.contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Take numbers nearer to zero than 1e-38 for zero, in all that this process computes inside.
+
+    The gradients of likelihoods have many, and on a processor of Intel or AMD each operation on one
+    takes some hundred times as long: of a step of ``lite-vbr``, half of the time. Outside, numbers
+    are exact, as entropy coders need them; nothing happens on processors that know no such mode.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def keep_entropy_models_in_fp32(net: nn.Module, device_type: str) -> None:

@@ -31,7 +31,7 @@ from .initial import load_initial_weights
 from .levels import Level, Levels
 from .options import parse_args
 from .pictures import check_pictures, find_small, listed
-from .precision import keep_entropy_models_in_fp32
+from .precision import flushed_denormals, keep_entropy_models_in_fp32
 from .processes import Processes, process_group
 from .report import Reporter
 from .sampling import RecordingBatchSampler, SeededSamples
@@ -302,7 +302,7 @@ def main(argv: Sequence[str], program: str | None = None) -> None:
     """
     load_extensions()
     args = parse_args(argv, program)
-    with process_group(args.cuda) as processes:
+    with flushed_denormals(), process_group(args.cuda) as processes:
         _run(args, processes)
 
 
