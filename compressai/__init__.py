@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from compressai import _moved
 from compressai._lazy import lazy_names
 from compressai.version import __version__
 
@@ -49,6 +50,8 @@ __all__ = [
     "load",
     "__version__",
 ]
+
+_moved.install()
 
 __getattr__, __dir__ = lazy_names(
     __name__,

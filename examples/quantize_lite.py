@@ -6,7 +6,7 @@ writes for each quality the entries that differ from those of ``lite``::
 
     python examples/quantize_lite.py --data work/photos.zip --export compressai/zoo/shipped
 
-For models of your own, call :func:`compressai.inference.quantize_entropy_path`.
+For models of your own, call :func:`compressai.models.integer.quantize_entropy_path`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from train_lite import Photos
 
 from compressai._files import atomic_write
-from compressai.inference import quantize_entropy_path
+from compressai.models.integer import quantize_entropy_path
 from compressai.zoo import lite
 
 _BATCH = 8

@@ -25,8 +25,10 @@ from compressai import zoo
 from compressai.bitstream import decode_picture, encode_picture, read_picture
 from compressai.bitstream.errors import DesyncError, WrongWeightsError
 from compressai.checkpoint import load_checkpoint, save_checkpoint
-from compressai.inference import prepare, quantize_entropy_path
-from compressai.layers.integer import (
+from compressai.inference import prepare
+from compressai.models import IntegerLite, Lite
+from compressai.models.integer import quantize_entropy_path
+from compressai.models.integer.layers import (
     EXACT_BELOW,
     INPUT_LIMIT,
     LARGEST_OPERAND,
@@ -34,8 +36,6 @@ from compressai.layers.integer import (
     IntegerNetwork,
     LookUp,
 )
-from compressai.models import IntegerLite, Lite
-from compressai.models.lite_integer import entropy_networks
 
 pytestmark = [
     pytest.mark.usefixtures("one_torch_thread"),
@@ -71,7 +71,7 @@ def source() -> Lite:
         with torch.no_grad():
             net.g_a[-1].weight.mul_(60)
             net.latent_codec.h_a[-1].weight.mul_(20)
-            for place in entropy_networks(net):
+            for place in IntegerLite.entropy_networks(net):
                 place.module[-1].weight.mul_(4)
                 place.module[-1].bias.uniform_(0.2, 1)
     net.update()
@@ -234,7 +234,7 @@ def test_shipped_integers_are_small_exact_and_belong_to_what_they_are_shipped_wi
     assert type(net) is IntegerLite
     assert net.has_tables or net.update()
     assert torch.equal(net.g_s[0].weight, floats.g_s[0].weight)
-    for place in entropy_networks(net):
+    for place in IntegerLite.entropy_networks(net):
         place.module.check()
         assert any(bool(buffer.any()) for buffer in place.module.buffers())
 
@@ -320,7 +320,7 @@ def test_exponents_out_of_range_are_refused(exponent: int, layer: str, net: Inte
 
 
 def test_check_sees_buffers_of_another_type(net: IntegerLite) -> None:
-    place = next(entropy_networks(copy.deepcopy(net))).module
+    place = next(IntegerLite.entropy_networks(copy.deepcopy(net))).module
     place[1].weight = place[1].weight.float()
     with pytest.raises(ValueError, match=r"some\.0\.weight: must be integers of torch\.int16"):
         place.check("some.")
@@ -334,7 +334,7 @@ def test_medians_between_the_grid_are_refused(net: IntegerLite) -> None:
 
 
 def test_only_trained_models_with_pictures_are_quantised(source: Lite, net: IntegerLite) -> None:
-    with pytest.raises(TypeError, match="net must be a Lite that is not of integers"):
+    with pytest.raises(TypeError, match=r"has a form of integers \(Lite\), got IntegerLite"):
         quantize_entropy_path(net, [_pictures()])
     with pytest.raises(TypeError, match="got Linear"):
         quantize_entropy_path(nn.Linear(1, 1), [_pictures()])

@@ -19,13 +19,13 @@ from compressai.models import (
     Cheng2020AnchorCheckerboard,
     CompressionModel,
     FactorizedPrior,
+    IntegerLite,
     JointAutoregressiveHierarchicalPriors,
     JointAutoregressiveHierarchicalPriorsVbr,
     MeanScaleHyperprior,
     ScaleHyperprior,
     ScaleHyperpriorVbr,
 )
-from compressai.models.lite_integer import IntegerLite
 from compressai.models.video import ScaleSpaceFlow
 from compressai.registry import MODELS as REGISTERED
 

@@ -22,13 +22,13 @@ from test_models_mlic import spread
 from tiny_nets import SIZES, tiny_net
 
 from compressai.entropy_models import EntropyBottleneck, EntropyBottleneckVbr, GaussianConditional
-from compressai.inference import quantize_entropy_path
 from compressai.latent_codecs import (
     HierarchicalProgressiveLatentCodec,
     LearnedScaleLatentCodec,
     RasterScanLatentCodec,
 )
 from compressai.models import JointAutoregressiveHierarchicalPriors, get_scale_table
+from compressai.models.integer import quantize_entropy_path
 from compressai.models.lite import Lite
 from compressai.models.lite_vbr import LiteVbr
 from compressai.models.mlic import MLIC, MLICPlusPlus, MLICv2

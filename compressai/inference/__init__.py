@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from compressai._freed_memory import keep_freed_memory
 from compressai.inference.export import ExportedTransform, export_onnx
-from compressai.inference.integer import quantize_entropy_path
 from compressai.inference.precision import (
     PRECISIONS,
     choose_precision,
@@ -18,6 +17,7 @@ from compressai.inference.precision import (
 )
 from compressai.inference.prepare import Preparation, prepare
 from compressai.models.effort import EFFORTS, MAX_EFFORT, compress_with_effort
+from compressai.models.integer import quantize_entropy_path
 
 __all__ = [
     "EFFORTS",

@@ -37,7 +37,7 @@ from compressai.models.sensetime import (
     Elic2022Official as Elic2022Official,
 )
 from compressai.models.lite import Lite as Lite
-from compressai.models.lite_integer import IntegerLite as IntegerLite
+from compressai.models.integer import IntegerLite as IntegerLite
 from compressai.models.lite_vbr import LiteVbr as LiteVbr
 from compressai.models.stf import SymmetricalTransFormer as SymmetricalTransFormer, WACNN as WACNN
 from compressai.models.tcm import TCM as TCM

@@ -19,9 +19,9 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from compressai.layers.integer import IntegerNetwork
 from compressai.losses import RateDistortionLoss
 from compressai.models._copies import shallow_copy
+from compressai.models.integer.layers import IntegerNetwork
 from compressai.ops import relaxed_rounding
 
 if TYPE_CHECKING:

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from compressai.layers.integer import (
+from compressai.models.base import CompressionModel
+from compressai.models.integer.form import EntropyNetwork, IntegerForm
+from compressai.models.integer.layers import (
     EXACT_BELOW,
     INPUT_LIMIT,
     LARGEST_OPERAND,
@@ -17,13 +20,10 @@ from compressai.layers.integer import (
     LookUp,
     power_of_two,
 )
-from compressai.models.base import CompressionModel
-from compressai.models.lite import Lite
-from compressai.models.lite_integer import IntegerLite, entropy_networks, round_medians
+from compressai.registry import ENTRIES
 
 __all__ = ["quantize_entropy_path"]
 
-_QUANTILES = "latent_codec.z.entropy_bottleneck.quantiles"
 # Greatest magnitude behind a table that another convolution follows.
 _HIDDEN_LIMIT = 2**10 - 1
 # How far other pictures may go beyond what those for calibration do before they are clamped.
@@ -35,7 +35,7 @@ _FINEST = 30
 
 
 @torch.no_grad()
-def quantize_entropy_path(net: CompressionModel, pictures: Iterable[Tensor]) -> IntegerLite:
+def quantize_entropy_path(net: CompressionModel, pictures: Iterable[Tensor]) -> CompressionModel:
     """Make a model of integers of a trained one, without training.
 
     Weights get as many digits as exact sums leave room for, a power of two for each output
@@ -44,7 +44,8 @@ def quantize_entropy_path(net: CompressionModel, pictures: Iterable[Tensor]) -> 
     analysis are copies of those of ``net``.
 
     Args:
-        net: trained :class:`~compressai.models.Lite`, on the CPU.
+        net: trained model of a class that has a form of integers, on the CPU. Of the library's
+            that is :class:`~compressai.models.Lite`.
         pictures: for calibration, each ``(N, 3, H, W)`` in [0, 1] with sides that are multiples of
             64. Some 50 of 256 x 256 that show all kinds of things will do.
 
@@ -53,28 +54,17 @@ def quantize_entropy_path(net: CompressionModel, pictures: Iterable[Tensor]) -> 
         those of ``net``.
 
     Raises:
-        TypeError: ``net`` is no :class:`~compressai.models.Lite`, or one of integers already.
+        TypeError: the class of ``net`` has no form of integers, or is one already.
         ValueError: there are no pictures, or weights or what comes of pictures are not finite.
     """
-    if not isinstance(net, Lite) or isinstance(net, IntegerLite):
-        raise TypeError(f"net must be a Lite that is not of integers, got {type(net).__name__}")
+    form = _form_of(net)
     for name, parameter in net.named_parameters():
         if not parameter.isfinite().all():
             raise ValueError(f"{name.rpartition('.')[0]}: weights must be finite")
-    made = IntegerLite(**{**net.infer_arguments(net.state_dict()), "use_cca": False}).eval()
-    own = made.state_dict()
-    same = {
-        key: value
-        for key, value in net.state_dict().items()
-        if key in own and own[key].dtype == value.dtype
-    }
-    quantiles = same[_QUANTILES] = same[_QUANTILES].clone()
-    quantiles[:, 0, 1] = round_medians(quantiles[:, 0, 1])
-    made.load_state_dict(same, strict=False)
-    made.latent_codec.z.entropy_bottleneck.update(force=True)
-    made.update()
-    samples = _inputs(net, pictures)
-    for source, target in zip(entropy_networks(net), entropy_networks(made)):
+    made = form.like(net)
+    networks = list(form.entropy_networks(net))
+    samples = _inputs(net, networks, pictures)
+    for source, target in zip(networks, form.entropy_networks(made)):
         _quantize(
             source.module,
             target.module,
@@ -90,14 +80,33 @@ def _correction(scale: float) -> Callable[[Tensor], Tensor]:
     return lambda x: scale * torch.tanh(x)
 
 
-def _inputs(net: Lite, pictures: Iterable[Tensor]) -> dict[nn.Module, Tensor]:
+def _form_of(net: Any) -> type[IntegerForm]:
+    """The class of integers for a model, which a row names."""
+    forms = {
+        entry.model.form_of: entry.model
+        for entry in ENTRIES.values()
+        if isinstance(entry.model, type) and issubclass(entry.model, IntegerForm)
+    }
+    if not isinstance(net, IntegerForm):
+        for cls in type(net).__mro__:
+            if cls in forms:
+                return forms[cls]
+    known = ", ".join(sorted(cls.__name__ for cls in forms))
+    raise TypeError(
+        f"net must be of a class that has a form of integers ({known}), got {type(net).__name__}"
+    )
+
+
+def _inputs(
+    net: CompressionModel, networks: Sequence[EntropyNetwork], pictures: Iterable[Tensor]
+) -> dict[nn.Module, Tensor]:
     """What comes into each network of the entropy path."""
     found: dict[nn.Module, list[Tensor]] = {}
 
     def keep(module: nn.Module, inputs: tuple[Tensor]) -> None:
         found.setdefault(module, []).append(inputs[0])
 
-    handles = [place.module.register_forward_pre_hook(keep) for place in entropy_networks(net)]
+    handles = [place.module.register_forward_pre_hook(keep) for place in networks]
     training = net.training
     try:
         net.eval()

@@ -4,72 +4,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn as nn
 from torch import Tensor
 
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.latent_codecs import LRPGaussianLatentCodec
-from compressai.layers.integer import IntegerNetwork
-from compressai.models.base import coding
+from compressai.models.base import CompressionModel, coding
+from compressai.models.integer.form import EntropyNetwork, IntegerForm
+from compressai.models.integer.layers import IntegerNetwork
 from compressai.models.lite import Lite
 from compressai.registry import ENTRIES, register_entry, register_model
 
-__all__ = ["EntropyNetwork", "IntegerLite", "entropy_networks"]
+__all__ = ["IntegerLite"]
 
 # Values are multiples of 2 to the power of minus this.
 _Z, _SIDE, _VALUES, _SCALES = 4, 10, 6, 12
-
-
-@dataclass(frozen=True)
-class EntropyNetwork:
-    """A network that both encoder and decoder run.
-
-    Attributes:
-        owner, attribute: where it is.
-        input_exponents: its inputs are multiples of 2 to the power of minus these, one a channel.
-        output_exponent: likewise its outputs.
-        corrects: whether the correction of residual prediction is made of its outputs.
-    """
-
-    owner: nn.Module
-    attribute: str
-    input_exponents: tuple[int, ...]
-    output_exponent: int
-    corrects: bool = False
-
-    @property
-    def module(self) -> nn.Module:
-        """The network."""
-        return getattr(self.owner, self.attribute)
-
-    def replace(self, network: nn.Module) -> None:
-        """Put another one into its place."""
-        setattr(self.owner, self.attribute, network)
-
-
-def entropy_networks(net: Lite) -> Iterator[EntropyNetwork]:
-    """The networks of the entropy path of a model, in the order in which they run.
-
-    Args:
-        net: the model, of integers or not.
-    """
-    hyper, slices = net.latent_codec.h_s, net.latent_codec.y
-
-    def exponents(values: int) -> tuple[int, ...]:
-        return (_SIDE,) * net.N + (_VALUES,) * values
-
-    z = (_Z,) * net.N
-    yield EntropyNetwork(hyper, "h_mean_s", z, _SIDE)
-    yield EntropyNetwork(hyper, "h_scale_s", z, _SIDE)
-    for k, (earlier, width) in enumerate(zip(slices.groups_acc, slices.groups)):
-        head, leaf = slices.channel_context[f"y{k}"], slices.latent_codec[f"y{k}"]
-        yield EntropyNetwork(head, "mean_cc", exponents(earlier), _VALUES)
-        yield EntropyNetwork(head, "scale_cc", exponents(earlier), _SCALES)
-        yield EntropyNetwork(leaf, "lrp_transform", exponents(earlier + width), _VALUES, True)
+_QUANTILES = "latent_codec.z.entropy_bottleneck.quantiles"
 
 
 class _IntegerLRPCodec(LRPGaussianLatentCodec):
@@ -81,12 +34,12 @@ class _IntegerLRPCodec(LRPGaussianLatentCodec):
 
 
 @register_model("lite-integer")
-class IntegerLite(Lite):
+class IntegerLite(IntegerForm, Lite):
     """:class:`Lite` whose strings decode to the same latent on every machine.
 
     All networks that encoder and decoder both run are :class:`IntegerNetwork`, so that
     ``z_hat``, means, scales and ``y_hat`` are exact. A new model has zeros for integers; make one
-    of a trained :class:`Lite` with :func:`compressai.inference.quantize_entropy_path`. See
+    of a trained :class:`Lite` with :func:`compressai.models.integer.quantize_entropy_path`. See
     ``docs/synchrony.md``.
 
     Args:
@@ -99,6 +52,8 @@ class IntegerLite(Lite):
             that sums might not be exact, or the medians of ``z`` are no multiples of 1/16.
     """
 
+    form_of = Lite
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.use_cca:
@@ -110,8 +65,40 @@ class IntegerLite(Lite):
                 mean_support_trail_channels=leaf.mean_support_trail_channels,
                 quantizer=leaf.quantizer,
             )
-        for place in entropy_networks(self):
+        for place in self.entropy_networks(self):
             place.replace(IntegerNetwork(place.module, table_at_end=place.corrects))
+
+    @staticmethod
+    def entropy_networks(net: CompressionModel) -> Iterator[EntropyNetwork]:
+        hyper, slices = net.latent_codec.h_s, net.latent_codec.y
+
+        def exponents(values: int) -> tuple[int, ...]:
+            return (_SIDE,) * net.N + (_VALUES,) * values
+
+        z = (_Z,) * net.N
+        yield EntropyNetwork(hyper, "h_mean_s", z, _SIDE)
+        yield EntropyNetwork(hyper, "h_scale_s", z, _SIDE)
+        for k, (earlier, width) in enumerate(zip(slices.groups_acc, slices.groups)):
+            head, leaf = slices.channel_context[f"y{k}"], slices.latent_codec[f"y{k}"]
+            yield EntropyNetwork(head, "mean_cc", exponents(earlier), _VALUES)
+            yield EntropyNetwork(head, "scale_cc", exponents(earlier), _SCALES)
+            yield EntropyNetwork(leaf, "lrp_transform", exponents(earlier + width), _VALUES, True)
+
+    @classmethod
+    def like(cls, net: CompressionModel) -> IntegerLite:
+        made = cls(**{**net.infer_arguments(net.state_dict()), "use_cca": False}).eval()
+        own = made.state_dict()
+        same = {
+            key: value
+            for key, value in net.state_dict().items()
+            if key in own and own[key].dtype == value.dtype
+        }
+        quantiles = same[_QUANTILES] = same[_QUANTILES].clone()
+        quantiles[:, 0, 1] = _round_medians(quantiles[:, 0, 1])
+        made.load_state_dict(same, strict=False)
+        made.latent_codec.z.entropy_bottleneck.update(force=True)
+        made.update()
+        return made
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -123,7 +110,7 @@ class IntegerLite(Lite):
         """
         result = super().load_state_dict(state_dict, strict, assign)
         medians = self.latent_codec.z.entropy_bottleneck.quantiles[:, 0, 1].detach()
-        if not torch.equal(medians, round_medians(medians)):
+        if not torch.equal(medians, _round_medians(medians)):
             raise ValueError(f"medians of z must be multiples of 1/{2**_Z}, got {medians.tolist()}")
         return result
 
@@ -178,7 +165,7 @@ class IntegerLite(Lite):
         return super().decompress(strings, shape)
 
 
-def round_medians(medians: Tensor) -> Tensor:
+def _round_medians(medians: Tensor) -> Tensor:
     """Medians of ``z`` as :class:`IntegerLite` may have them."""
     return (medians * 2**_Z).round() / 2**_Z
 
@@ -198,6 +185,6 @@ register_entry(
         "models",
         completes="lite",
         advice="train a lite and make integers of it with "
-        "compressai.inference.quantize_entropy_path",
+        "compressai.models.integer.quantize_entropy_path",
     )
 )

@@ -5,8 +5,7 @@ Floating-point sums are exact, and so do not depend on the order of their terms,
 terms are multiples of one power of two and no partial sum reaches 2^24 times it. The layers here
 keep to that: weights and activations are integers (times powers of two), each output channel is
 checked against the bound when weights are loaded, and non-linearities are tables. The convolutions
-are those of torch. How such networks are made of others is on a higher floor, in
-:mod:`compressai.inference`.
+are those of torch.
 """
 
 from __future__ import annotations

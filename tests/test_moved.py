@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Import paths of earlier versions and of later releases of CompressAI."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compressai._moved import MOVED
+
+PACKAGE = Path(__file__).parents[1] / "compressai"
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_path_gives_the_module_that_is_elsewhere_now(old: str) -> None:
+    module = importlib.import_module(old)
+    assert module is importlib.import_module(MOVED[old])
+    assert module.__name__ == module.__spec__.name == MOVED[old]
+    package, _, name = old.rpartition(".")
+    assert getattr(importlib.import_module(package), name) is module
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_no_file_is_at_an_old_path(old: str) -> None:
+    place = PACKAGE.parent.joinpath(*old.split("."))
+    assert not place.exists()
+    assert not place.with_suffix(".py").exists()
+
+
+def test_an_old_path_can_be_the_first_import_of_a_process() -> None:
+    program = (
+        "from compressai.layers.integer import IntegerNetwork as old\n"
+        "import compressai.models.lite_integer\n"
+        "from compressai.models.integer.layers import IntegerNetwork as new\n"
+        "from compressai.models import IntegerLite\n"
+        "assert old is new and compressai.models.lite_integer.IntegerLite is IntegerLite\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_what_was_pickled_at_an_old_path_is_found() -> None:
+    stream = b"ccompressai.layers.integer\nIntegerNetwork\n."
+    assert pickle.loads(stream).__module__ == "compressai.models.integer.layers"
+
+
+def test_paths_of_nobody_are_still_errors() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"compressai\.layers\.nonsense"):
+        importlib.import_module("compressai.layers.nonsense")
+
+
+def test_the_library_itself_uses_no_old_path() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module not in MOVED, f"{path}:{node.lineno}"
+            elif isinstance(node, ast.Import):
+                assert not {alias.name for alias in node.names} & set(MOVED), path
