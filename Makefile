@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 # A version that is known by its hash, as what it installs.
 INSTALL_UV = command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet \
 	--disable-pip-version-check --require-hashes --requirement requirements-uv.txt
-NATIVE := $(wildcard compressai/cpp_exts/*.[ch]pp compressai/cpp_exts/*.inl compressai/cpp_exts/CMakeLists.txt)
+NATIVE := $(wildcard compressai/cpp_exts/*.[ch]pp compressai/cpp_exts/*.inl compressai/cpp_exts/*.nb compressai/cpp_exts/CMakeLists.txt)
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
@@ -81,7 +81,7 @@ SANITIZE_CMAKE = $(BIN)/cmake -G Ninja -S compressai/cpp_exts -DCMAKE_BUILD_TYPE
 	-DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
 NATIVE_TESTS := tests/test_ans.py tests/test_ans_errors.py tests/test_ans_threads.py tests/test_pmf.py \
 	tests/test_entropy_models.py tests/test_entropy_bottleneck.py tests/test_kernels.py \
-	tests/test_window_kernel.py tests/test_layers_ssm.py tests/test_stubs.py tests/test_synchrony.py
+	tests/test_window_kernel.py tests/test_layers_ssm.py tests/test_synchrony.py
 FUZZ_SECONDS ?= 600
 FUZZ_SEED ?= 1
 

@@ -225,7 +225,7 @@ def test_native_code_knows_neither_python_nor_torch() -> None:
 
 
 def test_every_source_file_begins_with_its_licence() -> None:
-    suffixes = {".py", ".pyi", ".cpp", ".hpp", ".sh"}
+    suffixes = {".py", ".cpp", ".hpp", ".sh"}
     sources = [
         path
         for folder in ("compressai", "examples", "benchmarks", "tests", "docs", "tools", ".ci")

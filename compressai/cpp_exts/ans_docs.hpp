@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// Docstrings of compressai.ans. The stub file ans.pyi repeats them for editors, tests/test_stubs.py
-// compares both.
+// Docstrings of compressai.ans, which the stub for editors takes from the module.
 #pragma once
 
 namespace compressai::docs {

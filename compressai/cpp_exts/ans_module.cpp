@@ -331,36 +331,38 @@ NB_MODULE(ans, m) {
       .def("decode_with_indexes", &RansDecoder::decode, "encoded"_a, "indexes"_a, "tables"_a,
            nb::kw_only(), "check_end"_a = false,
            nb::sig("def decode_with_indexes(self, encoded: bytes | bytearray, indexes: Ints, "
-                   "tables: CdfTables, *, check_end: bool = False) -> list[int] | NDArray"),
+                   "tables: CdfTables, *, check_end: bool = False) "
+                   "-> list[int] | NDArray[numpy.int32]"),
            docs::kDecode)
       .def("decode_with_indexes", &RansDecoder::decode_raw, "encoded"_a, "indexes"_a, "cdfs"_a,
            "cdfs_sizes"_a, "offsets"_a, nb::kw_only(), "check_end"_a = false,
            nb::sig("def decode_with_indexes(self, encoded: bytes | bytearray, indexes: Ints, "
                    "cdfs: IntRows, cdfs_sizes: Ints, offsets: Ints, *, "
-                   "check_end: bool = False) -> list[int] | NDArray"),
+                   "check_end: bool = False) -> list[int] | NDArray[numpy.int32]"),
            docs::kRaw)
       .def("set_stream", &RansDecoder::set_stream, "encoded"_a,
            nb::sig("def set_stream(self, encoded: bytes | bytearray) -> None"), docs::kSetStream)
       .def("decode_stream", &RansDecoder::decode_stream, "indexes"_a, "tables"_a,
-           nb::sig("def decode_stream(self, indexes: Ints, tables: CdfTables) -> list[int] | NDArray"),
+           nb::sig("def decode_stream(self, indexes: Ints, tables: CdfTables) "
+                   "-> list[int] | NDArray[numpy.int32]"),
            docs::kDecodeStream)
       .def("decode_stream", &RansDecoder::decode_stream_raw, "indexes"_a, "cdfs"_a,
            "cdfs_sizes"_a, "offsets"_a,
            nb::sig("def decode_stream(self, indexes: Ints, cdfs: IntRows, cdfs_sizes: Ints, "
-                   "offsets: Ints) -> list[int] | NDArray"),
+                   "offsets: Ints) -> list[int] | NDArray[numpy.int32]"),
            docs::kRaw)
       .def_prop_ro("finished", &RansDecoder::finished, docs::kFinished);
 
   m.def("encode_batch", &encode_many, "symbols"_a, "indexes"_a, "tables"_a, nb::kw_only(),
         "threads"_a = 0,
-        nb::sig("def encode_batch(symbols: NDArray | Tensor, indexes: NDArray | Tensor, "
+        nb::sig("def encode_batch(symbols: Array, indexes: Array, "
                 "tables: CdfTables, *, threads: int = 0) -> list[bytes]"),
         docs::kEncodeBatch);
   m.def("decode_batch", &decode_many, "encoded"_a, "indexes"_a, "tables"_a, nb::kw_only(),
         "threads"_a = 0, "check_end"_a = false,
-        nb::sig("def decode_batch(encoded: Sequence[bytes | bytearray], indexes: NDArray | Tensor, "
+        nb::sig("def decode_batch(encoded: Sequence[bytes | bytearray], indexes: Array, "
                 "tables: CdfTables, *, threads: int = 0, check_end: bool = False) "
-                "-> NDArray"),
+                "-> NDArray[numpy.int32]"),
         docs::kDecodeBatch);
 }
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// Docstrings of compressai._CXX. The stub file _CXX.pyi repeats them for editors,
-// tests/test_stubs.py compares both.
+// Docstrings of compressai._CXX, which the stub for editors takes from the module.
 #pragma once
 
 namespace compressai::docs {

@@ -210,8 +210,8 @@ NB_MODULE(_CXX, m) {
         docs::kQuantizeOne);
   m.def("pmfs_to_quantized_cdfs", &quantize_rows, "pmfs"_a, "tail_masses"_a, "lengths"_a,
         "precision"_a = 16,
-        nb::sig("def pmfs_to_quantized_cdfs(pmfs: NDArray | Tensor, tail_masses: Floats, "
-                "lengths: Ints, precision: int = 16) -> NDArray"),
+        nb::sig("def pmfs_to_quantized_cdfs(pmfs: Array, tail_masses: Floats, "
+                "lengths: Ints, precision: int = 16) -> NDArray[numpy.int32]"),
         docs::kQuantizeRows);
 
   nb::class_<ScaleLevels>(m, "ScaleLevels", docs::kScaleLevels)
@@ -224,28 +224,29 @@ NB_MODULE(_CXX, m) {
           "levels"_a, nb::sig("def __init__(self, levels: Floats) -> None"))
       .def("__len__", &ScaleLevels::size);
   m.def("table_rows", &table_rows, "scales"_a, "levels"_a, "first"_a = 0,
-        nb::sig("def table_rows(scales: NDArray | Tensor, levels: ScaleLevels, first: int = 0) "
-                "-> NDArray"),
+        nb::sig("def table_rows(scales: Array, levels: ScaleLevels, first: int = 0) "
+                "-> NDArray[numpy.int32]"),
         docs::kTableRows);
   m.def("latent_symbols", &latent_symbols, "values"_a, "means"_a.none(), "scales"_a, "levels"_a,
         "first"_a = 0,
-        nb::sig("def latent_symbols(values: NDArray | Tensor, means: NDArray | Tensor | None, "
-                "scales: NDArray | Tensor, levels: ScaleLevels, first: int = 0) "
-                "-> tuple[NDArray, NDArray]"),
+        nb::sig("def latent_symbols(values: Array, means: Array | None, "
+                "scales: Array, levels: ScaleLevels, first: int = 0) "
+                "-> tuple[NDArray[numpy.int32], NDArray[numpy.int32]]"),
         docs::kLatentSymbols);
   m.def("plan_sync", &plan, "scales"_a, "values"_a.none(), "levels"_a, "step"_a, "scale_guards"_a,
         "value_guards"_a.none(), "slope"_a, "max_blocks"_a = 4096,
-        nb::sig("def plan_sync(scales: NDArray | Tensor, values: NDArray | Tensor | None, "
+        nb::sig("def plan_sync(scales: Array, values: Array | None, "
                 "levels: ScaleLevels, step: float, scale_guards: Floats, "
                 "value_guards: Floats | None, slope: float, max_blocks: int = 4096) "
-                "-> tuple[NDArray, NDArray, NDArray]"),
+                "-> tuple[NDArray[numpy.int32], NDArray[numpy.int32], NDArray[numpy.int32]]"),
         docs::kPlanSync);
   m.def("round_scales", &shifted_rows, "scales"_a, "levels"_a, "ranks"_a,
-        nb::sig("def round_scales(scales: NDArray | Tensor, levels: ScaleLevels, ranks: Ints) "
-                "-> NDArray"),
+        nb::sig("def round_scales(scales: Array, levels: ScaleLevels, ranks: Ints) "
+                "-> NDArray[numpy.int32]"),
         docs::kRoundScales);
   m.def("round_values", &value_steps, "values"_a, "step"_a, "ranks"_a,
-        nb::sig("def round_values(values: NDArray | Tensor, step: float, ranks: Ints) -> NDArray"),
+        nb::sig("def round_values(values: Array, step: float, ranks: Ints) "
+                "-> NDArray[numpy.int32]"),
         docs::kRoundValues);
 }
 

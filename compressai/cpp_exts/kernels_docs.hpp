@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// Docstrings of compressai._kernels. The stub file _kernels.pyi repeats them for editors,
-// tests/test_stubs.py compares both.
+// Docstrings of compressai._kernels, which the stub for editors takes from the module.
 #pragma once
 
 namespace compressai::docs {
