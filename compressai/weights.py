@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from compressai.bitstream import (
     VideoHeader,
     WrongWeightsError,
 )
+from compressai.bitstream._nets import rate_level
 from compressai.checkpoint import read_metadata
 from compressai.extensions import load_extensions
 from compressai.inference import prepare
@@ -42,6 +44,7 @@ __all__ = [
     "ModelCache",
     "choose_model",
     "model_of",
+    "rates_of",
 ]
 
 RANDOM_WEIGHTS_NOTE = (
@@ -63,19 +66,19 @@ class ChosenModel:
 
     net: nn.Module
     model: str
-    quality: int | None
+    quality: float | None
     metric: str | None
     random_weights: bool = False
 
 
 def choose_model(
     model: str | None,
-    quality: int,
+    quality: float,
     metric: str,
     checkpoint: Path | None,
     zoo: Zoo = image_models,
     *,
-    level: int | None = None,
+    level: float | None = None,
     precision: str | None = None,
     device: str = "cpu",
 ) -> ChosenModel:
@@ -89,8 +92,8 @@ def choose_model(
         quality, metric: which weights of the zoo; a checkpoint has its own.
         checkpoint: file with weights, in place of the zoo's.
         zoo: the models to choose from, by name.
-        level: of a variable-rate model in a checkpoint: the quality to code with, from 1; ``None``
-            is the highest.
+        level: of a variable-rate model in a checkpoint: the quality to code with, from 1, ``None``
+            is the highest; or a number on the model's scale, ``None`` is the model's default.
         precision: of the transforms, see :func:`compressai.inference.prepare`; ``None`` leaves the
             model as it is.
         device: where it goes.
@@ -107,13 +110,11 @@ def choose_model(
     if checkpoint is not None:
         chosen = _from_checkpoint(model, checkpoint)
         if level is not None:
-            levels = getattr(chosen.net, "levels", 0)
-            if not levels:
+            if rate_level(chosen.net, None) is None:
                 raise ValueError(
                     f"quality must not be given with {checkpoint}, which has one of its own"
                 )
-            if not 1 <= level <= levels:
-                raise ValueError(f"quality must be in 1 ... {levels}, got {level}")
+            rate_level(chosen.net, level)
             chosen = dataclasses.replace(chosen, quality=level)
     elif model not in zoo:
         raise ValueError(f"model must be one of {', '.join(zoo)}, got {model!r}")
@@ -123,6 +124,22 @@ def choose_model(
         net = make(zoo[model], quality, metric)
         chosen = ChosenModel(net, model, quality, metric, random_weights)
     return dataclasses.replace(chosen, net=_ready(chosen.net, precision, device))
+
+
+def rates_of(net: nn.Module) -> Sequence[float] | None:
+    """The qualities of a model of variable rate.
+
+    Args:
+        net: any model.
+
+    Returns:
+        The levels from 1, a range; the whole numbers of a scale, floats; ``None`` for other models.
+    """
+    scale = getattr(net, "quality_range", None)
+    if scale is not None:
+        return tuple(float(q) for q in range(math.ceil(scale[0]), math.floor(scale[1]) + 1))
+    levels = getattr(net, "levels", None)
+    return None if levels is None else range(1, levels + 1)
 
 
 class Ladder:
@@ -135,37 +152,38 @@ class Ladder:
 
     Attributes:
         model: its name.
-        qualities: those that there are.
+        qualities: those that there are; of a scale, the whole numbers, as floats.
+        is_scale: whether all that lies between them is there too.
 
     Raises:
         ValueError: there is only one rate.
     """
 
     def __init__(
-        self, choose: Callable[[int | None], ChosenModel], qualities: Sequence[int] | None
+        self, choose: Callable[[int | None], ChosenModel], qualities: Sequence[float] | None
     ) -> None:
         self._choose = choose
         self._lock = threading.Lock()
         self._chosen: dict[int | None, ChosenModel] = {}
         first = self._load(qualities[0] if qualities else None)
         self.model = first.model
-        levels = getattr(first.net, "levels", None)
-        self._whole = first if levels is not None else None
-        if levels is not None:
-            qualities = range(1, levels + 1)
+        rates = rates_of(first.net)
+        self.is_scale = rates is not None and not isinstance(rates, range)
+        self._whole = None if rates is None else first
+        qualities = qualities if rates is None else rates
         if not qualities or len(qualities) < 2:
             raise ValueError(
                 f"a target needs a model with several rates, and {self.model} has one here"
             )
         self.qualities = tuple(qualities)
 
-    def choose(self, quality: int) -> ChosenModel:
+    def choose(self, quality: float) -> ChosenModel:
         """The model for a quality.
 
         Raises:
             ValueError: there is no such quality.
         """
-        if quality not in self.qualities:
+        if not self._has(quality):
             raise ValueError(
                 f"quality of {self.model} must be in {self.qualities[0]} ... {self.qualities[-1]}, "
                 f"got {quality}"
@@ -176,9 +194,14 @@ class Ladder:
 
     def of_picture(self, coded: CodedPicture) -> ChosenModel | None:
         """The model for the quality that a coded picture tells; ``None`` if it is none of these."""
-        return self.choose(coded.quality) if coded.quality in self.qualities else None
+        return self.choose(coded.quality) if self._has(coded.quality) else None
 
-    def _load(self, quality: int | None) -> ChosenModel:
+    def _has(self, quality: float | None) -> bool:
+        if self.is_scale and quality is not None:
+            return self.qualities[0] <= quality <= self.qualities[-1]
+        return quality in self.qualities
+
+    def _load(self, quality: float | None) -> ChosenModel:
         with self._lock:
             if quality not in self._chosen:
                 self._chosen[quality] = self._choose(quality)
@@ -193,7 +216,7 @@ class Chooser:
     """
 
     model: str | None = None
-    quality: int | None = None
+    quality: float | None = None
     metric: str | None = None
     checkpoint: Path | None = None
     precision: str | None = None
@@ -215,7 +238,7 @@ class Chooser:
         qualities = None if entry is None else range(entry.qualities[0], entry.qualities[1] + 1)
         return Ladder(self._load, qualities)
 
-    def _load(self, quality: int | None) -> ChosenModel:
+    def _load(self, quality: float | None) -> ChosenModel:
         model = self.model
         if model is None and self.checkpoint is None:
             model = DEFAULT_MODEL
@@ -340,10 +363,10 @@ class ModelCache:
     def choose_model(
         self,
         model: str | None,
-        quality: int,
+        quality: float,
         metric: str,
         checkpoint: Path | None,
-        level: int | None = None,
+        level: float | None = None,
     ) -> ChosenModel:
         """As the function :func:`choose_model`."""
         key = (model, _version_of(checkpoint), level) if checkpoint else (model, quality, metric)

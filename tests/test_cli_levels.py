@@ -77,7 +77,7 @@ def test_levels_out_of_range_and_qualities_of_other_checkpoints_are_refused(
     encode = ("encode", "photo.png", "--checkpoint")
     status, _, err = run(*encode, checkpoint, "-q", 9)
     assert status
-    assert "quality must be in 1 ... 8, got 9" in err
+    assert "quality of this model must be between 1 and 8, got 9" in err
     status, _, err = run(*encode, save_tiny(folder / "one.safetensors"), "-q", 3)
     assert status
     assert "quality must not be given with one.safetensors" in err.replace(f"{folder}/", "")

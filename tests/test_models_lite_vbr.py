@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from itertools import pairwise
 from typing import Any
@@ -14,7 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compressai.bitstream import decode_picture, encode_picture, parse_coded
+from compressai.bitstream import (
+    ImpossibleHeaderError,
+    decode_picture,
+    encode_picture,
+    parse_coded,
+)
+from compressai.bitstream.finished import is_coded_with
 from compressai.bitstream.picture import Picture
 from compressai.models.lite_vbr import LiteVbr, RateGains, lagrangian
 
@@ -88,12 +95,6 @@ def test_latent_comes_nearer_with_quality(net: LiteVbr, x: Tensor) -> None:
     assert all(a > b for a, b in pairwise(errors))
 
 
-def test_level_of_a_program_is_a_quality(net: LiteVbr, x: Tensor) -> None:
-    by_level, by_quality = net.compress(x, s=40), net.compress(x, 40.0)
-    assert by_level["strings"] == by_quality["strings"]
-    assert net.levels == len(net.lmbda) == 101
-
-
 def test_one_batch_may_hold_many_qualities(net: LiteVbr, x: Tensor) -> None:
     with torch.no_grad():
         both = net(x, torch.tensor([10.0, 90.0]))["x_hat"]
@@ -101,15 +102,38 @@ def test_one_batch_may_hold_many_qualities(net: LiteVbr, x: Tensor) -> None:
     assert torch.allclose(both[1:], alone, atol=1e-5)
 
 
-def test_file_names_the_level(net: LiteVbr) -> None:
+def test_file_tells_the_quality_with_its_fraction(net: LiteVbr) -> None:
     picture = Picture(torch.rand(3, 70, 90, generator=torch.Generator().manual_seed(2)))
-    low, high = (
-        encode_picture(net, picture, model="lite-vbr", quality=level).to_bytes()
-        for level in (1, 101)
-    )
-    assert len(low) < len(high)
-    for content in (low, high):
-        assert decode_picture(net, parse_coded(content)).to_image().size == (90, 70)
+    sizes = []
+    for quality, told in [
+        (0, 0.0),
+        (33.3, round(33.3 * 2**16) / 2**16),
+        (None, 60.0),
+        (100, 100.0),
+    ]:
+        content = encode_picture(net, picture, model="lite-vbr", quality=quality).to_bytes()
+        sizes.append(len(content))
+        coded = parse_coded(content)
+        assert (coded.quality, type(coded.quality)) == (told, float)
+        assert coded.to_bytes() == content
+        # In synchrony decoding checks the hash of the latent: another gain would not do.
+        assert decode_picture(net, coded).to_image().size == (90, 70)
+    assert sizes == sorted(sizes)
+    told = {"model": "lite-vbr", "metric": None, "random_weights": False}
+    assert is_coded_with(coded, net, quality=100, **told)
+    assert not is_coded_with(coded, net, quality=None, **told)
+
+
+def test_file_of_another_quality_is_refused(net: LiteVbr) -> None:
+    picture = Picture(torch.rand(3, 64, 64))
+    for quality in (-1, 100.5, math.nan):
+        with pytest.raises(ValueError, match=r"quality of this model must be in 0 ... 100, got"):
+            encode_picture(net, picture, model="lite-vbr", quality=quality)
+    coded = encode_picture(net, picture, model="lite-vbr", quality=50)
+    with pytest.raises(ImpossibleHeaderError, match=r"quality .* must be in 0 ... 100, got 200"):
+        decode_picture(net, dataclasses.replace(coded, quality=200.0))
+    with pytest.raises(ValueError, match=r"steps of 1 / 65536, got 0\.1"):
+        dataclasses.replace(coded, quality=0.1).to_bytes()
 
 
 @pytest.mark.parametrize("quality", [-0.1, 100.5, math.nan, math.inf])
@@ -118,13 +142,6 @@ def test_quality_outside_the_scale_is_refused(net: LiteVbr, x: Tensor, quality: 
         net.compress(x, quality)
     with pytest.raises(ValueError, match=r"quality must be in 0 ... 100, got"):
         net(x, quality)
-
-
-def test_level_that_does_not_exist_is_refused(net: LiteVbr, x: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"s must be in 0 ... 100, got 101"):
-        net.compress(x, s=101)
-    with pytest.raises(TypeError, match="give one of them"):
-        net.compress(x, 40, s=40)
 
 
 def test_odd_pictures_are_refused_with_the_remedy(net: LiteVbr) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from program import files
 from test_overrides_families import build
@@ -18,6 +19,7 @@ from test_overrides_families import build
 from compressai.bitstream import CodedPicture, decode_picture, encode_picture, read_coded
 from compressai.bitstream import read_picture as read
 from compressai.evaluation import psnr
+from compressai.models.lite_vbr import LiteVbr
 from compressai.targets import Target, encode_to_target
 from compressai.weights import Chooser, ChosenModel, Ladder
 
@@ -125,6 +127,59 @@ def test_network_of_all_rates_analyses_a_picture_once(picture: Any) -> None:
     assert len(coded.to_bytes()) <= sorted(known)[4]
     again = CodedPicture.from_bytes(coded.to_bytes())
     decode_picture(net, again)  # checks the hash of the latent
+
+
+@pytest.fixture(scope="module")
+def scale() -> Ladder:
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        net = LiteVbr(N=4, M=12, widths=[8, 12], depths=[1, 1], nodes=3).eval()
+    with torch.no_grad():
+        net.g_a[-1].weight.mul_(50)
+        net.y_gain.steps.fill_(5)  # sizes that differ much, as a trained model has them
+    net.update()
+    chosen = ChosenModel(net, "lite-vbr", None, None)
+    return Ladder(lambda quality: dataclasses.replace(chosen, quality=quality), None)
+
+
+def test_scale_comes_within_a_percent_of_a_size(picture: Any, scale: Ladder) -> None:
+    assert scale.is_scale
+    assert scale.qualities == tuple(map(float, range(101)))
+
+    def size_of(quality: float) -> int:
+        return len(encode_picture(picture=picture, **vars(scale.choose(quality))).to_bytes())
+
+    between = 0
+    for quality in (20, 50):
+        low, high = size_of(quality), size_of(quality + 1)
+        limit = (low + high) // 2
+        coded = encode_to_target(picture, Target("bytes", limit), scale)
+        assert min(0.99 * limit, limit - 32) <= len(coded.to_bytes()) <= limit
+        assert quality <= coded.quality < quality + 1
+        between += coded.quality != quality
+        assert len(coded.to_bytes()) == size_of(coded.quality)
+        again = CodedPicture.from_bytes(coded.to_bytes())
+        decode_picture(scale.of_picture(again).net, again)
+    assert between
+    assert scale.of_picture(dataclasses.replace(again, quality=101.0)) is None
+
+
+def test_scale_comes_within_hundredths_of_a_fidelity(picture: Any, scale: Ladder) -> None:
+    """With fidelity that is a function of quality, since no trained weights of a scale ship yet."""
+    tried = []
+
+    class Exact(Target):
+        def measure(self, coded: Any, net: Any, picture: Any) -> float:
+            tried.append(coded.quality)
+            return 26 + 0.16 * coded.quality
+
+    coded = encode_to_target(picture, Exact("psnr", 33.03), scale)
+    assert 33.03 <= 26 + 0.16 * coded.quality <= 33.05
+    assert len(tried) <= 14
+    assert encode_to_target(picture, Exact("psnr", 26), scale).quality == 0
+    assert encode_to_target(picture, Exact("psnr", 42), scale).quality == 100
+    with pytest.raises(ValueError, match="cannot be reached"):
+        encode_to_target(picture, Exact("psnr", 42.01), scale)
 
 
 def test_one_rate_has_nothing_to_choose_from() -> None:

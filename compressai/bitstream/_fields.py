@@ -8,11 +8,23 @@ from typing import Any, BinaryIO
 from compressai._files import read_up_to
 from compressai.bitstream.errors import ImpossibleHeaderError, TruncatedFileError
 
-__all__ = ["MAX_VARINT", "METRICS", "METRIC_CODES", "FieldReader", "take", "text", "varint"]
+__all__ = [
+    "MAX_VARINT",
+    "METRICS",
+    "METRIC_CODES",
+    "QUALITY_STEPS",
+    "FieldReader",
+    "take",
+    "text",
+    "varint",
+]
 
 # What weights were trained for, as all headers tell it; ``None`` if it is unknown.
 METRIC_CODES = {"mse": 0, "ms-ssim": 1, None: 255}
 METRICS = {code: name for name, code in METRIC_CODES.items()}
+
+# A quality on a scale is told in steps of 1 / 65536.
+QUALITY_STEPS = 2**16
 
 # Larger numbers can only come from damage: sides, counts and lengths all stay below.
 MAX_VARINT = 2**40

@@ -14,6 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from compressai.bitstream._fields import QUALITY_STEPS
 from compressai.entropy_models import EntropyModel, GaussianConditional
 
 __all__ = [
@@ -92,16 +93,29 @@ def check_entropy_coder(net: nn.Module) -> None:
             )
 
 
-def rate_level(net: nn.Module, quality: int | None) -> int | None:
+def rate_level(net: nn.Module, quality: float | None) -> int | float | None:
     """The level of a variable-rate model that a quality stands for; ``None`` for other models.
 
     Args:
         net: any model.
-        quality: 1 to the number of levels; ``None`` is the highest.
+        quality: 1 to the number of levels, ``None`` is the highest. Of a model with a scale
+            (``quality_range``) a number on it, ``None`` is its ``default_quality``.
+
+    Returns:
+        A level from 0, or a float: the number on the scale, as nearly as files tell it.
 
     Raises:
         ValueError: there is no such level.
     """
+    scale = getattr(net, "quality_range", None)
+    if scale is not None:
+        low, high = scale
+        wanted = net.default_quality if quality is None else quality
+        if not low <= wanted <= high:
+            raise ValueError(f"quality of this model must be in {low:g} ... {high:g}, got {wanted}")
+        return round(wanted * QUALITY_STEPS) / QUALITY_STEPS
+    if isinstance(quality, float):
+        raise ValueError(f"quality of this model must be a whole number, got {quality}")
     levels = getattr(net, "levels", None)
     if levels is None:
         return None
@@ -112,13 +126,15 @@ def rate_level(net: nn.Module, quality: int | None) -> int | None:
 
 
 @contextlib.contextmanager
-def prepared_for(net: nn.Module, level: int | None) -> Iterator[dict[str, int]]:
-    """Prepare a model for coding at a level, and give the arguments that it needs.
+def prepared_for(net: nn.Module, level: float | None) -> Iterator[dict[str, float]]:
+    """Prepare a model for coding at a level of :func:`rate_level`, and give its arguments.
 
     A model whose tables depend on the level serves one thread at a time.
     """
     if level is None:
         yield {}
+    elif isinstance(level, float):
+        yield {"quality": level}
     elif getattr(net, "has_tables_by_level", False):
         with _lock_of(net):
             net.update_for_level(level)

@@ -11,11 +11,14 @@ bytes        field
 1            version, 2
 1            flags: bit 0 = random weights (no trained ones were at hand); bit 1 =
              sync-safe strings; bit 2 = each tile has a hash of its latent; bit 3 =
-             checksums of sections also cover their place; the others are 0, and a reader
-             refuses a file with a flag that it does not know
+             checksums of sections also cover their place; bit 4 = the quality is a
+             number on a scale; the others are 0, and a reader refuses a file with a flag
+             that it does not know
 4            length of the rest of the header, without its checksum, H
 text         model: a name of ``compressai.zoo``, of the registry, or ``module.Class``
-1            quality, 0 = not one of the zoo's (weights from a checkpoint)
+1            quality, 0 = not one of the zoo's (weights from a checkpoint); with flag 4 the
+             whole part of the quality
+0 or 2       with flag 4 the rest of the quality, in parts of 65536
 1            metric: 0 = mse, 1 = ms-ssim, 255 = unknown
 8            fingerprint of the weights, see :func:`compressai.bitstream.fingerprint`
 varint       width of the picture
@@ -74,6 +77,7 @@ from compressai.bitstream._fields import (
     MAX_VARINT,
     METRIC_CODES,
     METRICS,
+    QUALITY_STEPS,
     FieldReader,
     text,
     varint,
@@ -103,12 +107,14 @@ MAGIC = b"\x93CAI"
 VERSION = 2
 COLOUR_MODES = ("L", "LA", "RGB", "RGBA")
 
-_RANDOM_WEIGHTS, _SYNC_SAFE, _HASHES, _PLACED = 1, 2, 4, 8
+_RANDOM_WEIGHTS, _SYNC_SAFE, _HASHES, _PLACED, _ON_SCALE = 1, 2, 4, 8, 16
+_FLAGS = _RANDOM_WEIGHTS | _SYNC_SAFE | _HASHES | _PLACED | _ON_SCALE
 _TILE, _ALPHA, _ICC, _EXIF = range(4)
 _OPTIONAL = 128
 _FIXED = struct.Struct("<4sBBI")
 _CRC = struct.Struct("<I")
 _NUMBER = struct.Struct("<I")
+_PART = struct.Struct("<H")
 _HASH_BYTES = 8
 # A damaged flag that turns a few bytes into millions of empty strings must not cost memory.
 _MAX_STRINGS = 2**16
@@ -138,7 +144,8 @@ class CodedPicture:
 
     Attributes:
         model: name in ``compressai.zoo.image_models``, or as in a checkpoint's metadata.
-        quality: quality in the zoo, or ``None`` for weights from elsewhere.
+        quality: quality in the zoo, or ``None`` for weights from elsewhere; an int, or a float
+            for a number on the scale of a model whose rate is continuous.
         metric: what the weights were trained for: ``"mse"``, ``"ms-ssim"``, or ``None`` if unknown.
         random_weights: the weights are those of a fresh model, not trained.
         fingerprint: 8 bytes that identify the weights; empty in files of version 0, which tell of
@@ -161,7 +168,7 @@ class CodedPicture:
     """
 
     model: str
-    quality: int | None
+    quality: float | None
     metric: str | None
     random_weights: bool
     fingerprint: bytes
@@ -205,7 +212,8 @@ class CodedPicture:
         header = b"".join(
             (
                 text(self.model),
-                bytes((self.quality or 0, METRIC_CODES[self.metric])),
+                _quality_bytes(self.quality),
+                bytes((METRIC_CODES[self.metric],)),
                 self.fingerprint,
                 varint(self.width),
                 varint(self.height),
@@ -218,7 +226,7 @@ class CodedPicture:
             )
         )
         flags = _RANDOM_WEIGHTS * self.random_weights | _SYNC_SAFE * self.sync_safe
-        flags |= _HASHES * with_hash | _PLACED
+        flags |= _HASHES * with_hash | _PLACED | _ON_SCALE * isinstance(self.quality, float)
         head = _FIXED.pack(MAGIC, VERSION, flags, len(header)) + header
         head_sum = _checksum(head)
         parts = [head, head_sum]
@@ -398,21 +406,26 @@ def _read_head(
     _, _, flags, header_length = _FIXED.unpack(file.take(_FIXED.size))
     header = FieldReader(file.take(header_length))
     head_sum = _check_sum(file, content[: _FIXED.size + header_length], "the header")
-    if flags & ~(_RANDOM_WEIGHTS | _SYNC_SAFE | _HASHES | _PLACED):
+    if flags & ~_FLAGS:
         raise UnsupportedVersionError(
             f"the file uses features (flags {flags:#04x}) that this program does not know: "
             "update it"
         )
-    return flags, head_sum, *_read_header(header)
+    return flags, head_sum, *_read_header(header, bool(flags & _ON_SCALE))
 
 
-def _read_header(header: FieldReader) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+def _read_header(
+    header: FieldReader, on_scale: bool
+) -> tuple[dict[str, Any], list[tuple[int, int]]]:
     """The fields of the header by name, and kind and length of each section."""
     model = header.text()
-    quality, metric = header.byte(), header.byte()
+    quality: float | None = header.byte()
+    if on_scale:
+        quality += _PART.unpack(header.take(_PART.size))[0] / QUALITY_STEPS
+    metric = header.byte()
     fields: dict[str, Any] = {
         "model": model,
-        "quality": quality or None,
+        "quality": quality if on_scale else quality or None,
         "fingerprint": bytes(header.take(8)),
         "width": header.varint(),
         "height": header.varint(),
@@ -464,6 +477,13 @@ def _check_directory(fields: dict[str, Any], kinds: list[int]) -> None:
         )
 
 
+def _quality_bytes(quality: float | None) -> bytes:
+    if isinstance(quality, float):
+        whole, rest = divmod(round(quality * QUALITY_STEPS), QUALITY_STEPS)
+        return bytes((whole,)) + _PART.pack(rest)
+    return bytes((quality or 0,))
+
+
 def _tile_bytes(tile: CodedTile, with_hash: bool) -> bytes:
     strings = (*tile.strings[-1:], *tile.strings[:-1])
     return b"".join(
@@ -503,7 +523,14 @@ def _check_fields(coded: CodedPicture) -> None:
         raise ValueError(f"version must be {VERSION} to be written, got {coded.version}")
     if coded.metric not in METRIC_CODES:
         raise ValueError(f"metric must be one of {list(METRIC_CODES)}, got {coded.metric!r}")
-    if coded.quality is not None and not 1 <= coded.quality <= 255:
+    if isinstance(coded.quality, float):
+        steps = coded.quality * QUALITY_STEPS
+        if not (0 <= coded.quality < 256 and steps == round(steps)):
+            raise ValueError(
+                "quality on a scale must be in 0 ... 256, in steps of 1 / 65536, got "
+                f"{coded.quality}"
+            )
+    elif coded.quality is not None and not 1 <= coded.quality <= 255:
         raise ValueError(f"quality must be None or in 1 ... 255, got {coded.quality}")
     if coded.mode not in COLOUR_MODES:
         raise ValueError(f"mode must be one of {COLOUR_MODES}, got {coded.mode!r}")

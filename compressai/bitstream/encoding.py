@@ -41,7 +41,7 @@ def encode_picture(
     picture: Picture,
     *,
     model: str | None = None,
-    quality: int | None = None,
+    quality: float | None = None,
     metric: str | None = None,
     random_weights: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -140,7 +140,7 @@ def encode_picture(
         weights = fingerprint(net)
     return CodedPicture(
         model=told.model,
-        quality=told.quality,
+        quality=level if isinstance(level, float) else told.quality,
         metric=told.metric,
         random_weights=told.random_weights,
         fingerprint=weights,
@@ -159,7 +159,11 @@ def encode_picture(
 
 
 def _told(
-    net: nn.Module, model: str | None, quality: int | None, metric: str | None, random_weights: bool
+    net: nn.Module,
+    model: str | None,
+    quality: float | None,
+    metric: str | None,
+    random_weights: bool,
 ) -> ModelIdentity:
     """What the file says about the weights: what the caller says, else what the net knows."""
     if model is not None:
@@ -174,7 +178,7 @@ def _told(
         raise ValueError("metric and random_weights need a model, which the net knows else")
     if quality is None or quality == known.quality:
         return known
-    if getattr(net, "levels", None) is None:
+    if rate_level(net, None) is None:
         raise ValueError(f"quality of this net is {known.quality}, got {quality}")
     return replace(known, quality=quality)
 
@@ -183,7 +187,7 @@ def encoding_bytes(
     net: nn.Module,
     picture: Picture,
     *,
-    quality: int | None,
+    quality: float | None,
     tile: int | str | None = "auto",
     effort: int = 1,
 ) -> int:

@@ -27,7 +27,7 @@ def is_coded_with(
     net: nn.Module,
     *,
     model: str,
-    quality: int | None,
+    quality: float | None,
     metric: str | None,
     random_weights: bool,
     tile: int | str | None = "auto",
@@ -40,15 +40,16 @@ def is_coded_with(
         net, model, quality, metric, random_weights, tile, sync_safe: as there. Other arguments, and
             the precision of the transforms, cannot be read off a file and are not compared.
     """
+    level = rate_level(net, quality)
     told = (coded.model, coded.quality, coded.metric, coded.random_weights)
-    if told != (model, quality, metric, random_weights):
+    if told != (model, level if isinstance(level, float) else quality, metric, random_weights):
         return False
     if coded.sync_safe != (supports_sync_safe(net) if sync_safe is None else sync_safe):
         return False
     tiling = choose_tiling(coded.width, coded.height, tile, None, padding_multiple(net))
     if coded.tiling != tiling:
         return False
-    with prepared_for(net, rate_level(net, quality)):
+    with prepared_for(net, level):
         return coded.fingerprint == fingerprint(net)
 
 

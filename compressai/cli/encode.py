@@ -27,6 +27,7 @@ from compressai.cli.options import (
     PrecisionName,
     SkipExisting,
     debugging,
+    parse_quality,
 )
 from compressai.cli.pipeline import Stages, run
 from compressai.cli.places import STANDARD, local_paths, split_places
@@ -66,10 +67,12 @@ def encode(
     ] = None,
     model: ModelName = None,
     quality: Annotated[
-        int | None,
+        float | None,
         typer.Option(
             "-q",
             "--quality",
+            parser=parse_quality,
+            metavar="NUMBER",
             help="Quality in the zoo, or level of a variable-rate --checkpoint. "
             f"(default: {DEFAULT_QUALITY})",
         ),

@@ -14,7 +14,15 @@ import typer
 
 from compressai.cli.corpus import Engine, EngineName, Retries, check_engine, evaluate_on_ray
 from compressai.cli.messages import print_note, print_report, progress_bar
-from compressai.cli.options import Device, Effort, ModelName, Overwrite, Precision, PrecisionName
+from compressai.cli.options import (
+    Device,
+    Effort,
+    ModelName,
+    Overwrite,
+    Precision,
+    PrecisionName,
+    parse_quality,
+)
 from compressai.cli.places import local_paths
 from compressai.cli.several import STDOUT, command_with_several
 from compressai.cli.tasks import check_output
@@ -30,10 +38,15 @@ Classical = enum.Enum(
     "Classical", {name: name for name in ("jpeg", "webp", "avif", "jxl", "jpeg2000")}, type=str
 )
 
+
+def _is_number(word: str) -> bool:
+    return word.replace(".", "", 1).isdecimal()
+
+
 EvalCommand = command_with_several(
     {
-        "--quality": str.isdecimal,
-        "-q": str.isdecimal,
+        "--quality": _is_number,
+        "-q": _is_number,
         "--against": Classical.__members__.__contains__,
         "--checkpoint": bool,
     },
@@ -47,9 +60,13 @@ def evaluate(
     ],
     model: ModelName = None,
     quality: Annotated[
-        list[int] | None,
+        list[float] | None,
         typer.Option(
-            "-q", "--quality", help="Qualities of the zoo, as in --quality 1 2 3 (default: all)"
+            "-q",
+            "--quality",
+            parser=parse_quality,
+            metavar="NUMBER",
+            help="Qualities of the zoo, as in --quality 1 2 3 (default: all, of a scale six)",
         ),
     ] = None,
     metric: Annotated[
@@ -198,7 +215,7 @@ def _write(
 
 def _model_codec(
     model: str | None,
-    quality: list[int] | None,
+    quality: list[float] | None,
     metric: str | None,
     checkpoints: list[Path],
     precision: str,
@@ -209,7 +226,7 @@ def _model_codec(
     from compressai.evaluation import ModelCodec
     from compressai.zoo.image import entries
 
-    def choose(quality: int, file: Path | None = None) -> weights.ChosenModel:
+    def choose(quality: float, file: Path | None = None) -> weights.ChosenModel:
         return weights.choose_model(
             *(model, quality, metric or weights.DEFAULT_METRIC, file),
             precision=precision,
@@ -227,10 +244,11 @@ def _model_codec(
         default = (1,) if entry is None else range(entry.qualities[0], entry.qualities[1] + 1)
         labels = list(dict.fromkeys(quality or default))
         chosen = [choose(label) for label in labels]
-    levels = getattr(chosen[0].net, "levels", None)
-    if levels is not None and (len(chosen) == 1 or not checkpoints):
-        # The same weights for all rates.
-        labels = list(dict.fromkeys(quality or range(1, levels + 1)))
+    rates = weights.rates_of(chosen[0].net)
+    if rates is not None and (len(chosen) == 1 or not checkpoints):
+        # The same weights for all rates. Six show the whole of a scale.
+        shown = rates if isinstance(rates, range) else rates[:: max(1, len(rates) // 5)]
+        labels = list(dict.fromkeys(quality or shown))
         chosen = [chosen[0]] * len(labels)
     elif checkpoints and quality:
         raise ValueError(

@@ -43,6 +43,21 @@ def debugging(context: typer.Context) -> bool:
 Checkpoint = Annotated[
     Path | None, typer.Option(help="File with weights, such as one of examples/train.py.")
 ]
+
+
+def parse_quality(text: str) -> float:
+    """A quality: a whole number, or one with a fraction for models that have a scale.
+
+    Raises:
+        typer.BadParameter: it is no number.
+    """
+    try:
+        value = float(text)
+        return int(value) if value.is_integer() else value
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is no number") from None
+
+
 ModelName = Annotated[
     str | None,
     typer.Option(

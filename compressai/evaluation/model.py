@@ -97,7 +97,7 @@ class ModelCodec(ImageCodec):
             net,
             picture,
             model=self._model,
-            quality=quality if isinstance(quality, int) else None,
+            quality=None if isinstance(quality, str) else quality,
             metric=self._metric,
             random_weights=self._random_weights,
             effort=self._effort,

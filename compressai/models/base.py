@@ -179,14 +179,14 @@ class ModelIdentity:
 
     Attributes:
         model: name in the zoo, or as in a checkpoint.
-        quality: whose weights of the zoo; ``None`` for others.
+        quality: whose weights of the zoo, or rate of a model of variable rate; ``None`` for others.
         metric: distortion that they were trained for, if that is known.
         random_weights: whether they are those random ones that every decoder can make again.
         weights: first digits of the SHA-256 of their file, or nothing.
     """
 
     model: str
-    quality: int | None = None
+    quality: float | None = None
     metric: str | None = None
     random_weights: bool = False
     weights: str = ""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -43,7 +42,6 @@ __all__ = ["LiteVbr", "RateGains", "lagrangian"]
 
 _LOWEST_LMBDA, _HIGHEST_LMBDA = 0.0008, 0.64
 _HIGHEST_QUALITY = 100
-_DEFAULT_QUALITY = 60.0
 
 
 def lagrangian(quality: float) -> float:
@@ -144,8 +142,7 @@ class LiteVbr(ChannelSliceModel):
     around its coder. The entropy path therefore works in units of the quantiser's step.
 
     The quality is any number from 0 to 100. :meth:`compress` and :meth:`decompress` need the same
-    one: strings do not hold it. Programs that number the levels of a variable-rate model
-    (``levels``) take each whole quality for a level.
+    one: strings do not hold it, but ``.cai`` files do.
 
     Args:
         N: width of ``z`` and of each half of the side information.
@@ -158,8 +155,9 @@ class LiteVbr(ChannelSliceModel):
         kwargs: handed to :class:`ChannelSliceModel`.
 
     Attributes:
-        levels: number of whole qualities.
-        lmbda: Lagrangian multipliers (mean square error) of these.
+        quality_range: lowest and highest quality.
+        default_quality: the one to use if none is given.
+        lmbda: Lagrangian multipliers (mean square error) of the whole qualities.
 
     Shape: ``x`` ``(N, 3, H, W)`` in [0, 1]; sides must be multiples of 64.
 
@@ -171,7 +169,8 @@ class LiteVbr(ChannelSliceModel):
     with continuous rate adaptation".
     """
 
-    levels = _HIGHEST_QUALITY + 1
+    quality_range = (0.0, float(_HIGHEST_QUALITY))
+    default_quality = 60.0
     lmbda = tuple(lagrangian(quality) for quality in range(_HIGHEST_QUALITY + 1))
     latent_codec: GainHyperpriorLatentCodec
 
@@ -219,19 +218,14 @@ class LiteVbr(ChannelSliceModel):
 
     # -- rates ----------------------------------------------------------------------------------
 
-    def _quality(self, quality: float | Tensor | None, s: int | None) -> Tensor:
+    def _quality(self, quality: float | Tensor | None) -> Tensor:
         """Checked qualities, ``(1,)`` or ``(N,)``."""
-        if s is not None:
-            if quality is not None:
-                raise TypeError("quality and s are two names of one thing, give one of them")
-            quality = operator.index(s)
         if quality is None:
-            quality = _DEFAULT_QUALITY
+            quality = self.default_quality
         values = torch.as_tensor(quality, dtype=torch.float32).reshape(-1)
         values = values.to(self.y_gain.middle.device)
         if values.numel() == 0 or not bool(((values >= 0) & (values <= _HIGHEST_QUALITY)).all()):
-            name = "quality" if s is None else "s"
-            raise ValueError(f"{name} must be in 0 ... {_HIGHEST_QUALITY}, got {quality}")
+            raise ValueError(f"quality must be in 0 ... {_HIGHEST_QUALITY}, got {quality}")
         return values
 
     def encoder_gains(self, quality: Tensor) -> dict[str, Tensor]:
@@ -255,33 +249,27 @@ class LiteVbr(ChannelSliceModel):
             return {name: module(quality) for name, module in modules.items()}
         return {name: module.exact(quality) for name, module in modules.items()}
 
-    def lagrangian_multiplier(
-        self, quality: float | None = None, s: int | None = None, **arguments: Any
-    ) -> float:
+    def lagrangian_multiplier(self, quality: float | None = None, **arguments: Any) -> float:
         """As :meth:`CompressionModel.lagrangian_multiplier`; ``quality`` as in :meth:`compress`."""
-        return lagrangian(float(self._quality(quality, s)[0]))
+        return lagrangian(float(self._quality(quality)[0]))
 
     # -- training and coding --------------------------------------------------------------------
 
-    def forward(
-        self, x: Tensor, quality: float | Tensor | None = None, *, s: int | None = None
-    ) -> dict[str, Any]:
+    def forward(self, x: Tensor, quality: float | Tensor | None = None) -> dict[str, Any]:
         """Reconstruction and likelihoods.
 
         Args:
             x: picture ``(N, 3, H, W)`` in [0, 1].
             quality: 0 to 100, one for all or one a sample ``(N,)``; 60 by default.
-            s: the same as a level, for programs that take any variable-rate model.
 
         Returns:
             ``{"x_hat": (N, 3, H, W), not clamped, "likelihoods": {"y", "z"}}``.
 
         Raises:
             ValueError: height or width do not fit the transforms, or ``quality`` is outside.
-            TypeError: both ``quality`` and ``s``.
         """
         self._check_sides(x)
-        gains = self.encoder_gains(self._quality(quality, s))
+        gains = self.encoder_gains(self._quality(quality))
         out = self.latent_codec(self.g_a(x), **gains)
         return {"x_hat": self.g_s(out["y_hat"]), "likelihoods": out["likelihoods"]}
 
@@ -291,7 +279,6 @@ class LiteVbr(ChannelSliceModel):
         x: Tensor,
         quality: float | None = None,
         *,
-        s: int | None = None,
         sync_safe: bool = False,
         tolerance: float = DEFAULT_TOLERANCE,
         verify: bool = False,
@@ -300,7 +287,7 @@ class LiteVbr(ChannelSliceModel):
 
         Args:
             x: ``(N, 3, H, W)`` in [0, 1].
-            quality, s: as in :meth:`forward`; one for all.
+            quality: as in :meth:`forward`; one for all.
             sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
             verify: as in :meth:`SimpleVAECompressionModel.compress`.
 
@@ -309,10 +296,9 @@ class LiteVbr(ChannelSliceModel):
 
         Raises:
             ValueError: as :meth:`forward`, ``x`` is not finite, or ``tolerance`` is negative.
-            TypeError: as :meth:`forward`.
         """
         self._check_sides(x)
-        qualities = self._quality(quality, s)
+        qualities = self._quality(quality)
         code = partial(self.latent_codec.compress, **self.encoder_gains(qualities))
         setting = tuple(qualities.tolist())
         return self.code_latent(code, self.g_a(x), sync_safe, tolerance, setting)
@@ -324,7 +310,6 @@ class LiteVbr(ChannelSliceModel):
         shape: Any,
         quality: float | None = None,
         *,
-        s: int | None = None,
         sync_safe: bool = False,
         latent_hash: Sequence[bytes] | None = None,
     ) -> dict[str, Tensor]:
@@ -332,7 +317,7 @@ class LiteVbr(ChannelSliceModel):
 
         Args:
             strings, shape: what :meth:`compress` gave.
-            quality, s, sync_safe: what :meth:`compress` got.
+            quality, sync_safe: what :meth:`compress` got.
 
         Returns:
             ``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
@@ -340,9 +325,8 @@ class LiteVbr(ChannelSliceModel):
         Raises:
             ValueError: ``quality`` is outside, strings and shape do not fit, or a string is
                 damaged.
-            TypeError: as :meth:`forward`.
         """
-        gains = self.decoder_gains(self._quality(quality, s))
+        gains = self.decoder_gains(self._quality(quality))
         out = self.latent_codec.decompress(strings, shape, **gains)
         y = out.get("y_fine", out["y_hat"])
         return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": out["y_hat"]}
