@@ -31,7 +31,7 @@ FLOORS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"entropy_models", "layers"}),
-    frozenset({"latent_codecs"}),
+    frozenset({"latent_codecs", "runtime"}),
     frozenset({"datasets", "losses", "models", "optimizers", "transforms"}),
     frozenset({"extensions", "zoo"}),
     frozenset({"bitstream", "checkpoint", "inference"}),

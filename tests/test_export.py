@@ -89,7 +89,7 @@ def test_both_transforms_are_written_or_none(
 ) -> None:
     def fail_second(network: nn.Module, name: str, *rest: Any, **options: Any) -> None:
         if name == "g_s":
-            raise export._CannotExport("too new")
+            raise export.CannotExportError("too new")
         original(network, name, *rest, **options)
 
     original = export._export

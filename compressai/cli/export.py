@@ -17,7 +17,13 @@ __all__ = ["export"]
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="Where g_a.onnx and g_s.onnx go.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where g_a.onnx and g_s.onnx go.", show_default=False)
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the whole model into this file instead."),
+    ] = None,
     model: ModelName = None,
     quality: Annotated[
         int | None,
@@ -35,13 +41,19 @@ def export(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the transforms of a model as ONNX files, and compare them with onnxruntime."""
+    """Write the transforms of a model as ONNX files, or all of it, and compare with onnxruntime."""
+    if (folder is None) == (bundle is None):
+        raise typer.BadParameter("name either a folder for the transforms, or a --bundle")
+    if bundle is not None and size is not None:
+        raise typer.BadParameter("--size is for the transforms: a bundle takes any size")
     if checkpoint is not None and (quality, metric) != (None, None):
         raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
-    for name in ("g_a", "g_s"):
+    if bundle is not None:
+        check_output(bundle, overwrite)
+    for name in ("g_a", "g_s") if folder is not None else ():
         check_output(folder / f"{name}.onnx", overwrite, makes_folder=True)
     from compressai import weights
-    from compressai.inference import export_onnx
+    from compressai.inference import export_bundle, export_onnx
 
     if model is None and checkpoint is None:
         model = DEFAULT_MODEL
@@ -53,18 +65,20 @@ def export(
     )
     if chosen.random_weights:
         print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
-    exported = export_onnx(chosen.net, folder, size=size, replace=overwrite)
+    report = {
+        "model": chosen.model,
+        "quality": chosen.quality,
+        "random_weights": chosen.random_weights,
+    }
+    if bundle is not None:
+        one = export_bundle(chosen.net, bundle, replace=overwrite)
+        exported = {"bundle": one}
+    else:
+        assert folder is not None
+        exported = export_onnx(chosen.net, folder, size=size, replace=overwrite)
     if not as_json:
         for one in exported.values():
             print(f"{one.path}: differs from torch by {one.error:.1e}")
         return
     files = {name: {"path": str(one.path), "error": one.error} for name, one in exported.items()}
-    print_report(
-        {
-            "model": chosen.model,
-            "quality": chosen.quality,
-            "random_weights": chosen.random_weights,
-            "files": files,
-        },
-        as_json,
-    )
+    print_report({**report, "files": files}, as_json)

@@ -8,6 +8,7 @@ contexts, stays as it is, so that what one precision codes any other decodes.
 from __future__ import annotations
 
 from compressai._freed_memory import keep_freed_memory
+from compressai.inference.bundle import ExportedBundle, export_bundle
 from compressai.inference.export import ExportedTransform, export_onnx
 from compressai.inference.precision import (
     PRECISIONS,
@@ -23,10 +24,12 @@ __all__ = [
     "EFFORTS",
     "MAX_EFFORT",
     "PRECISIONS",
+    "ExportedBundle",
     "ExportedTransform",
     "Preparation",
     "choose_precision",
     "compress_with_effort",
+    "export_bundle",
     "export_onnx",
     "has_native_bfloat16",
     "keep_freed_memory",

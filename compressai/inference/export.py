@@ -3,20 +3,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compressai._files import atomic_write
+from compressai.inference._onnx import (
+    CannotExportError,
+    export_graph,
+    first_line,
+    import_onnx,
+    open_session,
+)
 from compressai.inference.transforms import (
     TRANSFORMS,
     check_model,
@@ -78,7 +80,7 @@ def export_onnx(
         RuntimeError: the exporter cannot translate an operation, or the results differ by more than
             1e-4. Nothing is written then.
     """
-    _import_onnx()
+    import_onnx()
     reference = check_model(net)
     picture = probe_image(reference).cpu()
     side = picture.size(-1)
@@ -102,7 +104,7 @@ def export_onnx(
                     _export(network, name, x, path, dynamic=size is None)
                     errors = torch.tensor(list(map(_error, [path] * 2, inputs, outputs)))
                     error = float(errors.max())  # NaN if one of them is
-                except _CannotExport as problem:
+                except CannotExportError as problem:
                     raise _explained(problem, name, size) from problem
             if not error <= _TOLERANCE:
                 raise RuntimeError(
@@ -146,11 +148,7 @@ class _Callable(nn.Module):
         return self._call(x)
 
 
-class _CannotExport(Exception):
-    """The exporter, or onnxruntime, cannot cope with a network."""
-
-
-def _explained(problem: _CannotExport, name: str, size: tuple[int, int] | None) -> Exception:
+def _explained(problem: CannotExportError, name: str, size: tuple[int, int] | None) -> Exception:
     if size is None:
         return ValueError(
             f"{name} cannot be exported for pictures of any size ({problem}): "
@@ -160,75 +158,16 @@ def _explained(problem: _CannotExport, name: str, size: tuple[int, int] | None) 
 
 
 def _export(network: nn.Module, name: str, x: Tensor, path: Path, dynamic: bool) -> None:
-    names = _NAMES[name]
-    auto = torch.export.Dim.AUTO
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                network,
-                (x.repeat(2, 1, 1, 1) if dynamic else x,),
-                dynamo=True,
-                input_names=names[:1],
-                output_names=names[1:],
-                # Sizes of one are taken for constants, hence two pictures.
-                dynamic_shapes=({0: auto, 2: auto, 3: auto},) if dynamic else None,
-                verbose=False,
-            )
-            program.save(path)
-    except torch.onnx.OnnxExporterError as error:
-        raise _CannotExport(_first_line(error.__cause__ or error)) from error
-    if dynamic and not all(isinstance(side, str) for side in _input_sides(path)):
-        raise _CannotExport("sizes became constants")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised, too
-    return onnxruntime.InferenceSession(path, options)
-
-
-def _input_sides(path: Path) -> list[Any]:
-    shape = _session(path).get_inputs()[0].shape
-    return [shape[0], *shape[2:]]
+    source, target = _NAMES[name]
+    export_graph(network, {source: x}, [target], path, dynamic=dynamic)
 
 
 def _error(path: Path, x: Tensor, expected: Tensor) -> float:
     try:
-        session = _session(path)
+        session = open_session(path)
         [result] = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     except Exception as error:
         # onnxruntime has a class for each cause, and no common one but this.
-        raise _CannotExport(_first_line(error)) from error
+        raise CannotExportError(first_line(error)) from error
     difference = torch.from_numpy(result) - expected
     return float(difference.abs().max() / expected.abs().max().clamp(min=1))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter says about itself."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
-def _import_onnx() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{error.name} is missing: pip install 'compressai[onnx]' to export to ONNX"
-        ) from error
