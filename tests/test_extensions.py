@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,12 +20,14 @@ from program import alone_in, pixels, program, save_crops
 from torch import nn
 
 import compressai
+import compressai.ans
 import compressai.pillow
 from compressai import extensions, zoo
 from compressai.checkpoint import read_metadata, save_checkpoint
 from compressai.models.channel_slice import ChannelSliceModel, build_slice_hyperprior
 from compressai.registry import ENTRIES, MODELS
 
+PACKAGE = Path(compressai.__file__).parent
 EXAMPLE = Path(__file__).parents[1] / "examples" / "custom_channel_slice.py"
 NAME = "my-slice-model"
 SIZES = ("--model-args", "N=8", "M=16")
@@ -200,17 +203,21 @@ def test_installed_packages_announce_their_models(
 
 INSIDE = """
 import sys
-import compressai.models
-sys.path_importer_cache.clear()
-compressai.models.__path__.append({folder!r})
-before = dict(compressai.models.__dict__)
-# The line.
-from compressai.models.inside import Inside as Inside
-from compressai import convert, zoo
+# The copy, and not what an editable install finds.
+sys.meta_path[:] = [f for f in sys.meta_path if "Redirecting" not in type(f).__name__]
+sys.path.insert(0, {folder!r})
+import compressai
+from compressai import zoo
+from compressai.zoo.names import image_model_names
+assert compressai.__file__.startswith({folder!r})
+names = image_model_names()
+assert "inside" in names and "inside" in zoo.__all__ and "torch" not in sys.modules
+from compressai.models import Inside
+from compressai import convert
 from compressai.cli.models import markdown_table
 from compressai.registry import ENTRIES, MODELS
 assert MODELS["inside"] is Inside
-assert "inside" in zoo.image_models and "inside" in zoo.models
+assert list(zoo.image_models) == names and "inside" in zoo.models
 assert zoo.inside(2).N == 9
 assert zoo.image.cfgs["inside"][2] == {{"N": 9, "lmbda": 0.02}}
 assert zoo.image.training_recipe("inside", 2) == {{"lmbda": 0.02}}
@@ -241,7 +248,18 @@ class Inside(CompressionModel):
 
 
 def test_a_model_inside_needs_one_file_and_one_line(tmp_path: Path) -> None:
-    (tmp_path / "inside.py").write_text(INSIDE_MODEL)
+    """In a copy of the package, of links to its files."""
+    copy = tmp_path / "compressai"
+    shutil.copytree(PACKAGE, copy, copy_function=os.symlink)
+    for module in Path(compressai.ans.__file__).parent.glob("*.so"):
+        if not (copy / module.name).exists():
+            os.symlink(module, copy / module.name)
+    (copy / "models" / "inside.py").write_text(INSIDE_MODEL)
+    imports = copy / "models" / "__init__.py"
+    text = imports.read_text()
+    imports.unlink()
+    line = "from compressai.models.inside import Inside as Inside\n"
+    imports.write_text(text.replace("\n__all__ = ", f"{line}\n__all__ = ", 1))
     done = subprocess.run(
         [sys.executable, "-c", INSIDE.format(folder=str(tmp_path))],
         capture_output=True,

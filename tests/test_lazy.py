@@ -208,6 +208,7 @@ def test_names_of_nobody_are_attribute_errors():
 
 
 def test_zoo_names_are_those_of_the_rows():
+    """A row's name stands as a string in a call of its file, outside of functions."""
     assert list(zoo.image_models) == list(zoo_names.IMAGE_MODELS) == zoo_names.image_model_names()
     assert list(zoo.video_models) == list(zoo_names.VIDEO_MODELS)
     assert set(zoo.__all__) <= set(dir(zoo))

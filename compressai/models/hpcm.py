@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -507,25 +506,28 @@ _SMALL = {
 }
 _SMALL["large"] = {**_SMALL["base"], "prior_blocks": SIZES["large"]["prior_blocks"]}
 
-# Of Phi and 1B one model each was published.
-for _size, _summary, _qualities in (
-    ("base", "Latent in eleven steps over three grids", range(1, 7)),
-    ("large", "HPCM with more blocks", range(1, 7)),
-    ("phi", "HPCM without attention", (4,)),
-    ("1b", "HPCM with 1000 million parameters", (6,)),
-):
+
+def _register(name: str, summary: str, qualities: Sequence[int]) -> None:
+    size = name.removeprefix("hpcm-")
     register_entry(
         ModelEntry(
-            name=f"hpcm-{_size}",
+            name=name,
             model=HPCM,
-            summary=_summary,
+            summary=summary,
             paper=_PAPER,
-            sizes=dict.fromkeys(_qualities, SIZES[_size]),
+            sizes=dict.fromkeys(qualities, SIZES[size]),
             needs_quality=True,
-            losses=known_lambdas(*_qualities),
-            multiple=256 if SIZES[_size].get("attention", True) else 128,
-            small=_SMALL[_size],
-            source=f"hpcm-{_size}",
-            detect=partial(lambda size, weights: _size_of(weights) == size, _size),
+            losses=known_lambdas(*qualities),
+            multiple=256 if SIZES[size].get("attention", True) else 128,
+            small=_SMALL[size],
+            source=name,
+            detect=lambda weights: _size_of(weights) == size,
         )
     )
+
+
+# Of Phi and 1B one model each was published.
+_register("hpcm-base", "Latent in eleven steps over three grids", range(1, 7))
+_register("hpcm-large", "HPCM with more blocks", range(1, 7))
+_register("hpcm-phi", "HPCM without attention", [4])
+_register("hpcm-1b", "HPCM with 1000 million parameters", [6])
