@@ -25,7 +25,8 @@ from compressai.cli.info import info
 from compressai.cli.messages import print_error
 from compressai.cli.models import models
 from compressai.cli.pipeline import EXPECTED
-from compressai.cli.plot import plot
+from compressai.cli.plot import PlotCommand, plot
+from compressai.cli.published import published
 from compressai.cli.train import TRAIN_SETTINGS, train
 from compressai.cli.video import video
 from compressai.version import __version__
@@ -96,7 +97,8 @@ app.command()(encode)
 app.command()(decode)
 app.command()(info)
 app.command("eval", cls=EvalCommand)(evaluate)
-app.command()(plot)
+app.command(cls=PlotCommand)(plot)
+app.command()(published)
 app.command()(bench)
 app.command()(models)
 app.command()(convert)

@@ -9,19 +9,28 @@ from typing import Annotated
 import typer
 
 from compressai.cli.options import Overwrite
+from compressai.cli.published import PublishedDataset
+from compressai.cli.several import command_with_several
 from compressai.cli.tasks import check_output
 
-__all__ = ["plot"]
+__all__ = ["PlotCommand", "plot"]
+
+PlotCommand = command_with_several({"--published": lambda word: not word.endswith(".json")})
 
 
 def plot(
     results: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             help="JSON files of compressai eval, or of the programs of CompressAI.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(help="Models whose published points to draw as well, on --dataset."),
+    ] = None,
+    dataset: PublishedDataset = "kodak",
     output: Annotated[
         Path, typer.Option("-o", "--output", help="A .png, .svg or .pdf file.")
     ] = Path("plot.png"),
@@ -39,10 +48,16 @@ def plot(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw rate-distortion curves of results."""
+    from compressai.evaluation import published_curves
     from compressai.evaluation.plot import curves_of, full_name, read_curves, save_plot
 
     check_output(output, overwrite)
+    if not results and not published:
+        raise typer.BadParameter("nothing to draw: give files of results, or --published")
+    points = published_curves(published or [], dataset=dataset, metric=metric)
     metric = full_name(metric)
-    curves = [curve for path in results for curve in curves_of(read_curves(path), metric)]
+    found = [curve for path in results or () for curve in read_curves(path)]
+    found += [curve.results() for curve in points]
+    curves = curves_of(found, metric)
     save_plot(curves, metric, output, title=title, figsize=size, limits=axes, replace=overwrite)
     print(output)

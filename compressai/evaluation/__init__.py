@@ -21,6 +21,13 @@ from compressai.evaluation.metrics import (
 )
 from compressai.evaluation.model import ModelCodec
 from compressai.evaluation.pictures import find_pictures
+from compressai.evaluation.published import (
+    PublishedBdRate,
+    PublishedCurve,
+    bd_rates_against,
+    published_bd_rates,
+    published_curves,
+)
 from compressai.evaluation.results import BdRate, EmbeddedPicture, Evaluation, Point
 from compressai.evaluation.speed import Speed, StageTimes, measure_speed
 
@@ -38,10 +45,13 @@ __all__ = [
     "ModelCodec",
     "PillowCodec",
     "Point",
+    "PublishedBdRate",
+    "PublishedCurve",
     "Speed",
     "StageTimes",
     "bd_psnr",
     "bd_rate",
+    "bd_rates_against",
     "compute_metrics",
     "evaluate",
     "evaluate_picture",
@@ -51,4 +61,6 @@ __all__ = [
     "measure_speed",
     "ms_ssim",
     "psnr",
+    "published_bd_rates",
+    "published_curves",
 ]
