@@ -42,9 +42,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from compressai import zoo
 from compressai._files import atomic_write
 from compressai._weight_files import METADATA_KEY, read_description, read_weights, shown
 from compressai.models._build import build_and_load, why_not
+from compressai.models._state_dict import clean_state_dict, unwrap_checkpoint
 from compressai.models.base import CompressionModel, ModelIdentity
 from compressai.registry import METRICS, MODELS
 from compressai.version import __version__
@@ -308,8 +310,6 @@ def _find_builder(
     architecture: str, arguments: Mapping[str, Any]
 ) -> Callable[..., nn.Module] | None:
     """What to call with the arguments; ``None`` stands for ``from_state_dict`` of the class."""
-    from compressai import zoo
-
     if "pretrained" in arguments:
         raise ValueError(f"arguments must not ask for other weights, got {_listed(arguments)}")
     builder = zoo.models.get(architecture) if "quality" in arguments else None
@@ -350,8 +350,6 @@ def _listed(arguments: Mapping[str, Any]) -> str:
 
 
 def _is_ours(architecture: str) -> bool:
-    from compressai import zoo
-
     if architecture in zoo.models:
         return True
     return _find_class(architecture).__module__.partition(".")[0] == "compressai"
@@ -363,8 +361,6 @@ def _build(
     arguments: Mapping[str, Any],
     checkpoint: Mapping[str, Any],
 ) -> nn.Module:
-    from compressai.models._state_dict import clean_state_dict, unwrap_checkpoint
-
     ours = _is_ours(architecture)
 
     def make(weights: Mapping[str, Tensor]) -> nn.Module:

@@ -20,6 +20,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
+from compressai.registry import ENTRIES, MODELS, ModelEntry, register_entry
+
 __all__ = ["GROUP", "VARIABLE", "import_models", "load_extensions", "named_modules"]
 
 VARIABLE = "COMPRESSAI_IMPORT"
@@ -44,8 +46,6 @@ def import_models(names: Sequence[str]) -> None:
         ImportError: a module cannot be found or fails when it is imported; names it.
         ValueError: an empty name.
     """
-    from compressai.registry import ENTRIES, MODELS, ModelEntry, register_entry
-
     with _lock:
         for name in names:
             key = _absolute(name)

@@ -73,6 +73,7 @@ class Target:
         Raises:
             ValueError: the picture is too small for MS-SSIM.
         """
+        # Refusals and short answers need no torch.
         from compressai.bitstream import decode_picture
         from compressai.evaluation.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
 
@@ -116,6 +117,7 @@ def encode_to_target(
     Raises:
         ValueError: no quality reaches the target, or as :func:`encode_picture`.
     """
+    # Refusals and short answers need no torch.
     from compressai.bitstream import encode_picture
 
     nets: dict[int, nn.Module] = {}
@@ -194,6 +196,7 @@ def _last_met(
 
 def _remembering(net: nn.Module) -> nn.Module:
     """A model like ``net`` that analyses each picture once."""
+    # Refusals and short answers need no torch.
     import numpy as np
 
     from compressai.bitstream._nets import rate_level

@@ -39,6 +39,7 @@ def to_rgb(image: Image.Image, notes: list[str]) -> tuple[Tensor, Image.Image | 
     Raises:
         ValueError: samples are not finite, or of a mode that cannot be converted.
     """
+    # Slow to import, and not needed to read headers.
     import torch
 
     if image.mode in _WIDE_GREY:

@@ -73,6 +73,7 @@ def excess_of_tiles(
     Returns:
         A sentence, or ``None`` if the limit is kept.
     """
+    # Refusals and short answers need no torch.
     from compressai.bitstream._memory import coding_bytes
 
     box = max((tiling[index] for index in tiles), key=lambda box: box.width * box.height)

@@ -77,6 +77,7 @@ class Picture:
 
     def to_image(self) -> Image.Image:
         """An 8-bit picture of Pillow, in the colour mode :attr:`mode`; values are rounded."""
+        # Slow to import, and not needed to read headers.
         import torch
 
         width, height = self.size

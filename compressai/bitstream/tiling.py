@@ -121,6 +121,7 @@ class Tiling:
         return start, min(self.size, length - start) if self.size else length
 
     def _ramps(self, place: int, count: int, length: int) -> Tensor:
+        # Slow to import, and not needed to read headers.
         import torch
 
         weights = torch.ones(self._span(place, length)[1])

@@ -40,6 +40,7 @@ def ray_cluster() -> Iterator[int]:
     # actors are of keeps hold of them. What matters comes as exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
+        # Of the extra ray.
         import ray
     except ImportError as error:
         raise ImportError("--engine ray needs Ray: pip install 'compressai[ray]'") from error
@@ -76,6 +77,7 @@ def ray_pass(
     Raises:
         RuntimeError: a worker cannot be made, such as for want of its weights.
     """
+    # Of the extra ray.
     import ray
     from ray.data import ActorPoolStrategy, DataContext
     from ray.exceptions import RayError
@@ -128,6 +130,7 @@ class _Actor:
     """A worker as Ray Data wants it: tables in, tables out."""
 
     def __init__(self, make_worker: Any, retries: int, modules: Sequence[str]) -> None:
+        # Slow to import, and not needed to read headers.
         import torch
 
         # Models of the user's own, that the driver knows.

@@ -303,6 +303,7 @@ def _open_pyarrow(url: str, scheme: str) -> tuple[fs.FileSystem, str]:
 
 
 def _open_fsspec(url: str) -> tuple[fs.FileSystem, str]:
+    # Of the extra ray.
     import fsspec
     from fsspec.implementations.local import LocalFileSystem
 

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from .image import ImageFolder
-from .pregenerated import PreGeneratedMemmapDataset
-from .rawvideo import (
+from compressai.datasets.image import ImageFolder
+from compressai.datasets.pregenerated import PreGeneratedMemmapDataset
+from compressai.datasets.rawvideo import (
     RawVideoSequence,
     VideoFormat,
     get_num_frms,
@@ -13,8 +13,8 @@ from .rawvideo import (
     make_dtype,
     video_formats,
 )
-from .video import VideoFolder
-from .vimeo90k import Vimeo90kDataset
+from compressai.datasets.video import VideoFolder
+from compressai.datasets.vimeo90k import Vimeo90kDataset
 
 __all__ = [
     "ImageFolder",

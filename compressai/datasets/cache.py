@@ -182,6 +182,7 @@ def _check_like(first: dict[str, np.ndarray], data: dict[str, np.ndarray], index
 
 
 def _track(items: Sequence[Any]) -> Any:
+    # Slow to import, and needed for bars only.
     from rich.console import Console
     from rich.progress import track
 

@@ -12,9 +12,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from compressai._images import find_images
+from compressai.datasets.utils import transformed
 from compressai.registry import register_dataset
-
-from .utils import transformed
 
 __all__ = ["ImageFolder"]
 

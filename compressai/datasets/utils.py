@@ -69,6 +69,7 @@ def download_url(
         RuntimeError: fewer bytes arrived than were announced.
         urllib.error.URLError: the server could not be reached or refused.
     """
+    # Slow to import, and needed for bars only.
     from rich.console import Console
     from rich.progress import Progress
 

@@ -11,9 +11,8 @@ from typing import Any
 from PIL import Image
 from torch.utils.data import Dataset
 
+from compressai.datasets.utils import transformed
 from compressai.registry import register_dataset
-
-from .utils import transformed
 
 __all__ = ["Vimeo90kDataset"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from compressai import ans
 from compressai._entropy_coder import available_entropy_coders, get_entropy_coder
 from compressai.entropy_models._overrides import of_this_package
 
@@ -22,9 +23,8 @@ def default_entropy_coder() -> str:
 
 def _load(name: str) -> tuple[Any, Any]:
     if name == "ans":
-        from compressai import ans
-
         return ans.RansEncoder(), ans.RansDecoder()
+    # A package of its own, which few have.
     import range_coder
 
     return range_coder.RangeEncoder(), range_coder.RangeDecoder()

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from compressai import _CXX, ans
+
 __all__ = [
     "MAX_BLOCKS",
     "SHIFTS",
@@ -37,8 +39,6 @@ def _geometric(mean: float, size: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _control_tables() -> Any:
-    from compressai import _CXX, ans
-
     rows = [
         np.full(_BLOCK_BITS_LIMIT, 1.0 / _BLOCK_BITS_LIMIT),
         np.full(len(_MEAN_RANKS), 1.0 / len(_MEAN_RANKS)),
@@ -93,8 +93,6 @@ class StreamWriter:
     def __init__(
         self, rounding: Rounding, one_block_a_position: bool = False, stream: Any | None = None
     ) -> None:
-        from compressai import ans
-
         self._encoder = ans.BufferedRansEncoder() if stream is None else stream
         ranks = np.ascontiguousarray(rounding.ranks, dtype=np.int32)
         mean = float(ranks.mean())
@@ -139,8 +137,6 @@ class StreamReader:
     """
 
     def __init__(self, string: Any, elements: int, blocks: int | None = None) -> None:
-        from compressai import ans
-
         if isinstance(string, ans.RansDecoder):
             self._decoder = string
         else:

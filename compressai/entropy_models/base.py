@@ -7,6 +7,7 @@ symbols and how a batch of symbols becomes one string per item.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from compressai import _CXX, ans
 from compressai.entropy_models._coder import EntropyCoder
 from compressai.entropy_models._loading import equal, is_strict, loading
 from compressai.entropy_models._overrides import of_this_package, overridden
@@ -45,8 +47,6 @@ def pmf_to_quantized_cdf(pmf: Tensor, precision: int = 16) -> Tensor:
         ValueError: a negative, infinite or NaN probability, no mass at all, or more symbols than
             ``2 ** precision``.
     """
-    from compressai import _CXX
-
     cdf = _CXX.pmf_to_quantized_cdf(pmf.detach().float().cpu().numpy(), precision)
     return torch.tensor(cdf, dtype=torch.int32)
 
@@ -55,8 +55,6 @@ def quantize_rows(
     pmf: np.ndarray, tail_mass: np.ndarray, length: np.ndarray, precision: int
 ) -> np.ndarray:
     """Cumulative tables of many rows at once; see :meth:`EntropyModel._pmf_to_cdf`."""
-    from compressai import _CXX
-
     return _CXX.pmfs_to_quantized_cdfs(
         np.ascontiguousarray(pmf, dtype=np.float32),
         np.ascontiguousarray(tail_mass.reshape(-1), dtype=np.float32),
@@ -403,8 +401,6 @@ class EntropyModel(nn.Module):
                 self.entropy_coder.encode_with_indexes(row.tolist(), index.tolist(), *tables)
                 for row, index in zip(rows, index_rows)
             ]
-        from compressai import ans
-
         threads = torch.get_num_threads()
         return write_strings(
             lambda: ans.encode_batch(rows, index_rows, *tables, threads=threads),
@@ -475,15 +471,11 @@ class EntropyModel(nn.Module):
             decode = self.entropy_coder.decode_with_indexes
             decoded = [decode(s, row.tolist(), *tables) for s, row in zip(strings, index_rows)]
             return np.array(decoded, dtype=np.int32)
-        from compressai import ans
-
         threads = torch.get_num_threads()
         return ans.decode_batch(strings, index_rows, *tables, threads=threads, check_end=True)
 
 
 def _native_tables(buffers: Sequence[Tensor]) -> Any:
-    from compressai import ans
-
     return ans.CdfTables(*(np.ascontiguousarray(table.cpu().numpy()) for table in buffers))
 
 
@@ -494,6 +486,4 @@ def int_rows(values: Tensor) -> np.ndarray:
 
 
 def _warn_renamed(old: str, new: str) -> None:
-    import warnings
-
     warnings.warn(f"{old} is deprecated, use {new}", UserWarning, stacklevel=3)

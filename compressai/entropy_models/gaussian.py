@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compressai import _CXX
 from compressai.entropy_models._loading import equal
 from compressai.entropy_models._overrides import CODING_METHODS, of_this_package, overridden
 from compressai.entropy_models._refusals import check_codable, check_parameters, refused
@@ -92,6 +93,7 @@ class GaussianConditional(EntropyModel):
     @staticmethod
     def _standardized_quantile(quantile: float) -> float:
         """Inverse of the standard normal's cumulative distribution, in double precision."""
+        # Slow to import, and needed for tables only.
         from scipy.special import ndtri
 
         return float(ndtri(quantile))
@@ -149,8 +151,6 @@ class GaussianConditional(EntropyModel):
                 "must code by GaussianConditional.code() and decode(); else use sync_safe=False"
             )
         if _is_native(scales) and self.scale_table.numel():
-            from compressai import _CXX
-
             prepared = self._scales()
             flat = scales.detach().contiguous().numpy().reshape(-1)
             rows = _CXX.table_rows(flat, prepared.native, prepared.first)
@@ -265,8 +265,6 @@ class GaussianConditional(EntropyModel):
             symbols = self._symbols(y, means)
             indexes = int_rows(self.build_indexes(scales))
             return int_rows(symbols), indexes, self.dequantize(symbols, means, y.dtype)
-        from compressai import _CXX
-
         prepared = self._scales()
         rows = [t.detach().contiguous().numpy().reshape(len(t), y[0].numel()) for t in latents]
         try:
@@ -423,16 +421,12 @@ class PreparedScales:
     """
 
     def __init__(self, table: Tensor, bound: Tensor) -> None:
-        from compressai import _CXX
-
         self.table = table.detach().float().cpu().numpy()
         self.first = int(np.searchsorted(self.table[:-1], float(bound)))
         self.native = _CXX.ScaleLevels(self.table)
 
     @cached_property
     def levels(self) -> tuple[np.ndarray, Any]:
-        from compressai import _CXX
-
         rows = sync_rows(self.table, self.first)
         return rows, _CXX.ScaleLevels(self.table[rows])
 
@@ -487,6 +481,7 @@ def _gaussian_masses(
         scales: float32 ``(K,)``.
         multiplier: half of the range of a row in units of its scale.
     """
+    # Slow to import, and needed for tables only.
     from scipy.special import erfc
 
     def cumulative(x: np.ndarray) -> np.ndarray:

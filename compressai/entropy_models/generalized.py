@@ -66,6 +66,7 @@ class GeneralizedGaussianConditional(GaussianConditional):
 
     def _standardized_quantile(self, quantile: float) -> float:
         """Inverse of the cumulative distribution below its centre, in double precision."""
+        # Slow to import, and needed for tables only.
         from scipy.special import gammainccinv
 
         return -(float(gammainccinv(1 / self.beta, 2 * quantile)) ** (1 / self.beta))
@@ -136,6 +137,7 @@ def _tables(
     scales: bytes, beta: float, multiplier: float, precision: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cumulative tables, their lengths and offsets, for the float32 scales in ``scales``."""
+    # Slow to import, and needed for tables only.
     from scipy.special import gammaincc
 
     def upper(x: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compressai import _CXX, ans
 from compressai.entropy_models._overrides import overridden
 from compressai.entropy_models._sync_stream import (
     Exceptions,
@@ -106,8 +107,6 @@ class PlainScanEncoder(_PlainScan):
 
     def finish(self, symbols: np.ndarray, scales: Tensor) -> bytes | None:
         """The string of symbols and scales ``(positions, C)``; none with a stream."""
-        from compressai import ans
-
         stream = ans.RansEncoder() if self._stream is None else self._stream
         rows = self._rows(scales).reshape(-1)
         return stream.encode_with_indexes(symbols.reshape(-1), rows, *self._tables)
@@ -203,8 +202,6 @@ class ScanDecoder(ScanCoder):
 
     def symbols(self, scales: Tensor) -> Tensor:
         """Symbols ``(C,)`` of the position, as floats."""
-        from compressai import _CXX
-
         here = self._position
         numbers = _CXX.round_scales(
             scales.numpy(), self._levels.native, self._ranks[here : here + 1]
@@ -218,8 +215,6 @@ class ScanDecoder(ScanCoder):
 
     def settle(self, scales: Tensor, values: Tensor) -> Tensor:
         """As :meth:`ScanCoder.settle`."""
-        from compressai import _CXX
-
         here = self._position
         steps = _CXX.round_values(values.numpy(), STEP, self._ranks[here : here + 1])
         if here in self._values:
@@ -318,8 +313,6 @@ def scan_decoders(
     Raises:
         ValueError: a string is damaged.
     """
-    from compressai import ans
-
     coder = active_coder()
     for string in strings:
         if isinstance(coder, SyncDecoder):

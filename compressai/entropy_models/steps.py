@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from compressai import ans
 from compressai.entropy_models._sync_stream import StreamWriter, open_stream
 from compressai.entropy_models.gaussian import GaussianConditional
 from compressai.entropy_models.session import active_coder, write_strings
@@ -88,8 +89,6 @@ class _SyncStepEncoder(StepEncoder):
         return write_strings(lambda: [self._write(item) for item in range(batch)], batch, count)
 
     def _write(self, item: int) -> bytes:
-        from compressai import ans
-
         stream = ans.BufferedRansEncoder()
         for symbols, plans, tables in self._steps:
             rounding, rows, _ = plans[item]
@@ -139,8 +138,6 @@ class StepDecoder:
     """
 
     def __init__(self, conditional: GaussianConditional, strings: Sequence[bytes | None]) -> None:
-        from compressai import ans
-
         if not conditional._has_native_coder():
             raise ValueError("decoding in steps needs the entropy coder 'ans'")
         self.conditional = conditional

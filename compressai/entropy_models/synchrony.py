@@ -19,6 +19,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from compressai import _CXX
 from compressai.entropy_models._overrides import CODING_METHODS, overridden
 from compressai.entropy_models._refusals import check_codable
 from compressai.entropy_models._sync_stream import (
@@ -274,8 +275,6 @@ class _Planner:
             values: float32 ``(C, P)`` or ``None``.
             max_blocks: largest number of blocks.
         """
-        from compressai import _CXX
-
         ranks, odd_scales, odd_values = _CXX.plan_sync(
             scales,
             values,
@@ -377,8 +376,6 @@ class SyncDecoder:
 
 def level_numbers(levels: _Levels, scales: np.ndarray, rounding: Rounding) -> np.ndarray:
     """Scales rounded to numbers of levels, as the encoder did it."""
-    from compressai import _CXX
-
     numbers = _CXX.round_scales(scales, levels.native, rounding.ranks)
     for number in rounding.scales.results:
         check_level(number, levels)
@@ -416,8 +413,6 @@ class SyncLatent:
         Raises:
             ValueError: the values are not finite, or a string was damaged.
         """
-        from compressai import _CXX
-
         steps = []
         for item, rounding in zip(single_floats(values), self.roundings):
             cells = _CXX.round_values(item, STEP, rounding.ranks)

@@ -115,6 +115,7 @@ def ms_ssim(a: Pixels, b: Pixels, max_val: float = 255.0) -> float:
     Source: Wang, Simoncelli and Bovik 2003, Multi-scale structural similarity for image quality
     assessment.
     """
+    # Slow to import, and needed here only.
     from pytorch_msssim import ms_ssim as library_ms_ssim
 
     x, y = _pair(a, b)

@@ -306,6 +306,7 @@ class Evaluation:
             ImportError: the extra ``plot`` is not installed.
             ValueError: there are no values of this metric, or an unknown suffix.
         """
+        # Of the extra plot.
         from compressai.evaluation.plot import close_up, curves_of, save_plot
 
         curves = curves_of(self.curves(), metric)
@@ -328,6 +329,7 @@ class Evaluation:
             ImportError: the extra ``plot`` is not installed.
             ValueError: the pictures were not kept.
         """
+        # Of the extra plot.
         from compressai.evaluation.page import save_page
 
         save_page(self, path, replace=replace)

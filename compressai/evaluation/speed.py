@@ -251,6 +251,7 @@ def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
+        # Not there on Windows.
         import resource
     except ImportError:  # Windows
         return 0

@@ -66,6 +66,7 @@ def compare_rgb(a: Tensor, b: Tensor, white: int) -> dict[str, float | None]:
     Returns:
         ``mse-rgb`` of code values, and ``ms-ssim-rgb``, ``None`` where a side is shorter than 161.
     """
+    # Slow to import, and needed here only.
     from pytorch_msssim import ms_ssim
 
     x, y = (rgb.detach().float().clamp(0, 1).mul(white).round() for rgb in (a, b))

@@ -121,6 +121,7 @@ def first_line(error: BaseException) -> str:
 
 def open_session(path: Path) -> Any:
     """An onnxruntime session of a file."""
+    # Of the extra onnx.
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

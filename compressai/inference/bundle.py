@@ -42,7 +42,7 @@ from compressai.models import CompressionModel
 from compressai.models.base import SimpleVAECompressionModel
 from compressai.models.channel_slice import ChannelSliceModel
 from compressai.models.google import FactorizedPrior, ScaleHyperprior
-from compressai.models.lite_integer import IntegerLite
+from compressai.models.integer import IntegerLite
 from compressai.registry import ENTRIES
 from compressai.runtime.bundle import write_bundle
 from compressai.version import __version__
@@ -590,6 +590,7 @@ def _error(path: Path, network: _Network, values: Mapping[str, Tensor]) -> float
 
 
 def _with_metadata(path: Path, metadata: Mapping[str, str]) -> bytes:
+    # Of the extra onnx.
     import onnx
 
     graph = onnx.load(path)

@@ -7,13 +7,13 @@ Nothing here knows of entropy coding or of whole models. Window attention lives 
 
 from __future__ import annotations
 
-from .basic import Gain, Interleave, Lambda, NamedLayer, Reshape, Transpose
-from .channel_ramp import sequential_channel_ramp
-from .gdn import GDN, GDN1
-from .masked import CheckerboardMaskedConv2d, MaskedConv2d
-from .naf import LayerNorm2d, NAFBlock, NAFTransform
-from .qrelu import QReLU
-from .residual import (
+from compressai.layers.basic import Gain, Interleave, Lambda, NamedLayer, Reshape, Transpose
+from compressai.layers.channel_ramp import sequential_channel_ramp
+from compressai.layers.gdn import GDN, GDN1
+from compressai.layers.masked import CheckerboardMaskedConv2d, MaskedConv2d
+from compressai.layers.naf import LayerNorm2d, NAFBlock, NAFTransform
+from compressai.layers.qrelu import QReLU
+from compressai.layers.residual import (
     AttentionBlock,
     ResidualBlock,
     ResidualBlockUpsample,
@@ -24,7 +24,7 @@ from .residual import (
     conv3x3,
     subpel_conv3x3,
 )
-from .spectral import SpectralConv2d, SpectralConvTranspose2d
+from compressai.layers.spectral import SpectralConv2d, SpectralConvTranspose2d
 
 __all__ = [
     "Lambda",

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from .masked import CheckerboardMaskedConv2d, MaskedConv2d
-from .qrelu import QReLU
-from .residual import (
+from compressai.layers.masked import CheckerboardMaskedConv2d, MaskedConv2d
+from compressai.layers.qrelu import QReLU
+from compressai.layers.residual import (
     AttentionBlock,
     ResidualBlock,
     ResidualBlockUpsample,
@@ -14,7 +14,7 @@ from .residual import (
     conv3x3,
     subpel_conv3x3,
 )
-from .spectral import SpectralConv2d, SpectralConvTranspose2d
+from compressai.layers.spectral import SpectralConv2d, SpectralConvTranspose2d
 
 __all__ = [
     "AttentionBlock",

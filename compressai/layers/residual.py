@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .gdn import GDN
+from compressai.layers.gdn import GDN
 
 __all__ = [
     "AttentionBlock",

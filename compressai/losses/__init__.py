@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from .cca import CCARateDistortionLoss
-from .rate_distortion import RateDistortionLoss
-from .video import VideoRateDistortionLoss
+from compressai.losses.cca import CCARateDistortionLoss
+from compressai.losses.rate_distortion import RateDistortionLoss
+from compressai.losses.video import VideoRateDistortionLoss
 
 __all__ = ["CCARateDistortionLoss", "RateDistortionLoss", "VideoRateDistortionLoss"]

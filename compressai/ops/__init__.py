@@ -7,10 +7,10 @@ through gradient, and the arithmetic of padding. No module here holds trainable 
 
 from __future__ import annotations
 
-from .bound_ops import LowerBound
-from .ops import quantize_ste, relaxed_rounding, rounded, ste_round
-from .padding import compute_padding
-from .parametrizers import NonNegativeParametrizer
+from compressai.ops.bound_ops import LowerBound
+from compressai.ops.ops import quantize_ste, relaxed_rounding, rounded, ste_round
+from compressai.ops.padding import compute_padding
+from compressai.ops.parametrizers import NonNegativeParametrizer
 
 __all__ = [
     "LowerBound",

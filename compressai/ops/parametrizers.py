@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .bound_ops import LowerBound
+from compressai.ops.bound_ops import LowerBound
 
 __all__ = ["NonNegativeParametrizer"]
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .net import net_optimizer
-from .net_aux import net_aux_optimizer
+from compressai.optimizers.net import net_optimizer
+from compressai.optimizers.net_aux import net_aux_optimizer
 
 __all__ = ["net_aux_optimizer", "net_optimizer"]

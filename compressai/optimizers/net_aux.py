@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import nn, optim
 
+from compressai.optimizers._build import build_optimizer, trainable_parameters
 from compressai.registry import OPTIMIZERS, register_optimizer
-
-from ._build import build_optimizer, trainable_parameters
 
 __all__ = ["OPTIMIZERS", "net_aux_optimizer"]
 

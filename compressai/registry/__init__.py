@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .entries import (
+from compressai.registry.entries import (
     ENTRIES,
     LAMBDAS,
     METRICS,
@@ -20,7 +20,7 @@ from .entries import (
     known_lambdas,
     numbered,
 )
-from .torch import (
+from compressai.registry.torch import (
     CRITERIONS,
     DATASETS,
     MODELS,
@@ -35,7 +35,7 @@ from .torch import (
     register_optimizer,
     register_scheduler,
 )
-from .transforms import register_transform
+from compressai.registry.transforms import register_transform
 
 __all__ = [
     "CRITERIONS",
@@ -66,7 +66,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "TRANSFORMS":
-        from .transforms import TRANSFORMS
+        # The table has what torchvision has, which is slow to import.
+        from compressai.registry.transforms import TRANSFORMS
 
         return TRANSFORMS
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,8 +9,7 @@ from typing import Any
 from torch import optim
 
 from compressai._lazy import LazyTable
-
-from .torch import OPTIMIZERS, SCHEDULERS
+from compressai.registry.torch import OPTIMIZERS, SCHEDULERS
 
 __all__: list[str] = []
 

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compressai._lazy import LazyTable
-
-from ._table import registrar
-from .entries import ModelEntry, enter
+from compressai.registry._table import registrar
+from compressai.registry.entries import ModelEntry, enter
 
 if TYPE_CHECKING:
     from compressai.typing import TCriterion, TDataset, TModel, TModule, TOptimizer, TScheduler

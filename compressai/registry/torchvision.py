@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import transforms
-from .transforms import register_transform
+from compressai.registry import transforms
+from compressai.registry.transforms import register_transform
 
 __all__ = ["TRANSFORMS", "register_transform"]
 

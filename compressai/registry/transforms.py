@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from compressai._lazy import LazyTable
-
-from ._table import registrar
+from compressai.registry._table import registrar
 
 __all__ = ["TRANSFORMS", "register_transform"]
 
@@ -29,6 +28,7 @@ def register_transform(name: str) -> Callable[[F], F]:
 def __getattr__(name: str) -> Any:
     if name != "TRANSFORMS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Slow to import, and needed here only.
     from torchvision import transforms
 
     for key, item in vars(transforms).items():

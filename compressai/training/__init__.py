@@ -7,16 +7,16 @@ time, averages of weights, and batches that several processes share.
 
 from __future__ import annotations
 
-from .averaging import moving_average
-from .epochs import test_epoch, train_one_epoch
-from .finite import NonFiniteLoss, check_finite
-from .initial import load_initial_weights
-from .levels import Level, Levels
-from .options import parse_args
-from .precision import flushed_denormals, keep_entropy_models_in_fp32
-from .processes import Processes, process_group
-from .report import AverageMeter, Reporter, format_losses
-from .run import (
+from compressai.training.averaging import moving_average
+from compressai.training.epochs import test_epoch, train_one_epoch
+from compressai.training.finite import NonFiniteLoss, check_finite
+from compressai.training.initial import load_initial_weights
+from compressai.training.levels import Level, Levels
+from compressai.training.options import parse_args
+from compressai.training.precision import flushed_denormals, keep_entropy_models_in_fp32
+from compressai.training.processes import Processes, process_group
+from compressai.training.report import AverageMeter, Reporter, format_losses
+from compressai.training.run import (
     CustomDataParallel,
     build_criterion,
     build_levels,
@@ -25,8 +25,13 @@ from .run import (
     configure_optimizers,
     main,
 )
-from .sampling import RecordingBatchSampler, SeededSamples, begin_epoch, item_noise
-from .state import (
+from compressai.training.sampling import (
+    RecordingBatchSampler,
+    SeededSamples,
+    begin_epoch,
+    item_noise,
+)
+from compressai.training.state import (
     load_training_state,
     random_states,
     save_checkpoint,

@@ -14,12 +14,11 @@ from torch.utils.data import DataLoader
 from compressai.checkpoint import unwrap_model
 from compressai.entropy_models import EntropyBottleneckVbr
 from compressai.models.channel_slice import ORTHO_WEIGHT, ChannelSliceModel
-
-from .finite import check_finite
-from .levels import Level, Levels
-from .processes import Processes
-from .report import AverageMeter, Reporter, format_losses
-from .sampling import RecordingBatchSampler, begin_epoch, item_noise
+from compressai.training.finite import check_finite
+from compressai.training.levels import Level, Levels
+from compressai.training.processes import Processes
+from compressai.training.report import AverageMeter, Reporter, format_losses
+from compressai.training.sampling import RecordingBatchSampler, begin_epoch, item_noise
 
 __all__ = ["LOG_INTERVAL", "test_epoch", "train_one_epoch"]
 

@@ -74,6 +74,7 @@ class Reporter:
         if not self.terminal:
             yield
             return
+        # Slow to import, and needed for bars only.
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -135,6 +136,7 @@ class Reporter:
 
 def _board_writer(folder: Path) -> Any:
     try:
+        # Of the extra tensorboard.
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImportError(

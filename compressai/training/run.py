@@ -22,20 +22,19 @@ from compressai.extensions import load_extensions
 from compressai.losses import CCARateDistortionLoss, RateDistortionLoss
 from compressai.optimizers import net_aux_optimizer, net_optimizer
 from compressai.registry import ENTRIES
+from compressai.training.averaging import moving_average
+from compressai.training.epochs import test_epoch, train_one_epoch
+from compressai.training.finite import NonFiniteLoss
+from compressai.training.initial import load_initial_weights
+from compressai.training.levels import Level, Levels
+from compressai.training.options import parse_args
+from compressai.training.pictures import check_pictures, find_small, listed
+from compressai.training.precision import flushed_denormals, keep_entropy_models_in_fp32
+from compressai.training.processes import Processes, process_group
+from compressai.training.report import Reporter
+from compressai.training.sampling import RecordingBatchSampler, SeededSamples
+from compressai.training.state import load_training_state, save_epoch
 from compressai.zoo import image_models
-
-from .averaging import moving_average
-from .epochs import test_epoch, train_one_epoch
-from .finite import NonFiniteLoss
-from .initial import load_initial_weights
-from .levels import Level, Levels
-from .options import parse_args
-from .pictures import check_pictures, find_small, listed
-from .precision import flushed_denormals, keep_entropy_models_in_fp32
-from .processes import Processes, process_group
-from .report import Reporter
-from .sampling import RecordingBatchSampler, SeededSamples
-from .state import load_training_state, save_epoch
 
 __all__ = [
     "CustomDataParallel",

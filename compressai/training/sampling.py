@@ -18,8 +18,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from compressai.entropy_models.noise import noise_per_item
-
-from .state import random_states, set_random_states
+from compressai.training.state import random_states, set_random_states
 
 __all__ = ["RecordingBatchSampler", "SeededSamples", "begin_epoch", "item_noise"]
 

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
-from . import functional
-from .frames import frame_to_planes, planes_to_frame, planes_to_rgb, rgb_to_planes
-from .transforms import RGB2YCbCr, YCbCr2RGB, YUV420To444, YUV444To420
+from compressai.transforms import functional
+from compressai.transforms.frames import (
+    frame_to_planes,
+    planes_to_frame,
+    planes_to_rgb,
+    rgb_to_planes,
+)
+from compressai.transforms.transforms import RGB2YCbCr, YCbCr2RGB, YUV420To444, YUV444To420
 
 __all__ = [
     "RGB2YCbCr",

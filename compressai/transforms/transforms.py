@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from . import functional as F
+from compressai.transforms import functional as F
 
 __all__ = ["RGB2YCbCr", "YCbCr2RGB", "YUV420To444", "YUV444To420"]
 

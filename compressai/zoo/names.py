@@ -72,6 +72,7 @@ def image_model_names() -> list[str]:
     """
     if "compressai.models" not in sys.modules:
         return list(IMAGE_MODELS)
+    # The rows, which are there already.
     from compressai.zoo.build import image_models
 
     return list(image_models)

@@ -7,7 +7,7 @@ timm (``pip install 'compressai[attn]'``), which is imported when the first such
 
 from __future__ import annotations
 
-from .dictionary import (
+from compressai.layers.attn.dictionary import (
     ConvolutionalGLU,
     ConvWithDW,
     DenseBlock,
@@ -17,7 +17,7 @@ from .dictionary import (
     Scale,
     SpatialAttentionModule,
 )
-from .swin import (
+from compressai.layers.attn.swin import (
     WMSA,
     Block,
     ConvTransBlock,

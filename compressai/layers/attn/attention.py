@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ._remembered import Remembered
-from .biased_attention import biased_attention
-from .windows import (
+from compressai.layers.attn._remembered import Remembered
+from compressai.layers.attn.biased_attention import biased_attention
+from compressai.layers.attn.windows import (
     build_window_attention_mask,
     pad_to_window_multiple,
     relative_position_index,

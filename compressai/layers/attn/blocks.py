@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from compressai.layers._timm import make_drop_path, make_mlp
+from compressai.layers.attn.attention import WMSA, ShiftedWindows, WindowAttention
 from compressai.layers.residual import AttentionBlock, ResidualBlock, conv1x1
-
-from .attention import WMSA, ShiftedWindows, WindowAttention
 
 __all__ = ["Block", "ConvTransBlock", "SWAtten", "SwinBlock", "SwinTransformerBlock"]
 

@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressai.layers.attn.blocks import apply_channels_last
 from compressai.layers.residual import conv1x1
-
-from .blocks import apply_channels_last
 
 __all__ = [
     "ConvWithDW",

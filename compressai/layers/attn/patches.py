@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .windows import pad_to_window_multiple
+from compressai.layers.attn.windows import pad_to_window_multiple
 
 __all__ = ["PatchEmbed", "PatchMerging", "PatchSplit"]
 

@@ -6,11 +6,17 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from .attention import WMSA, WindowAttention
-from .blocks import Block, ConvTransBlock, SWAtten, SwinBlock, SwinTransformerBlock
-from .patches import PatchEmbed, PatchMerging, PatchSplit
-from .window_gate import WinNoShiftAttention, WinResidualUnit
-from .windows import (
+from compressai.layers.attn.attention import WMSA, WindowAttention
+from compressai.layers.attn.blocks import (
+    Block,
+    ConvTransBlock,
+    SWAtten,
+    SwinBlock,
+    SwinTransformerBlock,
+)
+from compressai.layers.attn.patches import PatchEmbed, PatchMerging, PatchSplit
+from compressai.layers.attn.window_gate import WinNoShiftAttention, WinResidualUnit
+from compressai.layers.attn.windows import (
     build_window_attention_mask,
     pad_to_window_multiple,
     window_partition,

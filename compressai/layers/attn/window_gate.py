@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from compressai.layers._timm import make_drop_path
+from compressai.layers.attn.attention import WMSA
+from compressai.layers.attn.blocks import apply_channels_last
 from compressai.layers.residual import ResidualUnit, conv1x1
-
-from .attention import WMSA
-from .blocks import apply_channels_last
 
 __all__ = ["WinNoShiftAttention", "WinResidualUnit"]
 

@@ -7,8 +7,8 @@ run on a native kernel or in torch, on CUDA on ``mamba_ssm`` where that is insta
 
 from __future__ import annotations
 
-from .blocks import SS2D, VSSBlock
-from .ssm_ops import (
+from compressai.layers.ssm.blocks import SS2D, VSSBlock
+from compressai.layers.ssm.ssm_ops import (
     cross_merge,
     cross_scan,
     cross_selective_scan,

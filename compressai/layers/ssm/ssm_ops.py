@@ -395,6 +395,7 @@ def _native(
 def _mamba_ssm(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor
 ) -> Tensor:
+    # The authors' kernels, which most do not have.
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     u_last, delta_last = (t.flatten(2).permute(1, 2, 0).contiguous() for t in (u, delta))

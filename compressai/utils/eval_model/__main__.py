@@ -63,6 +63,7 @@ def read_image(filepath: str | Path) -> Tensor:
     Raises:
         FileNotFoundError: there is no such file.
     """
+    # Slow to import, and needed here only.
     from torchvision.transforms.functional import to_tensor
 
     with Image.open(filepath) as image:

@@ -85,6 +85,7 @@ def matplotlib_plt(
         with atomic_write(target) as unfinished:
             figure.savefig(unfinished, format=target.suffix[1:], dpi=300)
     if show:
+        # Of the extra plot.
         from matplotlib import pyplot
 
         pyplot.show()
@@ -113,6 +114,7 @@ def plotly_plt(
     """
     del figsize
     try:
+        # Of the extra plotly.
         from plotly import graph_objects
     except ImportError:
         raise SystemExit(

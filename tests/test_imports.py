@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Import paths of earlier versions and of later releases of CompressAI."""
+"""Imports inside the library, and paths of earlier versions and of later releases of CompressAI."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,40 @@ def test_the_library_itself_uses_no_old_path() -> None:
                 assert node.module not in MOVED, f"{path}:{node.lineno}"
             elif isinstance(node, ast.Import):
                 assert not {alias.name for alias in node.names} & set(MOVED), path
+
+
+# -- kinds of imports -----------------------------------------------------------------------------
+
+
+def sources() -> list[tuple[Path, str]]:
+    return [(path, path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+def test_imports_are_absolute() -> None:
+    relative = [
+        f"{path}:{node.lineno}"
+        for path, text in sources()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert not relative
+
+
+def test_imports_inside_of_functions_carry_their_reason() -> None:
+    """In a comment beside or above; that of the program is in the docstring of its package."""
+    silent = []
+    for path, text in sources():
+        if "cli" in path.parts:
+            continue
+        lines = ["", *text.splitlines()]
+        for function in ast.walk(ast.parse(text)):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    block = node.lineno
+                    while re.match(r"\s*(from\b|import\b|$)", lines[block - 1]):
+                        block -= 1
+                    if not any("#" in lines[at] for at in (node.lineno, block - 1)):
+                        silent.append(f"{path}:{node.lineno}")
+    assert not silent
