@@ -33,7 +33,7 @@ def test_curves_rise_and_say_where_they_are_from() -> None:
 @pytest.mark.parametrize("page", ["dcae", "saaf", "hpcm", "mlic"])
 def test_pages_tell_the_same_points(page: str) -> None:
     told = set(re.findall(r"[0-9]+\.[0-9]+", (DOCS / f"{page}.md").read_text()))
-    models = {"hpcm": ["hpcm-base", "hpcm-large"], "mlic": ["mlic", "mlic+", "mlic++"]}
+    models = {"hpcm": ["hpcm-base", "hpcm-large"], "mlic": ["mlic", "mlicplus", "mlicpp"]}
     for curve in published_curves(models.get(page, [page]), dataset="kodak", metric="psnr"):
         for value in (*curve.bpp, *curve.values):
             assert any(abs(float(text) - value) <= 0.0051 for text in told), (curve.model, value)
