@@ -24,7 +24,7 @@ from PIL import Image
 
 from compressai.cluster import encode_corpus
 from compressai.cluster.engine import ray_cluster
-from compressai.weights import choose_model
+from compressai.model_choice import choose_model
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from _report import PHOTO, machine
 
-from compressai import weights
-from compressai.evaluation import Evaluation, ModelCodec, evaluate, find_pictures
+from compressai import model_choice
+from compressai.evaluation import Evaluation, ModelCodec, evaluate, find_images
 from compressai.inference import prepare
 from compressai.zoo import image_models
 
@@ -30,7 +30,7 @@ def compare(model: str, qualities: list[int], pictures: list[Path]) -> Evaluatio
     """Figures of the codecs ``fp32`` and ``bf16``."""
     nets = {}
     for quality in qualities:
-        chosen = weights.choose_model(model, quality, weights.DEFAULT_METRIC, None)
+        chosen = model_choice.choose_model(model, quality, model_choice.DEFAULT_METRIC, None)
         if chosen.random_weights:
             raise ValueError(f"there are no trained weights of {model}, quality {quality}")
         nets[quality] = chosen.net
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     command = " ".join(["python", *sys.argv])
     print(json.dumps({"benchmark": "precision", "command": command, **machine()}))
-    result = compare(args.model, args.quality, find_pictures(args.pictures))
+    result = compare(args.model, args.quality, find_images(args.pictures))
     worst = float("-inf")
     print(f"{'quality':>7} {'mean loss':>10} {'worst':>8} {'bytes':>8}  worst image")
     for quality in args.quality:

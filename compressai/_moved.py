@@ -17,9 +17,19 @@ from types import ModuleType
 __all__ = ["MOVED", "install"]
 
 MOVED = {
+    "compressai.bitstream.picture": "compressai.bitstream.image",
+    "compressai.bitstream.video": "compressai.bitstream.video_container",
+    "compressai.evaluation.pictures": "compressai.evaluation.image_files",
+    "compressai.evaluation.video": "compressai.evaluation.frames",
     "compressai.inference.integer": "compressai.models.integer.quantize",
     "compressai.layers.integer": "compressai.models.integer.layers",
+    "compressai.losses.video": "compressai.losses.frame_groups",
     "compressai.models.lite_integer": "compressai.models.integer.lite",
+    "compressai.models._helpers.inference": "compressai.models._helpers.sizes",
+    # Where CompressAI has them after June 2026.
+    "compressai.models._helpers.slice_helpers": "compressai.latent_codecs._slice_helpers",
+    "compressai.training.pictures": "compressai.training.images",
+    "compressai.weights": "compressai.model_choice",
 }
 """New paths of modules by old ones."""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from compressai.bitstream import CodedPicture, Picture
-    from compressai.weights import Ladder
+    from compressai.model_choice import Ladder
 
 __all__ = ["TARGETS", "Target", "encode_to_target"]
 

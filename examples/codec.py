@@ -38,20 +38,20 @@ from compressai.bitstream import decode_video as decode_frames
 from compressai.bitstream import encode_video as encode_frames
 from compressai.bitstream.legacy import METRICS, MODEL_IDS, read_body, write_body
 from compressai.bitstream.legacy_video import VIDEO_MODEL
-from compressai.bitstream.video import VIDEO_MAGIC
 from compressai.bitstream.video_codec import frame_to_rgb
+from compressai.bitstream.video_container import VIDEO_MAGIC
 from compressai.cli.messages import explain, print_note
 from compressai.datasets import RawVideoSequence, VideoFormat
 from compressai.datasets.rawvideo import bitdepth_to_dtype
-from compressai.ops import compute_padding
-from compressai.transforms import frame_to_planes, planes_to_rgb, rgb_to_planes
-from compressai.weights import (
+from compressai.model_choice import (
     DEFAULT_METRIC,
     DEFAULT_QUALITY,
     RANDOM_WEIGHTS_NOTE,
     choose_model,
     model_of,
 )
+from compressai.ops import compute_padding
+from compressai.transforms import frame_to_planes, planes_to_rgb, rgb_to_planes
 
 __all__ = [
     "CodecInfo",

@@ -25,7 +25,7 @@ from compressai.bitstream import read_picture as read
 from compressai.bitstream import save_picture as save
 from compressai.evaluation import Coded, ImageCodec, find_codec, ms_ssim, psnr
 from compressai.evaluation.metrics import MS_SSIM_MIN_SIDE
-from compressai.weights import DEFAULT_MODEL, DEFAULT_QUALITY, ChosenModel, choose_model
+from compressai.model_choice import DEFAULT_MODEL, DEFAULT_QUALITY, ChosenModel, choose_model
 
 HERE = Path(__file__).parent
 QUALITIES = range(101)

@@ -8,8 +8,8 @@ import functools
 
 import torch
 
+from compressai.model_choice import ChosenModel
 from compressai.models import MeanScaleHyperprior
-from compressai.weights import ChosenModel
 
 
 @functools.cache

@@ -35,7 +35,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"datasets", "losses", "models", "optimizers", "transforms"}),
     frozenset({"extensions", "zoo"}),
     frozenset({"bitstream", "checkpoint", "inference"}),
-    frozenset({"convert", "evaluation", "targets", "training", "weights"}),
+    frozenset({"convert", "evaluation", "model_choice", "targets", "training"}),
     frozenset({"cluster", "pillow", "utils"}),
     frozenset({"__main__", "cli"}),
 )

@@ -17,7 +17,7 @@ from compressai.bitstream import (
     read_coded,
 )
 from compressai.bitstream.container import VERSION
-from compressai.bitstream.video import VERSION as VIDEO_VERSION
+from compressai.bitstream.video_container import VERSION as VIDEO_VERSION
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from program import files, run_elsewhere
 
-from compressai import weights as model_weights
+from compressai import model_choice
 from compressai.bitstream import read_coded
 from compressai.cli import main
 from compressai.cli.messages import explain, print_report
@@ -100,7 +100,7 @@ def test_missing_extras_are_told_in_words(run, photo, monkeypatch):
     def build(*_, **__):
         raise ImportError("run: pip install compressai[attn]")
 
-    monkeypatch.setitem(model_weights.image_models, "tcm", build)
+    monkeypatch.setitem(model_choice.image_models, "tcm", build)
     status, _, err = run("encode", "photo.png", "--model", "tcm")
     assert (status, err) == (1, "error: run: pip install compressai[attn]\n")
 

@@ -103,7 +103,7 @@ def test_every_output_is_written(run, checkpoints):
 
 @pytest.mark.parametrize("name", ["json", "csv", "plot", "html"])
 def test_nothing_is_coded_when_the_output_cannot_be_written(run, name, monkeypatch):
-    monkeypatch.setattr("compressai.evaluation.find_pictures", pytest.fail)
+    monkeypatch.setattr("compressai.evaluation.find_images", pytest.fail)
     suffix = {"plot": "png"}.get(name, name)
     Path(f"r.{suffix}").write_text("kept")
     status, _, err = run("eval", "pictures", f"--{name}", f"r.{suffix}")
@@ -116,7 +116,7 @@ def test_nothing_is_coded_when_the_output_cannot_be_written(run, name, monkeypat
 
 
 def test_plots_are_refused_before_the_work_without_their_extra(run, monkeypatch):
-    monkeypatch.setattr("compressai.evaluation.find_pictures", pytest.fail)
+    monkeypatch.setattr("compressai.evaluation.find_images", pytest.fail)
     status, _, err = run("eval", "pictures", "--plot", "r.gif")
     assert (status, "suffix" in err) == (1, True)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -134,7 +134,7 @@ def test_qualities_of_the_zoo_say_that_their_weights_are_random(run, monkeypatch
         asked.append(quality)
         return tiny_net(MODEL, quality)
 
-    monkeypatch.setitem(sys.modules["compressai.weights"].image_models, MODEL, small)
+    monkeypatch.setitem(sys.modules["compressai.model_choice"].image_models, MODEL, small)
     status, out, err = run("eval", "--model", MODEL, "--quality", "2", "1", "pictures", "--json")
     assert status == 0
     assert err.count("RANDOM") == 2

@@ -22,7 +22,7 @@ from compressai.bitstream import parse_coded, read_coded
 from compressai.cli import pipeline
 from compressai.cli.pipeline import Stages
 from compressai.cli.tasks import Plan, Task
-from compressai.weights import ModelCache
+from compressai.model_choice import ModelCache
 
 pytestmark = pytest.mark.usefixtures("folder")
 

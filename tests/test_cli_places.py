@@ -244,7 +244,7 @@ def test_single_files_are_skipped_on_demand(run, pictures, checkpoint):
 def test_corpora_skip_what_exists_on_demand(pictures, checkpoint, monkeypatch):
     pytest.importorskip("pyarrow")
     from compressai.cluster import encode_corpus
-    from compressai.weights import choose_model
+    from compressai.model_choice import choose_model
 
     Path("out/deep").mkdir(parents=True)
     for name in ("a.cai", "deep/b.cai"):

@@ -14,7 +14,7 @@ from program import files, pixels
 from tiny_nets import tiny_net
 
 import compressai
-from compressai import weights as model_weights
+from compressai import model_choice
 from compressai.bitstream import CodedPicture, decode_picture, read_coded
 from compressai.zoo import weights as zoo_weights
 from compressai.zoo.weights import published_weights
@@ -34,7 +34,7 @@ def test_random_weights_are_told_loudly_flagged_and_made_again(run, photo):
     status, _, err = run("decode", "photo.cai", "-o", "back.png", "--precision", "fp32")
     assert status == 0
     assert "RANDOM" in err
-    chosen = model_weights.choose_model("bmshj2018-factorized", 1, "mse", None)
+    chosen = model_choice.choose_model("bmshj2018-factorized", 1, "mse", None)
     expected = decode_picture(chosen.net, read_coded("photo.cai")).to_image()
     assert np.array_equal(pixels("back.png"), np.asarray(expected))
 
@@ -43,7 +43,7 @@ def test_choosing_random_weights_leaves_the_callers_generator_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    model_weights.choose_model("bmshj2018-factorized", 1, "mse", None)
+    model_choice.choose_model("bmshj2018-factorized", 1, "mse", None)
     assert torch.equal(torch.rand(3), expected)
 
 

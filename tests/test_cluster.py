@@ -408,7 +408,7 @@ def program(capsys, *arguments):
 
 
 def test_program_codes_a_corpus(photos, tmp_path, in_this_process, capsys, monkeypatch):
-    monkeypatch.setattr("compressai.weights.choose_model", lambda *args, **kwargs: chosen())
+    monkeypatch.setattr("compressai.model_choice.choose_model", lambda *args, **kwargs: chosen())
     (photos / "b.png").write_bytes(b"not a picture")
     words = ("encode", photos, tmp_path / "coded", "--engine", "ray", "--retries", 0, "--json")
     status, out, err = program(capsys, *words)
@@ -423,7 +423,7 @@ def test_program_codes_a_corpus(photos, tmp_path, in_this_process, capsys, monke
 
 
 def test_program_measures_a_corpus(photos, tmp_path, in_this_process, capsys, monkeypatch):
-    monkeypatch.setattr("compressai.weights.choose_model", lambda *args, **kwargs: chosen())
+    monkeypatch.setattr("compressai.model_choice.choose_model", lambda *args, **kwargs: chosen())
     words = ("eval", photos, "--engine", "ray", "--quality", 1, "--model", "mbt2018-mean")
     manifest = ("--manifest", tmp_path / "figures", "--no-lpips", "--json")
     status, out, err = program(capsys, *words, *manifest)

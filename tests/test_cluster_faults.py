@@ -200,7 +200,7 @@ def test_figures_outlive_a_full_disk(photos, tmp_path, monkeypatch):
 def test_program_tells_of_a_manifest_that_lacks_rows(photos, tmp_path, capsys, monkeypatch):
     from compressai.cli import main
 
-    monkeypatch.setattr("compressai.weights.choose_model", lambda *args, **kwargs: chosen())
+    monkeypatch.setattr("compressai.model_choice.choose_model", lambda *args, **kwargs: chosen())
     break_writes(monkeypatch, errno.ENOSPC, lambda path: path.suffix == ".parquet")
     with pytest.raises(SystemExit) as stopped:
         main(["encode", str(photos), str(tmp_path / "coded"), "--engine", "ray", "--json"])

@@ -21,8 +21,8 @@ from PIL import Image
 
 from compressai.bitstream import decode_picture, read_coded
 from compressai.evaluation import ModelCodec
+from compressai.model_choice import ChosenModel
 from compressai.models import MeanScaleHyperprior
-from compressai.weights import ChosenModel
 
 # Ray gives up on processes that start slowly. These are its settings for that.
 os.environ.update(

@@ -30,7 +30,7 @@ from compressai.evaluation import (
     compute_metrics,
     evaluate,
     find_codec,
-    find_pictures,
+    find_images,
     lpips,
     ms_ssim,
     psnr,
@@ -357,13 +357,13 @@ def test_pictures_are_found_in_folders_whatever_the_case_of_their_suffix(tmp_pat
     for name in ("b.PNG", "a.jpg", "deep/c.Tif", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = find_pictures([tmp_path, tmp_path / "a.jpg"])
+    found = find_images([tmp_path, tmp_path / "a.jpg"])
     assert [str(p.relative_to(tmp_path)) for p in found] == ["a.jpg", "b.PNG", "deep/c.Tif"]
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        find_pictures([tmp_path / "nowhere"])
+        find_images([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="has no pictures"):
-        find_pictures([tmp_path / "empty"])
+        find_images([tmp_path / "empty"])
 
 
 # -- plots ----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_nets import tiny_net
 
-from compressai import weights
+from compressai import model_choice
 from compressai.bitstream import Picture, encode_picture
 from compressai.cli import main
 from compressai.evaluation import measure_speed
@@ -66,7 +66,7 @@ def test_clocks_go_even_when_coding_fails(picture):
 
 def test_bench_prints_a_table_or_json(picture, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(
-        weights.image_models,
+        model_choice.image_models,
         "mbt2018-mean",
         lambda quality, metric="mse", pretrained=False: tiny_net("mbt2018-mean"),
     )

@@ -20,7 +20,7 @@ from compressai.models._helpers import (
     equal_slices,
     proportional_slices,
 )
-from compressai.models._helpers.inference import (
+from compressai.models._helpers.sizes import (
     consecutive,
     hidden_widths,
     numbers_after,

@@ -22,7 +22,7 @@ from compressai.bitstream import (
     parse_coded,
 )
 from compressai.bitstream.finished import is_coded_with
-from compressai.bitstream.picture import Picture
+from compressai.bitstream.image import Picture
 from compressai.models.lite_vbr import LiteVbr, RateGains, lagrangian
 
 TINY: dict[str, Any] = {

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compressai import models, zoo
 from compressai.entropy_models import EntropyBottleneckVbr
-from compressai.latent_codecs._raster_scan import ScanRate
+from compressai.latent_codecs._positions import ScanRate
 from compressai.latent_codecs.rasterscan import scan_compress, scan_decompress
 from compressai.models import (
     JointAutoregressiveHierarchicalPriorsVbr,

@@ -13,7 +13,7 @@ from image_files import png
 from PIL import Image, ImageCms
 
 from compressai.bitstream import DamagedFileError, Picture, read_picture, save_picture
-from compressai.bitstream.picture import check_picture_file, read_alpha
+from compressai.bitstream.image import check_picture_file, read_alpha
 
 RNG = np.random.Generator(np.random.PCG64(7))
 

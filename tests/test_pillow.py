@@ -136,7 +136,7 @@ def test_published_weights_are_chosen_by_quality(folder, monkeypatch):
         return net
 
     monkeypatch.setitem(compressai.zoo.image_models, MODEL, build)
-    monkeypatch.setattr("compressai.weights.weights_at_hand", lambda *_: True)
+    monkeypatch.setattr("compressai.model_choice.weights_at_hand", lambda *_: True)
     blurred_noise().save("x.cai", quality=2, model=MODEL)
     blurred_noise().save("x.cai", quality=2, model=MODEL)
     assert asked == [(2, "mse", True)]

@@ -19,9 +19,9 @@ from test_overrides_families import build
 from compressai.bitstream import CodedPicture, decode_picture, encode_picture, read_coded
 from compressai.bitstream import read_picture as read
 from compressai.evaluation import psnr
+from compressai.model_choice import Chooser, ChosenModel, Ladder
 from compressai.models.lite_vbr import LiteVbr
 from compressai.targets import Target, encode_to_target
-from compressai.weights import Chooser, ChosenModel, Ladder
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread", "folder")
 

@@ -22,7 +22,7 @@ from compressai.models import MeanScaleHyperprior
 from compressai.training import (
     Reporter,
 )
-from compressai.training.pictures import find_small
+from compressai.training.images import find_small
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -21,7 +21,7 @@ from compressai.bitstream import TruncatedFileError
 from compressai.bitstream.legacy_video import LegacyVideoReader
 from compressai.checkpoint import save_checkpoint
 from compressai.datasets import RawVideoSequence
-from compressai.evaluation import video
+from compressai.evaluation import frames as frame_errors
 from compressai.utils.video.bench import __main__ as bench
 from compressai.utils.video.bench import codecs
 from compressai.utils.video.eval_model import __main__ as eval_model
@@ -90,7 +90,7 @@ def test_errors_of_planes_are_exact(dataset):
     sequence = RawVideoSequence.from_file(only(dataset, "*.yuv"))
     frame = np.zeros((), sequence.dtype)
     frame["y"], frame["u"], frame["v"] = 100, 128, 128
-    errors = video.compare_frames(frame[()], shifted(frame, 3)[()], sequence)
+    errors = frame_errors.compare_frames(frame[()], shifted(frame, 3)[()], sequence)
     assert (errors["mse-y"], errors["mse-u"], errors["mse-v"]) == (9, 0, 0)
     assert errors["mse-rgb"] == pytest.approx(9)
     assert errors["ms-ssim-rgb"] is None  # 96 x 80 is too small
@@ -101,7 +101,7 @@ def test_pooled_figures_are_decibels_of_the_mean_error():
     frames = [
         {"mse-y": y, "mse-u": 1.0, "mse-v": 4.0, "mse-rgb": 2.0, "ms-ssim-rgb": 0.5} for y in (1, 3)
     ]
-    got = video.pooled_metrics(frames, 255)
+    got = frame_errors.pooled_metrics(frames, 255)
     assert got["psnr-y"] == pytest.approx(10 * math.log10(255**2 / 2))
     assert got["psnr-yuv"] == pytest.approx((4 * got["psnr-y"] + got["psnr-u"] + got["psnr-v"]) / 6)
     assert got["ms-ssim-rgb"] == 0.5
@@ -109,19 +109,19 @@ def test_pooled_figures_are_decibels_of_the_mean_error():
 
 def test_equal_frames_have_no_error_and_similarity_one(tmp_path):
     sequence = RawVideoSequence.from_file(clip(tmp_path, 1, width=164, height=162))
-    errors = video.compare_frames(sequence[0], sequence[0], sequence)
+    errors = frame_errors.compare_frames(sequence[0], sequence[0], sequence)
     assert errors.pop("ms-ssim-rgb") == pytest.approx(1)
     assert set(errors.values()) == {0}
-    assert video.psnr_of(0, 255) == math.inf
+    assert frame_errors.psnr_of(0, 255) == math.inf
 
 
 def test_rate_needs_a_frame_rate(tmp_path, net):
     path = clip(tmp_path, 1)
     sequence = RawVideoSequence.from_file(path)
-    assert video.kbps(8000, 2, sequence) == 8000 * 30 / 2 / 1000
+    assert frame_errors.kbps(8000, 2, sequence) == 8000 * 30 / 2 / 1000
     unknown = path.rename(tmp_path / "a_96x80_yuv420.yuv")
     with pytest.raises(ValueError, match="frame rate"):
-        video.code_video(net, unknown, tmp_path / "a.bin")
+        frame_errors.code_video(net, unknown, tmp_path / "a.bin")
 
 
 # -- eval_model -----------------------------------------------------------------------------------
@@ -372,7 +372,7 @@ def test_unequal_sequences_are_errors(dataset, tmp_path):
     half.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
     with pytest.raises(RuntimeError, match="has 1 frames"):
         bench.evaluate(source, half, source)
-    other = clip(tmp_path, 1, format=video.VideoFormat.YUV444)
+    other = clip(tmp_path, 1, format=frame_errors.VideoFormat.YUV444)
     with pytest.raises(NotImplementedError, match="yuv420"):
         bench.evaluate(other, other, other)
 

@@ -35,18 +35,23 @@ if TYPE_CHECKING:
         sketch_distance,
         sketch_frame,
     )
-    from compressai.bitstream.limits import MAX_FRAMES, MAX_PIXELS
-    from compressai.bitstream.picture import (
+    from compressai.bitstream.image import (
         PICTURE_SUFFIXES,
         Picture,
         check_picture_file,
         read_picture,
         save_picture,
     )
+    from compressai.bitstream.limits import MAX_FRAMES, MAX_PIXELS
     from compressai.bitstream.reading import parse_coded, read_coded, read_content, write_coded
     from compressai.bitstream.tiling import Tiling
-    from compressai.bitstream.video import CodedFrame, VideoHeader, VideoReader, VideoWriter
     from compressai.bitstream.video_codec import FrameCoder, decode_video, encode_video, open_video
+    from compressai.bitstream.video_container import (
+        CodedFrame,
+        VideoHeader,
+        VideoReader,
+        VideoWriter,
+    )
 
 __all__ = [
     "MAX_FRAMES",
@@ -108,10 +113,10 @@ __getattr__, __dir__ = lazy_names(
         ),
         "hashes": "fingerprint hash_latent sketch_distance sketch_frame",
         "limits": "MAX_FRAMES MAX_PIXELS",
-        "picture": "PICTURE_SUFFIXES Picture check_picture_file read_picture save_picture",
+        "image": "PICTURE_SUFFIXES Picture check_picture_file read_picture save_picture",
         "reading": "parse_coded read_coded read_content write_coded",
         "tiling": "Tiling",
-        "video": "CodedFrame VideoHeader VideoReader VideoWriter",
+        "video_container": "CodedFrame VideoHeader VideoReader VideoWriter",
         "video_codec": "FrameCoder decode_video encode_video open_video",
     },
     modules=["_fields", "_nets", "_parallel", "legacy", "legacy_video", "version1"],

@@ -32,8 +32,8 @@ from compressai.bitstream.errors import (
     WrongWeightsError,
 )
 from compressai.bitstream.hashes import fingerprint, hash_latent
+from compressai.bitstream.image import Picture, check_exif, check_icc, read_alpha
 from compressai.bitstream.limits import MAX_PIXELS, excess_of, excess_of_tiles
-from compressai.bitstream.picture import Picture, check_exif, check_icc, read_alpha
 from compressai.bitstream.tiling import Box, padded_side
 from compressai.ops import compute_padding
 

@@ -24,8 +24,8 @@ from compressai.bitstream._nets import (
 from compressai.bitstream._parallel import map_in_order
 from compressai.bitstream.container import CodedPicture, CodedTile
 from compressai.bitstream.hashes import fingerprint, hash_latent
+from compressai.bitstream.image import Picture
 from compressai.bitstream.limits import MAX_PIXELS, UNTILED_PIXELS, excess_of, excess_of_tiles
-from compressai.bitstream.picture import Picture
 from compressai.bitstream.tiling import Tiling, padded_side
 from compressai.models.base import ModelIdentity
 from compressai.models.effort import GRADIENT_BYTES, check_effort, compress_with_effort

@@ -17,7 +17,7 @@ from compressai.bitstream.container import CodedPicture
 from compressai.bitstream.encoding import choose_tiling
 from compressai.bitstream.errors import BitstreamError
 from compressai.bitstream.hashes import fingerprint
-from compressai.bitstream.picture import read_picture
+from compressai.bitstream.image import read_picture
 
 __all__ = ["is_coded_with", "is_up_to_date"]
 

@@ -22,7 +22,7 @@ from compressai.bitstream.errors import (
     TruncatedFileError,
 )
 from compressai.bitstream.legacy import METRICS, MODEL_IDS, read_body, write_body
-from compressai.bitstream.video import CodedFrame, VideoHeader, VideoReader
+from compressai.bitstream.video_container import CodedFrame, VideoHeader, VideoReader
 from compressai.datasets import VideoFormat
 from compressai.datasets.rawvideo import bitdepth_to_dtype
 

@@ -40,7 +40,7 @@ from compressai.bitstream.hashes import (
 from compressai.bitstream.legacy_video import LegacyVideoReader
 from compressai.bitstream.limits import MAX_FRAMES, MAX_PIXELS
 from compressai.bitstream.tiling import padded_side
-from compressai.bitstream.video import (
+from compressai.bitstream.video_container import (
     VIDEO_MAGIC,
     CavReader,
     CodedFrame,

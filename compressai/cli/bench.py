@@ -44,24 +44,24 @@ def bench(
         raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
     import torch
 
-    from compressai import weights
+    from compressai import model_choice
     from compressai.bitstream import read_picture
     from compressai.evaluation import measure_speed
     from compressai.inference import name_precision
 
     source = read_picture(picture)
     if model is None and checkpoint is None:
-        model = weights.DEFAULT_MODEL
-    chosen = weights.choose_model(
+        model = model_choice.DEFAULT_MODEL
+    chosen = model_choice.choose_model(
         model,
-        weights.DEFAULT_QUALITY if quality is None else quality,
-        metric or weights.DEFAULT_METRIC,
+        model_choice.DEFAULT_QUALITY if quality is None else quality,
+        metric or model_choice.DEFAULT_METRIC,
         checkpoint,
         precision=precision.value,
         device=device,
     )
     if chosen.random_weights:
-        print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
+        print_note(model_choice.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
     before = torch.get_num_threads()
     try:
         if threads is not None:

@@ -16,7 +16,7 @@ from compressai.cli.places import STANDARD, names_a_file, split_name
 if TYPE_CHECKING:
     from compressai.cluster import JobReport
     from compressai.evaluation import Evaluation
-    from compressai.weights import ChosenModel
+    from compressai.model_choice import ChosenModel
 
 __all__ = [
     "Engine",
@@ -88,7 +88,7 @@ def encode_on_ray(
 
     Args:
         sources, output: words of the command line.
-        choice: arguments of :class:`~compressai.weights.Chooser`, in order.
+        choice: arguments of :class:`~compressai.model_choice.Chooser`, in order.
         suffixes: of the files to take from folders.
         jobs, retries, overwrite, skip_existing, max_pixels, as_json: options of the command.
         options: of coding.
@@ -105,7 +105,7 @@ def encode_on_ray(
         output, name = split_name(output)
     from compressai.bitstream import MAX_PIXELS
     from compressai.cluster import encode_corpus
-    from compressai.weights import RANDOM_WEIGHTS_NOTE, Chooser
+    from compressai.model_choice import RANDOM_WEIGHTS_NOTE, Chooser
 
     random_weights = []
     finished: list[Mapping[str, Any]] = []

@@ -117,7 +117,7 @@ def decode(
         read_coded,
         save_picture,
     )
-    from compressai.weights import ModelCache
+    from compressai.model_choice import ModelCache
 
     models = ModelCache(precision=precision.value, device=device)
 

@@ -36,8 +36,8 @@ from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_QUALITY
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedPicture, Picture
+    from compressai.model_choice import ChosenModel, Ladder
     from compressai.targets import Target
-    from compressai.weights import ChosenModel, Ladder
 
 __all__ = ["encode"]
 
@@ -170,7 +170,7 @@ def encode(
         paths[: len(sources)], output, suffixes=suffixes, new_suffix=".cai", what="picture"
     )
     # After everything that can be wrong with the command line, because this takes long.
-    from compressai import weights
+    from compressai import model_choice
     from compressai.bitstream import (
         MAX_PIXELS,
         BitstreamError,
@@ -181,7 +181,7 @@ def encode(
     )
     from compressai.bitstream.finished import is_up_to_date
 
-    chooser = weights.Chooser(*choice)
+    chooser = model_choice.Chooser(*choice)
     notes = Notes()
     progress: Callable[[float], None] | None = None
     most_pixels = max_pixels or MAX_PIXELS
@@ -276,7 +276,7 @@ def encode(
             ladder = chooser.ladder()
             chosen = ladder.choose(ladder.qualities[-1])
         if chosen.random_weights:
-            print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
+            print_note(model_choice.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
         return chosen
 
     def read_and_load(task: Task) -> Picture:

@@ -149,7 +149,7 @@ def evaluate(
         )
     else:
         paths = local_paths(images, "give --engine ray for files elsewhere")
-        files = evaluation.find_pictures(paths)
+        files = evaluation.find_images(paths)
         tested, codecs = _codecs(choice, names)
         points = len(files) * sum(len(codec.qualities) for codec in (*tested, *codecs))
         with progress_bar("eval", points) as advance:
@@ -222,13 +222,13 @@ def _model_codec(
     device: str,
 ) -> Callable[..., ModelCodec]:
     """What makes a codec of the model under test, with a network for each point."""
-    from compressai import weights
+    from compressai import model_choice
     from compressai.evaluation import ModelCodec
     from compressai.zoo.image import entries
 
-    def choose(quality: float, file: Path | None = None) -> weights.ChosenModel:
-        return weights.choose_model(
-            *(model, quality, metric or weights.DEFAULT_METRIC, file),
+    def choose(quality: float, file: Path | None = None) -> model_choice.ChosenModel:
+        return model_choice.choose_model(
+            *(model, quality, metric or model_choice.DEFAULT_METRIC, file),
             precision=precision,
             device=device,
         )
@@ -239,12 +239,12 @@ def _model_codec(
         if len(set(labels)) < len(labels):
             labels = [str(file) for file in checkpoints]
     else:
-        model = model or weights.DEFAULT_MODEL
+        model = model or model_choice.DEFAULT_MODEL
         entry = entries().get(model)
         default = (1,) if entry is None else range(entry.qualities[0], entry.qualities[1] + 1)
         labels = list(dict.fromkeys(quality or default))
         chosen = [choose(label) for label in labels]
-    rates = weights.rates_of(chosen[0].net)
+    rates = model_choice.rates_of(chosen[0].net)
     if rates is not None and (len(chosen) == 1 or not checkpoints):
         # The same weights for all rates. Six show the whole of a scale.
         shown = rates if isinstance(rates, range) else rates[:: max(1, len(rates) // 5)]
@@ -260,7 +260,7 @@ def _model_codec(
         raise ValueError(f"checkpoints must be of one model, got {', '.join(sorted(names))}")
     for one in dict.fromkeys(chosen):
         if one.random_weights:
-            print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(one)))
+            print_note(model_choice.RANDOM_WEIGHTS_NOTE.format_map(vars(one)))
     return functools.partial(
         ModelCodec,
         chosen[0].model,

@@ -52,19 +52,19 @@ def export(
         check_output(bundle, overwrite)
     for name in ("g_a", "g_s") if folder is not None else ():
         check_output(folder / f"{name}.onnx", overwrite, makes_folder=True)
-    from compressai import weights
+    from compressai import model_choice
     from compressai.inference import export_bundle, export_onnx
 
     if model is None and checkpoint is None:
         model = DEFAULT_MODEL
-    chosen = weights.choose_model(
+    chosen = model_choice.choose_model(
         model,
         DEFAULT_QUALITY if quality is None else quality,
         DEFAULT_METRIC if metric is None else metric,
         checkpoint,
     )
     if chosen.random_weights:
-        print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
+        print_note(model_choice.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
     report = {
         "model": chosen.model,
         "quality": chosen.quality,

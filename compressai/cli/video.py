@@ -101,7 +101,7 @@ def encode(
     """Compress a raw video into a .cav file."""
     if checkpoint is not None and (quality, metric) != (None, None):
         raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
-    from compressai import weights
+    from compressai import model_choice
     from compressai._files import atomic_write
     from compressai.bitstream import MAX_FRAMES, MAX_PIXELS, encode_video
     from compressai.datasets import RawVideoSequence
@@ -112,15 +112,15 @@ def encode(
     sequence = RawVideoSequence.from_file(clip, width, height, bit_depth, pixel_format, frame_rate)
     if model is None and checkpoint is None:
         model = DEFAULT_MODEL
-    chosen = weights.choose_model(
+    chosen = model_choice.choose_model(
         model,
-        weights.DEFAULT_QUALITY if quality is None else quality,
-        weights.DEFAULT_METRIC if metric is None else metric,
+        model_choice.DEFAULT_QUALITY if quality is None else quality,
+        model_choice.DEFAULT_METRIC if metric is None else metric,
         checkpoint,
         video_models,
     )
     if chosen.random_weights:
-        print_note(weights.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
+        print_note(model_choice.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
     start = time.perf_counter()
     with atomic_write(target, replace=overwrite) as unfinished, open(unfinished, "wb") as file:
         header = encode_video(
@@ -166,7 +166,7 @@ def decode(
     """Decompress a coded video into raw video of the format that its source had."""
     from compressai._files import atomic_write
     from compressai.bitstream import MAX_FRAMES, MAX_PIXELS, decode_video, open_video
-    from compressai.weights import model_of
+    from compressai.model_choice import model_of
     from compressai.zoo import video_models
 
     target = output or file.with_suffix(".yuv")

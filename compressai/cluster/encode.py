@@ -25,7 +25,7 @@ from compressai.cluster.stores import Store, list_sources
 from compressai.targets import Target, encode_to_target
 
 if TYPE_CHECKING:
-    from compressai.weights import ChosenModel
+    from compressai.model_choice import ChosenModel
 
 __all__ = ["EncodeWorker", "encode_corpus"]
 
@@ -44,7 +44,7 @@ class EncodeWorker:
         options: arguments of :func:`~compressai.bitstream.encode_picture`, ``keep_metadata`` of
             :func:`~compressai.bitstream.read_picture`, and ``target``, kind and value of a
             :class:`~compressai.targets.Target`, which takes a
-            :class:`~compressai.weights.Chooser` for ``choose``.
+            :class:`~compressai.model_choice.Chooser` for ``choose``.
 
     Raises:
         RuntimeError: the model is another one here, such as for other weights on this machine.

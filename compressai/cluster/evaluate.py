@@ -17,7 +17,7 @@ from compressai.cluster.manifest import Manifest
 from compressai.cluster.stores import Store, base_name, list_sources
 from compressai.evaluation import Evaluation, ImageCodec, Point, evaluate_picture
 from compressai.evaluation.evaluate import opaque
-from compressai.evaluation.pictures import SUFFIXES
+from compressai.evaluation.image_files import SUFFIXES
 
 __all__ = ["EvaluateWorker", "evaluate_corpus"]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """Coders of a latent that is coded position by position, plainly or in synchrony.
 
-The scan itself (:mod:`compressai.latent_codecs._raster_scan`) asks :func:`scan_encoders` or
+The scan itself (:mod:`compressai.latent_codecs._positions`) asks :func:`scan_encoders` or
 :func:`scan_decoders` for one coder an item; which kind it gets is up to the coding session. In
 synchronised coding each position is a block of its own, because what is rounded at the next one
 depends on it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from compressai.evaluation.bjontegaard import bd_psnr, bd_rate
 from compressai.evaluation.codecs import CODECS, Coded, ImageCodec, PillowCodec, find_codec
 from compressai.evaluation.evaluate import evaluate, evaluate_picture
+from compressai.evaluation.image_files import find_images
 from compressai.evaluation.metrics import (
     LPIPS,
     METRICS,
@@ -20,7 +21,6 @@ from compressai.evaluation.metrics import (
     psnr,
 )
 from compressai.evaluation.model import ModelCodec
-from compressai.evaluation.pictures import find_pictures
 from compressai.evaluation.published import (
     PublishedBdRate,
     PublishedCurve,
@@ -30,6 +30,9 @@ from compressai.evaluation.published import (
 )
 from compressai.evaluation.results import BdRate, EmbeddedPicture, Evaluation, Point
 from compressai.evaluation.speed import Speed, StageTimes, measure_speed
+
+# What it was called at first.
+find_pictures = find_images
 
 __all__ = [
     "CODECS",
@@ -56,6 +59,7 @@ __all__ = [
     "evaluate",
     "evaluate_picture",
     "find_codec",
+    "find_images",
     "find_pictures",
     "lpips",
     "measure_speed",

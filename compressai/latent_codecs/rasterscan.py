@@ -17,7 +17,7 @@ from compressai.entropy_models.scan import (
     scan_decoders,
     scan_encoders,
 )
-from compressai.latent_codecs._raster_scan import Merge, RasterScan, ScanRate, concatenate
+from compressai.latent_codecs._positions import Merge, RasterScan, ScanRate, concatenate
 from compressai.latent_codecs.base import LatentCodec, only_strings
 from compressai.registry import register_module
 

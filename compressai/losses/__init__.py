@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from compressai.losses.cca import CCARateDistortionLoss
+from compressai.losses.frame_groups import VideoRateDistortionLoss
 from compressai.losses.rate_distortion import RateDistortionLoss
-from compressai.losses.video import VideoRateDistortionLoss
 
 __all__ = ["CCARateDistortionLoss", "RateDistortionLoss", "VideoRateDistortionLoss"]

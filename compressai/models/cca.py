@@ -15,7 +15,7 @@ from torch import Tensor
 
 from compressai.layers import ResidualBottleneckBlock
 from compressai.layers.naf import NAFBlock, NAFTransform
-from compressai.models._helpers.inference import consecutive, hidden_widths, numbers_after
+from compressai.models._helpers.sizes import consecutive, hidden_widths, numbers_after
 from compressai.models._helpers.upstream import (
     HYPER_RULES,
     has_names,

@@ -30,7 +30,7 @@ from compressai.models._helpers.channel_slice import (
     equal_slices,
     proportional_slices,
 )
-from compressai.models._helpers.inference import consecutive
+from compressai.models._helpers.sizes import consecutive
 from compressai.models._loading import ConvertedModel
 from compressai.models.base import check_latent_size, coding
 from compressai.models.causal_context import CausalContextAdjustmentEntropyModel

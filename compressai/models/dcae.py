@@ -31,7 +31,7 @@ from compressai.models._helpers.dictionary_transforms import (
     bottlenecks_with_stride,
     bottlenecks_with_upsample,
 )
-from compressai.models._helpers.inference import consecutive, numbers_after
+from compressai.models._helpers.sizes import consecutive, numbers_after
 from compressai.models._helpers.upstream import (
     HYPER_RULES,
     has_names,

@@ -15,7 +15,7 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.entropy_models._overrides import of_this_package, overridden
 from compressai.entropy_models.session import active_coder, strings_at_once
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
-from compressai.latent_codecs._raster_scan import concatenate
+from compressai.latent_codecs._positions import concatenate
 from compressai.latent_codecs.rasterscan import (
     scan_compress,
     scan_decompress,

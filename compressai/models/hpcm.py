@@ -24,7 +24,7 @@ from compressai.layers.hierarchical import (
     PConvResBlock,
     WindowedCrossAttention,
 )
-from compressai.models._helpers.inference import consecutive, numbers_after
+from compressai.models._helpers.sizes import consecutive, numbers_after
 from compressai.models._helpers.upstream import has_root, rename, strip_wrapper
 from compressai.models._loading import ConvertedModel
 from compressai.models._state_dict import entry_size

@@ -11,7 +11,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from compressai.layers import ResidualBottleneckBlock, conv1x1, conv3x3
-from compressai.models._helpers.inference import hidden_widths, numbers_after
+from compressai.models._helpers.sizes import hidden_widths, numbers_after
 from compressai.models._state_dict import entry_size
 from compressai.models.channel_slice import (
     ChannelSliceModel,

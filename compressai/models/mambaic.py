@@ -25,7 +25,7 @@ from compressai.latent_codecs._slice_helpers import (
 )
 from compressai.layers import CheckerboardMaskedConv2d, conv3x3
 from compressai.layers.attn import SWAtten
-from compressai.models._helpers.inference import consecutive
+from compressai.models._helpers.sizes import consecutive
 from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.upstream import HYPER_RULES, STACK, strip_wrapper
 from compressai.models._helpers.vss import (

@@ -23,7 +23,6 @@ from compressai.latent_codecs import (
     HyperpriorLatentCodec,
     MultiContextCheckerboardLatentCodec,
 )
-from compressai.models._helpers.inference import numbers_after
 from compressai.models._helpers.mlic import (
     PARITY,
     AnalysisTransform,
@@ -53,6 +52,7 @@ from compressai.models._helpers.multi_context_slice import (
     SliceContext,
     correction_input,
 )
+from compressai.models._helpers.sizes import numbers_after
 from compressai.models._helpers.upstream import has_names, rename, replicate, strip_wrapper
 from compressai.models._state_dict import entry_size
 from compressai.models.channel_slice import (

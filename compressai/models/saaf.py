@@ -24,7 +24,7 @@ from compressai.layers.attn.attention import (
 from compressai.layers.attn.windows import relative_position_index
 from compressai.models._helpers.auxt import OLP
 from compressai.models._helpers.dictionary_transforms import GatedStage
-from compressai.models._helpers.inference import window_size as side_of_window
+from compressai.models._helpers.sizes import window_size as side_of_window
 from compressai.models._helpers.upstream import has_names
 from compressai.models.dcae import (
     DCAE,

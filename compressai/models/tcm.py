@@ -29,7 +29,7 @@ from compressai.models._helpers.auxt import (
     is_auxt_upstream_wavelet_buffer_key,
     is_auxt_wavelet_buffer_key,
 )
-from compressai.models._helpers.inference import numbers_after, window_size
+from compressai.models._helpers.sizes import numbers_after, window_size
 from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.upstream import (
     COMMON_ROOTS,

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from compressai.entropy_models import EntropyBottleneckVbr
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
-from compressai.latent_codecs._raster_scan import ScanRate, concatenate
+from compressai.latent_codecs._positions import ScanRate, concatenate
 from compressai.latent_codecs.rasterscan import scan_compress, scan_decompress
 from compressai.models._state_dict import clean_state_dict, entry_size
 from compressai.models.base import Strings, check_latent_size, check_strings, coding

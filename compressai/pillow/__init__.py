@@ -21,8 +21,9 @@ the zoo, or of a checkpoint that was named to :func:`use_checkpoint`.
 **Saving** takes these keywords of ``Image.save``:
 
 - ``quality``, ``model``, ``metric``: weights of the zoo, as for
-  :func:`compressai.weights.choose_model`; default: :data:`~compressai.weights.DEFAULT_MODEL` in
-  quality 3. There must be trained ones: pictures are not coded with random weights.
+  :func:`compressai.model_choice.choose_model`; default:
+  :data:`~compressai.model_choice.DEFAULT_MODEL` in quality 3. There must be trained ones: pictures
+  are not coded with random weights.
 - ``checkpoint``: file with weights in place of the zoo's; with one of variable rate, ``quality`` is
   its level.
 - ``tile``, ``sync_safe``: as for :func:`compressai.bitstream.encode_picture`.

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from compressai.bitstream import CodedPicture, fingerprint
-from compressai.weights import (
+from compressai.model_choice import (
     DEFAULT_METRIC,
     DEFAULT_MODEL,
     DEFAULT_QUALITY,

@@ -19,7 +19,7 @@ from compressai.bitstream import (
     read_picture,
 )
 from compressai.bitstream.container import MAGIC
-from compressai.bitstream.picture import check_exif
+from compressai.bitstream.image import check_exif
 from compressai.pillow.models import model_to_decode, model_to_encode, remember_checkpoint
 
 __all__ = ["EXTENSION", "FORMAT", "MIME", "CaiImageFile", "register"]

@@ -25,10 +25,10 @@ from compressai.registry import ENTRIES
 from compressai.training.averaging import moving_average
 from compressai.training.epochs import test_epoch, train_one_epoch
 from compressai.training.finite import NonFiniteLoss
+from compressai.training.images import check_images, find_small, listed
 from compressai.training.initial import load_initial_weights
 from compressai.training.levels import Level, Levels
 from compressai.training.options import parse_args
-from compressai.training.pictures import check_pictures, find_small, listed
 from compressai.training.precision import flushed_denormals, keep_entropy_models_in_fp32
 from compressai.training.processes import Processes, process_group
 from compressai.training.report import Reporter
@@ -160,7 +160,7 @@ class _Run:
         # The order of what draws random numbers is part of what a seed promises: the model comes
         # after the loaders, and nothing else draws.
         self.train_loader, self.test_loader = build_loaders(args, processes, self.seed)
-        self._check_pictures()
+        self._check_images()
         net, self.arguments = build_model(args)
         if args.weights is not None:
             try:
@@ -199,13 +199,13 @@ class _Run:
             self.model = CustomDataParallel(self.net)
         self.best_net = self.net if self.average is None else self.average.module
 
-    def _check_pictures(self) -> None:
+    def _check_images(self) -> None:
         """Each process looks at its part of the headers."""
         crop = self.args.patch_size
         part = slice(self.processes.rank, None, self.processes.count)
         test = self.test_loader.dataset.samples[part]
         try:
-            check_pictures(self.train_loader.dataset.samples[part], crop)
+            check_images(self.train_loader.dataset.samples[part], crop)
             small, unreadable = find_small(test, crop)
             if unreadable:
                 raise ValueError(listed(unreadable))

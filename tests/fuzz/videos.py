@@ -27,7 +27,7 @@ from compressai.bitstream import (
     open_video,
 )
 from compressai.bitstream.legacy_video import write_legacy_frame, write_legacy_start
-from compressai.bitstream.video import VERSION
+from compressai.bitstream.video_container import VERSION
 from compressai.datasets import RawVideoSequence
 
 __all__ = ["fuzz_video", "video_seeds"]

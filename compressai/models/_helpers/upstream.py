@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from compressai.models._helpers.inference import numbers_after
+from compressai.models._helpers.sizes import numbers_after
 
 __all__ = [
     "COMMON_ROOTS",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from compressai.layers.ssm import VSSBlock
-from compressai.models._helpers.inference import numbers_after, window_size
+from compressai.models._helpers.sizes import numbers_after, window_size
 from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._state_dict import entry_size
 from compressai.models.utils import conv, deconv

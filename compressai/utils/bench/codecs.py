@@ -28,7 +28,7 @@ from compressai.evaluation.external import (
     VtmCodec,
     run_program,
 )
-from compressai.evaluation.pictures import SUFFIXES as IMG_EXTENSIONS
+from compressai.evaluation.image_files import SUFFIXES as IMG_EXTENSIONS
 
 __all__ = [
     "AV1",

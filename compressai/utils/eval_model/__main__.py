@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import compressai
 from compressai._files import atomic_write
-from compressai.evaluation.pictures import SUFFIXES as IMG_EXTENSIONS
+from compressai.evaluation.image_files import SUFFIXES as IMG_EXTENSIONS
 from compressai.evaluation.results import finite_json
 from compressai.utils.eval_model._coding import (
     compute_metrics,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from compressai.datasets import RawVideoSequence, VideoFormat
-from compressai.evaluation.video import compare_frames, kbps, pooled_metrics
+from compressai.evaluation.frames import compare_frames, kbps, pooled_metrics
 from compressai.transforms import frame_to_planes
 from compressai.utils.video._results import (
     find_sequences,
@@ -67,7 +67,7 @@ def run_cmdline(cmdline: Sequence[Any], logpath: Path | None = None, dry_run: bo
 def compute_metrics_for_frame(
     org_frame: np.void, dec_frame: np.void, bitdepth: int = 8
 ) -> dict[str, Any]:
-    """Errors of a 4:2:0 frame, see :func:`compressai.evaluation.video.compare_frames`."""
+    """Errors of a 4:2:0 frame, see :func:`compressai.evaluation.frames.compare_frames`."""
     height, width = org_frame["y"].shape
     empty = np.empty(0, np.uint8)
     like = RawVideoSequence(empty, width, height, bitdepth, VideoFormat.YUV420, None)

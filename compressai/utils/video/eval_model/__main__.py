@@ -22,7 +22,7 @@ from torch import Tensor
 
 import compressai
 from compressai.datasets import VideoFormat
-from compressai.evaluation.video import (
+from compressai.evaluation.frames import (
     code_video,
     estimate_bits,
     estimate_video,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from compressai._images import oriented_size
 
-__all__ = ["check_pictures", "find_small", "listed"]
+__all__ = ["check_images", "find_small", "listed"]
 
 _MOST_NAMES = 3
 
@@ -39,7 +39,7 @@ def find_small(
     return small, unreadable
 
 
-def check_pictures(paths: Sequence[str | os.PathLike[str]], crop: tuple[int, int]) -> None:
+def check_images(paths: Sequence[str | os.PathLike[str]], crop: tuple[int, int]) -> None:
     """Refuse pictures that no crop can be taken of, or whose headers are damaged.
 
     Args:

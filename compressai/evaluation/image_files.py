@@ -9,12 +9,12 @@ from pathlib import Path
 
 from compressai._files import check_regular
 
-__all__ = ["SUFFIXES", "find_pictures"]
+__all__ = ["SUFFIXES", "find_images"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
-def find_pictures(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def find_images(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Files as given, and the pictures in folders, at any depth, without what is hidden.
 
     Args:
