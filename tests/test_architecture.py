@@ -23,28 +23,31 @@ NATIVE = frozenset({"_CXX", "_build_info", "_kernels", "ans"})
 
 # docs/design.md shows the same table to readers; test_design_page_shows_these_floors compares.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"_CXX", "_build_info", "_kernels", "_lazy", "_moved", "ans", "version"}),
+    frozenset({"_CXX", "_build_info", "_kernels", "_lazy", "_moved", "ans"}),
     frozenset(
         {
-            *("_entropy_coder", "_files", "_freed_memory", "_images", "_weight_files", "ops"),
-            *("registry", "typing"),
+            *("_entropy_coder", "_files", "_freed_memory", "_weight_files", "ops", "typing"),
+            "version",
         }
     ),
-    frozenset({"entropy_models", "layers"}),
-    frozenset({"latent_codecs", "runtime"}),
-    frozenset({"datasets", "losses", "models", "optimizers", "transforms"}),
-    frozenset({"extensions", "zoo"}),
-    frozenset({"bitstream", "checkpoint", "inference"}),
-    frozenset({"convert", "evaluation", "model_choice", "targets", "training"}),
-    frozenset({"cluster", "pillow", "utils"}),
-    frozenset({"__main__", "cli"}),
+    frozenset({"_images", "entropy_models", "layers", "registry", "runtime"}),
+    frozenset({"datasets", "extensions", "latent_codecs", "losses", "optimizers"}),
+    frozenset({"models", "transforms"}),
+    frozenset({"bitstream", "zoo"}),
+    frozenset({"checkpoint", "inference"}),
+    frozenset({"convert", "evaluation", "model_choice", "training"}),
+    frozenset({"pillow", "targets", "utils"}),
+    frozenset({"cluster"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
 )
-# The package itself gathers all up to the zoo, and `load` of the checkpoints when asked for.
+# The package itself gathers all up to the zoo, and `load` of the checkpoints when asked for: it is
+# between two floors.
 FACADE = "compressai"
-FACADE_FLOOR = 6
+FACADE_FLOOR = 6.5
 
 
-def floor_of(part: str) -> int:
+def floor_of(part: str) -> float:
     if part == FACADE:
         return FACADE_FLOOR
     for floor, parts in enumerate(FLOORS):
@@ -115,31 +118,13 @@ def test_every_part_of_the_library_stands_on_a_floor() -> None:
     assert parts <= set().union(*FLOORS)
 
 
-def test_imports_go_down_never_up() -> None:
+def test_imports_go_down_to_a_lower_floor() -> None:
     upward = [
         f"{where}: {importer} (floor {floor_of(importer)}) imports {part} (floor {floor_of(part)})"
         for importer, part, where in imports()
-        if floor_of(part) > floor_of(importer)
+        if part != importer and floor_of(part) >= floor_of(importer)
     ]
     assert not upward, "\n".join(upward)
-
-
-def test_parts_do_not_import_each_other_in_circles() -> None:
-    below: dict[str, set[str]] = {}
-    for importer, part, _ in imports():
-        if part != importer:
-            below.setdefault(importer, set()).add(part)
-    done: set[str] = set()
-
-    def visit(part: str, path: tuple[str, ...]) -> None:
-        assert part not in path, " -> ".join((*path, part))
-        if part not in done:
-            for lower in sorted(below.get(part, ())):
-                visit(lower, (*path, part))
-            done.add(part)
-
-    for part in sorted(below):
-        visit(part, ())
 
 
 def test_files_do_not_import_each_other_in_circles() -> None:
@@ -294,7 +279,7 @@ def test_every_package_says_what_it_exports() -> None:
 
 def test_design_page_shows_these_floors() -> None:
     page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d) \| ([^|]+) \|", page, flags=re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", page, flags=re.MULTILINE)
     shown = {int(floor): set(re.findall(r"`compressai\.(\w+)`", cell)) for floor, cell in rows}
     built = {floor: set(parts) - {"_build_info"} for floor, parts in enumerate(FLOORS)}
     assert shown == built
