@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from compressai.datasets.image import ImageFolder
+from compressai.datasets.image import ImageFiles, ImageFolder
 from compressai.datasets.pregenerated import PreGeneratedMemmapDataset
 from compressai.datasets.rawvideo import (
     RawVideoSequence,
@@ -17,6 +17,7 @@ from compressai.datasets.video import VideoFolder
 from compressai.datasets.vimeo90k import Vimeo90kDataset
 
 __all__ = [
+    "ImageFiles",
     "ImageFolder",
     "PreGeneratedMemmapDataset",
     "RawVideoSequence",

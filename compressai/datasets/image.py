@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""A folder of pictures with one directory for each split."""
+"""Pictures in files: a list of them, or a folder with one directory for each split."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,45 @@ from compressai._images import find_images
 from compressai.datasets.utils import transformed
 from compressai.registry import register_dataset
 
-__all__ = ["ImageFolder"]
+__all__ = ["ImageFiles", "ImageFolder"]
+
+
+class ImageFiles(Dataset):
+    """Pictures in files, in the order of a list.
+
+    They are read as ``compressai encode`` reads them: turned upright as EXIF says, embedded
+    colour profiles and CMYK converted to sRGB, white of 16-bit, integer and float greyscale at
+    255, without transparency. 8-bit samples of other pictures are as in the file.
+
+    Args:
+        samples: the files.
+        transform: applied to the RGB picture.
+
+    Attributes:
+        samples: the files.
+    """
+
+    def __init__(
+        self, samples: Sequence[Path], transform: Callable[[Image.Image], Any] | None = None
+    ) -> None:
+        self.samples = list(samples)
+        self.transform = transform
+
+    def __getitem__(self, index: int) -> Any:
+        """The picture as ``PIL.Image.Image`` in mode RGB, or what the transform makes of it.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is damaged or no picture, or ``transform`` refuses it; names the file.
+        """
+        return transformed(self.samples[index], self.transform)
+
+    def __len__(self) -> int:
+        return len(self.samples)
 
 
 @register_dataset("ImageFolder")
-class ImageFolder(Dataset):
+class ImageFolder(ImageFiles):
     """Pictures of ``root/split``, in order of their names.
 
     ::
@@ -30,11 +64,7 @@ class ImageFolder(Dataset):
 
     Regular files count whose suffix is that of an image, and those of other names if Pillow knows
     what they are; hidden files (``.DS_Store``) do not, nor others that are no images. Directories
-    below it are not entered.
-
-    Pictures are read as ``compressai encode`` reads them: turned upright as EXIF says, embedded
-    colour profiles and CMYK converted to sRGB, white of 16-bit, integer and float greyscale at
-    255, without transparency. 8-bit samples of other pictures are as in the file.
+    below it are not entered. They are read as by :class:`ImageFiles`.
 
     Args:
         root: directory that holds the splits.
@@ -57,17 +87,4 @@ class ImageFolder(Dataset):
         directory = Path(root) / split
         if not directory.is_dir():
             raise RuntimeError(f"split={split!r} needs the directory {str(directory)!r}")
-        self.samples = find_images(directory)
-        self.transform = transform
-
-    def __getitem__(self, index: int) -> Any:
-        """The picture as ``PIL.Image.Image`` in mode RGB, or what the transform makes of it.
-
-        Raises:
-            OSError: the file cannot be read.
-            ValueError: it is damaged or no picture, or ``transform`` refuses it; names the file.
-        """
-        return transformed(self.samples[index], self.transform)
-
-    def __len__(self) -> int:
-        return len(self.samples)
+        super().__init__(find_images(directory), transform)

@@ -124,7 +124,19 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=image_models.keys(),
         help="model (default: %(default)s)",
     )
-    add("-d", "--dataset", type=str, required=True, help="folder with train/ and test/")
+    add(
+        "-d",
+        "--dataset",
+        type=str,
+        required=True,
+        help="folder with train/ and test/, or with pictures; folders below are entered",
+    )
+    add(
+        "--val-fraction",
+        type=float,
+        metavar="SHARE",
+        help="of a folder without test/, what to test on (default: 0.1)",
+    )
     add("--quality", type=int, help="rate point and size in the zoo (default: size of 3)")
     add(
         "--stage",

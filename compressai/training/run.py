@@ -7,7 +7,6 @@ import argparse
 import math
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sequ
 from torchvision import transforms
 
 from compressai.checkpoint import describe
-from compressai.datasets import ImageFolder
+from compressai.datasets import ImageFiles
 from compressai.extensions import load_extensions
 from compressai.losses import CCARateDistortionLoss, RateDistortionLoss
 from compressai.optimizers import net_aux_optimizer, net_optimizer
@@ -25,7 +24,7 @@ from compressai.registry import ENTRIES
 from compressai.training.averaging import moving_average
 from compressai.training.epochs import test_epoch, train_one_epoch
 from compressai.training.finite import NonFiniteLoss
-from compressai.training.images import check_images, find_small, listed
+from compressai.training.images import check_images, find_small, listed, split_images
 from compressai.training.initial import load_initial_weights
 from compressai.training.levels import Level, Levels
 from compressai.training.options import parse_args
@@ -110,22 +109,24 @@ def build_levels(net: nn.Module, args: argparse.Namespace, seed: int | None) -> 
 def build_loaders(
     args: argparse.Namespace, processes: Processes, seed: int | None
 ) -> tuple[DataLoader, DataLoader]:
-    """Loaders of random crops of ``train/`` and centre crops of ``test/``.
+    """Loaders of random crops to train on and centre crops to test on.
 
     Args:
         args: the options.
         processes: this process, which gets its part of each batch, and the others.
         seed: of order and crops; ``None`` takes the default generators.
     """
+    try:
+        pictures = split_images(args.dataset, args.val_fraction)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"train: {error}") from error
     loaders = []
     for split, crop, batch_size in (
         ("train", transforms.RandomCrop(args.patch_size), args.batch_size),
         ("test", transforms.CenterCrop(args.patch_size), args.test_batch_size),
     ):
         transform = transforms.Compose([crop, transforms.ToTensor()])
-        dataset: Any = ImageFolder(args.dataset, split=split, transform=transform)
-        if len(dataset) == 0:
-            raise SystemExit(f"train: there are no pictures in {Path(args.dataset) / split}")
+        dataset: Any = ImageFiles(pictures[split], transform)
         sampler: Any = RandomSampler(dataset) if split == "train" else SequentialSampler(dataset)
         if seed is not None and split == "train":
             dataset = SeededSamples(dataset, seed)
