@@ -19,7 +19,12 @@ __all__ = ["STAGES", "split_time"]
 
 STAGES = ("g_a", "h_a", "h_s", "contexts", "coder", "g_s", "other")
 
-_CONTEXTS = frozenset({"channel_context", "context_prediction", "entropy_parameters"})
+# What starts like these, and members of lists that do, are contexts.
+_CONTEXTS = (
+    *("channel_context", "context_", "entropy_parameters", "lrp_", "cc_mean_", "cc_scale_"),
+    *("mean_support_", "scale_support_", "spatial_context_", "intra_channel_", "selective_"),
+    *("adaptor_", "prior_", "attn_s"),
+)
 _CODING = ("build_indexes", "code", "compress", "compress_and_quantize", "decompress")
 
 
@@ -103,6 +108,7 @@ def _stage(name: str) -> str | None:
     *parents, last = name.split(".")
     if last in ("h_a", "h_s"):
         return last
-    if last in _CONTEXTS - {"channel_context"} or last == "lrp_transform":
-        return "contexts"
-    return "contexts" if parents and parents[-1] in _CONTEXTS else None
+    inside = last if not last.isdigit() and last != "channel_context" else ""
+    if parents and (last.isdigit() or parents[-1] == "channel_context"):
+        inside = parents[-1]
+    return "contexts" if inside.startswith(_CONTEXTS) else None

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""How fast scans are, how far their arithmetic may be apart, and what memory training takes.
+"""How fast scans are, and how far their arithmetic may be apart.
 
     python benchmarks/selective_scan.py speed     [--size 512 768] [--repeats 1] [--threads 1]
     python benchmarks/selective_scan.py deviation [--size 512 768]
-    python benchmarks/selective_scan.py training MODEL
 
 ``speed`` scans the maps of MambaVC's first stage, 512 channels of half the image's side, on the
 native kernel and in torch, in turn. Times are those of the processor.
@@ -12,9 +11,6 @@ native kernel and in torch, in turn. Times are those of the processor.
 on the native kernel and in torch, each against double precision. The figure is the largest
 ``|a - b| / (1 + |b| / 2)``, in the unit of the tolerance of synchronised coding. Scans alone are
 measured for lengths up to that of a whole image.
-
-``training`` takes two steps on a crop of 256x256 pixels of a photo, at full size, and prints the
-highest memory of the process.
 """
 
 from __future__ import annotations
@@ -23,20 +19,16 @@ import argparse
 import copy
 import json
 import math
-import resource
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from _report import PHOTO, alternate, machine, summary
+from _report import alternate, machine, summary
 from torch import Tensor, nn
 
-from compressai.bitstream import read_picture
 from compressai.layers.ssm import SS2D, cross_selective_scan
-from compressai.losses import RateDistortionLoss
-from compressai.optimizers import net_aux_optimizer
 from compressai.registry import ENTRIES
 
 AIM = 8
@@ -113,36 +105,9 @@ def deviation(size: tuple[int, int]) -> list[dict[str, Any]]:
     return rows
 
 
-def training(model: str) -> dict[str, Any]:
-    torch.manual_seed(0)
-    net = ENTRIES[model].model().train()
-    x = read_picture(PHOTO).pixels[None, :, :256, :256].contiguous()
-    optimizers = net_aux_optimizer(
-        net, {"net": {"type": "Adam", "lr": 1e-4}, "aux": {"type": "Adam", "lr": 1e-3}}
-    )
-    criterion = RateDistortionLoss(lmbda=0.05)
-    losses, start = [], time.perf_counter()
-    for _ in range(2):
-        for optimizer in optimizers.values():
-            optimizer.zero_grad()
-        loss = criterion(net(x), x)["loss"]
-        loss.backward()
-        optimizers["net"].step()
-        net.aux_loss().backward()
-        optimizers["aux"].step()
-        losses.append(loss.item())
-    return {
-        "model": model,
-        "losses": losses,
-        "seconds_per_step": (time.perf_counter() - start) / 2,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-    }
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("speed", "deviation", "training"))
-    parser.add_argument("model", nargs="?", default="mambavc")
+    parser.add_argument("what", choices=("speed", "deviation"))
     parser.add_argument("--size", nargs=2, type=int, default=(512, 768), metavar=("H", "W"))
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
@@ -154,8 +119,6 @@ def main(argv: list[str] | None = None) -> None:
         result = speed(tuple(args.size), args.repeats)
         print(json.dumps(result))
         print(f"native: {result['ratio']['median']:.1f} x as fast (aim: at least {AIM})")
-    elif args.what == "training":
-        print(json.dumps(training(args.model)))
     else:
         for row in deviation(tuple(args.size)):
             print(json.dumps(row))

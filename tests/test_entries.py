@@ -22,8 +22,10 @@ from compressai import zoo
 from compressai.bitstream import CodedPicture, decode_picture, encode_picture, read_picture
 from compressai.checkpoint import read_metadata, save_checkpoint
 from compressai.inference import prepare
+from compressai.losses import RateDistortionLoss
 from compressai.models import CompressionModel
 from compressai.registry import ENTRIES, MODELS, ModelEntry, register_entry, register_model
+from compressai.training.regularizers import add_regularizers
 
 Run = Callable[..., tuple[int, str, str]]
 IMAGES = {name: entry for name, entry in ENTRIES.items() if entry.in_zoo and not entry.video}
@@ -143,6 +145,38 @@ def test_row_is_true(name: str) -> None:
         found = [other for other, row in ENTRIES.items()
                  if row.detect is not None and row.detect(net.state_dict())]  # fmt: skip
         assert found == [name]
+
+
+# Parameters that nothing depends on (MambaIC), or that choose what to code (MLICv2).
+IDLE = {
+    "mambaic": "cc_mean_transforms.0 cc_scale_transforms.0 scale_support_transforms.0",
+    "mlicv2": "selective_predictor slice_values",
+}
+LATEST = ("dcae", "saaf", "tcm-auxt", "mlic", "mlicplus", "mlicpp", "mlicv2")
+LATEST += ("hpcm-base", "hpcm-large", "hpcm-phi", "hpcm-1b", "mambavc", "mambaic")
+
+
+@pytest.mark.parametrize("name", LATEST)
+def test_each_parameter_has_a_finite_gradient_in_two_steps_on_photos(name: str) -> None:
+    net = small(name).train()
+    photo = read_picture(Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png")
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
+    criterion, side = RateDistortionLoss(lmbda=0.01), net.downsampling_factor
+    for step in range(2):
+        x = photo.pixels[None, :, 20 : 20 + side, 50 + 40 * step : 50 + 40 * step + side]
+        optimizer.zero_grad()
+        out = net(x)
+        loss = add_regularizers(criterion(out, x), out, net)["loss"] + net.aux_loss()
+        loss.backward()
+        idle = IDLE.get(name, "").split()
+        assert [
+            key
+            for key, parameter in net.named_parameters()
+            if (parameter.grad is None or not parameter.grad.isfinite().all())
+            and not any(part in key for part in idle)
+        ] == []
+        optimizer.step()
+    assert all(bool(parameter.isfinite().all()) for parameter in net.parameters())
 
 
 EXPORTED = ("tcm-auxt", "dcae", "saaf", "mlicpp", "mlicv2", "hpcm-base", "hpcm-1b")

@@ -307,12 +307,15 @@ class TestSizes:
 
     def test_operations_are_those_of_the_paper_less_the_last_attention(self) -> None:
         with torch.device("meta"):
-            phi, base = (HPCM(**SIZES[name]) for name in ("phi", "base"))
+            names = ("phi", "base", "large", "1b")
+            phi, base, large, billion = (HPCM(**SIZES[name]) for name in names)
         # The context that attention makes in the last step is of use to nobody.
         channels, window = 2 * base.M, 8 * 8
         last = (4 * channels**2 + 2 * window * channels) / 16**2
         assert multiplications(phi)["all"] == 872794.765625
         assert multiplications(base)["all"] == 918559.765625 - last
+        assert multiplications(large)["all"] == 1261316.1875 - last
+        assert multiplications(billion)["all"] == 7670824.875
 
     def test_zoo_has_the_published_models(self) -> None:
         for name in SIZES:

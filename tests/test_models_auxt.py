@@ -24,7 +24,7 @@ from compressai.models._helpers.auxt import (
     normalize_upstream_auxt_key,
 )
 from compressai.models.tcm import TCM, convert_upstream_tcm_state_dict
-from compressai.training.epochs import _with_regularizers
+from compressai.training.regularizers import add_regularizers
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 T = torch.zeros(2)
@@ -181,9 +181,9 @@ class TestTCM:
 
     def test_training_keeps_projections_orthogonal(self) -> None:
         net, loss = small_net("tcm+auxt"), torch.tensor(2.0)
-        found = _with_regularizers({"loss": loss}, net)
+        found = add_regularizers({"loss": loss}, {}, net)
         torch.testing.assert_close(found["loss"], loss + 0.1 * net.ortho_loss())
-        assert _with_regularizers({"loss": loss}, small_net("tcm")) == {"loss": loss}
+        assert add_regularizers({"loss": loss}, {}, small_net("tcm")) == {"loss": loss}
 
     def test_half_a_branch_is_refused(self) -> None:
         weights = small_net("tcm+auxt").state_dict()

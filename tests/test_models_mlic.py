@@ -6,9 +6,14 @@ That MLIC++ gives what the authors' program gives is checked by golden data.
 
 from __future__ import annotations
 
+import gzip
+import json
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn as nn
+from operations import operations
 
 from compressai.latent_codecs import (
     CheckerboardLatentCodec,
@@ -31,6 +36,9 @@ from compressai.registry import MODELS
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
+KEYMAPS = json.loads(
+    gzip.decompress((Path(__file__).parent / "tables/multi_reference_keymaps.json.gz").read_bytes())
+)
 TABLE = [0.11, 0.5, 1.0, 2.0, 4.0]
 SMALL = {"N": 8, "M": 16, "slice_num": 4}
 MODEL_ARGUMENTS = [
@@ -451,10 +459,23 @@ def test_full_sizes_have_the_published_number_of_parameters(cls, parameters):
     assert sum(parameter.numel() for parameter in net.parameters()) == parameters
 
 
-def test_legacy_size_has_the_published_number_of_parameters():
+@pytest.mark.parametrize("name", ["mlicpp", "mlicpp_legacy"])
+def test_full_sizes_have_the_published_names_and_shapes(name):
     with torch.device("meta"):
-        net = MLICPlusPlus(legacy=True)
-    assert sum(parameter.numel() for parameter in net.parameters()) == 116_716_928
+        net = MLICPlusPlus(legacy=name == "mlicpp_legacy")
+    mine = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    rows = KEYMAPS[name]["rows"]
+    assert mine == {key: tuple(shape) for _, keys, shape in rows for key in keys}
+    theirs = {f"module.{key}": torch.empty(shape, device="meta") for key, _, shape in rows}
+    converted = convert_upstream_mlicpp_state_dict(theirs)
+    assert {key: tuple(value.shape) for key, value in converted.items()} == mine
+    assert sum(p.numel() for p in net.parameters()) == KEYMAPS[name]["parameters"]
+
+
+def test_older_generation_has_as_many_operations_more_as_the_tables_tell():
+    with torch.device("meta"):
+        new, old = MLICPlusPlus(), MLICPlusPlus(legacy=True)
+    assert operations(old) - operations(new) == 1282751.28515625 - 1153037.28515625
 
 
 # -- weights of the authors -----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from operations import operations
 from torch import Tensor, nn
 
 from compressai import _kernels
@@ -31,6 +32,8 @@ KEYMAPS: dict[str, Any] = json.loads(
     gzip.decompress((Path(__file__).parent / "tables/state_space_keymaps.json.gz").read_bytes())
 )
 MODELS: dict[str, type[ChannelSliceModel]] = {"mambavc": MambaVC, "mambaic": MambaIC}
+# What influences nothing in MambaIC.
+IDLE = ("cc_mean_transforms.0", "cc_scale_transforms.0", "scale_support_transforms.0")
 AUXILIARY = {"use_cca": True, "cca_hidden_channels": 8, "cca_num_layers": 1}
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -94,6 +97,17 @@ class TestPublishedSizes:
         count = sum(parameter.numel() for parameter in net.parameters())
         assert count == KEYMAPS[name]["parameters_ours"]
         assert round(count / 1e6, 1) == {"mambavc": 53.6, "mambaic": 124.5}[name]
+
+    def test_operations(self) -> None:
+        assert operations(on_meta("mambavc"), "bmm") == 1032095
+        # Three stacks of the first slice have no influence; the authors' program computes them.
+        idle = {
+            key: value
+            for key, value in on_meta("mambaic").state_dict().items()
+            if key.startswith(tuple(f"latent_codec.y.{part}." for part in IDLE))
+        }
+        weights = sum(v.numel() for k, v in idle.items() if k.endswith("weight") and v.dim() > 1)
+        assert operations(on_meta("mambaic"), "bmm") + weights / 16**2 == 1570439
 
     @every
     @pytest.mark.parametrize("prefix", ["", "module."])
@@ -280,8 +294,7 @@ class TestTraining:
             optimizer.step()
         without = {key for key, p in net.named_parameters() if p.grad is None}
         # In slice 0 nothing depends on these; of CCA, the last residual predictions.
-        unused = ("cc_mean_transforms.0", "cc_scale_transforms.0", "scale_support_transforms.0")
-        assert all(key.startswith("aux_") or any(u in key for u in unused) for key in without)
+        assert all(key.startswith("aux_") or any(u in key for u in IDLE) for key in without)
         assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
 
     def test_likelihoods_are_noisy_and_values_rounded(self) -> None:

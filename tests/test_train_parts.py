@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 
 import numpy as np
@@ -18,6 +19,7 @@ from training_runs import (
 
 from compressai.losses import CCARateDistortionLoss, RateDistortionLoss
 from compressai.models import MeanScaleHyperprior
+from compressai.registry import ENTRIES
 from compressai.training import (
     AverageMeter,
     NonFiniteLoss,
@@ -28,6 +30,7 @@ from compressai.training import (
     random_states,
     set_random_states,
 )
+from compressai.training.run import build_model
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -45,6 +48,28 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 def test_a_quality_brings_the_weights_of_its_loss(options, lmbda, beta):
     args = train.parse_args(["-d", "pictures", *options])
     assert (args.lmbda, args.beta) == (lmbda, beta)
+
+
+def test_denoising_loss_has_the_weight_that_was_asked_for():
+    small = {key: json.dumps(value) for key, value in ENTRIES["saaf"].small.items()}
+    sizes = ["--model-args", *(f"{key}={value}" for key, value in small.items())]
+    for options, weight in (([], 0.1), (["--diffusion-weight", "0"], 0.0)):
+        args = train.parse_args(["-d", "pictures", "-m", "saaf", *options, *sizes])
+        assert build_model(args)[0].diffusion_weight == weight
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-m", "dcae", "--diffusion-weight", "1"], "is for saaf, and dcae has no such loss"),
+        (["-m", "saaf", "--diffusion-weight", "-1"], "must be finite and not negative, got -1"),
+        (["-m", "saaf", "--diffusion-weight", "nan"], "must be finite and not negative, got nan"),
+    ],
+)
+def test_impossible_weights_of_the_denoising_loss_are_refused(options, message, capsys):
+    with pytest.raises(SystemExit):
+        train.parse_args(["-d", "pictures", *options])
+    assert message in capsys.readouterr().err
 
 
 def test_auxiliary_entropy_model_is_trained_by_its_own_loss():

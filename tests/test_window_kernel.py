@@ -29,6 +29,7 @@ from compressai.inference.window_kernels import NativeWindowBlock, native_window
 from compressai.layers.attn import (
     WMSA,
     Block,
+    ConvolutionalGLU,
     ConvTransBlock,
     SWAtten,
     SwinBlock,
@@ -161,6 +162,21 @@ def test_pairs_of_blocks_keep_the_layout_of_their_input() -> None:
         for layout in (torch.contiguous_format, torch.channels_last):
             x = torch.randn(2, 16, 9, 10).contiguous(memory_format=layout)
             assert_same(replaced(x), module(x))
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", ["dcae", "saaf"])
+@pytest.mark.parametrize("size", [(8, 16), (9, 13)])
+def test_gated_blocks(name: str, size: tuple[int, int]) -> None:
+    stage = small_net(name).g_a[5]
+    strengthen(stage)
+    x = torch.randn(2, 32, *size)
+    want = stage(x)
+    native = use_kernels(copy.deepcopy(stage))
+    kernels = [m for m in native.modules() if isinstance(m, NativeWindowBlock)]
+    assert len(kernels) == (2 if name == "dcae" else 0)
+    assert not any(isinstance(m, ConvolutionalGLU) for m in native.modules())
+    torch.testing.assert_close(native(x), want, rtol=1e-4, atol=1e-4)
 
 
 @needs_kernels

@@ -86,13 +86,22 @@ class _WMSA(ShiftedWindows):
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.attend(self._attend_inside, x))
 
+    @property
+    def qkv(self) -> nn.Linear:
+        """As in :class:`~compressai.layers.attn.WindowAttention`, and so are the next two."""
+        return self.embedding_layer
+
+    @property
+    def proj(self) -> nn.Linear:
+        return self.linear
+
     def _attend_inside(self, windows: Tensor, mask: Tensor | None) -> Tensor:
         table = self.relative_position_params
-        bias = masked_bias(self._biases, self._relative_position_bias, table, mask)
+        bias = masked_bias(self._biases, self.relative_position_bias, table, mask)
         q, k, v = split_heads(self.embedding_layer(windows), 3, self.num_heads)
         return attend_with_bias(q, k, v, bias, scale=self.scale)
 
-    def _relative_position_bias(self) -> Tensor:
+    def relative_position_bias(self) -> Tensor:
         index = self.relative_position_index
         bias = self.relative_position_params.flatten(1).index_select(1, index.flatten())
         return bias.view(-1, *index.shape)
@@ -412,6 +421,13 @@ SMALL_DCAE = {
 }
 
 
+# Weights of the published points.
+DCAE_MSE_LOSSES = {
+    quality: {"lmbda": value}
+    for quality, value in enumerate((0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0500), start=1)
+}
+
+
 def _has_dictionary(weights: Mapping[str, Tensor]) -> bool:
     return "dt" in weights or "shared_dictionary.dt" in weights
 
@@ -424,12 +440,7 @@ register_entry(
         paper="Lu et al. 2025, Learned image compression with dictionary-based entropy model",
         sizes=at_qualities((6, {})),
         losses={
-            "mse": {
-                quality: {"lmbda": value}
-                for quality, value in enumerate(
-                    (0.0018, 0.0035, 0.0067, 0.0130, 0.0250, 0.0500), start=1
-                )
-            },
+            "mse": DCAE_MSE_LOSSES,
             "ms-ssim": known_lambdas(*range(1, 7))["ms-ssim"],
         },
         extra="attn",

@@ -28,6 +28,7 @@ from compressai.models._helpers.sizes import window_size as side_of_window
 from compressai.models._helpers.upstream import has_names
 from compressai.models.dcae import (
     DCAE,
+    DCAE_MSE_LOSSES,
     SMALL_DCAE,
     _has_dictionary,
     _is_upstream_layout,  # noqa: F401 (scripts look for it here)
@@ -226,15 +227,21 @@ class SAAF(DCAE):
 
     Shape: ``x`` ``(N, 3, H, W)`` in [0, 1]; sides must be multiples of 64.
 
-    Trained as its authors do, the loss has two more terms: ``out["diffusion_loss"]`` of
-    :meth:`forward`, and ``0.1 * net.ortho_loss()``. (Their weight of the former is not published.)
-    Coding uses neither.
+    Trained as its authors do, the loss has two more terms:
+    ``net.diffusion_weight * out["diffusion_loss"]`` of :meth:`forward`, and
+    ``0.1 * net.ortho_loss()``. Coding uses neither.
+
+    Attributes:
+        diffusion_weight: what ``compressai train`` multiplies the denoising loss with, 0.1 unless
+            set. The authors' weight is not published.
 
     Raises:
         ValueError: as :class:`~compressai.models.dcae.DCAE`.
 
     Source: Ma et al. 2026, SAAF (CVPR 2026).
     """
+
+    diffusion_weight = 0.1
 
     _TABLE = "relative_position_bias_table"
     _CONSTANTS = (*DCAE._CONSTANTS, ".global_alpha")
@@ -330,8 +337,9 @@ register_entry(
         summary="DCAE with global tokens in its attention and a linear branch",
         paper="Ma et al. 2026, SAAF (CVPR 2026)",
         sizes=at_qualities((6, {})),
-        # Of the six points, the first and the last are known by the names of their files.
-        losses={"mse": {1: {"lmbda": 0.0018}, 6: {"lmbda": 0.05}}},
+        # The first and the last are known by the names of their files; the others are those of
+        # DCAE, next to whose six points SAAF's lie.
+        losses={"mse": DCAE_MSE_LOSSES},
         extra="attn",
         small=SMALL_DCAE,
         source="saaf",

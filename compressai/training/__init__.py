@@ -15,6 +15,7 @@ from compressai.training.levels import Level, Levels
 from compressai.training.options import parse_args
 from compressai.training.precision import flushed_denormals, keep_entropy_models_in_fp32
 from compressai.training.processes import Processes, process_group
+from compressai.training.regularizers import add_regularizers
 from compressai.training.report import AverageMeter, Reporter, format_losses
 from compressai.training.run import (
     CustomDataParallel,
@@ -49,6 +50,7 @@ __all__ = [
     "RecordingBatchSampler",
     "Reporter",
     "SeededSamples",
+    "add_regularizers",
     "begin_epoch",
     "build_criterion",
     "build_levels",

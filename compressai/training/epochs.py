@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 
 from compressai.checkpoint import unwrap_model
 from compressai.entropy_models import EntropyBottleneckVbr
-from compressai.models.channel_slice import ORTHO_WEIGHT, ChannelSliceModel
 from compressai.training.finite import check_finite
 from compressai.training.levels import Level, Levels
 from compressai.training.processes import Processes
+from compressai.training.regularizers import add_regularizers
 from compressai.training.report import AverageMeter, Reporter, format_losses
 from compressai.training.sampling import RecordingBatchSampler, begin_epoch, item_noise
 
@@ -93,7 +93,7 @@ def train_one_epoch(
                     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                         out = model(part, **level.arguments)
                     out["x_hat"] = out["x_hat"].float()
-                    found = _with_regularizers(level.criterion(out, part), net)
+                    found = add_regularizers(level.criterion(out, part), out, net)
                     share = weight * len(part) / len(x)
                     # Gradients are averaged over the processes, and have to be summed.
                     (found["loss"] * (share * processes.count)).backward()
@@ -201,14 +201,6 @@ def _aux_loss(net: nn.Module) -> Tensor:
     """The auxiliary loss; with the bottlenecks of variable step, which ``aux_loss`` leaves out."""
     variable = (m for m in net.modules() if isinstance(m, EntropyBottleneckVbr))
     return torch.as_tensor(net.aux_loss() + sum(m.loss() for m in variable))
-
-
-def _with_regularizers(losses: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
-    """The losses, with what keeps the linear branches of AuxT orthogonal, if the model has any."""
-    if not (isinstance(net, ChannelSliceModel) and net.has_projections):
-        return losses
-    ortho_loss = net.ortho_loss()
-    return {**losses, "loss": losses["loss"] + ORTHO_WEIGHT * ortho_loss, "ortho_loss": ortho_loss}
 
 
 def _weight(loader: DataLoader, number: int) -> float:

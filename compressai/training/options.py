@@ -44,6 +44,13 @@ def parse_args(argv: Sequence[str], program: str | None = None) -> argparse.Name
         parser.error(f"--metric ms-ssim needs a --patch-size above 160, got {args.patch_size}")
     if args.weights is not None and args.checkpoint is not None:
         parser.error("--weights begins a run and --checkpoint resumes one: pass one of them")
+    if args.diffusion_weight is not None:
+        if not hasattr(entries()[args.model].model, "diffusion_weight"):
+            parser.error(f"--diffusion-weight is for saaf, and {args.model} has no such loss")
+        if not (math.isfinite(args.diffusion_weight) and args.diffusion_weight >= 0):
+            parser.error(
+                f"--diffusion-weight must be finite and not negative, got {args.diffusion_weight}"
+            )
     if args.accumulate < 1:
         parser.error(f"--accumulate must be at least 1, got {args.accumulate}")
     if args.ema is not None and not 0 < args.ema < 1:
@@ -162,6 +169,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "what published models were trained with, 0.01 without --quality)",
     )
     add("--metric", choices=("mse", "ms-ssim"), default="mse", help="(default: %(default)s)")
+    add(
+        "--diffusion-weight",
+        type=float,
+        metavar="WEIGHT",
+        help="of the denoising loss of saaf, 0 to leave it out (default: 0.1)",
+    )
 
 
 def _add_schedule_options(parser: argparse.ArgumentParser) -> None:

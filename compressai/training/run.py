@@ -30,6 +30,7 @@ from compressai.training.levels import Level, Levels
 from compressai.training.options import parse_args
 from compressai.training.precision import flushed_denormals, keep_entropy_models_in_fp32
 from compressai.training.processes import Processes, process_group
+from compressai.training.regularizers import add_regularizers
 from compressai.training.report import Reporter
 from compressai.training.sampling import RecordingBatchSampler, SeededSamples
 from compressai.training.state import load_training_state, save_epoch
@@ -78,9 +79,13 @@ def build_model(args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]]:
     entry = ENTRIES[args.model]
     if args.model_args:
         arguments = {**entry.arguments, **entry.training, **args.model_args}
-        return entry.model(**arguments), arguments
-    arguments = {"quality": args.quality, **entry.training}
-    return image_models[args.model](**arguments), arguments
+        net = entry.model(**arguments)
+    else:
+        arguments = {"quality": args.quality, **entry.training}
+        net = image_models[args.model](**arguments)
+    if args.diffusion_weight is not None:
+        net.diffusion_weight = args.diffusion_weight
+    return net, arguments
 
 
 def build_criterion(net: nn.Module, args: argparse.Namespace) -> RateDistortionLoss:
@@ -233,7 +238,8 @@ class _Run:
         x = torch.zeros(1, 3, *self.args.patch_size, device=self.processes.device)
         # All levels depend on the same parameters.
         level = self.levels.levels[0]
-        return level.criterion(net.train()(x, **level.arguments), x)["loss"]
+        out = net.train()(x, **level.arguments)
+        return add_regularizers(level.criterion(out, x), out, net)["loss"]
 
     def epoch(self, epoch: int) -> Tensor:
         """Train and test once; the test loss."""

@@ -232,7 +232,7 @@ def cross_selective_scan(
             step, b, c = _read(params[..., k, :], k).split((rank, states, states), dim=-1)
             y = _scan(
                 _read(last, k)[..., None, :],
-                F.linear(step, weights[k])[..., None, :],
+                step[..., None, :],
                 decay[None, k],
                 b[..., None, :],
                 c[..., None, :],
@@ -240,6 +240,7 @@ def cross_selective_scan(
                 dt_bias[None, k],
                 True,
                 backend,
+                weights[k],
             )
             y = _put_back(y.squeeze(2), k, last.shape)
             if k < 2:
@@ -346,13 +347,16 @@ def _scan(
     delta_bias: Tensor | None,
     delta_softplus: bool,
     backend: str,
+    weight: Tensor | None = None,
 ) -> Tensor:
-    """A scan, in the layout of :class:`ChunkedScan`."""
-    backend = _resolve(backend, delta_softplus, u, delta, A, B, C, D, delta_bias)
+    """A scan, in the layout and with the ``weight`` of :class:`ChunkedScan`."""
+    backend = _resolve(backend, delta_softplus, u, delta, A, B, C, D, delta_bias, weight)
+    if backend == "torch" and not u.is_meta:
+        return ChunkedScan.apply(u, delta, A, B, C, D, delta_bias, delta_softplus, weight)
+    if weight is not None:
+        delta = F.linear(delta, weight)
     if u.is_meta:  # which has shapes, and nothing to go through
         return torch.empty_like(u)
-    if backend == "torch":
-        return ChunkedScan.apply(u, delta, A, B, C, D, delta_bias, delta_softplus)
     skip = torch.zeros_like(A[..., 0]) if D is None else D
     bias = torch.zeros_like(A[..., 0]) if delta_bias is None else delta_bias
     if backend == "mamba_ssm":

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""What two steps of training at full size take: memory and time, and whether gradients are sound.
+
+Each model is built as in the zoo, in a process of its own, and trained for two steps on crops of a
+photo as ``compressai train`` does, one picture a step. Prints the highest memory of the process,
+seconds of a step, and the parameters that have no finite gradient in a step (there should be none).
+
+    python benchmarks/training.py MODEL ... [--quality 1] [--size 256 256] [--threads 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import torch
+from _report import PHOTO, machine
+from torch import nn
+
+from compressai.bitstream import read_picture
+from compressai.registry import ENTRIES
+from compressai.training.options import parse_args
+from compressai.training.regularizers import add_regularizers
+from compressai.training.run import build_criterion, build_model, configure_optimizers
+
+_SHIFT = 32
+
+
+def measure(model: str, quality: int, size: tuple[int, int], threads: int) -> dict[str, Any]:
+    """Figures of one model."""
+    torch.manual_seed(0)
+    torch.set_num_threads(threads)
+    args = parse_args(["-d", ".", "-m", model, "--quality", str(quality)])
+    net, _ = build_model(args)
+    net.train()
+    criterion = build_criterion(net, args)
+    optimizer, aux_optimizer = configure_optimizers(net, args)
+    photo = read_picture(PHOTO).pixels[None]
+    losses, unsound, start = [], set(), time.perf_counter()
+    for step in range(2):
+        height, width = size
+        x = photo[..., :height, step * _SHIFT : step * _SHIFT + width].contiguous()
+        optimizer.zero_grad()
+        aux_optimizer.zero_grad()
+        out = net(x)
+        loss = add_regularizers(criterion(out, x), out, net)["loss"]
+        loss.backward()
+        aux_loss = torch.as_tensor(net.aux_loss())
+        if aux_loss.requires_grad:
+            aux_loss.backward()
+        unsound |= set(without_gradient(net))
+        optimizer.step()
+        aux_optimizer.step()
+        losses.append(loss.item())
+    return {
+        "model": model,
+        "quality": args.quality,
+        "size": list(x.shape[2:]),
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "losses": losses,
+        "without_finite_gradient": sorted(unsound),
+        "seconds_per_step": (time.perf_counter() - start) / 2,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+    }
+
+
+def without_gradient(net: nn.Module) -> list[str]:
+    """Names of parameters whose gradient is missing or not finite."""
+    return [
+        name
+        for name, parameter in net.named_parameters()
+        if parameter.grad is None or not bool(parameter.grad.isfinite().all())
+    ]
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="+", choices=sorted(ENTRIES), metavar="MODEL")
+    parser.add_argument("--quality", type=int, default=1, help="or the nearest that there is")
+    parser.add_argument("--size", nargs=2, type=int, default=(256, 256), metavar=("H", "W"))
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(argv)
+    command = " ".join(["python", *sys.argv])
+    print(json.dumps({"benchmark": "training", "command": command, **machine()}), flush=True)
+    context = multiprocessing.get_context("spawn")
+    for model in args.models:
+        low, high = ENTRIES[model].qualities
+        quality = max(low, min(args.quality, high))
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            task = pool.submit(measure, model, quality, tuple(args.size), args.threads)
+            print(json.dumps(task.result()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
