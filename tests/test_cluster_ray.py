@@ -328,3 +328,43 @@ def test_corpus_is_measured(cluster, photos, tmp_path):
     )
     assert report.failed == []
     assert [point.image for point in result.points] == [f"{i:02}.png" for i in range(6)]
+
+
+MINE = """
+import sys
+from compressai import extensions, zoo
+from compressai.checkpoint import save_checkpoint
+extensions.import_models([sys.argv[1]])
+net = zoo.image_models["my-slice-model"](None, N=8, M=16).eval()
+net.update()
+save_checkpoint(sys.argv[2], net, architecture="my-slice-model", arguments={"N": 8, "M": 16})
+"""
+
+
+def test_program_gives_workers_the_models_that_it_imports(cluster, photos, tmp_path):
+    example, weights = ROOT / "examples" / "custom_channel_slice.py", tmp_path / "mine.safetensors"
+    coded, decoded = tmp_path / "coded", tmp_path / "decoded"
+    environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+
+    def run(*command):
+        done = subprocess.run(
+            [sys.executable, *map(str, command)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("-c", MINE, example, weights)
+    program = ("-m", "compressai", "--import", example)
+    chosen = ("--checkpoint", weights)
+    ray_options = ("--engine", "ray", "--jobs", 2, "--json")
+    sources = sorted(photos.iterdir())[:4]
+    run(*program, "encode", *sources, "-o", coded, *chosen, *ray_options)
+    assert sorted(path.name for path in coded.glob("*.cai")) == [f"{i:02}.cai" for i in range(4)]
+    run(*program, "decode", *sorted(coded.glob("*.cai")), "-o", decoded, *chosen)
+    for path in decoded.iterdir():
+        with Image.open(path) as image:
+            assert image.size == (128, 128)

@@ -190,9 +190,7 @@ class CheckerboardLatentCodec(LatentCodec):
         Raises:
             ValueError: not two lists of one length, or the sizes do not fit.
         """
-        if len(strings) != 2:
-            raise ValueError(f"strings must hold anchors and rest, got {len(strings)} list(s)")
-        check_batch(strings, type(self).__name__)
+        check_halves(strings, type(self).__name__)
         side_halves = self.unembed(side_params)
         channels, height, width = shape
         halves: list[Tensor] = []
@@ -210,6 +208,13 @@ class CheckerboardLatentCodec(LatentCodec):
     def embed(self, halves: Tensor) -> Tensor:
         """Inverse of :meth:`unembed`."""
         return embed(halves, self.anchor_parity)
+
+
+def check_halves(strings: Sequence[Sequence[bytes]], codec: str) -> None:
+    """Raise ValueError for anything but two lists of one length, of the anchors and of the rest."""
+    if len(strings) != 2:
+        raise ValueError(f"strings must hold anchors and rest, got {len(strings)} list(s)")
+    check_batch(strings, codec)
 
 
 def unembed(y: Tensor, anchor_parity: str) -> Tensor:

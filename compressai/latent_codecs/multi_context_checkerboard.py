@@ -12,8 +12,8 @@ from torch import Tensor
 
 from compressai.entropy_models import GaussianConditional
 from compressai.entropy_models.session import active_coder
-from compressai.latent_codecs.base import LatentCodec, check_batch, join
-from compressai.latent_codecs.checkerboard import embed, unembed
+from compressai.latent_codecs.base import LatentCodec, join
+from compressai.latent_codecs.checkerboard import check_halves, embed, unembed
 from compressai.latent_codecs.gaussian_conditional import GaussianConditionalLatentCodec
 from compressai.ops import quantize_ste
 from compressai.registry import register_module
@@ -204,9 +204,7 @@ class MultiContextCheckerboardLatentCodec(LatentCodec):
         Raises:
             ValueError: not two lists of one length, the sizes do not fit, or a string is damaged.
         """
-        if len(strings) != 2:
-            raise ValueError(f"strings must hold anchors and rest, got {len(strings)} list(s)")
-        check_batch(strings, type(self).__name__)
+        check_halves(strings, type(self).__name__)
         channels, height, width = shape
         if tuple(side_params.shape[2:]) != (height, width):
             raise ValueError(
