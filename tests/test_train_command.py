@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,9 +20,7 @@ from training_runs import (
 
 from compressai.losses import RateDistortionLoss
 from compressai.models import MeanScaleHyperprior
-from compressai.training import (
-    Reporter,
-)
+from compressai.training import Reporter, report
 from compressai.training.images import find_small
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -49,6 +48,25 @@ def test_terminal_gets_a_bar_instead_of_train_lines(capsys):
     assert "Train epoch" not in out
     assert "Test epoch 0" in out
     assert "epoch 0" in out.split("Test")[0]
+
+
+def test_bar_tells_decibels_and_when_the_run_ends(capsys, monkeypatch):
+    clock = iter([0.0, 3600.0, 7260.0])
+    monkeypatch.setattr(report.time, "monotonic", lambda: next(clock))
+    monkeypatch.setenv("COLUMNS", "200")
+    reporter = Reporter(terminal=True)
+    values = {"loss": 1.0, "mse_loss": 1e-3, "bpp_loss": 0.5}
+    reporter.plan(3)
+    for epoch in range(2):
+        task = SimpleNamespace(completed=2, total=4)
+        monkeypatch.setattr(reporter, "_progress", SimpleNamespace(tasks=[task]))
+        assert reporter._numbers(values) == (
+            f"Loss: 1.000 | Bpp 0.50 | 30.00 dB | run ends in {('5 h 0 min', '2 h 1 min')[epoch]}"
+        )
+        reporter._finished += 1
+    reporter._epochs = None
+    assert reporter._numbers({"loss": 1.0, "mse_loss": 0.0}) == "Loss: 1.000"
+    assert [report._duration(s) for s in (-1, 61, 90000)] == ["0 min", "2 min", "1 d 1 h"]
 
 
 @pytest.mark.parametrize(

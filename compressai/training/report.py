@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -65,8 +66,19 @@ class Reporter:
         self.terminal = not silent and (sys.stdout.isatty() if terminal is None else terminal)
         self._progress: Any = None
         self._board: Any = None
+        self._epochs: int | None = None
+        self._finished = 0
+        self._begun = 0.0
         if tensorboard is not None and not silent:
             self._board = _board_writer(tensorboard)
+
+    def plan(self, epochs: int) -> None:
+        """Say how many epochs are to come, so that bars tell when the run ends.
+
+        Args:
+            epochs: number of bars of the run.
+        """
+        self._epochs, self._finished, self._begun = epochs, 0, time.monotonic()
 
     @contextlib.contextmanager
     def bar(self, title: str, total: int) -> Iterator[None]:
@@ -97,14 +109,28 @@ class Reporter:
             self._progress.add_task(title, total=total, numbers="")
             yield
         self._progress = None
+        self._finished += 1
 
     def advance(self, values: dict[str, float] | None = None) -> None:
         """Move the bar by one batch."""
         if self._progress is not None:
-            text = "" if values is None else format_losses(values)
-            # Short labels: all of it has to fit beside the bar.
-            numbers = {"numbers": text.replace("\t", "").replace(" loss:", "")} if text else {}
+            numbers = {} if values is None else {"numbers": self._numbers(values)}
             self._progress.update(self._progress.task_ids[0], advance=1, **numbers)
+
+    def _numbers(self, values: Mapping[str, float]) -> str:
+        """Short labels: all of it has to fit beside the bar."""
+        known = {key: value for key, value in values.items() if key != "mse_loss"}
+        text = format_losses(known).replace("\t", " ").replace(" loss:", "")
+        mse = values.get("mse_loss", 0)
+        if mse > 0:
+            text += f" | {-10 * math.log10(mse):.2f} dB"
+        if self._epochs is not None:
+            task = self._progress.tasks[0]
+            done = self._finished + task.completed / task.total
+            if done:
+                left = (time.monotonic() - self._begun) * (self._epochs - done) / done
+                text += f" | run ends in {_duration(left)}"
+        return text
 
     def line(self, text: str, *, bar_instead: bool = False) -> None:
         """Print a line; with ``bar_instead`` only where there is no bar that shows as much."""
@@ -132,6 +158,15 @@ class Reporter:
         """Finish what is being written."""
         if self._board is not None:
             self._board.close()
+
+
+def _duration(seconds: float) -> str:
+    minutes = math.ceil(max(seconds, 0) / 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _board_writer(folder: Path) -> Any:

@@ -320,6 +320,7 @@ def _run(args: argparse.Namespace, processes: Processes) -> None:
     if args.save and processes.is_first:
         args.save_dir.mkdir(parents=True, exist_ok=True)
     run = _Run(args, processes)
+    run.reporter.plan(args.epochs - run.first_epoch)
     last_good = args.checkpoint
     for epoch in range(run.first_epoch, args.epochs):
         run.reporter.line(f"Learning rate: {run.optimizer.param_groups[0]['lr']}")
