@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from compressai import _CXX
 from compressai.bitstream import DesyncError, Picture, decode_picture, encode_picture
 from compressai.entropy_models import GaussianConditional
+from compressai.entropy_models._grid import sync_rows
 from compressai.entropy_models._sync_stream import Exceptions, Rounding, StreamReader, StreamWriter
-from compressai.entropy_models.gaussian import sync_rows
 from compressai.entropy_models.synchrony import (
     DEFAULT_TOLERANCE,
     SLOPE,

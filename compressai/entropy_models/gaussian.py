@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from compressai import _CXX
+from compressai.entropy_models._grid import PreparedScales
 from compressai.entropy_models._loading import equal
 from compressai.entropy_models._overrides import CODING_METHODS, of_this_package, overridden
 from compressai.entropy_models._refusals import check_codable, check_parameters, refused
@@ -282,14 +283,14 @@ class GaussianConditional(EntropyModel):
         """The scale table ready for looking up, prepared once for the present buffers."""
         buffers = (self.scale_table, self.lower_bound_scale.bound)
         if any(buffer.is_inference() for buffer in buffers):
-            return PreparedScales(*buffers)  # such tensors do not tell when they change
+            return _prepared(*buffers)  # such tensors do not tell when they change
         versions = tuple(buffer._version for buffer in buffers)
         cached = self._prepared_scales
         if cached is not None:
             known, known_versions = cached[0]
             if known_versions == versions and all(a is b for a, b in zip(known, buffers)):
                 return cached[1]
-        self._prepared_scales = ((buffers, versions), PreparedScales(*buffers))
+        self._prepared_scales = ((buffers, versions), _prepared(*buffers))
         return self._prepared_scales[1]
 
     def update_scale_table(self, scale_table: Iterable[float], force: bool = False) -> bool:
@@ -403,61 +404,8 @@ def _is_native(t: Tensor) -> bool:
     return t.dtype == torch.float32 and t.device.type == "cpu"
 
 
-class PreparedScales:
-    """A scale table as the native code takes it.
-
-    Args:
-        table: ascending scales.
-        bound: scales are at least that.
-
-    Attributes:
-        table: float32 ``(rows,)``.
-        first: the row of the bound, the lowest in use.
-        native: the table as ``compressai._CXX.ScaleLevels``.
-        levels: the rows that synchronised coding uses, and these as ``ScaleLevels``.
-
-    Raises:
-        ValueError: the table does not ascend, or has scales that are not positive.
-    """
-
-    def __init__(self, table: Tensor, bound: Tensor) -> None:
-        self.table = table.detach().float().cpu().numpy()
-        self.first = int(np.searchsorted(self.table[:-1], float(bound)))
-        self.native = _CXX.ScaleLevels(self.table)
-
-    @cached_property
-    def levels(self) -> tuple[np.ndarray, Any]:
-        rows = sync_rows(self.table, self.first)
-        return rows, _CXX.ScaleLevels(self.table[rows])
-
-
-# Below these two scales, levels of synchronised coding that are closer than the ratio are left out.
-# Nearly all symbols are 0 there, so a coarser scale costs next to nothing, and thresholds would be
-# close to each other.
-_FIRST_LEVEL = 0.141
-_SPARSE_BELOW = 0.19
-_SPARSE_RATIO = 1.2
-
-
-def sync_rows(table: np.ndarray, first: int = 0) -> np.ndarray:
-    """Rows of a scale table that synchronised coding uses.
-
-    Args:
-        table: ascending scales, float32.
-        first: no row below it.
-
-    Returns:
-        int32, ascending.
-    """
-    scales = table.astype(np.float64)
-    usable = range(first, len(scales))
-    low = [row for row in usable if scales[row] <= _FIRST_LEVEL]
-    rows = [low[-1] if low else first]
-    for row in usable:
-        least = min(_SPARSE_BELOW, _SPARSE_RATIO * scales[rows[-1]])
-        if row > rows[-1] and scales[row] >= least:
-            rows.append(row)
-    return np.array(rows, dtype=np.int32)
+def _prepared(table: Tensor, bound: Tensor) -> PreparedScales:
+    return PreparedScales(table.detach().float().cpu().numpy(), float(bound))
 
 
 # Models with many slices have one conditional a slice, all with the same table.

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from compressai import _CXX, ans
+from compressai.entropy_models._grid import check_level
 from compressai.entropy_models._overrides import overridden
 from compressai.entropy_models._sync_stream import (
     Exceptions,
@@ -32,7 +33,6 @@ from compressai.entropy_models.synchrony import (
     SyncDecoder,
     SyncEncoder,
     SyncProbe,
-    check_level,
 )
 
 __all__ = [
@@ -157,10 +157,9 @@ class ScanEncoder(ScanCoder):
 
     def settle(self, scales: Tensor, values: Tensor) -> Tensor:
         """As :meth:`ScanCoder.settle`."""
-        rounding, rows, steps = self._planner.plan(
-            scales[:, None].numpy(), values[:, None].numpy(), max_blocks=1
-        )
-        first = len(self._ranks) * len(rows)
+        plan = self._planner.plan(scales[:, None].numpy(), values[:, None].numpy(), max_blocks=1)
+        rounding = plan.rounding
+        first = len(self._ranks) * len(plan.rows)
         for mine, new in (
             (self._rounding.scales, rounding.scales),
             (self._rounding.values, rounding.values),
@@ -168,8 +167,8 @@ class ScanEncoder(ScanCoder):
             mine.elements += [first + element for element in new.elements]
             mine.results += new.results
         self._ranks.append(int(rounding.ranks[0]))
-        self._rows.append(rows)
-        return torch.from_numpy(steps).float() * STEP
+        self._rows.append(plan.rows)
+        return torch.from_numpy(plan.steps).float() * STEP
 
     def finish(self, symbols: np.ndarray, scales: Tensor) -> bytes:
         """The string of the symbols ``(positions, C)``, int32; scales were settled before."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from compressai import ans
+from compressai.entropy_models._grid import level_numbers
 from compressai.entropy_models._sync_stream import StreamWriter, open_stream
 from compressai.entropy_models.gaussian import GaussianConditional
 from compressai.entropy_models.session import active_coder, write_strings
@@ -21,7 +22,6 @@ from compressai.entropy_models.synchrony import (
     SyncLatent,
     from_steps,
     integers,
-    level_numbers,
     single_floats,
 )
 
@@ -81,7 +81,7 @@ class _SyncStepEncoder(StepEncoder):
         values = self.conditional.dequantize(symbols, means)
         plans = [planner.plan(*item) for item in zip(single_floats(scales), single_floats(values))]
         self._steps.append((integers(symbols), plans, planner.levels.tables))
-        return from_steps([plan[2] for plan in plans], values)
+        return from_steps([plan.steps for plan in plans], values)
 
     def finish(self) -> list[bytes]:
         batch = len(self._steps[0][0])
@@ -91,8 +91,8 @@ class _SyncStepEncoder(StepEncoder):
     def _write(self, item: int) -> bytes:
         stream = ans.BufferedRansEncoder()
         for symbols, plans, tables in self._steps:
-            rounding, rows, _ = plans[item]
-            StreamWriter(rounding, stream=stream).append(symbols[item].reshape(-1), rows, tables)
+            plan, flat = plans[item], symbols[item].reshape(-1)
+            StreamWriter(plan.rounding, stream=stream).append(flat, plan.rows, tables)
         return stream.flush()
 
 

@@ -19,21 +19,26 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from compressai import _CXX
+from compressai.entropy_models._grid import (
+    DEFAULT_TOLERANCE,
+    SLOPE,
+    STEP,
+    Levels,
+    Planner,
+    decode_symbols,
+    settle,
+    values_of,
+    write_plans,
+)
 from compressai.entropy_models._overrides import CODING_METHODS, overridden
 from compressai.entropy_models._refusals import check_codable
-from compressai.entropy_models._sync_stream import (
-    MAX_BLOCKS,
-    Exceptions,
-    Rounding,
-    StreamWriter,
-    open_stream,
-)
+from compressai.entropy_models._sync_stream import Rounding
 from compressai.entropy_models.gaussian import GaussianConditional
 from compressai.entropy_models.session import Correction, active_coder, write_strings
 
 __all__ = [
     "DEFAULT_TOLERANCE",
+    "SLOPE",
     "STEP",
     "Gain",
     "SyncDecoder",
@@ -42,28 +47,12 @@ __all__ = [
     "SyncProbe",
     "from_steps",
     "integers",
-    "level_numbers",
     "on_networks",
     "single_floats",
 ]
 
-DEFAULT_TOLERANCE = 2e-5
-# Values that later networks see are multiples of this.
-STEP = 0.125
-# Guards grow with the magnitude m of what they guard, by 1 + SLOPE * m: so does rounding error.
-SLOPE = 0.5
 
-
-@dataclass(frozen=True)
-class _Levels:
-    """Levels that scales are rounded to: their rows in the tables, and both in native form."""
-
-    rows: np.ndarray
-    native: Any
-    tables: Any
-
-
-def _levels(conditional: GaussianConditional) -> _Levels:
+def _levels(conditional: GaussianConditional) -> Levels:
     if not conditional._has_native_coder():
         raise ValueError(
             "synchronised coding needs the entropy coder 'ans', got "
@@ -76,7 +65,7 @@ def _levels(conditional: GaussianConditional) -> _Levels:
             f"{type(conditional).__name__}: use sync_safe=False"
         )
     (tables,) = conditional._coder_tables()
-    return _Levels(*conditional._scales().levels, tables)
+    return Levels(*conditional._scales().levels, tables)
 
 
 @dataclass(frozen=True)
@@ -229,9 +218,7 @@ class SyncEncoder(_Encoding):
         Raises:
             ValueError: scales or values are not finite.
         """
-        levels = _levels(conditional)
-        gain = next(self._gains)
-        planner = _Planner(levels, gain, self.tolerance)
+        planner = self.planner(conditional)
         flat_symbols = integers(symbols)
         flat_scales = single_floats(scales)
         flat_values = None if values is None else single_floats(values)
@@ -239,65 +226,22 @@ class SyncEncoder(_Encoding):
             planner.plan(item, None if flat_values is None else flat_values[i])
             for i, item in enumerate(flat_scales)
         ]
-
-        def write() -> list[bytes]:
-            return [
-                StreamWriter(rounding).finish(item.reshape(-1), rows, levels.tables)
-                for item, (rounding, rows, _) in zip(flat_symbols, plans)
-            ]
-
-        strings = write_strings(write, len(plans), flat_symbols.size)
-        steps = [plan[2] for plan in plans]
+        strings = write_strings(
+            lambda: write_plans(flat_symbols, plans, planner.levels.tables),
+            len(plans),
+            flat_symbols.size,
+        )
+        steps = [plan.steps for plan in plans]
         return strings, symbols if values is None else from_steps(steps, values)
 
-    def planner(self, conditional: GaussianConditional) -> _Planner:
+    def planner(self, conditional: GaussianConditional) -> Planner:
         """For those who code position by position: rounds a part of the next latent."""
-        return _Planner(_levels(conditional), next(self._gains), self.tolerance)
-
-
-class _Planner:
-    """Chooses the shifts of parts of a latent."""
-
-    def __init__(self, levels: _Levels, gain: Gain, tolerance: float) -> None:
-        self.levels = levels
-        self._scale_guards = (gain.scales.double() * tolerance).float().numpy()
-        self._value_guards = (
-            None if gain.values is None else (gain.values.double() * tolerance).float().numpy()
+        gain = next(self._gains)
+        scales, values = (
+            None if gains is None else gains.detach().cpu().numpy()
+            for gains in (gain.scales, gain.values)
         )
-
-    def plan(
-        self, scales: np.ndarray, values: np.ndarray | None, max_blocks: int = MAX_BLOCKS
-    ) -> tuple[Rounding, np.ndarray, np.ndarray]:
-        """What to tell, the table rows of scales, and the steps of values.
-
-        Args:
-            scales: float32 ``(C, P)``.
-            values: float32 ``(C, P)`` or ``None``.
-            max_blocks: largest number of blocks.
-        """
-        ranks, odd_scales, odd_values = _CXX.plan_sync(
-            scales,
-            values,
-            self.levels.native,
-            STEP,
-            self._scale_guards,
-            None if values is None else self._value_guards,
-            SLOPE,
-            max_blocks,
-        )
-        numbers = _CXX.round_scales(scales, self.levels.native, ranks)
-        rounding = Rounding(ranks, _told(odd_scales, numbers))
-        steps = np.empty(0, dtype=np.int32)
-        if values is not None:
-            steps = _CXX.round_values(values, STEP, ranks)
-            rounding.values = _told(odd_values, steps)
-        return rounding, self.levels.rows.take(numbers), steps
-
-
-def _told(elements: np.ndarray, results: np.ndarray) -> Exceptions:
-    return (
-        Exceptions(elements.tolist(), results[elements].tolist()) if elements.size else Exceptions()
-    )
+        return Planner(_levels(conditional), scales, values, self.tolerance)
 
 
 class SyncDecoder:
@@ -356,37 +300,14 @@ class SyncDecoder:
         """
         if len(strings) != len(scales):
             raise ValueError(f"got {len(strings)} strings for a batch of {len(scales)}")
-        levels = _levels(conditional)
-        flat = single_floats(scales)
-        roundings, symbols = [], []
-        for string, item in zip(strings, flat):
-            reader = open_stream(string, item.size)
-            rows = level_numbers(levels, item, reader.rounding)
-            symbols.append(reader.symbols(levels.rows.take(rows), levels.tables))
-            reader.check_finished()
-            roundings.append(reader.rounding)
-        decoded = torch.from_numpy(_batch(symbols)).reshape(scales.shape)
+        symbols, roundings = decode_symbols(strings, single_floats(scales), _levels(conditional))
+        decoded = torch.from_numpy(symbols).reshape(scales.shape)
         return SyncLatent(decoded.to(scales), roundings)
 
     @staticmethod
-    def levels(conditional: GaussianConditional) -> _Levels:
+    def levels(conditional: GaussianConditional) -> Levels:
         """For those who code position by position: the levels of a conditional."""
         return _levels(conditional)
-
-
-def level_numbers(levels: _Levels, scales: np.ndarray, rounding: Rounding) -> np.ndarray:
-    """Scales rounded to numbers of levels, as the encoder did it."""
-    numbers = _CXX.round_scales(scales, levels.native, rounding.ranks)
-    for number in rounding.scales.results:
-        check_level(number, levels)
-    rounding.scales.apply(numbers)
-    return numbers
-
-
-def check_level(number: int, levels: _Levels) -> None:
-    """Raise ValueError for a number that is not of a level."""
-    if not 0 <= number < len(levels.rows):
-        raise ValueError("the string is damaged: it tells of a scale that does not exist")
 
 
 @dataclass(frozen=True)
@@ -413,12 +334,7 @@ class SyncLatent:
         Raises:
             ValueError: the values are not finite, or a string was damaged.
         """
-        steps = []
-        for item, rounding in zip(single_floats(values), self.roundings):
-            cells = _CXX.round_values(item, STEP, rounding.ranks)
-            rounding.values.apply(cells)
-            steps.append(cells)
-        return from_steps(steps, values)
+        return _as(settle(single_floats(values), self.roundings), values)
 
 
 class SyncProbe(_Encoding):
@@ -519,13 +435,11 @@ def single_floats(values: Tensor) -> np.ndarray:
     return array.reshape(*values.shape[:2], -1)
 
 
-def _batch(items: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays of the items of a batch as one; without a copy if there is one item."""
-    return items[0][None] if len(items) == 1 else np.stack(items)
-
-
 def from_steps(steps: Sequence[np.ndarray], like: Tensor) -> Tensor:
     """Values of the steps of the items of a batch, in shape, type and place of ``like``."""
+    return _as(values_of(steps), like)
+
+
+def _as(values: np.ndarray, like: Tensor) -> Tensor:
     # In single precision whatever `like` is: its type may not be that of the other side.
-    values = torch.from_numpy(_batch(steps)).to(torch.float32).mul_(STEP)
-    return values.reshape(like.shape).to(like)
+    return torch.from_numpy(values).reshape(like.shape).to(like)
