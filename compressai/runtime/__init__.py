@@ -12,7 +12,12 @@ from compressai._lazy import lazy_names
 
 if TYPE_CHECKING:
     from compressai.runtime.bundle import Bundle, BundleError, write_bundle
+    from compressai.runtime.model import RuntimeModel
 
-__all__ = ["Bundle", "BundleError", "write_bundle"]
+__all__ = ["Bundle", "BundleError", "RuntimeModel", "write_bundle"]
 
-__getattr__, __dir__ = lazy_names(__name__, {"bundle": "Bundle BundleError write_bundle"})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {"bundle": "Bundle BundleError write_bundle", "model": "RuntimeModel"},
+    modules=["networks"],
+)
