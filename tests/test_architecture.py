@@ -30,8 +30,8 @@ FLOORS: tuple[frozenset[str], ...] = (
             "version",
         }
     ),
-    frozenset({"_images", "entropy_models", "layers", "registry", "runtime"}),
-    frozenset({"datasets", "extensions", "latent_codecs", "losses", "optimizers"}),
+    frozenset({"_images", "entropy_models", "layers", "registry"}),
+    frozenset({"datasets", "extensions", "latent_codecs", "losses", "optimizers", "runtime"}),
     frozenset({"models", "transforms"}),
     frozenset({"bitstream", "zoo"}),
     frozenset({"checkpoint", "inference"}),
