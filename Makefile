@@ -9,6 +9,7 @@ UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 # A version that is known by its hash, as what it installs.
 INSTALL_UV = command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet \
 	--disable-pip-version-check --require-hashes --requirement requirements-uv.txt
+CAI := $(wildcard compressai/cpp_exts/cai/*)
 NATIVE := $(wildcard compressai/cpp_exts/*.[ch]pp compressai/cpp_exts/*.inl compressai/cpp_exts/*.nb compressai/cpp_exts/CMakeLists.txt)
 PYTEST_FLAGS ?=
 
@@ -77,7 +78,7 @@ bench: install ## benchmarks of coder, scan, models and training, as ratios meas
 
 # The fuzz driver needs no Python; then the tests of the coder run on a build of the extension, for
 # which the runtime of the sanitiser has to be loaded before Python.
-SANITIZE_CMAKE = $(BIN)/cmake -G Ninja -S compressai/cpp_exts -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+SANITIZE_CMAKE = $(BIN)/cmake -G Ninja -S compressai/cpp_exts -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCOMPRESSAI_CAI=ON \
 	-DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python
 NATIVE_TESTS := tests/test_ans.py tests/test_ans_errors.py tests/test_ans_threads.py tests/test_pmf.py \
 	tests/test_entropy_models.py tests/test_entropy_bottleneck.py tests/test_kernels.py \
@@ -85,7 +86,7 @@ NATIVE_TESTS := tests/test_ans.py tests/test_ans_errors.py tests/test_ans_thread
 FUZZ_SECONDS ?= 600
 FUZZ_SEED ?= 1
 
-build/sanitize/built: $(VENV)/.installed $(NATIVE) $(wildcard tests/native/*.?pp)
+build/sanitize/built: $(VENV)/.installed $(NATIVE) $(CAI) $(wildcard tests/native/*.?pp)
 	$(SANITIZE_CMAKE) -B build/sanitize -DCOMPRESSAI_SANITIZE=address,undefined,float-cast-overflow
 	$(BIN)/cmake --build build/sanitize
 	$(SANITIZE_CMAKE) -B build/sanitize-thread -DCOMPRESSAI_SANITIZE=thread
@@ -99,6 +100,10 @@ sanitize: build/sanitize/built ## tests of native code under address, undefined-
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(BIN)/python tests/native/run_with_build.py build/sanitize -q -n 0 \
 		--capture=sys -p no:cacheprovider $(NATIVE_TESTS)
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	COMPRESSAI_CAI_LIBRARY=build/sanitize/cai/libcai.so \
+		$(BIN)/python -m pytest -q -n 0 --capture=sys -p no:cacheprovider tests/test_c_library.py
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(BIN)/python tests/native/hostile_calls.py build/sanitize

@@ -39,7 +39,7 @@ SEEDS = Path(__file__).parent / "seeds"
 # Enough for all seeds, little enough for many pictures a second.
 MAX_PIXELS = 128 * 128
 _SUM = 4
-_PLACED = 8
+_PLACED, _ON_SCALE = 8, 16
 
 
 def fuzz_container(data: bytes) -> None:
@@ -147,7 +147,8 @@ def _with_fitting_sums(data: bytes) -> bytes:
     end = 10 + int.from_bytes(content[6:10], "little")
     start = _put_sum(content, 0, end)
     try:
-        _, sections = _read_header(FieldReader(memoryview(content)[10:end]))
+        header = FieldReader(memoryview(content)[10:end])
+        _, sections = _read_header(header, bool(content[5] & _ON_SCALE))
     except BitstreamError:
         return bytes(content)
     head_sum = bytes(content[end : end + _SUM]) if content[5] & _PLACED else b""

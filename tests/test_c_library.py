@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The C library gives what the torch side gives: latents to the bit, pixels, files and errors."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bitstream_pictures import CORPUS
+from c_library import LIBRARY, ROOT, CError, Model, Runner, build, decode, encode, error_of
+from PIL import Image
+from test_bitstream_damage import mutated
+from tiny_nets import one_thread, tiny_net
+
+import compressai
+from compressai.bitstream import (
+    BitstreamError,
+    CodedPicture,
+    Picture,
+    decode_picture,
+    encode_picture,
+    parse_coded,
+    read_picture,
+)
+from compressai.models.base import ModelIdentity
+from compressai.runtime import Bundle
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+from compressai.inference import export_bundle  # noqa: E402
+
+SEEDS = Path(__file__).parent / "fuzz" / "seeds"
+PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
+KINDS = ("lite", "mbt2018-mean", "bmshj2018-hyperprior", "bmshj2018-factorized")
+
+
+class Coder:
+    """A small model for both sides."""
+
+    def __init__(self, library: Any, kind: str, folder: Path) -> None:
+        is_slices = kind == "lite"
+        self.net = compressai.load(CORPUS / "lite.safetensors") if is_slices else tiny_net(kind)
+        self.net.identity = ModelIdentity(kind, 2, "mse")
+        path = folder / f"{kind}.caibundle"
+        export_bundle(self.net, path)
+        self.content = path.read_bytes()
+        self.bundle = Bundle.read(self.content)
+        self.model = Model(library, self.content)
+        self.sessions: dict[str, Any] = {}
+        self.recorded: list[np.ndarray] = []
+
+    def run(self, network: str, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        if network not in self.sessions:
+            session = onnxruntime.InferenceSession(self.bundle.network(network))
+            self.sessions[network] = session
+        outputs = [told["name"] for told in self.bundle.manifest["networks"][network]["outputs"]]
+        results = self.sessions[network].run(outputs, inputs)
+        self.recorded += results
+        return results
+
+    def samples(self, coded: CodedPicture) -> np.ndarray:
+        """What torch decodes."""
+        return np.asarray(decode_picture(self.net, coded).to_image())
+
+
+@pytest.fixture(scope="module")
+def library() -> Any:
+    return build()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def coder(library: Any, request: Any, tmp_path_factory: Any) -> Iterator[Coder]:
+    with one_thread():
+        made = Coder(library, request.param, tmp_path_factory.mktemp("bundle"))
+        yield made
+    made.model.close()
+
+
+@pytest.fixture(scope="module")
+def lite(library: Any, tmp_path_factory: Any) -> Iterator[Coder]:
+    with one_thread():
+        made = Coder(library, "lite", tmp_path_factory.mktemp("bundle"))
+        yield made
+    made.model.close()
+
+
+def photo(size: tuple[int, int] = (150, 100)) -> Image.Image:
+    with Image.open(PHOTO) as image:
+        return image.convert("RGB").resize(size)
+
+
+def picture(mode: str = "RGB", size: tuple[int, int] = (150, 100)) -> Picture:
+    return read_picture(photo(size).convert(mode))
+
+
+def close(found: np.ndarray, expected: np.ndarray) -> bool:
+    difference = np.abs(found.squeeze().astype(int) - expected)
+    return difference.max() <= 1 and (difference != 0).mean() < 1e-3
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_decoder_gives_latents_and_pixels_of_torch(coder: Coder, mode: str, tile: Any) -> None:
+    coded = encode_picture(coder.net, picture(mode), tile=tile)
+    found, latent_hash = decode(coder.model, coded.to_bytes(), coder.run)
+    assert latent_hash == coded.tiles[-1].y_hat_hash
+    assert close(found, coder.samples(coded))
+    if tile:
+        region = (50, 20, 40, 70)
+        part, _ = decode(coder.model, coded.to_bytes(), coder.run, region)
+        assert np.array_equal(part, found[20:90, 50:90])
+
+
+@pytest.mark.parametrize("tile", [0, 64])
+def test_torch_decodes_what_the_encoder_makes(coder: Coder, tile: int) -> None:
+    samples = np.asarray(photo())
+    alpha = replace(picture("RGBA"), alpha=Image.new("L", (150, 100), 99)).alpha_png()
+    content = encode(
+        coder.model,
+        samples,
+        coder.run,
+        tile_size=tile,
+        tile_overlap=tile // 4,
+        alpha=alpha,
+        alpha_size=len(alpha),
+    )
+    coded = parse_coded(content)
+    assert (coded.model, coded.quality, coded.metric) == (coder.net.identity.model, 2, "mse")
+    assert (coded.width, coded.height, coded.mode, coded.alpha) == (150, 100, "RGBA", alpha)
+    assert len(coded.tiles) == (6 if tile else 1)
+    found, latent_hash = decode(coder.model, content, coder.run)
+    assert latent_hash == coded.tiles[-1].y_hat_hash
+    decoded = decode_picture(coder.net, coded)  # which compares hashes
+    assert close(found, np.asarray(decoded.to_image().convert("RGB")))
+    assert coded.to_bytes() == content
+
+
+def test_example_is_c_and_decodes_a_real_file(lite: Coder, tmp_path: Path) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    include = ROOT / "compressai/cpp_exts/cai"
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-I{include}"]
+    source = ROOT / "examples/c/decode.c"
+    linked = [f"-L{LIBRARY.parent}", "-lcai", f"-Wl,-rpath,{LIBRARY.parent}"]
+    program = tmp_path / "decode"
+    subprocess.run([compiler, *flags, source, *linked, "-o", program], check=True)
+    coded = encode_picture(lite.net, picture())
+    lite.recorded.clear()
+    expected, _ = decode(lite.model, coded.to_bytes(), lite.run)
+    names = ("model.caibundle", "coded.cai", "decoded.ppm", "recording")
+    files = [tmp_path / name for name in names]
+    files[0].write_bytes(lite.content)
+    files[1].write_bytes(coded.to_bytes())
+    files[3].write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in lite.recorded))
+    subprocess.run([program, *files], check=True)
+    with Image.open(files[2]) as decoded:
+        assert np.array_equal(np.asarray(decoded), expected)
+    files[3].write_bytes(b"")
+    run = subprocess.run([program, *files], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr == "RuntimeError: the network h_s failed\n"
+
+
+@pytest.mark.parametrize("seed", sorted((SEEDS / "container").glob("*.cai")), ids=lambda p: p.stem)
+def test_damaged_files_raise_the_errors_of_python(library: Any, seed: Path) -> None:
+    targets = _fuzz_targets()
+    rng, content = random.Random(0), seed.read_bytes()
+    cases = [content, *(content[:end] for end in range(0, len(content), 7))]
+    cases += [mutated(content, rng) for _ in range(300)]
+    cases += [targets._with_fitting_sums(mutated(content, rng)) for _ in range(300)]
+    seen = set()
+    for case in cases:
+        if (len(case) > 4 and case[4] == 1) or case[:1] not in (b"", b"\x93"):
+            continue  # of other formats, which the library refuses as such
+        try:
+            parse_coded(case)
+            expected = ""
+        except BitstreamError as error:
+            expected = type(error).__name__
+        assert error_of(library, case) == expected, case
+        seen.add(expected)
+    assert seed.stem.startswith("v1") or len(seen) > 3
+
+
+def _fuzz_targets() -> Any:
+    path = str(SEEDS.parent)
+    sys.path.insert(0, path)
+    try:
+        spec = importlib.util.spec_from_file_location("targets", SEEDS.parent / "targets.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(path)
+    return module
+
+
+def test_damaged_strings_raise_the_errors_of_python(coder: Coder) -> None:
+    rng = random.Random(1)
+    coded = encode_picture(coder.net, picture(size=(64, 64)))
+    for _ in range(40):
+        strings = list(coded.tiles[0].strings)
+        place = rng.randrange(len(strings))
+        strings[place] = mutated(strings[place], rng)
+        changed = replace(coded, tiles=(replace(coded.tiles[0], strings=tuple(strings)),))
+        _same_refusal(coder, changed)
+    fewer = replace(coded.tiles[0], strings=coded.tiles[0].strings[:-1] or (b"",) * 3)
+    _same_refusal(coder, replace(coded, tiles=(fewer,)))
+    _same_refusal(coder, replace(coded, fingerprint=bytes(8)))
+    _same_refusal(coder, replace(coded, icc=bytes(100)))
+
+
+def _same_refusal(coder: Coder, coded: CodedPicture) -> None:
+    expected, image = "", None
+    try:
+        image = decode_picture(coder.net, coded).to_image()
+    except BitstreamError as error:
+        expected = type(error).__name__
+    if image is None:
+        assert refused(coder, coded) == expected
+    else:  # what was changed has no meaning
+        found, _ = decode(coder.model, coded.to_bytes(), coder.run)
+        assert close(found, np.asarray(image))
+
+
+def refused(coder: Coder, coded: CodedPicture, run: Runner | None = None, **options: Any) -> str:
+    with pytest.raises(CError) as refusal:
+        decode(coder.model, coded.to_bytes(), run or coder.run, **options)
+    return refusal.value.name
+
+
+def test_what_else_is_refused(lite: Coder) -> None:
+    coded = encode_picture(lite.net, picture())
+    assert refused(lite, coded, max_pixels=100) == "TooLargeError"
+    assert refused(lite, coded, region=(100, 0, 51, 1)) == "ValueError"
+    plain = encode_picture(lite.net, picture(), sync_safe=False)
+    assert refused(lite, plain) == "UnsupportedFileError"
+
+    def broken(network: str, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [np.full_like(result, np.nan) for result in lite.run(network, inputs)]
+
+    def wrong(network: str, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [result + 0.01 for result in lite.run(network, inputs)]
+
+    assert refused(lite, coded, broken) == "DesyncError"
+    assert refused(lite, coded, wrong) == "DesyncError"
+
+
+def test_bundles_that_are_damaged_or_of_another_version_are_refused(lite: Coder) -> None:
+    content, rng = lite.content, random.Random(2)
+    middle = len(content) // 2
+    changed = content[:middle] + bytes((content[middle] ^ 1,)) + content[middle + 1 :]
+    cases = [b"x", content[:-50], changed, content.replace(b'"version": 1', b'"version": 2')]
+    cases += [mutated(content[-3000:], rng) for _ in range(50)]
+    manifest = content.index(b"bundle.json") + 11, content.index(b"PK", 100)
+    for _ in range(200):  # its checksum is not looked at before it is parsed, but refuses it all
+        place = rng.randrange(*manifest)
+        cases.append(content[:place] + bytes((rng.randrange(256),)) + content[place + 1 :])
+    for case in cases:
+        if case == content:
+            continue
+        with pytest.raises(CError) as refusal:
+            Model(lite.model.library, case)
+        assert refusal.value.name == "BundleError"
