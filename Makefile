@@ -14,7 +14,7 @@ NATIVE := $(wildcard compressai/cpp_exts/*.[ch]pp compressai/cpp_exts/*.inl comp
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-processors test-lowest lint types format docs bench lock sanitize fuzz soak install clean
+.PHONY: help demo web test test-slow test-processors test-lowest lint types format docs bench lock sanitize fuzz soak install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -66,6 +66,9 @@ build/lowest/.installed: $(VENV)/.installed
 	VIRTUAL_ENV=build/lowest $(UV) --no-config pip install --quiet --resolution lowest-direct \
 		--config-settings=build-dir=build/lowest-native --editable ".[attn,dev]"
 	@touch $@
+
+web: install ## the page that opens .cai files in a browser, in web/dist; needs npm and emscripten
+	$(BIN)/python web/build.py $(WEB_FLAGS)
 
 docs: install ## HTML documentation in docs/_build/html, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
@@ -134,4 +137,4 @@ lock: | $(BIN)/python ## resolve the dependencies anew into uv.lock, requirement
 		--no-annotate --output-file requirements-uv.txt -
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build docs/_build
+	rm -rf $(VENV) build docs/_build web/dist

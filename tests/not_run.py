@@ -14,6 +14,8 @@ __all__ = ["print_not_run"]
 _CURES = (
     (r"could not import", "make install, which installs all extras"),
     (r"CUDA device", "make test on a machine that has one, or has none"),
+    (r"emscripten", "apt-get install emscripten nodejs npm, then make web test"),
+    (r"make web", "make web test"),
     (r"chromium|chromedriver", "apt-get install chromium chromium-driver, then make test"),
     (r"no kernels for the processor", "make test on an x86 processor with AVX2"),
     (r"oneDNN", "make test with a torch that has oneDNN, as those for x86 have"),

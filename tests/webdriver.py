@@ -22,6 +22,8 @@ from PIL import Image
 
 __all__ = ["Browser", "browser", "why_no_browser"]
 
+# For one script or page.
+_SECONDS = 120
 _ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
 
 
@@ -36,7 +38,8 @@ def why_no_browser() -> str | None:
 class Browser:
     """A session of a browser."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, driver: int) -> None:
+        self._driver = driver
         self._root = f"http://127.0.0.1:{port}/session"
         options = {"binary": shutil.which("chromium"), "args": list(_ARGUMENTS)}
         capabilities = {
@@ -47,6 +50,7 @@ class Browser:
         }
         session = self._send("POST", "", {"capabilities": capabilities})
         self._root += f"/{session['sessionId']}"
+        self._send("POST", "/timeouts", {"script": 1000 * _SECONDS})
 
     def _send(self, method: str, path: str, body: Any = None) -> Any:
         request = urllib.request.Request(
@@ -57,15 +61,17 @@ class Browser:
         )
         # Not through a proxy, whatever the environment says.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=60) as answer:
+        with opener.open(request, timeout=_SECONDS + 10) as answer:
             return json.load(answer)["value"]
 
-    def open(self, page: Path, width: int, height: int) -> None:
+    def open(self, page: Path | str, width: int, height: int) -> None:
+        """Open a file, or an address."""
+        url = page if isinstance(page, str) else page.as_uri()
         self._send("POST", "/window/rect", {"width": width, "height": height})
-        self._send("POST", "/url", {"url": page.as_uri()})
+        self._send("POST", "/url", {"url": url})
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """The value that a script returns."""
+        """The value that a script returns, or the promise that it returns holds in the end."""
         return self._send("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
     def screenshot(self) -> Image.Image:
@@ -76,8 +82,26 @@ class Browser:
         """What the page caused in the browser's console."""
         return [entry["message"] for entry in self._send("POST", "/se/log", {"type": "browser"})]
 
+    def peak_memory(self) -> int:
+        """Most bytes that the process of a page has held, of those that this browser started."""
+        peaks = []
+        for process in _descendants(self._driver):
+            text = (process / "status").read_text()
+            if "--type=renderer" in (process / "cmdline").read_text().replace("\0", " "):
+                peaks.append(1024 * int(re.search(r"VmHWM:\s+(\d+) kB", text)[1]))
+        return max(peaks)
+
     def close(self) -> None:
         self._send("DELETE", "")
+
+
+def _descendants(pid: int) -> list[Path]:
+    """Folders in /proc of all processes that a process has started."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += [Path("/proc") / child, *_descendants(int(child))]
+    return found
 
 
 @contextlib.contextmanager
@@ -91,7 +115,7 @@ def browser() -> Iterator[Browser]:
             started = re.search(r"started successfully on port (\d+)", line)
             if started:
                 break
-        session = Browser(int(started[1]))
+        session = Browser(int(started[1]), driver.pid)
         try:
             yield session
         finally:

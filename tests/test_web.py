@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The page: what it decodes, codes and says, in a real browser, also without a network."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.server
+import importlib.util
+import io
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+from webdriver import Browser, browser, why_no_browser
+
+from compressai.bitstream import (
+    CodedPicture,
+    decode_picture,
+    encode_picture,
+    parse_coded,
+    read_picture,
+    write_coded,
+)
+from compressai.zoo import lite
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+ROOT = Path(__file__).parents[1]
+PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
+WINDOW = (1000, 800)
+# Bytes that the page may take for a picture of 2048 x 1365.
+MOST_MEMORY = 1.5e9
+
+
+def why_no_page() -> str | None:
+    """A reason to skip, or ``None``."""
+    if why_no_browser():
+        return why_no_browser()
+    if shutil.which("emcc") is None:
+        return "emscripten not installed (apt-get install emscripten)"
+    if not list((ROOT / "build/npm").glob("onnxruntime-web-*.tgz")):
+        return "onnxruntime-web not fetched (make web)"
+    return None
+
+
+pytestmark = pytest.mark.skipif(why_no_page() is not None, reason=str(why_no_page()))
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: Any) -> None:
+        """Nothing is said of requests."""
+
+
+@dataclass
+class Site:
+    """The page, served: files in ``folder`` are next to it."""
+
+    folder: Path
+    server: http.server.ThreadingHTTPServer
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = importlib.util.spec_from_file_location("build_page", ROOT / "web/build.py")
+    building = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(building)
+    folder = tmp_path_factory.mktemp("page") / "dist"
+    building.build(folder, ["lite:1"])
+    return folder
+
+
+def serve(folder: Path) -> Site:
+    handler = functools.partial(_Handler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return Site(folder, server)
+
+
+@pytest.fixture(scope="module")
+def site(built: Path) -> Iterator[Site]:
+    made = serve(built)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def net() -> Any:
+    return lite(quality=1, pretrained=True).eval()
+
+
+@pytest.fixture
+def page(site: Site, chromium: Browser) -> Browser:
+    chromium.open(site.url, *WINDOW)
+    return chromium
+
+
+def photo(size: tuple[int, int] | None = None) -> Image.Image:
+    with Image.open(PHOTO) as image:
+        image = image.convert("RGB")
+        return image if size is None else image.resize(size, Image.Resampling.BICUBIC)
+
+
+# What the page says, when it has finished.
+STATE = """
+const text = (id) => document.getElementById(id).textContent;
+const message = document.getElementById("message");
+return document.getElementById("progress").hidden && {
+  message: message.hidden ? "" : message.textContent,
+  kind: message.dataset.kind ?? "",
+  facts: Object.fromEntries([...document.querySelectorAll("#facts div")].map((fact) =>
+    [fact.children[0].textContent, fact.children[1].textContent])),
+};
+"""
+DROP = """
+const [name, content] = arguments;
+const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+const dataTransfer = new DataTransfer();
+dataTransfer.items.add(new File([bytes], name));
+document.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+"""
+CALL = """
+const { call } = await import("./client.js");
+const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+const text = async (bytes) => {
+  const reader = new FileReader();
+  const read = new Promise((resolve) => (reader.onload = resolve));
+  reader.readAsDataURL(new Blob([bytes]));
+  await read;
+  return reader.result.split(",")[1] ?? "";
+};
+"""
+
+
+def finished(page: Browser) -> dict[str, Any]:
+    """What the page says in the end."""
+    for _ in range(1200):
+        state = page.run(STATE)
+        if state:
+            return state
+        time.sleep(0.1)  # as a person would look again
+    raise AssertionError("the page does not come to an end")
+
+
+def dropped(page: Browser, name: str, content: bytes) -> dict[str, Any]:
+    page.run(DROP, name, base64.b64encode(content).decode())
+    return finished(page)
+
+
+def called(page: Browser, script: str, *contents: bytes) -> Any:
+    """What a script returns that calls the worker."""
+    texts = [base64.b64encode(content).decode() for content in contents]
+    return page.run(
+        f"const run = async (...given) => {{{CALL}{script}}}; return run(...arguments)", *texts
+    )
+
+
+def decoded(page: Browser, content: bytes) -> tuple[np.ndarray, dict[str, Any], Image.Image]:
+    """Samples ``(H, W, 4)``, what else is known, and the picture as it would be saved."""
+    script = """
+    const picture = await call("decode", [bytes(given[0])]);
+    const png = await call("toPng", [picture]);
+    const { rgba, icc, exif, ...known } = picture;
+    return { ...known, rgba: await text(rgba), png: await text(png) };
+    """
+    known = called(page, script, content)
+    rgba = np.frombuffer(base64.b64decode(known.pop("rgba")), dtype=np.uint8)
+    png = Image.open(io.BytesIO(base64.b64decode(known.pop("png"))))
+    return rgba.reshape(known["height"], known["width"], 4), known, png
+
+
+def close(found: np.ndarray, expected: np.ndarray) -> bool:
+    difference = np.abs(found.astype(int) - expected)
+    return (
+        difference.shape == expected.shape
+        and difference.max() <= 1
+        and (difference > 0).mean() < 1e-4
+    )
+
+
+def test_link_shows_the_picture_and_what_is_known_of_it(
+    site: Site, page: Browser, net: Any
+) -> None:
+    coded = encode_picture(net, read_picture(photo()))
+    size = write_coded(coded, site.folder / "photo.cai")
+    page.open(f"{site.url}?src=photo.cai", *WINDOW)
+    state = finished(page)
+    assert state["message"] == ""
+    assert state["facts"]["Latent"] == coded.tiles[0].y_hat_hash.hex()
+    assert state["facts"]["Size"] == "451 × 300"
+    assert state["facts"]["File"] == f"{size:,} bytes"
+    assert state["facts"]["Rate"] == f"{8 * size / (451 * 300):.3f} bits a pixel"
+    expected = np.asarray(decode_picture(net, coded).to_image())
+    shot = np.asarray(page.screenshot()).astype(int)
+    box = page.run(
+        "const box = document.getElementById('decoded').getBoundingClientRect();"
+        "return [box.left, box.top, box.width, box.height].map(Math.round)"
+    )
+    assert box[2:] == [451, 300]
+    left, top = box[:2]
+    seen = shot[top : top + 300, left : left + 451]
+    # The scene may lie half a pixel off.
+    assert np.abs(seen - expected)[5:-5, 5:-5].mean() < 3
+
+
+@pytest.mark.parametrize("tile", [None, 128])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_latent_and_pixels_are_those_of_torch(
+    page: Browser, net: Any, mode: str, tile: Any
+) -> None:
+    image = photo((200, 170)).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(Image.radial_gradient("L").resize(image.size))
+    coded = encode_picture(net, read_picture(image), tile=tile)
+    samples, known, png = decoded(page, coded.to_bytes())
+    assert known["hash"] == coded.tiles[-1].y_hat_hash.hex()
+    expected = decode_picture(net, coded).to_image()
+    assert close(samples, np.asarray(expected.convert("RGBA")))
+    assert png.mode == mode
+    assert np.array_equal(np.asarray(png.convert("RGBA")), samples)
+
+
+def test_profile_and_exif_are_in_the_saved_picture(page: Browser, net: Any) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x010E] = "a cat"
+    image = read_picture(photo((64, 64)))
+    coded = encode_picture(net, replace(image, icc=profile, exif=exif.tobytes()))
+    _, _, png = decoded(page, coded.to_bytes())
+    assert png.info["icc_profile"] == profile
+    assert png.getexif()[0x010E] == "a cat"
+
+
+def test_dropped_picture_is_coded_and_torch_decodes_it(page: Browser, net: Any) -> None:
+    buffer = io.BytesIO()
+    photo().save(buffer, "PNG")
+    state = dropped(page, "cat.png", buffer.getvalue())
+    assert state["message"] == ""
+    assert float(state["facts"]["PSNR"].removesuffix(" dB")) > 28
+    script = "return !document.getElementById('{}').hidden"
+    assert all(page.run(script.format(part)) for part in ("coding", "split", "source", "cai"))
+    samples = np.asarray(photo().convert("RGBA"))
+    script = """
+    const picture = { width: 451, height: 300, rgba: new Uint8ClampedArray(bytes(given[0])) };
+    const { file, quality } = await call("encode", [picture, 1, 0]);
+    return [await text(file), quality];
+    """
+    content, quality = called(page, script, samples.tobytes())
+    coded = parse_coded(base64.b64decode(content))
+    assert (coded.model, coded.quality, quality) == ("lite", 1, 1)
+    assert coded.sync_safe
+    assert state["facts"]["Latent"] == coded.tiles[0].y_hat_hash.hex()
+    found = np.asarray(decode_picture(net, coded).to_image())  # which compares hashes
+    assert np.abs(found.astype(int) - samples[..., :3]).mean() < 8
+
+
+def test_size_that_cannot_be_reached_is_told(page: Browser) -> None:
+    buffer = io.BytesIO()
+    photo((100, 80)).save(buffer, "PNG")
+    assert dropped(page, "cat.png", buffer.getvalue())["message"] == ""
+    page.run(
+        "document.getElementById('most').value = 0.1;"
+        "document.querySelector('#coding button').click()"
+    )
+    state = finished(page)
+    page.run("document.getElementById('most').value = ''")
+    assert state["kind"] == "SizeError"
+    assert "the smallest file takes" in state["message"]
+
+
+def damaged(coded: CodedPicture) -> dict[str, tuple[bytes, str]]:
+    """Files by what is told of them, and the kind of error."""
+    content = coded.to_bytes()
+    other = replace(coded, fingerprint=bytes(8)).to_bytes()
+    unknown = replace(coded, fingerprint=bytes(8), model="nobody").to_bytes()
+    alpha = replace(coded, mode="RGBA", alpha=b"x" * 50).to_bytes()
+    return {
+        "a part of it is missing": (content[:-9], "TruncatedFileError"),
+        "some of it was changed": (content[:-9] + b"x" + content[-8:], "ChecksumError"),
+        "neither a .cai file nor a picture": (b"GIF?", "NotACodedPictureError"),
+        "the file is empty": (b"", "TruncatedFileError"),
+        "other weights of lite": (other, "WrongWeightsError"),
+        "the model nobody": (unknown, "UnknownModelError"),
+        "the alpha plane is damaged": (alpha, "DamagedFileError"),
+        "has format version 9": (content[:4] + b"\x09" + content[5:], "UnsupportedVersionError"),
+    }
+
+
+def test_damaged_and_foreign_files_are_told_of(page: Browser, net: Any) -> None:
+    for text, (content, kind) in damaged(
+        encode_picture(net, read_picture(photo((70, 50))))
+    ).items():
+        state = dropped(page, "file.cai", content)
+        assert text in state["message"]
+        assert state["kind"] == kind
+
+
+def test_large_picture_decodes_within_memory(page: Browser, net: Any) -> None:
+    coded = encode_picture(net, read_picture(photo((2048, 1365))))
+    samples, known, _ = decoded(page, coded.to_bytes())
+    assert known["hash"] == coded.tiles[0].y_hat_hash.hex()
+    assert close(samples[..., :3], np.asarray(decode_picture(net, coded).to_image()))
+    assert 0 < page.peak_memory() < MOST_MEMORY
+
+
+def test_element_shows_a_picture_in_any_page(site: Site, page: Browser, net: Any) -> None:
+    coded = encode_picture(net, read_picture(photo((90, 60))))
+    write_coded(coded, site.folder / "small.cai")
+    (site.folder / "bad.cai").write_bytes(coded.to_bytes()[:-1])
+    page.open(f"{site.url}demo.html", *WINDOW)
+    script = """
+    const show = (src) => new Promise((resolve) => {
+      const element = document.createElement("img-cai");
+      element.setAttribute("alt", "a cat");
+      element.addEventListener("load", () => resolve(element));
+      element.addEventListener("error", () => resolve(element));
+      element.src = src;
+      document.body.append(element);
+    });
+    return Promise.all([show("small.cai"), show("bad.cai")]).then(([good, bad]) => {
+      const canvas = good.shadowRoot.querySelector("canvas");
+      const { width, height, hash } = good.info;
+      return [canvas.width, canvas.height, canvas.getAttribute("aria-label"), width, height, hash,
+        bad.shadowRoot.querySelector("p").textContent];
+    });
+    """
+    *seen, refusal = page.run(script)
+    assert seen == [90, 60, "a cat", 90, 60, coded.tiles[0].y_hat_hash.hex()]
+    assert refusal.startswith("a cat (the file is truncated")
+
+
+def test_page_opens_and_decodes_without_a_network(built: Path, chromium: Browser, net: Any) -> None:
+    site, page = serve(built), chromium
+    page.open(site.url, *WINDOW)
+    page.run("return navigator.serviceWorker.ready.then(() => true)")
+    content = encode_picture(net, read_picture(photo((120, 90)))).to_bytes()
+    page.complaints()
+    site.close()
+    page.open(site.url, *WINDOW)
+    assert page.run("return crossOriginIsolated")  # by the service worker: so there are threads
+    state = dropped(page, "cat.cai", content)
+    assert state["message"] == ""
+    assert state["facts"]["Size"] == "120 × 90"
+    assert page.complaints() == []

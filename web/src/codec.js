@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: BSD-3-Clause-Clear
+// Files to pictures and back, in whichever thread: the C library, and onnxruntime for its networks.
+
+import { CaiError, Core } from "./core.js";
+import { isGreyPng, writePng } from "./png.js";
+
+const here = (path) => new URL(path, import.meta.url);
+// Larger pictures are tiled, as everywhere in compressai.
+const UNTILED_PIXELS = 2 ** 22;
+const TILING = { size: 1024, overlap: 32 };
+// Networks of a model take some ten megabytes.
+const MODELS_KEPT = 2;
+
+async function bytesOf(url, what) {
+  let response;
+  try {
+    response = await fetch(url);
+  } catch {
+    throw new CaiError("NetworkError", `${what} cannot be loaded: ${url} does not answer, or does not let other pages read it`);
+  }
+  if (!response.ok) throw new CaiError("NetworkError", `${what} cannot be loaded: ${url} answers ${response.status}`);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+let started = null;
+
+// The library, onnxruntime, and the list of models that are here.
+function start() {
+  started ??= (async () => {
+    const [wasm, ort, list] = await Promise.all([
+      bytesOf(here("cai.wasm"), "the decoder"),
+      import("./ort/ort.wasm.min.mjs"),
+      bytesOf(here("models/models.json"), "the list of models"),
+    ]);
+    ort.env.wasm.wasmPaths = here("ort/").href;
+    // Threads need memory that they share, which browsers give to isolated pages only.
+    ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
+    ort.env.logLevel = "error";
+    const models = JSON.parse(new TextDecoder().decode(list));
+    return { core: await Core.load(wasm), ort, models };
+  })();
+  started.catch(() => (started = null));
+  return started;
+}
+
+const kept = new Map();
+
+async function modelOf(entry) {
+  const { core, ort } = await start();
+  if (!kept.has(entry.file)) {
+    const loading = (async () => {
+      const bundle = await bytesOf(here(`models/${entry.file}`), "the model");
+      return { handle: core.openModel(bundle), sessions: [] };
+    })();
+    kept.set(entry.file, loading);
+    loading.catch(() => kept.delete(entry.file));
+  }
+  // Those used last are kept longest.
+  const loading = kept.get(entry.file);
+  kept.delete(entry.file);
+  kept.set(entry.file, loading);
+  const model = await loading;
+  const run = async (number, inputs, outputs) => {
+    model.sessions[number] ??= await ort.InferenceSession.create(core.graph(model.handle, number), {
+      executionProviders: ["wasm"],
+      graphOptimizationLevel: "all",
+    });
+    const feeds = {};
+    for (const { name, dims, data } of inputs) feeds[name] = new ort.Tensor("float32", data, dims);
+    const results = await model.sessions[number].run(feeds, outputs);
+    return outputs.map((name) => results[name].data);
+  };
+  return { handle: model.handle, run };
+}
+
+async function forgetOldModels() {
+  const { core } = await start();
+  for (const [file, loading] of kept) {
+    if (kept.size <= MODELS_KEPT) return;
+    kept.delete(file);
+    const model = await loading;
+    await Promise.all(model.sessions.map((session) => session.release()));
+    core.closeModel(model.handle);
+  }
+}
+
+// Whether a plane of alpha can be read, and its samples.
+async function readAlpha(png, width, height) {
+  const damaged = new CaiError("DamagedFileError", "the alpha plane is damaged");
+  if (!isGreyPng(png, width, height)) throw damaged;
+  const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+  const bitmap = await createImageBitmap(new Blob([png], { type: "image/png" }), options).catch(() => {
+    throw damaged;
+  });
+  const context = new OffscreenCanvas(width, height).getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return context.getImageData(0, 0, width, height).data.filter((_, i) => i % 4 === 0);
+}
+
+function toRgba({ width, height, channels, samples }, alpha) {
+  const out = new Uint8ClampedArray(4 * width * height);
+  for (let i = 0; i < width * height; i++) {
+    for (let c = 0; c < 3; c++) out[4 * i + c] = samples[i * channels + (c % channels)];
+    out[4 * i + 3] = alpha ? alpha[i] : 255;
+  }
+  return out;
+}
+
+/**
+ * Decode a coded picture.
+ *
+ * @param {Uint8Array} bytes the file
+ * @param progress called with `{done, tiles}`
+ * @returns `{width, height, rgba, mode, icc, exif, model, quality, hash, tiles, bytes, milliseconds}`
+ */
+export async function decode(bytes, progress) {
+  const { core, models } = await start();
+  const begin = performance.now();
+  const file = core.openFile(bytes);
+  try {
+    const entry = models.find(({ fingerprint }) => fingerprint === file.fingerprint);
+    if (!entry) {
+      const known = models.some(({ model }) => model === file.model);
+      throw known
+        ? new CaiError("WrongWeightsError", `the file was made with other weights of ${file.model} than those of this page`)
+        : new CaiError("UnknownModelError", `the file was made with the model ${file.model}, which this page does not have`);
+    }
+    const model = await modelOf(entry);
+    const alpha = file.alpha ? await readAlpha(file.alpha, file.width, file.height) : null;
+    const picture = await core.decode(model.handle, file, model.run, progress);
+    await forgetOldModels();
+    const { mode, icc, exif, quality, tiles } = file;
+    return {
+      ...{ width: picture.width, height: picture.height, rgba: toRgba(picture, alpha), mode, icc, exif },
+      ...{ model: file.model, quality, tiles, hash: picture.hash, bytes: bytes.length },
+      milliseconds: performance.now() - begin,
+    };
+  } finally {
+    core.closeFile(file);
+  }
+}
+
+/** The qualities that pictures can be coded with here, ascending. */
+export async function qualities() {
+  const { models } = await start();
+  return models.filter(({ encodes }) => encodes).map(({ quality }) => quality).sort((a, b) => a - b);
+}
+
+// Three channels or one, and alpha as a file, of 8-bit RGBA.
+async function toPicture({ width, height, rgba }) {
+  let grey = true;
+  let opaque = true;
+  for (let i = 0; i < rgba.length && (grey || opaque); i += 4) {
+    grey &&= rgba[i] === rgba[i + 1] && rgba[i] === rgba[i + 2];
+    opaque &&= rgba[i + 3] === 255;
+  }
+  const channels = grey ? 1 : 3;
+  const samples = new Uint8Array(width * height * channels);
+  for (let i = 0; i < width * height; i++) {
+    for (let c = 0; c < channels; c++) samples[i * channels + c] = rgba[4 * i + c];
+  }
+  const plane = { width, height, channels: 1, samples: rgba.filter((_, i) => i % 4 === 3) };
+  return { width, height, channels, samples, alpha: opaque ? null : await writePng(plane) };
+}
+
+/**
+ * Code a picture.
+ *
+ * @param picture `{width, height, rgba}`
+ * @param {number} quality one of `qualities()`; with `most`, the highest that is tried
+ * @param {number} most largest size in bytes, or 0 for any
+ * @returns `{file, quality}`, the best quality whose file is no larger
+ */
+export async function encode(picture, quality, most, progress) {
+  const { core, models } = await start();
+  const converted = await toPicture(picture);
+  const tiling = picture.width * picture.height > UNTILED_PIXELS ? TILING : { size: 0, overlap: 0 };
+  const tried = (await qualities()).filter((one) => one <= quality).reverse();
+  let file;
+  for (const one of most ? tried : tried.slice(0, 1)) {
+    const model = await modelOf(models.find((entry) => entry.encodes && entry.quality === one));
+    file = await core.encode(model.handle, converted, tiling, model.run, progress);
+    await forgetOldModels();
+    if (!most || file.length <= most) return { file, quality: one };
+  }
+  throw new CaiError("SizeError", `the smallest file takes ${file.length} bytes, more than ${most}`);
+}
+
+/** The samples of a decoded picture as a PNG file, with profile and EXIF. */
+export async function toPng({ width, height, rgba, mode, icc, exif }) {
+  const places = { L: [0], LA: [0, 3], RGB: [0, 1, 2], RGBA: [0, 1, 2, 3] }[mode];
+  const samples = new Uint8Array(width * height * places.length);
+  for (let i = 0; i < width * height; i++) {
+    places.forEach((place, c) => (samples[i * places.length + c] = rgba[4 * i + place]));
+  }
+  return writePng({ width, height, channels: places.length, samples, icc, exif });
+}
+
+/** The bytes of a link. */
+export const load = (url) => bytesOf(url, "the file");
