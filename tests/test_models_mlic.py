@@ -481,6 +481,16 @@ def test_older_generation_has_as_many_operations_more_as_the_tables_tell():
 # -- weights of the authors -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("part", ["g_s.", "latent_codec.y.latent_codec.y1.lrp_"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_mixtures_of_both_generations_are_refused(part, legacy):
+    most, other = (MLICPlusPlus(**SMALL, legacy=kind).state_dict() for kind in (legacy, not legacy))
+    mixture = {key: value for key, value in most.items() if not key.startswith(part)}
+    mixture |= {key: value for key, value in other.items() if key.startswith(part)}
+    with pytest.raises(ValueError, match=r"mixture of both generations.*of 2023.*of 2024"):
+        MLICPlusPlus.from_state_dict(mixture)
+
+
 def authors_layout(state_dict):
     """The names of the authors' program, from ours."""
     leaf, context = "latent_codec.y.latent_codec.y", "latent_codec.y.channel_context.y"

@@ -340,9 +340,26 @@ class MLICPlusPlus(_BaseMLIC):
         return {
             **super().infer_arguments(state_dict),
             **cls._infer_window(state_dict),
-            "legacy": f"{_LEAF}0.lrp_anchor.lrp_transform.6.weight" in state_dict
-            or "g_s.synthesis_transform.0.skip.weight" in state_dict,
+            "legacy": cls._infer_generation(state_dict),
         }
+
+    @staticmethod
+    def _infer_generation(state_dict: Mapping[str, Tensor]) -> bool:
+        """Whether weights are of the older one; ValueError if their parts disagree."""
+        older = {"g_s.synthesis_transform.0": "g_s.synthesis_transform.0.skip.weight" in state_dict}
+        for number in numbers_after(state_dict, _LEAF):
+            for name in ("lrp_anchor", "lrp_nonanchor"):
+                part = f"{_LEAF}{number}.{name}"
+                if f"{part}.lrp_transform.0.weight" not in state_dict:
+                    continue  # Loading will tell.
+                older[part] = f"{part}.lrp_transform.6.weight" in state_dict
+        if len(set(older.values())) > 1:
+            old, new = ([k for k, v in older.items() if v is kind] for kind in (True, False))
+            raise ValueError(
+                "these weights are a mixture of both generations of MLIC++: of 2023 are "
+                f"{', '.join(old[:2])}, of 2024 {', '.join(new[:2])}; all must be of one"
+            )
+        return next(iter(older.values()))
 
 
 @register_model("mlicplus")

@@ -26,6 +26,7 @@ from compressai.models._helpers.auxt import OLP
 from compressai.models._helpers.dictionary_transforms import GatedStage
 from compressai.models._helpers.sizes import window_size as side_of_window
 from compressai.models._helpers.upstream import has_names
+from compressai.models._state_dict import entry_size
 from compressai.models.dcae import (
     DCAE,
     DCAE_MSE_LOSSES,
@@ -313,6 +314,12 @@ class SAAF(DCAE):
     def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See :func:`convert_upstream_saaf_state_dict`."""
         return convert_upstream_saaf_state_dict(state_dict)
+
+    @classmethod
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        # DCAE's weights have the same names but for these.
+        entry_size(state_dict, "aux_enc.0.freq_weights", 0, cls)
+        return super().infer_arguments(state_dict)
 
     @staticmethod
     def _read_table(table: Tensor) -> tuple[int, int]:
