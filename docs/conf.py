@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
 from compressai.version import __version__
+
+# Sphinx would run the stubs of native modules in place of these.
+os.environ["SPHINX_AUTODOC_IGNORE_NATIVE_MODULE_TYPE_STUBS"] = "1"
 
 project = "compressai"
 author = "the compressai authors"
