@@ -32,6 +32,7 @@ from compressai.bitstream import (
     read_picture,
 )
 from compressai.models.base import ModelIdentity
+from compressai.models.integer import quantize_entropy_path
 from compressai.runtime import Bundle
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -40,15 +41,22 @@ from compressai.inference import export_bundle  # noqa: E402
 
 SEEDS = Path(__file__).parent / "fuzz" / "seeds"
 PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
-KINDS = ("lite", "mbt2018-mean", "bmshj2018-hyperprior", "bmshj2018-factorized")
+KINDS = ("lite", "lite-integer", "mbt2018-mean", "bmshj2018-hyperprior", "bmshj2018-factorized")
+
+
+def lite_net(kind: str) -> Any:
+    """A small lite, of integers or not."""
+    net = compressai.load(CORPUS / "lite.safetensors").eval()
+    if kind == "lite":
+        return net
+    return quantize_entropy_path(net, [picture(size=(128, 64)).pixels[None]])
 
 
 class Coder:
     """A small model for both sides."""
 
     def __init__(self, library: Any, kind: str, folder: Path) -> None:
-        is_slices = kind == "lite"
-        self.net = compressai.load(CORPUS / "lite.safetensors") if is_slices else tiny_net(kind)
+        self.net = lite_net(kind) if kind.startswith("lite") else tiny_net(kind)
         self.net.identity = ModelIdentity(kind, 2, "mse")
         path = folder / f"{kind}.caibundle"
         export_bundle(self.net, path)
@@ -142,6 +150,15 @@ def test_torch_decodes_what_the_encoder_makes(coder: Coder, tile: int) -> None:
     decoded = decode_picture(coder.net, coded)  # which compares hashes
     assert close(found, np.asarray(decoded.to_image().convert("RGB")))
     assert coded.to_bytes() == content
+
+
+def test_all_that_strings_tell_of_rounding_is_read_by_torch(lite: Coder) -> None:
+    # From no shift at all, over all distributions of ranks, to values that no shift suits.
+    samples = np.asarray(photo())
+    for tolerance in (1e-9, 1e-5, 3e-5, 5e-5, 7e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.02):
+        content = encode(lite.model, samples, lite.run, tolerance=tolerance)
+        decode_picture(lite.net, parse_coded(content))  # compares hashes
+        decode(lite.model, content, lite.run)
 
 
 def test_example_is_c_and_decodes_a_real_file(lite: Coder, tmp_path: Path) -> None:
