@@ -4,13 +4,9 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageCms
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["WHITE", "RefusedImageError", "to_rgb", "to_rgb_image"]
 
@@ -24,7 +20,7 @@ class RefusedImageError(ValueError):
     """An image that is intact, but not taken."""
 
 
-def to_rgb(image: Image.Image, notes: list[str]) -> tuple[Tensor, Image.Image | None, bool]:
+def to_rgb(image: Image.Image, notes: list[str]) -> tuple[np.ndarray, Image.Image | None, bool]:
     """Separate an image into colours and transparency.
 
     Args:
@@ -39,16 +35,13 @@ def to_rgb(image: Image.Image, notes: list[str]) -> tuple[Tensor, Image.Image | 
     Raises:
         ValueError: samples are not finite, or of a mode that cannot be converted.
     """
-    # Slow to import, and not needed to read headers.
-    import torch
-
     if image.mode in _WIDE_GREY:
         grey = _wide_grey(image, notes)
-        pixels = torch.from_numpy(grey).expand(3, *grey.shape).contiguous()
+        pixels = np.broadcast_to(grey, (3, *grey.shape)).copy()
         return pixels, _alpha_of_wide_grey(image), True
     image, alpha, is_grey = _split(image, notes)
-    samples = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    pixels = samples.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    pixels = np.asarray(image).transpose(2, 0, 1).astype(np.float32, order="C")
+    pixels /= np.float32(255)
     return pixels, alpha, is_grey
 
 

@@ -11,8 +11,9 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, BinaryIO
 
+import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from compressai._files import open_regular, read_up_to
@@ -21,9 +22,6 @@ from compressai._images.icons import icon_size
 from compressai._images.limits import MAX_PIXELS
 from compressai._images.losses import notes_on_losses, sample_limit
 from compressai._images.transparency import Transparency
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = [
     "Samples",
@@ -212,7 +210,7 @@ class Samples:
         mode: colour mode of the file, as Pillow calls it.
     """
 
-    pixels: Tensor
+    pixels: np.ndarray
     alpha: Image.Image | None
     grey: bool
     notes: list[str]

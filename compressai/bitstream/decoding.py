@@ -3,23 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn as nn
-from torch import Tensor
+import numpy as np
 
-from compressai.bitstream._memory import tiles_bytes
-from compressai.bitstream._nets import (
-    build_tables,
-    latent_layout,
-    padding_multiple,
-    prepared_for,
-    rate_level,
-    supports_sync_safe,
-)
-from compressai.bitstream._parallel import map_in_order
+from compressai.bitstream._engine import Engine, hash_values
+from compressai.bitstream._engines import engine_of
 from compressai.bitstream.container import CodedPicture
 from compressai.bitstream.errors import (
     BitstreamError,
@@ -28,14 +18,16 @@ from compressai.bitstream.errors import (
     DesyncError,
     ImpossibleHeaderError,
     TooLargeError,
-    UnsupportedFileError,
     WrongWeightsError,
 )
-from compressai.bitstream.hashes import fingerprint, hash_latent
 from compressai.bitstream.image import Picture, check_exif, check_icc, read_alpha
 from compressai.bitstream.limits import MAX_PIXELS, excess_of, excess_of_tiles
 from compressai.bitstream.tiling import Box, padded_side
-from compressai.ops import compute_padding
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressai.runtime import RuntimeModel
 
 __all__ = ["decode_picture", "decoding_bytes"]
 
@@ -44,7 +36,7 @@ _OTHER_LATENT = "the latent is another one than that which was coded"
 
 
 def decode_picture(
-    net: nn.Module,
+    net: nn.Module | RuntimeModel,
     coded: CodedPicture,
     *,
     max_pixels: int = MAX_PIXELS,
@@ -59,7 +51,8 @@ def decode_picture(
     files: those of its ``decompress``). Tiles are blended where they overlap.
 
     Args:
-        net: the model that coded it, with the same weights. Several threads may use one.
+        net: the model that coded it, with the same weights, of torch or of a bundle. Several
+            threads may use one.
         coded: the coded picture.
         max_pixels: largest area, padding included, that is decoded. What a tile of more than 2^22
             pixels takes in ``net`` is estimated before, and must not be more than 4 GiB, or 32
@@ -95,23 +88,23 @@ def decode_picture(
             f"{len(coded.tiles)}"
         )
     needed = tiling.indexes(wanted)
-    decoder = _TileDecoder(net, coded, best_effort)
+    engine = engine_of(net)
+    decoder = _TileDecoder(engine, coded, best_effort)
     problem = excess_of(tiling, needed, decoder.multiple, max_pixels)
     if problem:
         raise TooLargeError(problem)
-    build_tables(net)
-    level = _level_of(net, coded)
+    level = _level_of(engine, coded)
     notes = [*coded.damage] if best_effort else []
     extras = _read_extras(coded, wanted, best_effort, notes)
-    with prepared_for(net, level) as rate:
-        _check_weights(net, coded)  # which include tables, those of the level
-        problem = excess_of_tiles(net, tiling, needed, decoder.multiple, max_pixels, rate)
+    with engine.prepared_for(level) as rate:
+        _check_weights(engine, coded)  # which include tables, those of the level
+        problem = excess_of_tiles(engine, tiling, needed, max_pixels, rate)
         if problem:
             raise TooLargeError(problem)
         decoder.prepare(rate, needed)
-        pixels = torch.zeros(3, wanted.height, wanted.width)
+        pixels = np.zeros((3, wanted.height, wanted.width), dtype=np.float32)
         lost = 0
-        for index, (tile, problem) in zip(needed, map_in_order(decoder, needed, workers)):
+        for index, (tile, problem) in zip(needed, engine.map_in_order(decoder, needed, workers)):
             if problem:
                 box = tiling[index]
                 notes.append(f"{_place(box)}: {problem}")
@@ -119,10 +112,11 @@ def decode_picture(
             _blend(pixels, wanted, coded, index, tile)
     if lost == len(needed):
         raise DamagedFileError(f"nothing is left of the picture: {'; '.join(notes)}")
-    return Picture(pixels.clamp_(0, 1), grey=coded.mode.startswith("L"), notes=notes, **extras)
+    np.clip(pixels, 0, 1, out=pixels)
+    return Picture(engine.pixels(pixels), grey=coded.mode.startswith("L"), notes=notes, **extras)
 
 
-def decoding_bytes(net: nn.Module, coded: CodedPicture) -> int:
+def decoding_bytes(net: nn.Module | RuntimeModel, coded: CodedPicture) -> int:
     """About how many bytes :func:`decode_picture` takes beside the picture, in this thread.
 
     Args:
@@ -131,9 +125,9 @@ def decoding_bytes(net: nn.Module, coded: CodedPicture) -> int:
     Raises:
         ImpossibleHeaderError: the file contradicts itself.
     """
-    build_tables(net)
-    with prepared_for(net, _level_of(net, coded)) as rate:
-        return tiles_bytes(net, coded.tiling, rate)
+    engine = engine_of(net)
+    with engine.prepared_for(_level_of(engine, coded)) as rate:
+        return engine.tiles_bytes(coded.tiling, rate)
 
 
 def _check_region(region: Sequence[int], whole: Box) -> Box:
@@ -149,29 +143,24 @@ def _check_region(region: Sequence[int], whole: Box) -> Box:
     return box
 
 
-def _level_of(net: nn.Module, coded: CodedPicture) -> int | None:
+def _level_of(engine: Engine, coded: CodedPicture) -> int | None:
     if not coded.fingerprint:  # a file that tells of nothing but names has no levels
         return None
     try:
-        return rate_level(net, coded.quality)
+        return engine.rate_level(coded.quality)
     except ValueError as error:
         raise ImpossibleHeaderError(f"the file contradicts itself: {error}") from error
 
 
-def _check_weights(net: nn.Module, coded: CodedPicture) -> None:
-    if not coded.fingerprint:
-        return
-    at_hand = fingerprint(net, coded.version)
+def _check_weights(engine: Engine, coded: CodedPicture) -> None:
+    at_hand = engine.fingerprint(coded.version) if coded.fingerprint else b""
     if at_hand != coded.fingerprint:
         raise WrongWeightsError(
             f"the file was made with other weights of {coded.model} than those at hand "
             f"(fingerprints {coded.fingerprint.hex()} and {at_hand.hex()}); name the checkpoint "
             "it was made with"
         )
-    if coded.sync_safe and not supports_sync_safe(net):
-        raise UnsupportedFileError(
-            f"the file is sync-safe, which {type(net).__name__} cannot decode: update it"
-        )
+    engine.check_file(coded.version, coded.sync_safe)
 
 
 def _read_extras(
@@ -201,15 +190,15 @@ def _read_extras(
 class _TileDecoder:
     """Decodes tiles by their number, in any thread."""
 
-    def __init__(self, net: nn.Module, coded: CodedPicture, best_effort: bool) -> None:
-        self.net, self.coded, self.best_effort = net, coded, best_effort
+    def __init__(self, engine: Engine, coded: CodedPicture, best_effort: bool) -> None:
+        self.engine, self.coded, self.best_effort = engine, coded, best_effort
         self.tiling = coded.tiling
-        self.multiple = coded.centred or padding_multiple(net)
-        self.arguments: dict[str, Any] = {"sync_safe": True} if coded.sync_safe else {}
+        self.multiple = coded.centred or engine.multiple
+        self.rate: Mapping[str, Any] = {}
 
-    def prepare(self, rate: dict[str, int], needed: Sequence[int]) -> None:
+    def prepare(self, rate: Mapping[str, Any], needed: Sequence[int]) -> None:
         """Check all tiles that will be decoded before any of them takes memory."""
-        self.arguments.update(rate)
+        self.rate = rate
         for index in needed:
             try:
                 self._check_layout(index)
@@ -220,7 +209,7 @@ class _TileDecoder:
     def _layout(self, index: int) -> tuple[Any, int]:
         box = self.tiling[index]
         sides = (padded_side(side, self.multiple) for side in (box.width, box.height))
-        return latent_layout(self.net, *sides)
+        return self.engine.latent_layout(*sides)
 
     def _check_layout(self, index: int) -> None:
         tile, coded = self.coded.tiles[index], self.coded
@@ -234,7 +223,7 @@ class _TileDecoder:
                 f"{len(tile.strings)}"
             )
 
-    def __call__(self, index: int) -> tuple[Tensor | None, str]:
+    def __call__(self, index: int) -> tuple[np.ndarray | None, str]:
         """The pixels ``(3, H, W)`` of a tile, and what is wrong with them.
 
         Raises:
@@ -248,26 +237,27 @@ class _TileDecoder:
             raise self._failure(_OTHER_LATENT)
         return pixels, ""
 
-    def _decode(self, index: int, strings: Sequence[bytes | None]) -> tuple[Tensor, bool]:
+    def _decode(self, index: int, strings: Sequence[bytes | None]) -> tuple[np.ndarray, bool]:
         """Pixels, and whether the latent is not known to be another one than was coded."""
         shape, _ = self._layout(index)
         try:
-            out = self.net.decompress([[string] for string in strings], shape, **self.arguments)
+            x_hat, y_hat = self.engine.decode(strings, shape, self.coded.sync_safe, self.rate)
         except ValueError as error:
             raise self._failure(str(error)) from error
-        x_hat = out["x_hat"]
-        if not bool(torch.isfinite(x_hat).all()):
+        if not np.isfinite(x_hat).all():
             raise self._failure("it has values that are not finite")
         expected = self.coded.tiles[index].y_hat_hash
-        as_coded = not expected or hash_latent(out["y_hat"]) == expected
+        as_coded = not expected or (y_hat is not None and hash_values(y_hat) == expected)
         box = self.tiling[index]
         top = left = 0
         if self.coded.centred:
-            (left, _, top, _), _ = compute_padding(box.height, box.width, min_div=self.multiple)
-        pixels = x_hat[0, :, top : top + box.height, left : left + box.width].float().cpu()
-        return pixels, as_coded
+            # Needs torch, as do these files.
+            from compressai.ops import compute_padding
 
-    def _salvage(self, index: int) -> tuple[Tensor | None, str]:
+            (left, _, top, _), _ = compute_padding(box.height, box.width, min_div=self.multiple)
+        return x_hat[:, top : top + box.height, left : left + box.width], as_coded
+
+    def _salvage(self, index: int) -> tuple[np.ndarray | None, str]:
         """As much of a tile as decodes: the first strings, up to one that does not end properly.
 
         Each string tells by its end whether it was decoded as it was coded, so that no checksums
@@ -317,11 +307,11 @@ class _TileDecoder:
 
 
 def _blend(
-    pixels: Tensor,
+    pixels: np.ndarray,
     wanted: Box,
     coded: CodedPicture,
     index: int,
-    tile: Tensor | None,
+    tile: np.ndarray | None,
 ) -> None:
     """Add what a tile has to say of the wanted part; a lost one says grey."""
     box = coded.tiling[index]
@@ -332,9 +322,9 @@ def _blend(
     rows, columns = slice(top - box.y, bottom - box.y), slice(left - box.x, right - box.x)
     values = _GREY if tile is None else tile[:, rows, columns]
     if coded.tiling.count == 1:
-        target.copy_(torch.as_tensor(values).expand_as(target))
+        target[...] = values
     else:
-        target += coded.tiling.weights(index)[rows, columns] * values
+        target += coded.tiling.blend_weights(index)[rows, columns] * np.float32(values)
 
 
 def _place(box: Box) -> str:

@@ -4,31 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import torch.nn as nn
-from torch import Tensor
+import numpy as np
 
-from compressai.bitstream._memory import tiles_bytes
-from compressai.bitstream._nets import (
-    build_tables,
-    check_entropy_coder,
-    is_exact,
-    pad_to_multiple,
-    padding_multiple,
-    prepared_for,
-    rate_level,
-    supports_sync_safe,
-)
-from compressai.bitstream._parallel import map_in_order
+from compressai.bitstream._engine import Engine, hash_values, padded_tile
+from compressai.bitstream._engines import engine_of
 from compressai.bitstream.container import CodedPicture, CodedTile
-from compressai.bitstream.hashes import fingerprint, hash_latent
 from compressai.bitstream.image import Picture
 from compressai.bitstream.limits import MAX_PIXELS, UNTILED_PIXELS, excess_of, excess_of_tiles
 from compressai.bitstream.tiling import Tiling, padded_side
-from compressai.models.base import ModelIdentity
-from compressai.models.effort import GRADIENT_BYTES, check_effort, compress_with_effort
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressai.runtime import RuntimeModel
 
 __all__ = ["TILE_OVERLAP", "TILE_SIZE", "choose_tiling", "encode_picture", "encoding_bytes"]
 
@@ -37,7 +27,7 @@ TILE_OVERLAP = 32
 
 
 def encode_picture(
-    net: nn.Module,
+    net: nn.Module | RuntimeModel,
     picture: Picture,
     *,
     model: str | None = None,
@@ -59,7 +49,7 @@ def encode_picture(
     Memory is bounded by the pixels (12 bytes for each) and the activations of ``workers`` tiles.
 
     Args:
-        net: the model. Several threads may use one.
+        net: the model, of torch or of a bundle. Several threads may use one.
         picture: what to code. Its ``icc`` and ``exif`` are kept, see :func:`read_picture`.
         model, quality, metric, random_weights: what the file says about the weights, see
             :class:`CodedPicture`; without ``model``, what the net knows of itself, as of the zoo
@@ -91,53 +81,51 @@ def encode_picture(
             no such level, or cannot do what ``sync_safe`` or ``hash_y_hat`` ask for; ``tile``,
             ``tile_overlap``, ``workers``, ``effort`` or ``lmbda`` do not fit.
     """
-    check_entropy_coder(net)
-    told = _told(net, model, quality, metric, random_weights)
-    check_effort(effort)
+    engine = engine_of(net)
+    engine.check_coder()
+    told = _told(engine, model, quality, metric, random_weights)
+    if effort != 1:
+        # Needs torch.
+        from compressai.models.effort import check_effort
+
+        check_effort(effort)
     width, height = picture.size
     if not width or not height:
         raise ValueError(f"the picture must have pixels, got {width} x {height}")
-    multiple = padding_multiple(net)
+    multiple = engine.multiple
     tiling = choose_tiling(width, height, tile, tile_overlap, multiple)
     problem = excess_of(tiling, range(tiling.count), multiple, max_pixels)
     if problem:
         raise ValueError(problem)
-    if sync_safe and not supports_sync_safe(net):
-        raise ValueError(f"sync_safe must be False for {type(net).__name__}, which cannot do it")
+    if sync_safe and not engine.supports_sync_safe:
+        raise ValueError(f"sync_safe must be False for {engine.name}, which cannot do it")
     if sync_safe is None:
-        sync_safe = supports_sync_safe(net)
-    arguments: dict[str, Any] = {"sync_safe": True} if sync_safe else {}
-    level = rate_level(net, told.quality)
-    build_tables(net)
-    parameter = next(net.parameters())
+        sync_safe = engine.supports_sync_safe
+    level = engine.rate_level(told.quality)
 
     def encode_tile(index: int) -> CodedTile:
-        x, y, tile_width, tile_height = tiling[index]
-        pixels = picture.pixels[None, :, y : y + tile_height, x : x + tile_width]
-        padded = pad_to_multiple(pixels, multiple).to(parameter)
-        if effort == 1:
-            out = net.compress(padded, **arguments)
-        else:
-            out = compress_with_effort(
-                net,
-                padded,
-                effort=effort,
-                lmbda=lmbda,
-                metric=told.metric or "mse",
-                size=(tile_height, tile_width),
-                progress=progress and (lambda share: progress((index + share) / tiling.count)),
-                **arguments,
-            )
-        strings = tuple(step[0] for step in out["strings"])
-        return CodedTile(strings, _hash_of(out.get("y_hat"), net, sync_safe, hash_y_hat))
+        box = tiling[index]
+        more: dict[str, Any] = {}
+        if effort != 1:
+            more = {
+                "effort": effort,
+                "lmbda": lmbda,
+                "metric": told.metric or "mse",
+                "size": (box.height, box.width),
+                "progress": progress and (lambda share: progress((index + share) / tiling.count)),
+            }
+        padded = padded_tile(picture.pixels, box, multiple)
+        strings, y_hat = engine.encode(padded, sync_safe, rate, **more)
+        return CodedTile(tuple(strings), _hash_of(y_hat, engine, sync_safe, hash_y_hat))
 
-    with prepared_for(net, level) as rate:
-        problem = excess_of_tiles(net, tiling, range(tiling.count), multiple, max_pixels, rate)
+    with engine.prepared_for(level) as rate:
+        indexes = range(tiling.count)
+        problem = excess_of_tiles(engine, tiling, indexes, max_pixels, rate)
         if problem:
             raise ValueError(problem)
-        arguments.update(rate)
-        tiles = tuple(map_in_order(encode_tile, range(tiling.count), workers if effort == 1 else 1))
-        weights = fingerprint(net)
+        workers = workers if effort == 1 else 1
+        tiles = tuple(engine.map_in_order(encode_tile, indexes, workers))
+        weights = engine.fingerprint()
     return CodedPicture(
         model=told.model,
         quality=level if isinstance(level, float) else told.quality,
@@ -158,33 +146,42 @@ def encode_picture(
     )
 
 
+class _Told(NamedTuple):
+    """What the file says about the weights, see :class:`CodedPicture`."""
+
+    model: str
+    quality: float | None
+    metric: str | None
+    random_weights: bool
+
+
 def _told(
-    net: nn.Module,
+    engine: Engine,
     model: str | None,
     quality: float | None,
     metric: str | None,
     random_weights: bool,
-) -> ModelIdentity:
-    """What the file says about the weights: what the caller says, else what the net knows."""
+) -> _Told:
+    """What the caller says, else what the net knows."""
     if model is not None:
-        return ModelIdentity(model, quality, metric, random_weights)
-    known = getattr(net, "identity", None)
+        return _Told(model, quality, metric, random_weights)
+    known = engine.identity
     if known is None:
         raise ValueError(
-            f"model must be given for this {type(net).__name__}, which neither the zoo nor "
+            f"model must be given for this {engine.name}, which neither the zoo nor "
             "compressai.load() has made"
         )
     if metric is not None or random_weights:
         raise ValueError("metric and random_weights need a model, which the net knows else")
     if quality is None or quality == known.quality:
-        return known
-    if rate_level(net, None) is None:
+        quality = known.quality
+    elif engine.rate_level(None) is None:
         raise ValueError(f"quality of this net is {known.quality}, got {quality}")
-    return replace(known, quality=quality)
+    return _Told(known.model, quality, known.metric, known.random_weights)
 
 
 def encoding_bytes(
-    net: nn.Module,
+    net: nn.Module | RuntimeModel,
     picture: Picture,
     *,
     quality: float | None,
@@ -196,10 +193,16 @@ def encoding_bytes(
     Args:
         net, picture, quality, tile, effort: as there.
     """
-    build_tables(net)
-    tiling = choose_tiling(*picture.size, tile, None, padding_multiple(net))
-    with prepared_for(net, rate_level(net, quality)) as rate:
-        return (1 if effort == 1 else GRADIENT_BYTES) * tiles_bytes(net, tiling, rate)
+    engine = engine_of(net)
+    tiling = choose_tiling(*picture.size, tile, None, engine.multiple)
+    with engine.prepared_for(engine.rate_level(quality)) as rate:
+        needed = engine.tiles_bytes(tiling, rate)
+    if effort == 1:
+        return needed
+    # Needs torch.
+    from compressai.models.effort import GRADIENT_BYTES
+
+    return GRADIENT_BYTES * needed
 
 
 def choose_tiling(
@@ -220,12 +223,12 @@ def choose_tiling(
 
 
 def _hash_of(
-    y_hat: Tensor | None, net: nn.Module, sync_safe: bool, hash_y_hat: bool | None
+    y_hat: np.ndarray | None, engine: Engine, sync_safe: bool, hash_y_hat: bool | None
 ) -> bytes:
     if hash_y_hat and y_hat is None:
         raise ValueError(
-            f"hash_y_hat must be False for {type(net).__name__}, whose compress gives no y_hat"
+            f"hash_y_hat must be False for {engine.name}, whose compress gives no y_hat"
         )
     if hash_y_hat is None:
-        hash_y_hat = y_hat is not None and (sync_safe or is_exact(net))
-    return hash_latent(y_hat) if hash_y_hat else b""
+        hash_y_hat = y_hat is not None and (sync_safe or engine.exact)
+    return hash_values(y_hat) if hash_y_hat and y_hat is not None else b""

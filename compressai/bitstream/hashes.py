@@ -12,6 +12,7 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from compressai.bitstream._engine import hash_values
 from compressai.models.base import CompressionModel
 
 __all__ = ["fingerprint", "hash_latent", "hash_weights", "sketch_distance", "sketch_frame"]
@@ -87,9 +88,7 @@ def hash_latent(y_hat: Tensor) -> bytes:
     Returns:
         8 bytes.
     """
-    digest = hashlib.sha256()
-    _add_values(digest, y_hat.detach().to(torch.float32) + 0.0)
-    return digest.digest()[:8]
+    return hash_values(y_hat.detach().to(torch.float32).cpu().numpy())
 
 
 def sketch_frame(frame: Tensor) -> bytes:

@@ -7,7 +7,7 @@ import io
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -38,7 +38,8 @@ class Picture:
     """A picture as a model sees it.
 
     Attributes:
-        pixels: float32 ``(3, H, W)`` in [0, 1], sRGB unless there is an ``icc``.
+        pixels: float32 ``(3, H, W)`` in [0, 1], sRGB unless there is an ``icc``; without torch, an
+            array of NumPy.
         alpha: 8-bit alpha plane, or ``None`` if every pixel is opaque.
         grey: whether the picture has no colours.
         notes: sentences on what of the source is not kept, or, of a damaged file, could not be
@@ -48,7 +49,7 @@ class Picture:
         source_mode: colour mode of the source, as Pillow calls it; empty if unknown.
     """
 
-    pixels: Tensor
+    pixels: Tensor | np.ndarray
     alpha: Image.Image | None = None
     grey: bool = False
     notes: list[str] = field(default_factory=list)
@@ -77,15 +78,15 @@ class Picture:
 
     def to_image(self) -> Image.Image:
         """An 8-bit picture of Pillow, in the colour mode :attr:`mode`; values are rounded."""
-        # Slow to import, and not needed to read headers.
-        import torch
-
         width, height = self.size
         samples = np.empty((height, width, 3), dtype=np.uint8)
         rows = max(1, _STRIP // max(1, width))
         for top in range(0, height, rows):
-            strip = self.pixels[:, top : top + rows].mul(255).round_().clamp_(0, 255)
-            samples[top : top + rows] = strip.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+            part = self.pixels[:, top : top + rows]
+            if not isinstance(part, np.ndarray):
+                part = part.detach().float().cpu().numpy()
+            strip = np.rint(part * np.float32(255)).clip(0, 255)
+            samples[top : top + rows] = strip.astype(np.uint8).transpose(1, 2, 0)
         image = Image.fromarray(samples)
         if self.grey:
             image = image.convert("L")
@@ -165,6 +166,7 @@ def read_picture(
     *,
     keep_metadata: bool = False,
     max_pixels: int | None = MAX_PIXELS,
+    as_array: bool = False,
 ) -> Picture:
     """Read a picture of any kind that Pillow knows.
 
@@ -181,6 +183,7 @@ def read_picture(
             instead of converting them: wide colours are not clipped.
         max_pixels: larger pictures are refused, by the size in their header, before their pixels
             take memory; ``None``: only Pillow's own limit holds.
+        as_array: give pixels as an array of NumPy rather than a tensor, without torch.
 
     Returns:
         The picture.
@@ -192,7 +195,13 @@ def read_picture(
             ``max_pixels`` or Pillow's safety limit.
     """
     read = read_samples(source, keep_metadata=keep_metadata, max_pixels=max_pixels)
-    return Picture(read.pixels, read.alpha, read.grey, read.notes, read.icc, read.exif, read.mode)
+    pixels: Any = read.pixels
+    if not as_array:
+        # Slow to import, and not needed to code without it.
+        import torch
+
+        pixels = torch.from_numpy(pixels)
+    return Picture(pixels, read.alpha, read.grey, read.notes, read.icc, read.exif, read.mode)
 
 
 @dataclass(frozen=True)

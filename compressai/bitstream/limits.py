@@ -11,7 +11,7 @@ from compressai._images import MAX_PIXELS
 from compressai.bitstream.tiling import Tiling, padded_side
 
 if TYPE_CHECKING:
-    from torch import nn
+    from compressai.bitstream._engine import Engine
 
 __all__ = [
     "MAX_FRAMES",
@@ -53,40 +53,35 @@ def excess_of(tiling: Tiling, tiles: Iterable[int], multiple: int, max_pixels: i
 
 
 def excess_of_tiles(
-    net: nn.Module,
+    engine: Engine,
     tiling: Tiling,
     tiles: Sequence[int],
-    multiple: int,
     max_pixels: int,
     rate: Mapping[str, Any],
 ) -> str | None:
     """What to say of tiles that take too much memory in this model: of pictures without tiles.
 
     Args:
-        net: the model, with tables.
+        engine: the model, with tables.
         tiling: the picture's tiles.
         tiles: numbers of those that are coded or decoded.
-        multiple: to which tiles are padded.
         max_pixels: the limit of pixels; one above :data:`MAX_PIXELS` raises that of memory.
-        rate: arguments of ``compress`` and ``decompress`` that the model needs.
+        rate: arguments that the model needs.
 
     Returns:
         A sentence, or ``None`` if the limit is kept.
     """
-    # Refusals and short answers need no torch.
-    from compressai.bitstream._memory import coding_bytes
-
     box = max((tiling[index] for index in tiles), key=lambda box: box.width * box.height)
     if box.width * box.height <= UNTILED_PIXELS:
         return None
-    area = padded_side(box.width, multiple) * padded_side(box.height, multiple)
-    needed = coding_bytes(net, area, rate)
+    area = padded_side(box.width, engine.multiple) * padded_side(box.height, engine.multiple)
+    needed = engine.coding_bytes(area, rate)
     enough = -(-needed * MAX_PIXELS // MAX_MEMORY)
     if enough <= max(max_pixels, MAX_PIXELS):
         return None
     return (
         f"{box.width} x {box.height} pixels in one tile take about {needed / 1e9:.1f} GB in "
-        f"{type(net).__name__}, more than the limit of "
+        f"{engine.name}, more than the limit of "
         f"{max(max_pixels, MAX_PIXELS) * MAX_MEMORY / MAX_PIXELS / 1e9:.1f} GB: code with smaller "
         f"tiles, or raise max_pixels to {enough} if there is enough memory"
     )

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -106,6 +108,13 @@ class Tiling:
         Returns:
             float32 ``(height, width)`` in (0, 1].
         """
+        # Slow to import, and not needed to code without it.
+        import torch
+
+        return torch.from_numpy(self.blend_weights(index))
+
+    def blend_weights(self, index: int) -> np.ndarray:
+        """:meth:`weights` as an array."""
         row, column = divmod(index, self.columns)
         down = self._ramps(row, self.rows, self.height)
         along = self._ramps(column, self.columns, self.width)
@@ -120,14 +129,12 @@ class Tiling:
         start = place * (self.size - self.overlap)
         return start, min(self.size, length - start) if self.size else length
 
-    def _ramps(self, place: int, count: int, length: int) -> Tensor:
-        # Slow to import, and not needed to read headers.
-        import torch
-
-        weights = torch.ones(self._span(place, length)[1])
-        rise = (torch.arange(self.overlap) + 0.5) / max(self.overlap, 1)
+    def _ramps(self, place: int, count: int, length: int) -> np.ndarray:
+        weights = np.ones(self._span(place, length)[1], dtype=np.float32)
+        steps = np.arange(self.overlap, dtype=np.float32) + np.float32(0.5)
+        rise = steps / np.float32(max(self.overlap, 1))
         if place > 0:
             weights[: self.overlap] = rise
         if place < count - 1:
-            weights[weights.numel() - self.overlap :] = 1 - rise
+            weights[weights.size - self.overlap :] = 1 - rise
         return weights

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compressai.bitstream._memory import coding_bytes
 from compressai.bitstream.hashes import fingerprint
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, SLOPE, STEP
@@ -121,6 +122,7 @@ def export_bundle(
             **_identity(reference),
             "fingerprints": {str(v): fingerprint(reference, v).hex() for v in (1, 2)},
             "multiple": side,
+            "bytes_a_pixel": coding_bytes(reference, 1, {}),
             "exact": plan.exact,
             "strings": plan.strings,
             "grid": None

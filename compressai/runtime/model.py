@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ __all__ = ["RuntimeModel", "Table"]
 Values = dict[str, np.ndarray]
 # Parameters beyond it are of a broken network, as for torch's entropy models.
 _LIMIT = 2.0**24
+# Of bundles that do not tell.
+_BYTES_A_PIXEL = 2**9
 
 
 class Table:
@@ -95,6 +98,17 @@ class RuntimeModel:
     def multiple(self) -> int:
         """What the sides of a tile must be multiples of."""
         return self.bundle.manifest["multiple"]
+
+    @property
+    def bytes_a_pixel(self) -> int:
+        """About how many bytes coding takes for each pixel of a tile."""
+        return int(self.bundle.manifest.get("bytes_a_pixel", _BYTES_A_PIXEL))
+
+    @property
+    def identity(self) -> SimpleNamespace:
+        """``model``, ``quality``, ``metric`` and ``random_weights``, as files tell them."""
+        names = ("model", "quality", "metric", "random_weights")
+        return SimpleNamespace(**{name: self.bundle.manifest[name] for name in names})
 
     @property
     def exact(self) -> bool:

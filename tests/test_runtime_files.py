@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Files without torch: both engines read each other's, whole, in part and damaged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_nets import one_thread, tiny_net
+
+from compressai.bitstream import (
+    BitstreamError,
+    CodedPicture,
+    Picture,
+    UnsupportedFileError,
+    WrongWeightsError,
+    decode_picture,
+    encode_picture,
+    parse_coded,
+    read_picture,
+)
+from compressai.models.base import ModelIdentity
+from compressai.runtime import RuntimeModel
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+from compressai.inference import export_bundle
+
+MODEL = "mbt2018-mean"
+SIZES = ((70, 50), (64, 64), (200, 130))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("files") / "tiny.caibundle"
+    with one_thread():
+        export_bundle(_net(), path)
+    return path
+
+
+def _net(seed: int = 0) -> Any:
+    net = tiny_net(MODEL, seed)
+    net.identity = ModelIdentity(MODEL, 1, "mse")
+    return net
+
+
+def _image(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
+    rng = np.random.Generator(np.random.PCG64(sum(size)))
+    small = rng.integers(0, 256, (7, 9, len(mode)), dtype=np.uint8).squeeze()
+    return Image.fromarray(small, mode).resize(size)
+
+
+def _equal(a: Picture, b: Picture) -> None:
+    assert (a.size, a.mode) == (b.size, b.mode)
+    apart = np.abs(np.asarray(a.to_image(), int) - np.asarray(b.to_image(), int))
+    assert (apart <= 1).mean() >= 0.9999
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+@pytest.mark.parametrize("tile", [None, 64])
+def test_files_of_either_engine_decode_with_the_other(bundle: Path, mode: str, tile: Any) -> None:
+    net, runtime = _net(), RuntimeModel(bundle, threads=1)
+    for size in SIZES:
+        image = _image(size, mode)
+        for coder in (net, runtime):
+            picture = read_picture(image, as_array=coder is runtime)
+            coded = parse_coded(encode_picture(coder, picture, tile=tile).to_bytes())
+            assert (coded.model, coded.quality, coded.sync_safe) == (MODEL, 1, True)
+            assert all(tile.y_hat_hash for tile in coded.tiles)
+            _equal(decode_picture(net, coded), decode_picture(runtime, coded))
+
+
+def test_regions_are_parts_of_the_whole(bundle: Path) -> None:
+    runtime = RuntimeModel(bundle, threads=1)
+    picture = read_picture(_image((200, 130)), as_array=True)
+    coded = encode_picture(runtime, picture, tile=64, tile_overlap=8)
+    whole = decode_picture(runtime, coded).pixels
+    part = decode_picture(runtime, coded, region=(50, 20, 90, 70)).pixels
+    np.testing.assert_array_equal(part, whole[:, 20:90, 50:140])
+
+
+def test_damage_is_told_by_the_same_errors(bundle: Path) -> None:
+    net, runtime = _net(), RuntimeModel(bundle, threads=1)
+    content = encode_picture(net, read_picture(_image((150, 130))), tile=64).to_bytes()
+    kinds = set()
+    rng = np.random.Generator(np.random.PCG64(1))
+    coded = CodedPicture.from_bytes(content)
+    trials: list[Any] = [content[:n] for n in rng.integers(0, len(content), 10)]
+    for place in rng.integers(0, len(content), 30):
+        changed = bytearray(content)
+        changed[place] ^= 1 << rng.integers(8)
+        trials.append(bytes(changed))
+    # Behind the checksums, too.
+    for number in rng.integers(0, len(coded.tiles), 20):
+        tile = coded.tiles[number]
+        strings = [bytearray(string) for string in tile.strings]
+        broken = strings[rng.integers(len(strings))]
+        if broken:
+            broken[rng.integers(len(broken))] ^= 1 << rng.integers(8)
+        tiles = list(coded.tiles)
+        tiles[number] = type(tile)(tuple(map(bytes, strings)), tile.y_hat_hash)
+        trials.append(type(coded)(**{**vars(coded), "tiles": tuple(tiles)}))
+    for trial in trials:
+        found = [_outcome(engine, trial) for engine in (net, runtime)]
+        assert found[0] == found[1]
+        kinds.add(found[0])
+    assert len(kinds) >= 3
+
+
+def _outcome(engine: Any, trial: Any) -> str:
+    try:
+        coded = trial if isinstance(trial, CodedPicture) else parse_coded(trial)
+        decode_picture(engine, coded)
+    except BitstreamError as error:
+        return type(error).__name__
+    return "decoded"
+
+
+def test_best_effort_keeps_the_same_tiles(bundle: Path) -> None:
+    net, runtime = _net(), RuntimeModel(bundle, threads=1)
+    content = bytearray(encode_picture(net, read_picture(_image((150, 130))), tile=64).to_bytes())
+    content[-30] ^= 4
+    coded = parse_coded(bytes(content), best_effort=True)
+    ours, theirs = (decode_picture(engine, coded, best_effort=True) for engine in (runtime, net))
+    assert ours.notes == theirs.notes != []
+    _equal(ours, theirs)
+
+
+def test_plain_files_and_other_weights_are_refused_by_name(bundle: Path) -> None:
+    net, runtime = _net(), RuntimeModel(bundle, threads=1)
+    picture = read_picture(_image((64, 64)))
+    with pytest.raises(UnsupportedFileError, match=r"coded plainly.*--engine torch"):
+        decode_picture(runtime, encode_picture(net, picture, sync_safe=False))
+    with pytest.raises(WrongWeightsError, match="other weights of mbt2018-mean"):
+        decode_picture(runtime, encode_picture(_net(1), picture))
+    with pytest.raises(ValueError, match="sync_safe must not be False"):
+        encode_picture(runtime, picture, sync_safe=False)
+    with pytest.raises(ValueError, match="effort must be 1 without torch"):
+        encode_picture(runtime, picture, effort=2)
+
+
+def test_all_of_it_needs_no_torch(bundle: Path, tmp_path: Path) -> None:
+    program = """
+import sys
+from compressai.bitstream import decode_picture, encode_picture, parse_coded
+from compressai.bitstream import read_picture, save_picture
+from compressai.runtime import RuntimeModel
+runtime = RuntimeModel(sys.argv[1], threads=1)
+content = encode_picture(runtime, read_picture(sys.argv[2], as_array=True)).to_bytes()
+save_picture(decode_picture(runtime, parse_coded(content)), sys.argv[3])
+print([name for name in ("torch", "scipy", "onnx") if name in sys.modules])
+"""
+    _image((70, 50)).save(tmp_path / "in.png")
+    arguments = [sys.executable, "-c", program, bundle, tmp_path / "in.png", tmp_path / "out.png"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (70, 50)
