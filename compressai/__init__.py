@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         set_entropy_coder,
     )
     from compressai.checkpoint import load_checkpoint as load
+    from compressai.quick import decode, encode
 
 __all__ = [
     "datasets",
@@ -48,6 +49,8 @@ __all__ = [
     "get_entropy_coder",
     "set_entropy_coder",
     "load",
+    "encode",
+    "decode",
     "__version__",
 ]
 
@@ -58,6 +61,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "_entropy_coder": "available_entropy_coders get_entropy_coder set_entropy_coder",
         "checkpoint": "load=load_checkpoint",
+        "quick": "decode encode",
     },
     modules=[
         *("datasets", "entropy_models", "latent_codecs", "layers", "losses", "models", "ops"),

@@ -28,6 +28,7 @@ __all__ = [
     "open_regular",
     "read_up_to",
     "result_names",
+    "weights_folder",
 ]
 
 _KINDS = (
@@ -317,3 +318,12 @@ def _remove_unlocked(path: str) -> None:
                 os.unlink(path)
         finally:
             os.close(descriptor)
+
+
+def weights_folder() -> Path:
+    """The folder for weights: ``$COMPRESSAI_HOME``, else ``compressai`` in the user's cache."""
+    home = os.environ.get("COMPRESSAI_HOME")
+    if home:
+        return Path(home).expanduser()
+    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache_home).expanduser() / "compressai"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from program import program
 from tiny_nets import one_thread, tiny_net
 
+from compressai import decode, encode
 from compressai.bitstream import (
     BitstreamError,
     CodedPicture,
@@ -25,11 +28,13 @@ from compressai.bitstream import (
     read_picture,
 )
 from compressai.models.base import ModelIdentity
-from compressai.runtime import RuntimeModel
+from compressai.runtime import RuntimeModel, bundle_file
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 from compressai.inference import export_bundle
+
+run = pytest.fixture(program)
 
 MODEL = "mbt2018-mean"
 SIZES = ((70, 50), (64, 64), (200, 130))
@@ -149,7 +154,7 @@ def test_all_of_it_needs_no_torch(bundle: Path, tmp_path: Path) -> None:
 import sys
 from compressai.bitstream import decode_picture, encode_picture, parse_coded
 from compressai.bitstream import read_picture, save_picture
-from compressai.runtime import RuntimeModel
+from compressai.runtime import RuntimeModel, bundle_file
 runtime = RuntimeModel(sys.argv[1], threads=1)
 content = encode_picture(runtime, read_picture(sys.argv[2], as_array=True)).to_bytes()
 save_picture(decode_picture(runtime, parse_coded(content)), sys.argv[3])
@@ -161,3 +166,49 @@ print([name for name in ("torch", "scipy", "onnx") if name in sys.modules])
     assert done.stdout == "[]\n"
     with Image.open(tmp_path / "out.png") as image:
         assert image.size == (70, 50)
+
+
+# -- bundles that are at hand ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A coded image whose model is at hand as a bundle only."""
+    monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path / "home"))
+    place = bundle_file(MODEL, 1, "mse")
+    place.parent.mkdir(parents=True)
+    place.write_bytes(bundle.read_bytes())
+    coded = encode_picture(_net(), read_picture(_image((70, 50))))
+    (tmp_path / "a.cai").write_bytes(coded.to_bytes())
+    return tmp_path / "a.cai"
+
+
+def test_decode_takes_the_bundle_that_is_at_hand(installed: Path) -> None:
+    assert decode(installed.read_bytes()).size == (70, 50)
+    other = encode_picture(_net(), read_picture(_image((64, 64))), model=MODEL, quality=2)
+    with pytest.raises(WrongWeightsError):
+        decode(other.to_bytes())
+
+
+def test_decode_command_says_which_engine_it_took(installed: Path, run: Any) -> None:
+    target = installed.with_suffix(".png")
+    code, out, err = run("decode", "--json", installed, target)
+    assert (code, err, json.loads(out)["engine"]) == (0, "", "runtime")
+    code, _, err = run("decode", "--overwrite", "--engine", "torch", installed, target)
+    assert (code, "weights" in err) == (1, True)
+    bundle_file(MODEL, 1, "mse").unlink()
+    code, _, err = run("decode", "--overwrite", "--engine", "runtime", installed, target)
+    assert (code, f"no bundle of {MODEL} is at" in err) == (1, True)
+    code, _, err = run("decode", "--engine", "runtime", "--device", "cuda", installed, target)
+    assert (code, "--engine runtime takes" in err) == (2, True)
+
+
+def test_encode_and_decode_in_one_call_each() -> None:
+    image = _image((70, 50))
+    small, large = encode(image, quality=0), encode(image, quality=100)
+    assert len(small) < len(large)
+    assert decode(large).size == image.size
+    with pytest.raises(ValueError, match="quality must be 0 to 100, got 101"):
+        encode(image, quality=101)
+    with pytest.raises(BitstreamError):
+        decode(large[:-3])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,8 +33,18 @@ from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedPicture, Picture
+    from compressai.model_choice import ModelCache
+    from compressai.runtime import RuntimeModel
 
 __all__ = ["decode"]
+
+
+class DecodingEngine(str, enum.Enum):
+    """What runs the networks."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    RUNTIME = "runtime"
 
 
 # Single precision of three colours, and the 8-bit pictures that are made of them to be written.
@@ -70,6 +81,13 @@ def decode(
     checkpoint: Checkpoint = None,
     precision: Precision = PrecisionName.AUTO,
     device: Device = "cpu",
+    engine: Annotated[
+        DecodingEngine,
+        typer.Option(
+            help="What runs the networks: torch, or onnxruntime with a bundle; auto takes a "
+            "bundle where there is one."
+        ),
+    ] = DecodingEngine.AUTO,
     jobs: Jobs = None,
     region: Annotated[
         str | None,
@@ -91,6 +109,8 @@ def decode(
 ) -> None:
     """Decompress coded pictures: decode IN OUT."""
     box = _region(region)
+    if engine is DecodingEngine.RUNTIME and (checkpoint is not None or device != "cpu"):
+        raise typer.BadParameter("--engine runtime takes neither --checkpoint nor --device")
     suffix = f".{format_.value}"
     from compressai.bitstream import PICTURE_SUFFIXES
 
@@ -117,9 +137,23 @@ def decode(
         read_coded,
         save_picture,
     )
-    from compressai.model_choice import ModelCache
 
-    models = ModelCache(precision=precision.value, device=device)
+    models: ModelCache | None = None
+    lock = threading.Lock()
+
+    def model_of(coded: CodedPicture) -> Any:
+        nonlocal models
+        if engine is not DecodingEngine.TORCH and checkpoint is None and device == "cpu":
+            found = _bundle_of(coded, engine is DecodingEngine.RUNTIME)
+            if found is not None:
+                return found
+        with lock:
+            if models is None:
+                # Needs torch.
+                from compressai.model_choice import ModelCache
+
+                models = ModelCache(precision=precision.value, device=device)
+        return models.model_of(coded, checkpoint)
 
     notes = Notes()
 
@@ -151,8 +185,8 @@ def decode(
             notes.tell(task.source, RANDOM_WEIGHTS)
         return coded
 
-    def code(task: Task, coded: CodedPicture) -> tuple[Any, Picture, float]:
-        net = models.model_of(coded, checkpoint)
+    def code(task: Task, coded: CodedPicture) -> tuple[Any, Any, Picture, float]:
+        net = model_of(coded)
         start = time.perf_counter()
         picture = decode_picture(
             net,
@@ -164,10 +198,10 @@ def decode(
         seconds = time.perf_counter() - start
         for note in picture.notes:
             notes.tell(task.source, f"damaged: {note}")
-        return coded, picture, seconds
+        return net, coded, picture, seconds
 
-    def write(task: Task, result: tuple[Any, Picture, float]) -> dict[str, Any]:
-        coded, picture, seconds = result
+    def write(task: Task, result: tuple[Any, Any, Picture, float]) -> dict[str, Any]:
+        net, coded, picture, seconds = result
         if task.target == STANDARD:
             with tempfile.TemporaryDirectory() as folder:
                 draft = Path(folder) / named(task.target)
@@ -185,6 +219,7 @@ def decode(
             "quality": coded.quality,
             "metric": coded.metric,
             "random_weights": coded.random_weights,
+            "engine": _engine_name(net),
             "complete": not picture.notes,
             "seconds": seconds,
         }
@@ -197,7 +232,7 @@ def decode(
         return _BYTES_HELD * width * height
 
     def needed(task: Task, coded: CodedPicture) -> int:
-        return decoding_bytes(models.model_of(coded, checkpoint), coded)
+        return decoding_bytes(model_of(coded), coded)
 
     stages = Stages(read, code, write, held, needed)
     run(
@@ -209,6 +244,40 @@ def decode(
         debug=debugging(context),
         notes=notes,
     )
+
+
+def _bundle_of(coded: CodedPicture, needed: bool) -> RuntimeModel | None:
+    """The model of a bundle that decodes a file.
+
+    Raises:
+        WrongWeightsError: it is needed, and there is none.
+    """
+    from compressai.bitstream import WrongWeightsError
+    from compressai.runtime import bundle_file, installed_bundle
+
+    told = (coded.model, coded.quality, coded.metric)
+    try:
+        found = None if coded.random_weights else installed_bundle(*told)
+    except ImportError:
+        if needed:
+            raise
+        return None
+    if found is None:
+        if needed:
+            raise WrongWeightsError(
+                f"no bundle of {coded.model} is at {bundle_file(*told)}: make it with compressai "
+                "export --bundle, or decode with --engine torch"
+            )
+        return None
+    fits = coded.version > 1 and (coded.sync_safe or found.exact)
+    fits = fits and found.bundle.fingerprints.get(coded.version) == coded.fingerprint
+    return found if fits or needed else None
+
+
+def _engine_name(net: Any) -> str:
+    from compressai.runtime import RuntimeModel
+
+    return "runtime" if isinstance(net, RuntimeModel) else "torch"
 
 
 def _is_picture_of(task: Task, size: Sequence[int]) -> bool:

@@ -49,7 +49,7 @@ def export(
     if checkpoint is not None and (quality, metric) != (None, None):
         raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
     if bundle is not None:
-        check_output(bundle, overwrite)
+        check_output(bundle, overwrite, makes_folder=True)
     for name in ("g_a", "g_s") if folder is not None else ():
         check_output(folder / f"{name}.onnx", overwrite, makes_folder=True)
     from compressai import model_choice
@@ -71,6 +71,7 @@ def export(
         "random_weights": chosen.random_weights,
     }
     if bundle is not None:
+        bundle.parent.mkdir(parents=True, exist_ok=True)
         one = export_bundle(chosen.net, bundle, replace=overwrite)
         exported = {"bundle": one}
     else:

@@ -12,12 +12,24 @@ from compressai._lazy import lazy_names
 
 if TYPE_CHECKING:
     from compressai.runtime.bundle import Bundle, BundleError, write_bundle
+    from compressai.runtime.installed import bundle_file, installed_bundle
     from compressai.runtime.model import RuntimeModel
 
-__all__ = ["Bundle", "BundleError", "RuntimeModel", "write_bundle"]
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "RuntimeModel",
+    "bundle_file",
+    "installed_bundle",
+    "write_bundle",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
-    {"bundle": "Bundle BundleError write_bundle", "model": "RuntimeModel"},
+    {
+        "bundle": "Bundle BundleError write_bundle",
+        "installed": "bundle_file installed_bundle",
+        "model": "RuntimeModel",
+    },
     modules=["networks"],
 )

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressai._files import atomic_write
+from compressai._files import atomic_write, weights_folder
 from compressai._weight_files import read_weights
 from compressai.models._build import build_and_load
 from compressai.models._state_dict import CleanStateDict, clean_state_dict
@@ -56,15 +56,6 @@ _SHIPPED = Path(__file__).with_name("shipped")
 _SUMS = "SHA256SUMS"
 _TIMEOUT_S = 60
 _HASH = re.compile(r"-([0-9a-f]{8,})\.")
-
-
-def weights_folder() -> Path:
-    """The folder for weights: ``$COMPRESSAI_HOME``, else ``compressai`` in the user's cache."""
-    home = os.environ.get("COMPRESSAI_HOME")
-    if home:
-        return Path(home).expanduser()
-    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache_home).expanduser() / "compressai"
 
 
 def published_weights() -> Mapping[str, Mapping[str, Mapping[str, str]]]:

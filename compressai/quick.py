@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Images to bytes and back in one call each."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from compressai.bitstream import CodedPicture
+from compressai.bitstream.decoding import decode_picture
+from compressai.bitstream.encoding import encode_picture
+from compressai.bitstream.errors import UnknownModelError, WrongWeightsError
+from compressai.bitstream.image import read_picture
+from compressai.bitstream.reading import parse_coded
+from compressai.runtime.installed import installed_bundle
+from compressai.runtime.model import RuntimeModel
+from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL
+
+__all__ = ["decode", "encode"]
+
+# Of the default model.
+_QUALITIES = 4
+
+
+def encode(image: str | Path | bytes | BinaryIO | Image.Image, quality: int = 75) -> bytes:
+    """Code an image with the default model.
+
+    Without torch where a bundle of the model is at hand (see ``docs/bundle.md``), else with it.
+
+    Args:
+        image: a file, its content, or an image of Pillow.
+        quality: 0 to 100, as for JPEG files: more is better and larger. The model has four rates,
+            of which the next one is taken.
+
+    Returns:
+        The content of a ``.cai`` file.
+
+    Raises:
+        OSError, ValueError: the image cannot be read, or ``quality`` is out of range.
+    """
+    if not 0 <= quality <= 100:
+        raise ValueError(f"quality must be 0 to 100, got {quality}")
+    level = 1 + round((_QUALITIES - 1) * quality / 100)
+    net = _model(DEFAULT_MODEL, level, DEFAULT_METRIC)
+    source: Any = io.BytesIO(image) if isinstance(image, bytes) else image
+    picture = read_picture(source, as_array=isinstance(net, RuntimeModel))
+    return encode_picture(net, picture).to_bytes()
+
+
+def decode(data: bytes | str | os.PathLike[str]) -> Image.Image:
+    """Decode an image that was coded with a model whose weights are at hand.
+
+    Args:
+        data: the content of a ``.cai`` file, or the file.
+
+    Returns:
+        An image of mode L, LA, RGB or RGBA.
+
+    Raises:
+        BitstreamError: the file is damaged, or its weights are not at hand.
+        OSError: it cannot be read.
+    """
+    content = Path(data).read_bytes() if isinstance(data, (str, os.PathLike)) else data
+    coded = parse_coded(content)
+    return decode_picture(_model_of(coded), coded).to_image()
+
+
+def _model_of(coded: CodedPicture) -> Any:
+    if coded.quality is None or coded.random_weights:
+        raise WrongWeightsError(
+            f"the file was coded with weights of {coded.model} that have no name: decode it with "
+            "compressai.bitstream.decode_picture and the model that coded it"
+        )
+    bundle = installed_bundle(coded.model, coded.quality, coded.metric)
+    plain = not coded.sync_safe and not (bundle and bundle.exact)
+    if bundle is not None and not plain and coded.version > 1:
+        return bundle
+    return _torch_model(coded.model, coded.quality, coded.metric or DEFAULT_METRIC)
+
+
+def _model(model: str, quality: int, metric: str) -> Any:
+    return installed_bundle(model, quality, metric) or _torch_model(model, quality, metric)
+
+
+def _torch_model(model: str, quality: float, metric: str) -> Any:
+    # Slow to import, and not needed where there is a bundle.
+    from compressai.zoo import image_models
+
+    if model not in image_models:
+        raise UnknownModelError(
+            f"the file was coded with {model}, which this version does not know: update it"
+        )
+    try:
+        return image_models[model](quality, metric, pretrained=True).eval()
+    except RuntimeError as error:
+        raise WrongWeightsError(str(error)) from error
+    except ValueError as error:
+        raise UnknownModelError(f"the file names weights that do not exist: {error}") from error
