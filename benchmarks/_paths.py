@@ -59,14 +59,23 @@ class Runner:
         path: one of :data:`PATHS`.
         threads: of torch; ``None`` for what it takes.
         clock: one of :data:`CLOCKS`.
+        sync_safe: code in synchrony.
 
     Methods of :class:`_Coder` are called by :meth:`ask`. To be closed by ``with``.
     """
 
-    def __init__(self, name: str, quality: int, path: str, threads: int | None, clock: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        quality: int,
+        path: str,
+        threads: int | None,
+        clock: str,
+        sync_safe: bool = False,
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
-        arguments = (other, name, quality, path, threads, clock)
+        arguments = (other, name, quality, path, threads, clock, sync_safe)
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         # So that reading ends when the process does.
@@ -105,13 +114,23 @@ def _serve(connection: Connection, *arguments: Any) -> None:
 class _Coder:
     """What :class:`Runner` asks."""
 
-    def __init__(self, name: str, quality: int, path: str, threads: int | None, clock: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        quality: int,
+        path: str,
+        threads: int | None,
+        clock: str,
+        sync_safe: bool,
+    ) -> None:
         if threads:
             torch.set_num_threads(threads)
         if path != "reference":
             keep_freed_memory()
         self.net = PATHS[path](build(name, quality))
         self.clock = CLOCKS[clock]
+        # Not all models know the argument.
+        self.options = {"sync_safe": True} if sync_safe else {}
         self.tasks: dict[str, Callable[[], Any]] = {}
 
     def show(self, size: tuple[int, int], batch: int) -> tuple[list[int], list[list[bytes]]]:
@@ -119,11 +138,12 @@ class _Coder:
         multiple = getattr(self.net, "downsampling_factor", 64)
         height, width = (side + -side % multiple for side in size)
         self.x, several = pictures(1, height, width), pictures(batch, height, width)
-        coded = self.net.compress(self.x)
+        options = self.options
+        coded = self.net.compress(self.x, **options)
         self.tasks = {
-            "compress": lambda: self.net.compress(self.x),
-            "decompress": lambda: self.net.decompress(coded["strings"], coded["shape"]),
-            "batch": lambda: self.net.compress(several),
+            "compress": lambda: self.net.compress(self.x, **options),
+            "decompress": lambda: self.net.decompress(coded["strings"], coded["shape"], **options),
+            "batch": lambda: self.net.compress(several, **options),
         }
         return [height, width], coded["strings"]
 

@@ -12,6 +12,9 @@ time of a pixel over that at the first size, where 1 is linear.
 
     python benchmarks/models.py [--models tcm ...] [--sizes 512x768 2048x1365] [--repeats 5]
 
+With ``--sync-safe``, coding is synchronised, as it is in files: preparations then have the networks
+of the entropy path on native code, too.
+
 With ``--training``, a training step in float32 against one in bfloat16 and channels-last layout.
 """
 
@@ -201,6 +204,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--clock", choices=CLOCKS, default="wall", help="cpu: for busy machines, with --threads 1"
     )
+    parser.add_argument("--sync-safe", action="store_true", help="code in synchrony, as files do")
     parser.add_argument("--training", action="store_true", help="time training steps instead")
     parser.add_argument("--plot", type=Path, help="draw the time split at the first size")
     args = parser.parse_args(argv)
@@ -221,7 +225,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in args.models:
         results = []
         with ExitStack() as stack:
-            arguments = args.threads, args.clock
+            arguments = args.threads, args.clock, args.sync_safe
             running = {
                 path: stack.enter_context(Runner(name, args.quality, path, *arguments))
                 for path in ("reference", *paths)

@@ -20,29 +20,38 @@ inline Lanes load(const float* from) { return *reinterpret_cast<const Lanes*>(fr
 inline void store(float* to, Lanes value) { *reinterpret_cast<Lanes*>(to) = value; }
 inline Lanes broadcast(float value) { return value - Lanes{}; }
 
+// Of products of matrices: so many terms are added up before the sum is added to that of others. The
+// fewer, the less is rounded; below 16, nothing is gained.
+constexpr std::size_t kLongSums = 64, kExactSums = 16;
+
 // kRows rows times kVectors vectors of columns: out = values * weights.
-template <std::size_t kVectors>
+template <std::size_t kSum, std::size_t kVectors>
 inline void multiply(const float* values, std::size_t depth, const float* weights,
                      std::size_t vector_stride, float* out, std::size_t out_stride) {
-  Lanes sums[kRows][kVectors] = {};
-  for (std::size_t k = 0; k < depth; ++k) {
-    Lanes column[kVectors];
-    for (std::size_t v = 0; v < kVectors; ++v) {
-      column[v] = load(weights + k * kColumns + v * vector_stride);
+  for (std::size_t first = 0; first < depth; first += kSum) {
+    const std::size_t end = depth - first < kSum ? depth : first + kSum;
+    Lanes sums[kRows][kVectors] = {};
+    for (std::size_t k = first; k < end; ++k) {
+      Lanes column[kVectors];
+      for (std::size_t v = 0; v < kVectors; ++v) {
+        column[v] = load(weights + k * kColumns + v * vector_stride);
+      }
+      for (std::size_t row = 0; row < kRows; ++row) {
+        const Lanes value = broadcast(values[row * depth + k]);
+        for (std::size_t v = 0; v < kVectors; ++v) sums[row][v] += value * column[v];
+      }
     }
     for (std::size_t row = 0; row < kRows; ++row) {
-      const Lanes value = broadcast(values[row * depth + k]);
-      for (std::size_t v = 0; v < kVectors; ++v) sums[row][v] += value * column[v];
-    }
-  }
-  for (std::size_t row = 0; row < kRows; ++row) {
-    for (std::size_t v = 0; v < kVectors; ++v) {
-      store(out + row * out_stride + v * kLanes, sums[row][v]);
+      for (std::size_t v = 0; v < kVectors; ++v) {
+        float* const at = out + row * out_stride + v * kLanes;
+        store(at, first ? load(at) + sums[row][v] : sums[row][v]);
+      }
     }
   }
 }
 
 // All rows times some panels of kColumns columns.
+template <std::size_t kSum>
 inline void multiply_panels(const float* values, std::size_t rows, std::size_t depth,
                             const float* weights, std::size_t panels, float* out,
                             std::size_t out_stride) {
@@ -56,9 +65,9 @@ inline void multiply_panels(const float* values, std::size_t rows, std::size_t d
       const float* from = values + row * depth;
       float* to = out + row * out_stride + panel * kColumns;
       if (two) {
-        multiply<2>(from, depth, of, panel_size, to, out_stride);
+        multiply<kSum, 2>(from, depth, of, panel_size, to, out_stride);
       } else {
-        multiply<kInPanel>(from, depth, of, kLanes, to, out_stride);
+        multiply<kSum, kInPanel>(from, depth, of, kLanes, to, out_stride);
       }
     }
     panel += two ? 2 : 1;

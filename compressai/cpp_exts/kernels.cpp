@@ -44,7 +44,8 @@ bool has_avx512() {
 #ifdef COMPRESSAI_KERNELS
 namespace {
 
-constexpr std::size_t kMostTiles = 48, kLeastTiles = 24;
+// For 36 positions; more for less, since the weights are read once for each block.
+constexpr std::size_t kMostTiles = 48, kLeastTiles = 24, kPositions = 36;
 // Transformed values of a block: as many as the second-level cache holds.
 constexpr std::size_t kValues = 512 * 1024 / sizeof(float);
 constexpr std::size_t kPixels = 96;
@@ -91,19 +92,20 @@ std::size_t block_size(std::size_t items, std::size_t most, int threads) {
 
 void winograd_conv(const WinogradConv& call) {
   const auto run = has_avx512() ? winograd_avx512 : winograd_avx2;
-  const std::size_t tile = call.tile();
+  const std::size_t tile = call.tile, positions = call.positions();
   const std::size_t count =
       call.batch * ((call.height + tile - 1) / tile) * ((call.width + tile - 1) / tile);
   if (count == 0) return;
-  const std::size_t fitting = kValues / kWinogradPositions / call.in_channels;
-  const std::size_t most =
-      std::clamp(fitting / kRowGroup * kRowGroup, kLeastTiles, kMostTiles);
+  const std::size_t fitting = kValues / positions / call.in_channels;
+  const std::size_t tiles_at_once = std::clamp(fitting, kLeastTiles * kPositions / positions,
+                                               kMostTiles * kPositions / positions);
+  const std::size_t most = tiles_at_once / kRowGroup * kRowGroup;
   const std::size_t tiles = block_size(count, most, call.threads);
   WinogradBlock block{};
   block.products_width = std::min(kMostOutputs, call.out_channels);
   block.values_stride = tiles * call.in_channels + kGap;
   block.products_stride = tiles * block.products_width + kGap;
-  const std::size_t memory = kWinogradPositions * (block.values_stride + block.products_stride);
+  const std::size_t memory = positions * (block.values_stride + block.products_stride);
   const std::vector<float> zeros(call.in_channels);
   block.zeros = zeros.data();
   for_blocks(count, tiles, call.threads, memory,
@@ -112,7 +114,7 @@ void winograd_conv(const WinogradConv& call) {
                mine.first = first;
                mine.tiles = size;
                mine.values = scratch;
-               mine.products = mine.values + kWinogradPositions * mine.values_stride;
+               mine.products = mine.values + positions * mine.values_stride;
                run(call, mine);
              });
 }

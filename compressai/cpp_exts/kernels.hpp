@@ -17,7 +17,6 @@ bool has_avx512();
 constexpr std::size_t kPanel = 16;
 // Rows of a matrix product are computed in groups that divide this.
 constexpr std::size_t kRowGroup = 12;
-constexpr std::size_t kWinogradPositions = 36;
 // Threads that a call starts at most, whatever it is asked for.
 constexpr int kMostThreads = 256;
 
@@ -45,17 +44,20 @@ struct Layer {
   int threads = 1;
 };
 
-// Convolution of stride 1 with as many zeros around as keep the size, by Winograd's F(4x4, 3x3) or
-// F(2x2, 5x5): about a quarter or a third of the multiplications. (Lavin and Gray 2016, "Fast
-// algorithms for convolutional neural networks".) Its weights are transformed, 36 positions of
-// panels.
+// Convolution of stride 1 with as many zeros around as keep the size, by Winograd's F(4x4, 3x3),
+// F(2x2, 5x5) or F(2x2, 3x3): about a quarter, a third or four ninths of the multiplications.
+// (Lavin and Gray 2016, "Fast algorithms for convolutional neural networks".) Its weights are
+// transformed, positions of panels. The last of them rounds about as much as a plain sum does.
 //
 // in_channels and out_channels must be multiples of 16, so must be the channels of the output if it
 // is not planar.
 struct WinogradConv : Layer {
   std::size_t kernel = 3;  // or 5
-  // Side of the results that are computed together, out of 6x6 pixels for either kernel.
-  std::size_t tile() const { return 7 - kernel; }
+  // Side of the results that are computed together: 4 or 2 for 3x3 kernels, 2 for 5x5.
+  std::size_t tile = 4;
+  // Side of the pixels that they are computed from: 6 or 4.
+  std::size_t points() const { return tile + kernel - 1; }
+  std::size_t positions() const { return points() * points(); }
 };
 
 // 1x1 convolution. With `gate` it is a generalised divisive normalisation (GDN) or its inverse: the

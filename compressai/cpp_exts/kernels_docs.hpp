@@ -16,11 +16,13 @@ constexpr const char* kAvailable = R"(Whether this processor has the instruction
 The environment variable ``ATEN_CPU_CAPABILITY`` limits the layers as it limits torch: with
 ``default`` there are none, with ``avx2`` those without AVX-512.)";
 
-constexpr const char* kConv3x3 = R"(3x3 convolution of stride 1 and padding 1, with a quarter of the multiplications.
+constexpr const char* kConv3x3 = R"(3x3 convolution of stride 1 and padding 1, with fewer multiplications.
 
 Args:
     x: ``(N, H, W, in_channels)``.
-    weights: ``(36, out_channels / 16, in_channels, 16)``, transformed for F(4x4, 3x3).
+    weights: ``(36, out_channels / 16, in_channels, 16)``, transformed for F(4x4, 3x3): a
+        quarter of the multiplications. Or ``(16, ...)`` for F(2x2, 3x3): four ninths of them,
+        and results about as close to those of exact arithmetic as those of torch.
     bias: ``(out_channels,)``.
     slope: factor of negative results: 1 none, 0 ReLU, else leaky ReLU.
     gelu: GELU in place of these.

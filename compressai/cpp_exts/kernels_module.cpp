@@ -101,16 +101,18 @@ void fill(Layer& call, const Arguments& given, const Weights& weights, std::size
   }
 }
 
+// The positions of the weights tell the tile.
 template <std::size_t kKernel>
 void run_winograd(nb::handle x, nb::handle weights, nb::handle bias, float slope, bool gelu,
                   nb::handle residual, bool activate_sum, std::size_t shuffle, std::size_t planes,
                   nb::handle out, int threads) {
   const Arguments given(x, bias, residual, out);
   const Map transformed = take<const float, 4, Contiguous>(weights, "weights");
-  check_shape(transformed, {kWinogradPositions, transformed.shape(1), given.x.shape(3), kPanel},
-              "weights");
   WinogradConv call;
   call.kernel = kKernel;
+  call.tile = kKernel == 3 && transformed.shape(0) != 16 ? 4 : 2;
+  check_shape(transformed, {call.positions(), transformed.shape(1), given.x.shape(3), kPanel},
+              "weights");
   fill(call, given, transformed, transformed.shape(1) * kPanel, {slope, gelu, activate_sum},
        shuffle, planes, threads);
   const nb::gil_scoped_release release;

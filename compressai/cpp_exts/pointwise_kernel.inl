@@ -52,8 +52,8 @@ void KERNEL(pointwise)(const Conv1x1& call, const PointwiseBlock& block) {
   const float* values = inputs(call, block, rows);
   for (std::size_t first = 0; first < panels; first += at_once) {
     const std::size_t count = panels - first < at_once ? panels - first : at_once;
-    multiply_panels(values, rows, depth, call.weights + first * depth * kColumns, count,
-                    block.products, block.products_width);
+    multiply_panels<kLongSums>(values, rows, depth, call.weights + first * depth * kColumns, count,
+                               block.products, block.products_width);
     const std::size_t vectors = count * kColumns / kLanes;
     Target targets[kMostOutputs / kLanes];
     for (std::size_t v = 0; v < vectors; ++v) {

@@ -5,13 +5,22 @@
 namespace compressai {
 namespace {
 
-// The points of the interpolation are 0, -A, A, -B, B and infinity. With these two the rounding
-// errors are smaller than with the usual 1 and 2.
+// Of 6x6 pixels, the points of the interpolation are 0, A, -A, B, -B and infinity. With these two the
+// rounding errors are smaller than with the usual 1 and 2. Of 4x4 pixels they are 0, 1, -1 and
+// infinity, and rounding errors are hardly larger than those of the sums.
 constexpr float kA = 0.70710678118654752f, kB = 1.41421356237309505f;
 constexpr float kA2 = 0.5f, kB2 = 2.0f, kA3 = kA * kA2, kB3 = kB * kB2;
 
 // One row of the transform of the input, B^T v.
+template <std::size_t kPoints>
 inline void transform_input(const Lanes* v, std::size_t step, Lanes* r, std::size_t out_step) {
+  if constexpr (kPoints == 4) {
+    r[0] = v[2 * step] - v[0];
+    r[out_step] = v[2 * step] + v[step];
+    r[2 * out_step] = v[2 * step] - v[step];
+    r[3 * out_step] = v[3 * step] - v[step];
+    return;
+  }
   const Lanes v0 = v[0], v1 = v[step], v2 = v[2 * step], v3 = v[3 * step], v4 = v[4 * step],
               v5 = v[5 * step];
   r[0] = (kA2 * kB2) * v0 - (kA2 + kB2) * v2 + v4;
@@ -25,8 +34,13 @@ inline void transform_input(const Lanes* v, std::size_t step, Lanes* r, std::siz
 }
 
 // One row of the transform of the products, A^T m.
-template <std::size_t kSide>
+template <std::size_t kPoints, std::size_t kSide>
 inline void transform_output(const Lanes* m, std::size_t step, Lanes* y, std::size_t out_step) {
+  if constexpr (kPoints == 4) {
+    y[0] = m[0] + m[step] + m[2 * step];
+    y[out_step] = m[step] - m[2 * step] + m[3 * step];
+    return;
+  }
   const Lanes even_a = m[step] + m[2 * step], odd_a = m[step] - m[2 * step];
   const Lanes even_b = m[3 * step] + m[4 * step], odd_b = m[3 * step] - m[4 * step];
   y[0] = m[0] + even_a + even_b;
@@ -40,22 +54,23 @@ inline void transform_output(const Lanes* m, std::size_t step, Lanes* y, std::si
 
 // The first pixel of a tile.
 inline Pixel tile_at(const WinogradConv& call, std::size_t index) {
-  const std::size_t tile = call.tile();
+  const std::size_t tile = call.tile;
   const std::size_t down = (call.height + tile - 1) / tile, across = (call.width + tile - 1) / tile;
   return {index / (down * across), index / across % down * tile, index % across * tile};
 }
 
-// Values of 6x6 pixels around each tile, transformed: [position][tile][channel].
+// Values of the pixels around each tile, transformed: [position][tile][channel].
+template <std::size_t kPoints>
 inline void gather(const WinogradConv& call, const WinogradBlock& block) {
   const std::size_t channels = call.in_channels, border = call.kernel / 2;
   for (std::size_t t = 0; t < block.tiles; ++t) {
     const Pixel tile = tile_at(call, block.first + t);
-    const float* pixels[36];
-    for (std::size_t i = 0; i < 6; ++i) {
-      for (std::size_t j = 0; j < 6; ++j) {
+    const float* pixels[kPoints * kPoints];
+    for (std::size_t i = 0; i < kPoints; ++i) {
+      for (std::size_t j = 0; j < kPoints; ++j) {
         // What is negative is huge.
         const std::size_t row = tile.row + i - border, column = tile.column + j - border;
-        pixels[i * 6 + j] =
+        pixels[i * kPoints + j] =
             row < call.height && column < call.width
                 ? call.x + ((tile.picture * call.height + row) * call.width + column) * channels
                 : block.zeros;
@@ -63,19 +78,23 @@ inline void gather(const WinogradConv& call, const WinogradBlock& block) {
     }
     float* values = block.values + t * channels;
     for (std::size_t c = 0; c < channels; c += kLanes) {
-      Lanes rows[36], result[36];
-      for (std::size_t j = 0; j < 6; ++j) {
-        Lanes column[6];
-        for (std::size_t i = 0; i < 6; ++i) column[i] = load(pixels[i * 6 + j] + c);
-        transform_input(column, 1, rows + j, 6);
+      Lanes rows[kPoints * kPoints], result[kPoints * kPoints];
+      for (std::size_t j = 0; j < kPoints; ++j) {
+        Lanes column[kPoints];
+        for (std::size_t i = 0; i < kPoints; ++i) column[i] = load(pixels[i * kPoints + j] + c);
+        transform_input<kPoints>(column, 1, rows + j, kPoints);
       }
-      for (std::size_t i = 0; i < 6; ++i) transform_input(rows + i * 6, 1, result + i * 6, 1);
-      for (std::size_t p = 0; p < 36; ++p) store(values + p * block.values_stride + c, result[p]);
+      for (std::size_t i = 0; i < kPoints; ++i) {
+        transform_input<kPoints>(rows + i * kPoints, 1, result + i * kPoints, 1);
+      }
+      for (std::size_t p = 0; p < kPoints * kPoints; ++p) {
+        store(values + p * block.values_stride + c, result[p]);
+      }
     }
   }
 }
 
-template <std::size_t kSide>
+template <std::size_t kPoints, std::size_t kSide>
 inline void scatter(const WinogradConv& call, const WinogradBlock& block, std::size_t first_channel,
                     std::size_t channels) {
   for (std::size_t t = 0; t < block.tiles; ++t) {
@@ -84,16 +103,16 @@ inline void scatter(const WinogradConv& call, const WinogradBlock& block, std::s
     const std::size_t across = call.width - tile.column < kSide ? call.width - tile.column : kSide;
     const float* products = block.products + t * block.products_width;
     for (std::size_t c = 0; c < channels; c += kLanes) {
-      Lanes columns[6 * kSide], result[kSide * kSide];
-      for (std::size_t j = 0; j < 6; ++j) {
-        Lanes column[6];
-        for (std::size_t i = 0; i < 6; ++i) {
-          column[i] = load(products + (i * 6 + j) * block.products_stride + c);
+      Lanes columns[kPoints * kSide], result[kSide * kSide];
+      for (std::size_t j = 0; j < kPoints; ++j) {
+        Lanes column[kPoints];
+        for (std::size_t i = 0; i < kPoints; ++i) {
+          column[i] = load(products + (i * kPoints + j) * block.products_stride + c);
         }
-        transform_output<kSide>(column, 1, columns + j, 6);
+        transform_output<kPoints, kSide>(column, 1, columns + j, kPoints);
       }
       for (std::size_t i = 0; i < kSide; ++i) {
-        transform_output<kSide>(columns + i * 6, 1, result + i * kSide, 1);
+        transform_output<kPoints, kSide>(columns + i * kPoints, 1, result + i * kSide, 1);
       }
       const Target to = target(call, first_channel + c);
       for (std::size_t i = 0; i < down; ++i) {
@@ -105,21 +124,32 @@ inline void scatter(const WinogradConv& call, const WinogradBlock& block, std::s
   }
 }
 
-}  // namespace
-
-void KERNEL(winograd)(const WinogradConv& call, const WinogradBlock& block) {
-  gather(call, block);
+template <std::size_t kPoints, std::size_t kSide>
+inline void convolve(const WinogradConv& call, const WinogradBlock& block) {
+  gather<kPoints>(call, block);
   const std::size_t panels = call.out_channels / kColumns;
   const std::size_t at_once = block.products_width / kColumns;
   for (std::size_t first = 0; first < panels; first += at_once) {
     const std::size_t count = panels - first < at_once ? panels - first : at_once;
-    for (std::size_t p = 0; p < kWinogradPositions; ++p) {
-      multiply_panels(block.values + p * block.values_stride, block.tiles, call.in_channels,
-                      call.weights + (p * panels + first) * call.in_channels * kColumns, count,
-                      block.products + p * block.products_stride, block.products_width);
+    for (std::size_t p = 0; p < kPoints * kPoints; ++p) {
+      multiply_panels<kPoints == 4 ? kExactSums : kLongSums>(
+          block.values + p * block.values_stride, block.tiles, call.in_channels,
+          call.weights + (p * panels + first) * call.in_channels * kColumns, count,
+          block.products + p * block.products_stride, block.products_width);
     }
-    const auto run = call.tile() == 4 ? scatter<4> : scatter<2>;
-    run(call, block, first * kColumns, count * kColumns);
+    scatter<kPoints, kSide>(call, block, first * kColumns, count * kColumns);
+  }
+}
+
+}  // namespace
+
+void KERNEL(winograd)(const WinogradConv& call, const WinogradBlock& block) {
+  if (call.points() == 4) {
+    convolve<4, 2>(call, block);
+  } else if (call.tile == 4) {
+    convolve<6, 4>(call, block);
+  } else {
+    convolve<6, 2>(call, block);
   }
 }
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """Making a finished model fast: precision, memory layout and fusion of its transforms.
 
-Only ``g_a`` and ``g_s`` are touched. What encoder and decoder both compute, from ``h_a`` to the
-contexts, stays as it is, so that what one precision codes any other decodes.
+``g_a`` and ``g_s`` are converted. What encoder and decoder both compute, from ``h_a`` to the
+contexts, stays as it is, so that what one precision codes any other decodes. Only in synchronised
+coding, whose strings allow for other digits, does that run on native code, too.
 """
 
 from __future__ import annotations

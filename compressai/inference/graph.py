@@ -22,20 +22,21 @@ from compressai import _kernels
 from compressai.inference.kernels import NativeConv, NativeGDN, split_convolution
 from compressai.inference.window_kernels import NativeWindowBlock, native_window_block
 
-__all__ = ["use_kernels"]
+__all__ = ["is_native", "use_kernels", "use_kernels_inside"]
 
 # They do nothing in evaluation mode.
 _TRANSPARENT = (nn.Identity, nn.Dropout)
 _ADDITIONS = frozenset({operator.add, operator.iadd, torch.add})
 
 
-def use_kernels(network: nn.Module) -> nn.Module:
+def use_kernels(network: nn.Module, leaf: type[NativeConv] = NativeConv) -> nn.Module:
     """Let native code compute what it computes faster.
 
     Nothing changes on processors without kernels.
 
     Args:
         network: float32, on the CPU, in evaluation mode. It is changed.
+        leaf: what takes the place of convolutions that it fits.
 
     Returns:
         What to use in its place: a graph, or ``network`` itself where it cannot be traced.
@@ -43,14 +44,19 @@ def use_kernels(network: nn.Module) -> nn.Module:
     if not _kernels.available():
         return network
     _replace_blocks(network)
-    return _fused(network, set())
+    return _fused(network, set(), leaf)
 
 
 def use_kernels_inside(network: nn.Module) -> None:
     """As :func:`use_kernels`, for the children of a module that is not called itself."""
     if _kernels.available():
         _replace_blocks(network)
-        _fuse_children(network, set())
+        _fuse_children(network, set(), NativeConv)
+
+
+def is_native(module: nn.Module) -> bool:
+    """Whether native code computes a module."""
+    return isinstance(module, (NativeGDN, NativeWindowBlock, NativeConv))
 
 
 def _replace_blocks(network: nn.Module) -> None:
@@ -92,40 +98,44 @@ class _Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if m in self._opaque or isinstance(m, (NativeGDN, NativeWindowBlock, NativeConv)):
+        if m in self._opaque or is_native(m):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 
 
-def _fused(module: nn.Module, opaque: set[nn.Module]) -> nn.Module:
+def _fused(module: nn.Module, opaque: set[nn.Module], leaf: type[NativeConv]) -> nn.Module:
     """The graph of a module with fused layers; itself, among ``opaque``, if there is none."""
     if not any(True for _ in module.children()):
-        if NativeConv.fits(module):
-            return NativeConv(module)
+        if leaf.fits(module):
+            return leaf(module)
         return module
     graph = _trace(module, opaque)
     if graph is None:
-        _fuse_children(module, opaque, inside_sequences=True)
+        _fuse_children(module, opaque, leaf, inside_sequences=True)
         # Perhaps only a child was in the way.
         graph = _trace(module, opaque)
     if graph is None:
-        _fuse_children(module, opaque)
+        _fuse_children(module, opaque, leaf)
         opaque.add(module)
         return module
     fused = fx.GraphModule(module, graph)
-    _fuse(fused)
+    _fuse(fused, leaf)
     return fused
 
 
 def _fuse_children(
-    module: nn.Module, opaque: set[nn.Module], *, inside_sequences: bool = False
+    module: nn.Module,
+    opaque: set[nn.Module],
+    leaf: type[NativeConv],
+    *,
+    inside_sequences: bool = False,
 ) -> None:
     """Fuse each child; of sequences their layers, if the module may walk along these itself."""
     for name, child in list(module.named_children()):
         if inside_sequences and type(child) is nn.Sequential:
-            _fuse_children(child, opaque)
+            _fuse_children(child, opaque, leaf)
         else:
-            setattr(module, name, _fused(child, opaque))
+            setattr(module, name, _fused(child, opaque, leaf))
 
 
 def _trace(module: nn.Module, opaque: set[nn.Module]) -> fx.Graph | None:
@@ -139,14 +149,14 @@ def _trace(module: nn.Module, opaque: set[nn.Module]) -> fx.Graph | None:
         return None
 
 
-def _fuse(module: fx.GraphModule) -> None:
+def _fuse(module: fx.GraphModule, leaf: type[NativeConv]) -> None:
     """Replace layers of a graph, in place, from the last to the first.
 
     So it is the later one of two convolutions whose sum is taken that adds the other.
     """
     for node in list(module.graph.nodes):
         if (node.op, node.target) == ("call_method", "split"):
-            _split_convolution(module, node)
+            _split_convolution(module, node, leaf)
     for node in reversed(list(module.graph.nodes)):
         layer = _layer(module, node)
         if isinstance(layer, _TRANSPARENT):
@@ -157,7 +167,7 @@ def _fuse(module: fx.GraphModule) -> None:
         elif isinstance(layer, NativeWindowBlock):
             _read_in_place(module, node)
         elif isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            _fuse_convolution(module, node, layer)
+            _fuse_convolution(module, node, layer, leaf)
     module.delete_all_unused_submodules()
     module.recompile()
 
@@ -166,7 +176,7 @@ def _layer(module: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     return module.get_submodule(node.target) if node.op == "call_module" else None
 
 
-def _split_convolution(module: fx.GraphModule, node: fx.Node) -> None:
+def _split_convolution(module: fx.GraphModule, node: fx.Node, leaf: type[NativeConv]) -> None:
     """Make several convolutions of one whose channels are split, so that no part is a copy."""
     source, sizes, *rest = node.args
     conv = _layer(module, source)
@@ -182,7 +192,7 @@ def _split_convolution(module: fx.GraphModule, node: fx.Node) -> None:
     ):
         return
     convolutions = split_convolution(conv, sizes)
-    if not all(map(NativeConv.fits, convolutions)):
+    if not all(map(leaf.fits, convolutions)):
         return
     for part, convolution in zip(parts, convolutions):
         name = f"{source.name}_{part.args[1]}"
@@ -194,7 +204,9 @@ def _split_convolution(module: fx.GraphModule, node: fx.Node) -> None:
     module.graph.erase_node(source)
 
 
-def _fuse_convolution(module: fx.GraphModule, node: fx.Node, conv: nn.Module) -> None:
+def _fuse_convolution(
+    module: fx.GraphModule, node: fx.Node, conv: nn.Module, leaf: type[NativeConv]
+) -> None:
     chain, shuffle, activation, added, activates_sum = [node], None, None, None, False
     behind = _user(node)
     layer = _behind(module, behind)
@@ -202,10 +214,10 @@ def _fuse_convolution(module: fx.GraphModule, node: fx.Node, conv: nn.Module) ->
         chain.append(behind)
         shuffle, behind = layer, _user(behind)
         layer = _behind(module, behind)
-    if layer is not None and NativeConv.fits(conv, layer, shuffle):
+    if layer is not None and leaf.fits(conv, layer, shuffle):
         chain.append(behind)
         activation, behind = layer, _user(behind)
-    if not NativeConv.fits(conv, activation, shuffle):
+    if not leaf.fits(conv, activation, shuffle):
         return
     added = _other_term(chain[-1], behind)
     if added is not None:
@@ -213,11 +225,11 @@ def _fuse_convolution(module: fx.GraphModule, node: fx.Node, conv: nn.Module) ->
         behind = _user(behind)
         layer = _behind(module, behind)
         if activation is None and layer is not None:
-            activates_sum = NativeConv.can_activate_sum(conv, layer, shuffle)
+            activates_sum = leaf.can_activate_sum(conv, layer, shuffle)
             if activates_sum:
                 chain.append(behind)
                 activation = layer
-    native = NativeConv(conv, activation, shuffle, activate_sum=activates_sum)
+    native = leaf(conv, activation, shuffle, activate_sum=activates_sum)
     _replace(module, chain, native, added)
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressai import _kernels
 from compressai.layers import GDN, GDN1
 
-__all__ = ["NativeConv", "NativeGDN", "is_original", "split_convolution"]
+__all__ = ["ExactConv", "NativeConv", "NativeGDN", "is_original", "split_convolution"]
 
 _PANEL = 16
 
@@ -39,6 +41,9 @@ class NativeConv(nn.Module):
     one if its channels are no multiple of 16.
     """
 
+    # Where F(4x4, 3x3) and F(2x2, 5x5) evaluate polynomials, and infinity; the kernel has the same.
+    points = np.array([0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)])
+
     def __init__(
         self,
         conv: nn.Conv2d | nn.ConvTranspose2d,
@@ -48,7 +53,7 @@ class NativeConv(nn.Module):
         activate_sum: bool = False,
     ) -> None:
         super().__init__()
-        weight = conv.weight.detach().double()
+        weight = conv.weight.detach()
         bias = weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
         self.factor = 1 if shuffle is None else shuffle.upscale_factor
         if isinstance(conv, nn.ConvTranspose2d):
@@ -62,14 +67,17 @@ class NativeConv(nn.Module):
             raise ValueError(
                 f"activate_sum needs a multiple of {_PANEL} channels, conv has {self.out_channels}"
             )
-        order = torch.arange(len(weight))
-        if not self.planar:
+        if not self.planar and self.factor > 1:
             # From (channel, row, column) to (row, column, channel).
-            order = order.reshape(self.out_channels, -1).T.flatten()
-        weight, bias = (_padded(values[order]) for values in (weight, bias))
+            order = torch.arange(len(weight)).reshape(self.out_channels, -1).T.flatten()
+            weight, bias = weight[order], bias[order]
+        weight, bias = _padded(weight), _padded(bias)
         kernels = {1: _kernels.conv1x1, 3: _kernels.conv3x3, 5: _kernels.conv5x5}
         self.run = kernels[weight.size(-1)]
-        panels = _panels(weight[:, :, 0, 0]) if weight.size(-1) == 1 else _transform(weight)
+        if weight.size(-1) == 1:
+            panels = _panels(weight[:, :, 0, 0])
+        else:
+            panels = _transform(weight, self.points)
         # Not buffers: nn.Module.to() would change their layout.
         self.weight = panels.float().contiguous()
         self.bias = bias.float()
@@ -121,7 +129,7 @@ class NativeConv(nn.Module):
         # The kernel adds none to planes, which are the last result of a network as a rule.
         added = None if self.planar or residual is None else _channels_last(residual)
         self.run(
-            _channels_last(x),
+            self._taken(x),
             self.weight,
             self.bias,
             self.slope,
@@ -134,6 +142,56 @@ class NativeConv(nn.Module):
             torch.get_num_threads(),
         )
         return out + residual if self.planar and residual is not None else out
+
+    def _taken(self, x: Tensor) -> Tensor:
+        """The input as the kernel takes it."""
+        return _channels_last(x)
+
+
+class ExactConv(NativeConv):
+    """As :class:`NativeConv`, for networks whose results encoder and decoder must agree on.
+
+    It rounds about as much as the convolution of torch does (``benchmarks/engines.py``): with 3x3
+    taps it is computed by F(2x2, 3x3), with 5x5 it does not fit. Inputs may have any number of
+    channels from 32 on.
+    """
+
+    points = np.array([0.0, 1.0, -1.0])
+
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_with_whole_panels(conv), *args, **kwargs)
+
+    @staticmethod
+    def fits(
+        conv: nn.Module, activation: nn.Module | None = None, shuffle: nn.Module | None = None
+    ) -> bool:
+        """Whether there is a kernel for a layer and what stands behind it."""
+        if type(conv) is nn.Conv2d:
+            if conv.kernel_size not in ((1, 1), (3, 3)):
+                return False
+            # Zeros would be the larger part of few channels.
+            conv = conv if conv.in_channels < 2 * _PANEL else _with_whole_panels(conv)
+        return NativeConv.fits(conv, activation, shuffle)
+
+    def _taken(self, x: Tensor) -> Tensor:
+        missing = -x.size(1) % _PANEL
+        if not missing:
+            return _channels_last(x)
+        taken = x.new_zeros((x.size(0), *x.shape[2:], x.size(1) + missing))
+        taken[..., : x.size(1)] = x.permute(0, 2, 3, 1)
+        return taken
+
+
+def _with_whole_panels(conv: nn.Module) -> nn.Module:
+    """The same convolution for inputs that zeros fill up to a multiple of 16 channels."""
+    missing = -conv.in_channels % _PANEL
+    if not missing or type(conv) is not nn.Conv2d or conv.groups != 1:
+        return conv
+    twin = copy.copy(conv)
+    weight = F.pad(conv.weight.detach(), (0, 0, 0, 0, 0, missing))
+    twin._parameters = {**conv._parameters, "weight": nn.Parameter(weight, requires_grad=False)}
+    twin.in_channels += missing
+    return twin
 
 
 class NativeGDN(nn.Module):
@@ -225,7 +283,8 @@ def _empty(x: Tensor, channels: int, scale: int = 1, planar: bool = False) -> Te
 
 def _padded(values: Tensor) -> Tensor:
     """Zeros behind the first axis, up to whole panels."""
-    return torch.cat([values, values.new_zeros(-len(values) % _PANEL, *values.shape[1:])])
+    missing = -len(values) % _PANEL
+    return torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing else values
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -257,15 +316,18 @@ def _split_phases(weight: Tensor) -> Tensor:
     return phases.flatten(0, 2)
 
 
-# Where F(4x4, 3x3) and F(2x2, 5x5) evaluate polynomials, and infinity; the kernel has the same.
-_POINTS = np.array([0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)])
+def _transform(weight: Tensor, points: np.ndarray) -> Tensor:
+    """``(out, in, k, k)`` as ``(positions, out / 16, in, 16)``: ``G w G^T`` of Lavin and Gray 2016.
 
-
-def _transform(weight: Tensor) -> Tensor:
-    """``(out, in, k, k)`` as ``(36, out / 16, in, 16)``: ``G w G^T`` of Lavin and Gray 2016."""
+    Args:
+        weight: of the convolution.
+        points: without infinity; the number of positions is the square of one more.
+    """
     taps = weight.size(-1)
-    differences = _POINTS[:, None] - _POINTS[None, :]
+    differences = points[:, None] - points[None, :]
     np.fill_diagonal(differences, 1)
-    rows = _POINTS[:, None] ** np.arange(taps) / differences.prod(axis=1, keepdims=True)
-    g = torch.from_numpy(np.vstack([rows, np.arange(taps) == taps - 1])).to(weight)
-    return _panels(torch.einsum("ak,oikl,bl->aboi", g, weight, g).flatten(0, 1))
+    rows = points[:, None] ** np.arange(taps) / differences.prod(axis=1, keepdims=True)
+    g = torch.from_numpy(np.vstack([rows, np.arange(taps) == taps - 1]))
+    # One product of matrices for all positions: weights are many.
+    transformed = (weight.flatten(2).double() @ torch.kron(g, g).T).float()
+    return transformed.unflatten(0, (-1, _PANEL)).permute(3, 0, 2, 1)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compressai._freed_memory import reused_memory
+from compressai.inference.converted import ConvertedNetwork
+from compressai.inference.entropy_path import with_native_networks
 from compressai.inference.graph import use_kernels, use_kernels_inside
 from compressai.inference.precision import choose_precision
 from compressai.inference.transforms import (
@@ -21,7 +22,6 @@ from compressai.inference.transforms import (
     probe_image,
 )
 from compressai.models import CompressionModel
-from compressai.models._copies import shallow_copy
 
 __all__ = ["Preparation", "prepare"]
 
@@ -49,9 +49,12 @@ class Preparation:
 def prepare(net: Model, precision: str = "auto", compile: bool = False) -> Model:
     """Return a model like ``net`` whose transforms are fast; ``net`` itself stays as it is.
 
-    ``g_a`` and ``g_s`` are converted copies. All else is shared with ``net``, state dict and
-    fingerprint are those of ``net``, and what both encoder and decoder compute is computed by the
-    same operations in float32. So every preparation decodes every string to the same ``y_hat``.
+    ``g_a`` and ``g_s`` are converted copies. All other weights are shared with ``net``, state dict
+    and fingerprint are those of ``net``, and what both encoder and decoder compute is computed by
+    the same operations in float32. So every preparation decodes every string to the same ``y_hat``.
+
+    With ``sync_safe``, encoder and decoder need not compute the same digits. There these networks
+    run on native code, too, within the tolerance; they are converted when they are first used so.
 
     Converted transforms add in another order, so that the latent differs from that of ``net`` in
     its last digits, and now and then a value half-way between two integers is coded as the other
@@ -81,7 +84,7 @@ def prepare(net: Model, precision: str = "auto", compile: bool = False) -> Model
     reference = check_model(net)
     probe = probe_image(reference)
     preparation = Preparation(reference, choose_precision(precision, probe.device), bool(compile))
-    prepared = shallow_copy(reference)
+    prepared = with_native_networks(reference)
     for name in TRANSFORMS:
         dtype = torch.float32 if name == "g_a" else preparation.dtype
         network, probe = _convert(reference, name, probe, dtype, preparation.compile)
@@ -91,50 +94,9 @@ def prepare(net: Model, precision: str = "auto", compile: bool = False) -> Model
     return prepared
 
 
-class _PreparedTransform:
-    """A converted transform, from float32 in the default layout to the same.
-
-    Args:
-        network: what does the work.
-        sources: modules that its weights were taken from.
-        dtype: what it takes.
-    """
-
-    def __init__(
-        self,
-        network: Callable[[Tensor], Tensor],
-        sources: list[nn.Module],
-        dtype: torch.dtype,
-    ) -> None:
-        self._network = network
-        self._sources = sources
-        self._dtype = dtype
-        self._state = _state(sources)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if any(source.training for source in self._sources):
-            raise ValueError("a prepared model cannot be trained: train the one it was made of")
-        if _state(self._sources) != self._state:
-            raise ValueError("weights changed or moved since prepare(): call prepare() again")
-        with torch.no_grad(), reused_memory(always=False):
-            # Most convolutions are faster in this layout, and the kernels know no other.
-            out = self._network(x.to(self._dtype, memory_format=torch.channels_last))
-        # One layout for all that follows: kernels, and with them the last digits, depend on it.
-        return out.to(torch.float32, memory_format=torch.contiguous_format)
-
-
-def _state(sources: list[nn.Module]) -> list[tuple[int, int]]:
-    """Changes when weights do: where they are, and how often they were written to."""
-    return [
-        (tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version)
-        for source in sources
-        for tensor in (*source.parameters(), *source.buffers())
-    ]
-
-
 def _convert(
     net: CompressionModel, name: str, probe: Tensor, dtype: torch.dtype, compile: bool
-) -> tuple[_PreparedTransform, Tensor]:
+) -> tuple[ConvertedNetwork, Tensor]:
     """The converted transform, and what the original one makes of ``probe``."""
     copied = copy_transform(net, name)
     network, call = copied.network, copied.call
@@ -152,8 +114,8 @@ def _convert(
         last.float()
     if compile:
         call = torch.compile(call)
-        return _PreparedTransform(call, copied.sources, dtype), expected
-    converted = _PreparedTransform(call, copied.sources, dtype)
+        return ConvertedNetwork(call, copied.sources, dtype), expected
+    converted = ConvertedNetwork(call, copied.sources, dtype)
     _compare(name, converted(probe), expected, dtype)
     return converted, expected
 
