@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import json
 import random
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -268,6 +271,23 @@ def test_what_else_is_refused(lite: Coder) -> None:
 
     assert refused(lite, coded, broken) == "DesyncError"
     assert refused(lite, coded, wrong) == "DesyncError"
+
+
+def test_tiles_that_take_too_much_memory_are_refused(lite: Coder) -> None:
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(lite.content)) as source, zipfile.ZipFile(changed, "w") as out:
+        manifest = {**lite.bundle.manifest, "bytes_a_pixel": 1000}
+        out.writestr("bundle.json", json.dumps(manifest))
+        for entry in source.infolist()[1:]:
+            out.writestr(entry, source.read(entry))
+    model = Model(lite.model.library, changed.getvalue())
+    coded = encode_picture(lite.net, picture())
+    for side, expected in ((2112, "TooLargeError"), (2048, "DesyncError")):
+        content = replace(coded, width=side, height=side).to_bytes()
+        with pytest.raises(CError) as refusal:
+            decode(model, content, lite.run)
+        assert refusal.value.name == expected
+    model.close()
 
 
 def test_bundles_that_are_damaged_or_of_another_version_are_refused(lite: Coder) -> None:

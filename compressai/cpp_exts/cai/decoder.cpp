@@ -10,6 +10,10 @@ using namespace compressai::cai;
 namespace {
 
 constexpr std::uint64_t kMaxPixels = std::uint64_t{1} << 27;
+// Of one tile: what is not larger is decoded with any model, else it may take so many bytes for each
+// pixel of the limit.
+constexpr std::uint64_t kUntiledPixels = std::uint64_t{1} << 22;
+constexpr double kBytesOfLimit = 32;
 
 Box checked(const cai_region* region, const Container& container) {
   const Box whole{0, 0, container.width, container.height};
@@ -59,6 +63,12 @@ cai_decoder::cai_decoder(const cai_model& given, const cai_file& file, const cai
                                        " pixels, more than the limit of " + std::to_string(most));
     }
     area += width * height;
+    const double bytes = model.bytes_a_pixel * static_cast<double>(width * height);
+    if (box.width * box.height > kUntiledPixels &&
+        bytes > kBytesOfLimit * static_cast<double>(std::max(most, kMaxPixels))) {
+      throw Failure(CAI_TOO_LARGE, std::to_string(box.width) + " x " + std::to_string(box.height) +
+                                       " pixels in one tile take too much memory");
+    }
   }
   check();
   const auto pixel_count = static_cast<std::size_t>(wanted.width * wanted.height);

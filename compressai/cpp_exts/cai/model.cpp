@@ -65,6 +65,9 @@ Model::Model(Bytes bundle) : bytes_(bundle.data, bundle.data + bundle.size) {
   exact = manifest["exact"].boolean();
   multiple = size_of(manifest["multiple"], 1, 1 << 16);
   strings = size_of(manifest["strings"], 1, 1 << 16);
+  if (const Json* told = manifest.find("bytes_a_pixel"); told != nullptr) {
+    bytes_a_pixel = told->number();
+  }
   const std::string& print = manifest["fingerprints"]["2"].text();
   for (std::size_t i = 0; i < sizeof fingerprint && print.size() == 16; ++i) {
     fingerprint[i] =

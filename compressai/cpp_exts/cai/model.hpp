@@ -62,6 +62,7 @@ struct Model {
   bool random_weights = false, exact = false;
   std::uint8_t fingerprint[8] = {};
   std::size_t multiple = 0, strings = 0;
+  double bytes_a_pixel = 512;  // about what coding takes
   double grid = 0, slope = 0, tolerance = 0;  // of synchrony
   std::vector<Value> values;
   std::vector<Network> networks;
