@@ -155,7 +155,8 @@ class _Coder:
 
     def split(self) -> dict[str, float]:
         """Seconds of each stage of compressing and decompressing, once."""
-        parts = [split_time(self.net, self.tasks[task], self.clock) for task in _BOTH]
+        safe = bool(self.options)
+        parts = [split_time(self.net, self.tasks[task], self.clock, safe) for task in _BOTH]
         return {stage: sum(part[stage] for part in parts) for stage in parts[0]}
 
     def memory(self) -> dict[str, Any]:

@@ -26,10 +26,15 @@ _CONTEXTS = (
     *("adaptor_", "prior_", "attn_s"),
 )
 _CODING = ("build_indexes", "code", "compress", "compress_and_quantize", "decompress")
+# Of entropy models that are synchronised: coders do not go by other methods that are replaced.
+_SYNCHRONISED = ("code", "decode")
 
 
 def split_time(
-    net: nn.Module, function: Callable[[], Any], clock: Callable[[], float] = time.perf_counter
+    net: nn.Module,
+    function: Callable[[], Any],
+    clock: Callable[[], float] = time.perf_counter,
+    sync_safe: bool = False,
 ) -> dict[str, float]:
     """Seconds that a call spends in each stage of a model.
 
@@ -42,6 +47,7 @@ def split_time(
         net: the model, also a prepared one.
         function: codes with it.
         clock: seconds at this moment.
+        sync_safe: whether it codes in synchrony.
     """
     seconds: dict[str, float] = defaultdict(float)
     stack: list[str] = ["other"]
@@ -66,7 +72,7 @@ def split_time(
 
         return wrapped
 
-    with _replaced(net, timed), patch.object(session, "_MIN_SYMBOLS", sys.maxsize):
+    with _replaced(net, timed, sync_safe), patch.object(session, "_MIN_SYMBOLS", sys.maxsize):
         function()
     switch()
     return {stage: seconds[stage] for stage in STAGES}
@@ -74,7 +80,9 @@ def split_time(
 
 @contextmanager
 def _replaced(
-    net: nn.Module, timed: Callable[[str, Callable[..., Any]], Callable[..., Any]]
+    net: nn.Module,
+    timed: Callable[[str, Callable[..., Any]], Callable[..., Any]],
+    sync_safe: bool,
 ) -> Iterator[None]:
     """Let the parts of a model be called through ``timed``."""
     undo: list[tuple[dict[str, Any], str, Any]] = []
@@ -91,7 +99,7 @@ def _replaced(
         if stage is not None:
             replace(module, "forward", stage)
         if isinstance(module, EntropyModel):
-            for method in _CODING:
+            for method in _SYNCHRONISED if sync_safe and hasattr(module, "code") else _CODING:
                 if hasattr(module, method):
                     replace(module, method, "coder")
     try:

@@ -33,6 +33,17 @@ def test_stages_cover_the_time_and_the_model_is_left_alone() -> None:
     assert {name: set(vars(module)) for name, module in net.named_modules()} == attributes
 
 
+def test_synchronised_coding_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    import models
+
+    command = ["--models", "lite", "--paths", "fp32", "--sizes", "64x64", "--repeats", "1"]
+    models.main([*command, "--threads", "1", "--sync-safe"])
+    _, result, *_ = capsys.readouterr().out.splitlines()
+    stages = json.loads(result)["paths"]["fp32"]["stages"]
+    assert all(stages[stage] > 0 for stage in ("h_s", "contexts", "coder"))
+    sys.modules.pop("models")
+
+
 def test_figures_are_printed_as_table_and_json(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
