@@ -249,7 +249,7 @@ class TestCoding:
     def test_prepared_models_decode_the_same(self, name: str) -> None:
         net = shared_net(name)
         coded = net.compress(picture())
-        fast = prepare(net)
+        fast = prepare(net, "fp32")
         decoded = fast.decompress(coded["strings"], coded["shape"])
         assert torch.equal(decoded["y_hat"], coded["y_hat"])
         again = net.decompress(coded["strings"], coded["shape"])

@@ -70,7 +70,9 @@ def test_rate_and_quality_ascend_and_the_picture_is_recognised() -> None:
 def test_what_does_not_ship_is_said() -> None:
     with pytest.raises(RuntimeError, match=r"it has those of metric mse; train .*train_lite\.py"):
         zoo.lite(1, "ms-ssim", pretrained=True)
-    with pytest.raises(RuntimeError, match=r"metric mse; .* compressai\.inference\.quantize_entr"):
+    with pytest.raises(
+        RuntimeError, match=r"metric mse; .* compressai\.models\.integer\.quantize_entr"
+    ):
         zoo.lite_integer(1, "ms-ssim", pretrained=True)
     assert type(zoo.lite(1, "ms-ssim")) is Lite
     with pytest.raises(ValueError, match="quality must be between 1 and 4"):

@@ -48,13 +48,13 @@ def plot(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw rate-distortion curves of results."""
+    if not results and not published:
+        raise typer.BadParameter("nothing to draw: give files of results, or --published")
     from compressai.evaluation import published_curves
     from compressai.evaluation.plot import curves_of, full_name, read_curves, save_plot
 
     check_output(output, overwrite)
-    if not results and not published:
-        raise typer.BadParameter("nothing to draw: give files of results, or --published")
-    points = published_curves(published or [], dataset=dataset, metric=metric)
+    points = published_curves(published, dataset=dataset, metric=metric) if published else []
     metric = full_name(metric)
     found = [curve for path in results or () for curve in read_curves(path)]
     found += [curve.results() for curve in points]

@@ -116,7 +116,7 @@ class ModelEntry:
     @property
     def variable_rate(self) -> bool:
         """Whether one set of weights codes at many rates."""
-        return hasattr(self.model, "levels")
+        return hasattr(self.model, "levels") or hasattr(self.model, "quality_range")
 
     @property
     def function(self) -> str:

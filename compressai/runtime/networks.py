@@ -35,6 +35,7 @@ class OnnxNetworks:
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         try:
+            # Of an extra; the message says how to get it.
             import onnxruntime
         except ModuleNotFoundError as error:
             raise ImportError(
