@@ -94,7 +94,7 @@ def test_coding_makes_no_copies_of_models_and_no_graph(
     monkeypatch.setattr(copy, "deepcopy", lambda *_: pytest.fail("deepcopy"))
     monkeypatch.setattr(nn.Module, "to", lambda *_, **__: pytest.fail("a module moved"))
     seen = []
-    for part, module in net.named_modules():
+    for part, module in fast.named_modules():
         if part.rpartition(".")[2] in ("h_a", "h_s"):
             module.register_forward_hook(lambda _, _args, out: seen.append(out.requires_grad))
     coded = fast.compress(torch.rand(1, 3, 64, 64, requires_grad=True))
