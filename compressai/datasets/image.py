@@ -34,7 +34,7 @@ class ImageFiles(Dataset):
     """
 
     def __init__(
-        self, samples: Sequence[Path], transform: Callable[[Image.Image], Any] | None = None
+        self, samples: Sequence[str | Path], transform: Callable[[Image.Image], Any] | None = None
     ) -> None:
         self.samples = list(samples)
         self.transform = transform

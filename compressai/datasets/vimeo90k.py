@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from torch.utils.data import Dataset
 
-from compressai.datasets.utils import transformed
+from compressai.datasets.image import ImageFiles
 from compressai.registry import register_dataset
 
 __all__ = ["Vimeo90kDataset"]
@@ -21,7 +20,7 @@ _LISTS = {"train": "trainlist", "valid": "testlist"}
 
 
 @register_dataset("Vimeo90kDataset")
-class Vimeo90kDataset(Dataset):
+class Vimeo90kDataset(ImageFiles):
     """Every frame of the triplets or septuplets of Vimeo-90K, one item a frame.
 
     ::
@@ -57,25 +56,13 @@ class Vimeo90kDataset(Dataset):
     ) -> None:
         root = Path(root)
         clips = (root / self._list_filename(split, tuplet)).read_text(encoding="utf-8").splitlines()
-        self.samples = [
+        samples = [
             str(root / "sequences" / clip.strip() / f"im{frame}.png")
             for clip in clips
             if clip.strip()
             for frame in range(1, tuplet + 1)
         ]
-        self.transform = transform
-
-    def __getitem__(self, index: int) -> Any:
-        """The frame as ``PIL.Image.Image`` in mode RGB, or what the transform makes of it.
-
-        Raises:
-            OSError: the file cannot be read.
-            ValueError: it is damaged or no picture, or ``transform`` refuses it; names the file.
-        """
-        return transformed(self.samples[index], self.transform)
-
-    def __len__(self) -> int:
-        return len(self.samples)
+        super().__init__(samples, transform)
 
     def _list_filename(self, split: str, tuplet: int) -> str:
         if tuplet not in _PREFIXES:
