@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""What benchmarks share: alternating timings, and a line about the machine."""
+"""What benchmarks share: alternating timings, numbers of threads, and a line about the machine."""
 
 from __future__ import annotations
 
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PHOTO", "alternate", "machine", "summary"]
+__all__ = ["PHOTO", "alternate", "machine", "summary", "threads"]
 
 # What is measured unless photos are given: 451x300, in the repository.
 PHOTO = Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png"
@@ -31,6 +32,19 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
     }
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """That many threads of torch."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def alternate(

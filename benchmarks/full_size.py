@@ -25,13 +25,13 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import torch
-from _report import PHOTO, machine
+from _report import PHOTO, machine, threads
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
@@ -66,16 +66,6 @@ def padded(picture: Image.Image, multiple: int) -> Tensor:
     x = to_tensor(picture)[None]
     pad = [-side % multiple for side in (x.shape[3], x.shape[2])]
     return nn.functional.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def by_program(net: nn.Module, name: str, quality: int, picture: Image.Image) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from unittest.mock import patch
 
 import torch
 from _fitted import FITTED, fitted
-from _report import PHOTO, alternate, machine, summary
+from _report import PHOTO, alternate, machine, summary, threads
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
@@ -141,17 +141,6 @@ def recorded(net: nn.Module) -> Iterator[list[Tensor]]:
 
     with on_outputs(net, keep):
         yield outputs
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """That many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -22,6 +22,14 @@ from compressai.bitstream._memory import coding_bytes
 from compressai.bitstream.hashes import fingerprint
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, SLOPE, STEP
+from compressai.inference._bundle_networks import (
+    Correction,
+    Function,
+    HyperAnalysis,
+    Leaf,
+    Parameters,
+    Slice,
+)
 from compressai.inference._onnx import (
     CannotExportError,
     export_graph,
@@ -224,7 +232,7 @@ class _Plan:
     ) -> None:
         """Append a network to steps."""
         if not isinstance(module, nn.Module):
-            module = _Function(self.net, module)
+            module = Function(self.net, module)
         self.networks[name] = _Network(module, tuple(inputs), tuple(outputs))
         steps.append({"op": "run", "network": name})
 
@@ -244,11 +252,11 @@ class _Plan:
         )
 
     def scale_hyperprior(self, net: ScaleHyperprior) -> str:
-        self.run(self.analysis, "h_a", _HyperAnalysis(net), ["y"], ["z"])
+        self.run(self.analysis, "h_a", HyperAnalysis(net), ["y"], ["z"])
         self.factorized("z", net.entropy_bottleneck, "z_hat")
         has_means = net._split_parameters(torch.zeros(1, 2, 1, 1))[1] is not None
         outputs = ["scales", "means"] if has_means else ["scales"]
-        self.run(self.coding, "h_s", _Parameters(net), ["z_hat"], outputs)
+        self.run(self.coding, "h_s", Parameters(net), ["z_hat"], outputs)
         self.gaussian(net.gaussian_conditional, outputs, output="y_hat", fine="y_fine")
         return "y_fine"
 
@@ -262,7 +270,7 @@ class _Plan:
         self.run(self.coding, "h_s", hyper.h_s, ["z_hat"], ["side"])
         if isinstance(codec.y, ChannelGroupsLatentCodec):
             return self.slices(net, codec.y)
-        self.leaf(net, codec.y, _Leaf(codec.y), "", ["side"])
+        self.leaf(net, codec.y, Leaf(codec.y), "", ["side"])
         return "y_fine"
 
     def slices(self, net: CompressionModel, codec: ChannelGroupsLatentCodec) -> str:
@@ -275,7 +283,7 @@ class _Plan:
             begin, end = codec.groups_acc[k : k + 2]
             inputs = ["side", *(f"y_hat_{i}" for i in seen)]
             leaf = codec.latent_codec[f"y{k}"]
-            self.leaf(net, leaf, _Slice(codec, k, seen), f"_{k}", inputs, (begin, end))
+            self.leaf(net, leaf, Slice(codec, k, seen), f"_{k}", inputs, (begin, end))
         for name in ("y_hat", "y_fine"):
             parts = [f"{name}_{k}" for k in range(count)]
             self.coding.append({"op": "concatenate", "inputs": parts, "output": name})
@@ -310,7 +318,7 @@ class _Plan:
         )
         if correction:
             self.networks[correction] = _Network(
-                _Correction(codec),
+                Correction(codec),
                 (f"params{suffix}", f"values{suffix}"),
                 (f"corrected{suffix}",),
             )
@@ -400,78 +408,6 @@ def _no_words(net: nn.Module, why: str) -> ValueError:
         f"{type(net).__name__} cannot be written as a bundle: {why}; bundles are for factorized "
         "priors, hyperpriors, and slices with a Gaussian each"
     )
-
-
-# -- its networks as modules -----------------------------------------------------------------------
-
-
-class _Function(nn.Module):
-    """A method of a model."""
-
-    def __init__(self, net: nn.Module, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.net, self._function = net, function
-
-    def forward(self, *inputs: Tensor) -> Any:
-        return self._function(*inputs)
-
-
-class _HyperAnalysis(nn.Module):
-    def __init__(self, net: ScaleHyperprior) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, y: Tensor) -> Tensor:
-        return self.net._hyper_analysis(y)
-
-
-class _Parameters(nn.Module):
-    """The hyper synthesis, and its output taken apart."""
-
-    def __init__(self, net: ScaleHyperprior) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, z_hat: Tensor) -> tuple[Tensor, ...]:
-        return tuple(part for part in self.net._scales_means(z_hat) if part is not None)
-
-
-class _Leaf(nn.Module):
-    """What a leaf codec predicts from side information."""
-
-    def __init__(self, codec: GaussianConditionalLatentCodec) -> None:
-        super().__init__()
-        self.codec = codec
-
-    def forward(self, params: Tensor) -> tuple[Tensor, ...]:
-        predicted = tuple(part for part in self.codec._predict(params) if part is not None)
-        return (*predicted, params) if isinstance(self.codec, LRPGaussianLatentCodec) else predicted
-
-
-class _Slice(nn.Module):
-    """The same of a slice, from side information and the earlier slices that it sees."""
-
-    def __init__(self, codec: ChannelGroupsLatentCodec, k: int, seen: Sequence[int]) -> None:
-        super().__init__()
-        self.codec, self.k, self.seen = codec, k, list(seen)
-        self.leaf = _Leaf(codec.latent_codec[f"y{k}"])
-
-    def forward(self, side: Tensor, *earlier: Tensor) -> tuple[Tensor, ...]:
-        slices = [side.new_empty(0)] * self.k
-        for index, y_hat in zip(self.seen, earlier):
-            slices[index] = y_hat
-        return self.leaf(self.codec._get_ctx_params(self.k, side, slices))
-
-
-class _Correction(nn.Module):
-    """Residual prediction: what it makes of quantised values."""
-
-    def __init__(self, codec: LRPGaussianLatentCodec) -> None:
-        super().__init__()
-        self.codec = codec
-
-    def forward(self, params: Tensor, values: Tensor) -> Tensor:
-        return self.codec._correct(values, params)
 
 
 # -- graphs ----------------------------------------------------------------------------------------
