@@ -7,7 +7,7 @@ import io
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -15,9 +15,6 @@ from PIL import Image
 from compressai._files import atomic_write
 from compressai._images import MAX_PIXELS, read_samples
 from compressai.bitstream.errors import DamagedFileError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = [
     "Picture",
@@ -49,7 +46,8 @@ class Picture:
         source_mode: colour mode of the source, as Pillow calls it; empty if unknown.
     """
 
-    pixels: Tensor | np.ndarray
+    # A union would be refused by type checkers wherever a tensor is asked for.
+    pixels: Any
     alpha: Image.Image | None = None
     grey: bool = False
     notes: list[str] = field(default_factory=list)
