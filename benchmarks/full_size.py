@@ -47,18 +47,19 @@ MODES: dict[str, dict[str, Any]] = {"plain": {}, "sync-safe": {"sync_safe": True
 _DEVIATION = 1.0
 
 
-def build(name: str, x: Tensor) -> tuple[nn.Module, int]:
-    """A model with drawn weights whose latent of ``x`` is not all zeros, and its quality."""
+def build(name: str, x: Tensor, arguments: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """A model with drawn weights whose latent of ``x`` is not all zeros, and what it is made by."""
     torch.manual_seed(0)
     quality, _ = ENTRIES[name].qualities
-    net = image_models[name](quality).eval()
+    arguments = {"quality": quality, **arguments}
+    net = image_models[name](**arguments).eval()
     layers = [module for module in net.g_a.modules() if isinstance(module, nn.Conv2d)]
     with torch.no_grad():
         y = net.g_a(x)
         layers[-1].weight *= _DEVIATION / y.std()
         layers[-1].bias -= layers[-1].bias
     net.update()
-    return net, quality
+    return net, arguments
 
 
 def padded(picture: Image.Image, multiple: int) -> Tensor:
@@ -68,13 +69,15 @@ def padded(picture: Image.Image, multiple: int) -> Tensor:
     return nn.functional.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
 
 
-def by_program(net: nn.Module, name: str, quality: int, picture: Image.Image) -> dict[str, Any]:
+def by_program(
+    net: nn.Module, name: str, arguments: dict[str, Any], picture: Image.Image
+) -> dict[str, Any]:
     """Bits per pixel of each mode; decoding has to give a picture of the same size."""
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         files = {key: Path(folder) / key for key in ("n.safetensors", "p.png", "p.cai", "q.png")}
         checkpoint, photo, coded, decoded = files.values()
-        save_checkpoint(checkpoint, net, architecture=name, arguments={"quality": quality})
+        save_checkpoint(checkpoint, net, architecture=name, arguments=arguments)
         picture.save(photo)
         for mode in MODES:
             options = ["--checkpoint", checkpoint, "--overwrite", "--precision", "fp32"]
@@ -118,6 +121,8 @@ def main(argv: list[str] | None = None) -> None:
     add("--models", nargs="+", default=MODELS, choices=sorted(image_models))
     add("--photos", nargs="+", type=Path, default=[PHOTO], help="files")
     add("--size", nargs=2, type=int, default=(299, 451), metavar=("H", "W"), help="cut to it")
+    add("--parts", nargs="+", default=["program", "one", "three"], help="of what is done")
+    add("--legacy", action="store_true", help="the older generation of MLIC++")
     args = parser.parse_args(argv)
     command = " ".join(["python", *sys.argv])
     print(json.dumps({"benchmark": "full_size", "command": command, **machine()}), flush=True)
@@ -126,14 +131,16 @@ def main(argv: list[str] | None = None) -> None:
         for path in args.photos:
             with Image.open(path) as image:
                 picture = image.convert("RGB").crop((0, 0, *args.size[::-1]))
-            net, quality = build(name, padded(picture, ENTRIES[name].multiple))
+            made_by = {"legacy": True} if args.legacy else {}
+            net, made_by = build(name, padded(picture, ENTRIES[name].multiple), made_by)
             x = padded(picture, net.downsampling_factor)
             parts: dict[str, Callable[[], dict[str, Any]]] = {
-                "program": lambda n=net, q=quality, p=picture, m=name: by_program(n, m, q, p),
+                "program": lambda n=net, a=made_by, p=picture, m=name: by_program(n, m, a, p),
                 "one": lambda n=net, x=x: by_calls(n, x),
                 "three": lambda n=net, x=x: by_calls(n, torch.cat([x, x.roll(9, 3), x.flip(2)])),
             }
-            for part, call in parts.items():
+            for part in args.parts:
+                call = parts[part]
                 start = time.perf_counter()
                 row = {"model": name, "photo": path.name, "size": picture.size[::-1], "part": part}
                 row |= {**call(), "seconds": round(time.perf_counter() - start, 1)}

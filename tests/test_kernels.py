@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from compressai import _kernels
 from compressai.inference.graph import use_kernels
-from compressai.inference.kernels import NativeConv, NativeGDN
+from compressai.inference.kernels import NativeConv, NativeDepthwise, NativeGDN, NativeLinear
 from compressai.layers import (
     GDN,
     GDN1,
@@ -92,6 +92,111 @@ def test_convolutions(
 
 
 @needs_kernels
+@settings(deadline=None, max_examples=40)
+@given(
+    batch=st.integers(1, 2),
+    height=SIDES,
+    width=SIDES,
+    channels=st.sampled_from([16, 48, 64]),
+    activation=st.sampled_from([None, nn.ReLU(), nn.LeakyReLU(0.2), nn.GELU()]),
+    bias=st.booleans(),
+    gate=st.sampled_from([None, "map", "channels"]),
+    threads=st.sampled_from([1, 3]),
+)
+def test_depthwise_convolutions(
+    batch: int,
+    height: int,
+    width: int,
+    channels: int,
+    activation: nn.Module | None,
+    bias: bool,
+    gate: str | None,
+    threads: int,
+) -> None:
+    conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=bias)
+    assert NativeDepthwise.fits(conv, activation)
+    native = NativeDepthwise(conv, activation)
+    x = _random(batch, channels, height, width)
+    size = {None: (), "map": x.shape, "channels": (1, channels, 1, 1)}[gate]
+    factor = _random(*size) if gate else None
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        out = native(x, factor)
+    finally:
+        torch.set_num_threads(before)
+    layer = nn.Sequential(conv, activation or nn.Identity()).double()
+    with torch.no_grad():
+        expected = layer(x.double()) * (1 if factor is None else factor)
+    torch.testing.assert_close(out.double(), expected, rtol=0, atol=5e-6)
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", [(48,), (5, 48), (2, 3, 4, 48), (0, 48)])
+@pytest.mark.parametrize("activation", [None, nn.GELU()])
+@pytest.mark.parametrize("bias", [False, True])
+def test_linear_layers(shape: tuple[int, ...], activation: nn.Module | None, bias: bool) -> None:
+    layer = nn.Linear(48, 32, bias=bias)
+    assert NativeLinear.fits(layer, activation)
+    native = NativeLinear(layer, activation)
+    x, residual = _random(*shape), _random(*shape[:-1], 32)
+    whole = nn.Sequential(layer, activation or nn.Identity())
+    out = native(x, residual)
+    if x.numel():
+        _check(whole, x, out, residual)
+    assert out.shape == residual.shape
+
+
+class _Gate(nn.Module):
+    """Layers whose activation, sum and product are done with them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Linear(16, 32)
+        self.act = nn.GELU()
+        self.spatial = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.back = nn.Linear(32, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.back(self.act(self.wide(x)))
+        y = x.permute(0, 3, 1, 2)
+        return self.act(self.spatial(y)) * y
+
+
+@needs_kernels
+def test_what_stands_behind_a_layer_is_done_with_it() -> None:
+    module = _Gate().eval().requires_grad_(False)
+    native = use_kernels(copy.deepcopy(module))
+    kinds = [type(m) for m in native.modules() if isinstance(m, (NativeLinear, NativeDepthwise))]
+    assert sorted(kinds, key=str) == [NativeDepthwise, NativeLinear, NativeLinear]
+    assert {node.op for node in native.graph.nodes} == {
+        *("placeholder", "call_module", "call_method", "output")
+    }
+    x = _random(2, 5, 7, 16)
+    torch.testing.assert_close(native(x), module(x), rtol=0, atol=1e-5)
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(24, 32),
+        nn.Linear(32, 24),
+        nn.Conv2d(16, 16, 3, padding=1, groups=8),
+        nn.Conv2d(16, 32, 3, padding=1, groups=16),
+        nn.Conv2d(16, 16, 3, padding=1, groups=16, stride=2),
+        nn.Conv2d(16, 16, 3, groups=16),
+        nn.Conv2d(16, 16, 5, padding=2, groups=16),
+        nn.Conv2d(16, 16, 3, padding=1, groups=16, padding_mode="reflect"),
+        nn.Conv2d(24, 24, 3, padding=1, groups=24),
+    ],
+)
+def test_no_kernel_takes_what_it_does_not_compute(layer: nn.Module) -> None:
+    assert not NativeLinear.fits(layer)
+    assert not NativeDepthwise.fits(layer)
+
+
+@needs_kernels
 @pytest.mark.parametrize("outputs", [3, 16, 48])
 @pytest.mark.parametrize("size", [(1, 1), (4, 6), (9, 5)])
 def test_transposed_convolution(outputs: int, size: tuple[int, int]) -> None:
@@ -152,7 +257,7 @@ def test_blocks(block: object) -> None:
         nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
         nn.Conv2d(16, 16, 7, padding=3),
         nn.ConvTranspose2d(16, 16, 3, stride=2, padding=1, output_padding=1),
-        nn.Linear(16, 16),
+        nn.Linear(16, 17),
     ],
     ids=repr,
 )

@@ -24,13 +24,17 @@ from torch import Tensor, nn
 
 from compressai import _kernels
 from compressai.inference import prepare
+from compressai.inference.gated_blocks import NativeSparseAttention
 from compressai.inference.graph import use_kernels
+from compressai.inference.kernels import NativeDepthwise
 from compressai.inference.window_kernels import NativeWindowBlock, native_window_block
 from compressai.layers.attn import (
     WMSA,
     Block,
     ConvolutionalGLU,
     ConvTransBlock,
+    DWConv,
+    Scale,
     SWAtten,
     SwinBlock,
     SwinTransformerBlock,
@@ -44,6 +48,9 @@ from compressai.layers.attn.attention import (
     masked_bias,
     split_heads,
 )
+from compressai.models._helpers.dictionary_transforms import GatedBlock
+from compressai.models.dcae import GatedWindowAttention
+from compressai.models.saaf import CrossSparseWindowAttention
 
 GOLDEN = Path(__file__).parent / "golden"
 needs_kernels = pytest.mark.skipif(not _kernels.available(), reason="no kernels for the processor")
@@ -173,10 +180,31 @@ def test_gated_blocks(name: str, size: tuple[int, int]) -> None:
     x = torch.randn(2, 32, *size)
     want = stage(x)
     native = use_kernels(copy.deepcopy(stage))
-    kernels = [m for m in native.modules() if isinstance(m, NativeWindowBlock)]
-    assert len(kernels) == (2 if name == "dcae" else 0)
+    kinds = NativeWindowBlock if name == "dcae" else NativeSparseAttention
+    kernels = [m for m in native.modules() if isinstance(m, kinds)]
+    assert len(kernels) == 2
+    assert sum(isinstance(m, NativeDepthwise) for m in native.modules()) == 2
     assert not any(isinstance(m, ConvolutionalGLU) for m in native.modules())
     torch.testing.assert_close(native(x), want, rtol=1e-4, atol=1e-4)
+
+
+@needs_kernels
+@pytest.mark.parametrize("tokens", [1, 2, 3])
+@pytest.mark.parametrize("size", [(8, 16), (9, 7)])
+def test_attention_to_global_tokens(tokens: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    attention = CrossSparseWindowAttention(48, 16, 4, num_global_tokens=tokens).eval()
+    norm = nn.LayerNorm(48).requires_grad_(False)
+    for parameter in attention.requires_grad_(False).parameters():
+        parameter *= 2
+    nn.init.normal_(norm.weight)
+    x = torch.randn(2, *size, 48)
+    assert NativeSparseAttention.fits(attention, norm)
+    want = attention(norm(x))
+    torch.testing.assert_close(NativeSparseAttention(attention, norm)(x), want, rtol=0, atol=2e-5)
+    # What the tokens give is a part of it that shows.
+    attention.global_kv.weight.zero_()
+    assert float((attention(norm(x)) - want).abs().max()) > 0.05
 
 
 @needs_kernels
@@ -332,6 +360,16 @@ FORMULAS = {
     ShiftedWindows.attend: "9fb364cfd1fe980c",
     ShiftedWindows._attend_shifted: "9d492aff3b1549f9",
     ShiftedWindows._attend_windows: "09a3fe16d8794f7e",
+    GatedBlock.forward: "c04a946268fda965",
+    ConvolutionalGLU.forward: "b39a0efb4261630e",
+    DWConv.forward: "abc235d7e287c757",
+    Scale.forward: "14432a3bace7789d",
+    GatedWindowAttention.forward: "433848a7fdc9b73b",
+    GatedWindowAttention._attend_inside: "0c0292f209fa4e99",
+    GatedWindowAttention.relative_position_bias: "2a58f566bf8bfb6f",
+    CrossSparseWindowAttention.forward: "433848a7fdc9b73b",
+    CrossSparseWindowAttention._attend_inside: "4891076c6fb98cbc",
+    CrossSparseWindowAttention.relative_position_bias: "ee12ac3786f96dca",
     WindowAttention.forward: "6e46b383411c596b",
     WindowAttention._bias: "a9c1e61fef72e0fa",
     WindowAttention.relative_position_bias: "b0a0491049eaa1b0",

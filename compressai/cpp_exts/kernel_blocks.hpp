@@ -30,6 +30,11 @@ struct PointwiseBlock {
   std::size_t products_width;
 };
 
+struct DepthwiseBlock {
+  std::size_t first, rows;  // of all pictures
+  const float* zeros;       // as many as channels
+};
+
 // Channels of an image that a thread scans at once, and positions for which it first works out the
 // steps: all of it stays in the first-level cache.
 constexpr std::size_t kScanChannels = 16, kScanPositions = 32;
@@ -48,6 +53,7 @@ inline std::size_t scan_scratch(const SelectiveScan& call) {
 #define COMPRESSAI_VERSIONS(instructions)                                               \
   void winograd_##instructions(const WinogradConv& call, const WinogradBlock& block);   \
   void pointwise_##instructions(const Conv1x1& call, const PointwiseBlock& block);      \
+  void depthwise_##instructions(const DepthwiseConv& call, const DepthwiseBlock& block); \
   void window_block_##instructions(const WindowBlock& block, const WindowGroup& group); \
   void scan_channels_##instructions(const SelectiveScan& call, const ScanBlock& block);
 COMPRESSAI_VERSIONS(avx2)

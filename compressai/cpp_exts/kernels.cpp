@@ -49,6 +49,7 @@ constexpr std::size_t kMostTiles = 48, kLeastTiles = 24, kPositions = 36;
 // Transformed values of a block: as many as the second-level cache holds.
 constexpr std::size_t kValues = 512 * 1024 / sizeof(float);
 constexpr std::size_t kPixels = 96;
+constexpr std::size_t kRowsOfMaps = 4;
 // Between positions, so that the same place in all of them falls on different cache lines.
 constexpr std::size_t kGap = 16;
 
@@ -137,6 +138,17 @@ void conv1x1(const Conv1x1& call) {
              });
 }
 
+void depthwise_conv(const DepthwiseConv& call) {
+  const auto run = has_avx512() ? depthwise_avx512 : depthwise_avx2;
+  const std::size_t rows = call.batch * call.height;
+  if (rows * call.width == 0) return;
+  const std::vector<float> zeros(call.channels);
+  for_blocks(rows, kRowsOfMaps, call.threads, 0,
+             [&](float*, std::size_t first, std::size_t count) {
+               run(call, {first, count, zeros.data()});
+             });
+}
+
 void selective_scan(const SelectiveScan& call) {
   const auto run = has_avx512() ? scan_channels_avx512 : scan_channels_avx2;
   const std::size_t groups = (call.channels + kScanChannels - 1) / kScanChannels;
@@ -152,6 +164,7 @@ void selective_scan(const SelectiveScan& call) {
 void winograd_conv(const WinogradConv&) {}
 void selective_scan(const SelectiveScan&) {}
 void conv1x1(const Conv1x1&) {}
+void depthwise_conv(const DepthwiseConv&) {}
 
 #endif
 

@@ -69,7 +69,21 @@ struct Conv1x1 : Layer {
   Gate gate = Gate::kNone;
 };
 
+// 3x3 convolution of each channel by itself, of stride 1 and padding 1, with an activation behind it
+// and a factor for each result behind that. The channels must be a multiple of 16.
+struct DepthwiseConv {
+  const float* x = nullptr;
+  std::size_t batch = 0, height = 0, width = 0, channels = 0;
+  const float* weights = nullptr;  // [row][column][channel]
+  const float* bias = nullptr;     // of each channel, or null
+  Activation activation;           // `of_sum` has no meaning
+  const float* gate = nullptr;     // the factors, of the output's shape, or null
+  float* out = nullptr;
+  int threads = 1;
+};
+
 void winograd_conv(const WinogradConv& call);
+void depthwise_conv(const DepthwiseConv& call);
 void conv1x1(const Conv1x1& call);
 
 }  // namespace compressai

@@ -47,6 +47,17 @@ constexpr const char* kConv1x1 = R"(1x1 convolution, with the arguments of :func
 Args:
     weights: ``(out_channels / 16, in_channels, 16)``.)";
 
+constexpr const char* kDepthwise3x3 = R"(3x3 convolution of each channel by itself, of stride 1 and padding 1.
+
+Args:
+    x: ``(N, H, W, C)``.
+    weights: ``(3, 3, C)``.
+    bias: ``(C,)``.
+    slope, gelu: of an activation, as in :func:`conv3x3`.
+    gate: of the shape of ``x``; multiplied with what the activation gives.
+    out: written to, of the shape of ``x``.
+    threads: at most as many, and at most 256.)";
+
 constexpr const char* kGdn = R"(Generalised divisive normalisation, ``x / sqrt(beta + gamma x**2)``.
 
 Args:

@@ -41,11 +41,12 @@ void check_outputs(std::size_t out_channels, std::size_t shuffle, std::size_t pl
 
 // What every layer is called with.
 struct Arguments {
-  Arguments(nb::handle x, nb::handle bias, nb::handle residual, nb::handle out)
+  Arguments(nb::handle x, nb::handle bias, nb::handle residual, nb::handle out,
+            const std::string& name = "residual")
       : x(take<const float, 4, Contiguous>(x, "x")),
         out(take<float, 4, Contiguous>(out, "out")) {
     if (!bias.is_none()) this->bias = take_values(bias, "bias");
-    if (!residual.is_none()) this->residual = take<const float, 4, Contiguous>(residual, "residual");
+    if (!residual.is_none()) this->residual = take<const float, 4, Contiguous>(residual, name);
   }
 
   Map x;
@@ -132,6 +133,45 @@ void run_conv1x1(nb::handle x, nb::handle weights, nb::handle bias, float slope,
   conv1x1(call);
 }
 
+void run_depthwise(nb::handle x, nb::handle weights, nb::handle bias, float slope, bool gelu,
+                   nb::handle gate, nb::handle out, int threads) {
+  const Arguments given(x, bias, gate, out, "gate");
+  const auto taps = take<const float, 3, Contiguous>(weights, "weights");
+  if (!kernels_available()) throw std::runtime_error("no kernels for this processor");
+  check_threads(threads);
+  DepthwiseConv call;
+  call.x = given.x.data();
+  call.batch = given.x.shape(0);
+  call.height = given.x.shape(1);
+  call.width = given.x.shape(2);
+  call.channels = given.x.shape(3);
+  check(call.channels > 0 && call.channels % kPanel == 0,
+        "x must have a multiple of 16 channels, got " + shape_of(given.x));
+  check_shape(taps, {3, 3, call.channels}, "weights");
+  const auto check_size = [&](const auto& map, const std::string& name) {
+    check_shape(map, {call.batch, call.height, call.width, call.channels}, name);
+  };
+  check_size(given.out, "out");
+  check_apart(given.out, given.x, "x");
+  check_apart(given.out, taps, "weights");
+  if (given.bias) {
+    check_shape(*given.bias, {call.channels}, "bias");
+    check_apart(given.out, *given.bias, "bias");
+    call.bias = given.bias->data();
+  }
+  if (given.residual) {
+    check_size(*given.residual, "gate");
+    check_apart(given.out, *given.residual, "gate");
+    call.gate = given.residual->data();
+  }
+  call.weights = taps.data();
+  call.activation = {slope, gelu, false};
+  call.out = given.out.data();
+  call.threads = threads;
+  const nb::gil_scoped_release release;
+  depthwise_conv(call);
+}
+
 void run_gdn(nb::handle x, nb::handle gamma, nb::handle beta, bool inverse, bool rootless,
              nb::handle residual, nb::handle out, int threads) {
   using Gate = Conv1x1::Gate;
@@ -173,6 +213,11 @@ NB_MODULE(_kernels, m) {
                 "gelu: bool, residual: Tensor | None, activate_sum: bool, shuffle: int, "
                 "planes: int, out: Tensor, threads: int) -> None"),
         docs::kConv1x1);
+  m.def("depthwise3x3", &run_depthwise, "x"_a, "weights"_a, "bias"_a.none(), "slope"_a, "gelu"_a,
+        "gate"_a.none(), "out"_a, "threads"_a,
+        nb::sig("def depthwise3x3(x: Tensor, weights: Tensor, bias: Tensor | None, slope: float, "
+                "gelu: bool, gate: Tensor | None, out: Tensor, threads: int) -> None"),
+        docs::kDepthwise3x3);
   m.def("gdn", &run_gdn, "x"_a, "gamma"_a, "beta"_a, "inverse"_a, "rootless"_a,
         "residual"_a.none(), "out"_a, "threads"_a,
         nb::sig("def gdn(x: Tensor, gamma: Tensor, beta: Tensor, inverse: bool, rootless: bool, "

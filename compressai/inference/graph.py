@@ -12,21 +12,33 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from compressai import _kernels
-from compressai.inference.kernels import NativeConv, NativeGDN, split_convolution
+from compressai.inference.gated_blocks import NativeSparseAttention, native_gated_block
+from compressai.inference.kernels import (
+    NativeConv,
+    NativeDepthwise,
+    NativeGDN,
+    NativeLinear,
+    split_convolution,
+)
 from compressai.inference.window_kernels import NativeWindowBlock, native_window_block
 
 __all__ = ["is_native", "use_kernels", "use_kernels_inside"]
 
 # They do nothing in evaluation mode.
 _TRANSPARENT = (nn.Identity, nn.Dropout)
+_NATIVE = (
+    *(NativeGDN, NativeWindowBlock, NativeSparseAttention),
+    *(NativeConv, NativeLinear, NativeDepthwise),
+)
 _ADDITIONS = frozenset({operator.add, operator.iadd, torch.add})
+_PRODUCTS = frozenset({operator.mul, operator.imul, torch.mul})
 
 
 def use_kernels(network: nn.Module, leaf: type[NativeConv] = NativeConv) -> nn.Module:
@@ -56,12 +68,12 @@ def use_kernels_inside(network: nn.Module) -> None:
 
 def is_native(module: nn.Module) -> bool:
     """Whether native code computes a module."""
-    return isinstance(module, (NativeGDN, NativeWindowBlock, NativeConv))
+    return isinstance(module, _NATIVE)
 
 
 def _replace_blocks(network: nn.Module) -> None:
     for name, child in list(network.named_children()):
-        native = native_window_block(child)
+        native = native_window_block(child) or native_gated_block(child)
         if native is None and NativeGDN.fits(child):
             native = NativeGDN(child)
         if native is None:
@@ -106,8 +118,9 @@ class _Tracer(fx.Tracer):
 def _fused(module: nn.Module, opaque: set[nn.Module], leaf: type[NativeConv]) -> nn.Module:
     """The graph of a module with fused layers; itself, among ``opaque``, if there is none."""
     if not any(True for _ in module.children()):
-        if leaf.fits(module):
-            return leaf(module)
+        for kind in (leaf, NativeLinear, NativeDepthwise):
+            if kind.fits(module):
+                return kind(module)
         return module
     graph = _trace(module, opaque)
     if graph is None:
@@ -166,6 +179,10 @@ def _fuse(module: fx.GraphModule, leaf: type[NativeConv]) -> None:
             _fuse_gdn(module, node)
         elif isinstance(layer, NativeWindowBlock):
             _read_in_place(module, node)
+        elif layer is not None and NativeLinear.fits(layer):
+            _fuse_simple(module, node, NativeLinear, _ADDITIONS)
+        elif layer is not None and NativeDepthwise.fits(layer):
+            _fuse_simple(module, node, NativeDepthwise, _PRODUCTS)
         elif isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             _fuse_convolution(module, node, layer, leaf)
     module.delete_all_unused_submodules()
@@ -233,6 +250,26 @@ def _fuse_convolution(
     _replace(module, chain, native, added)
 
 
+def _fuse_simple(
+    module: fx.GraphModule,
+    node: fx.Node,
+    kind: type[NativeLinear | NativeDepthwise],
+    operations: Collection[Any],
+) -> None:
+    """Replace a layer, an activation and an operation on the result, if they follow each other."""
+    layer = module.get_submodule(node.target)
+    chain, activation, behind = [node], _behind(module, _user(node)), _user(node)
+    if activation is not None and kind.fits(layer, activation):
+        chain.append(behind)
+        behind = _user(behind)
+    else:
+        activation = None
+    other = _other_term(chain[-1], behind, operations)
+    if other is not None:
+        chain.append(behind)
+    _replace(module, chain, kind(layer, activation), other)
+
+
 def _fuse_gdn(module: fx.GraphModule, node: fx.Node) -> None:
     if len(node.args) > 1:
         return  # It was given a term to add when it was a part of another graph.
@@ -276,11 +313,14 @@ def _behind(module: fx.GraphModule, node: fx.Node | None) -> nn.Module | None:
     return None if node is None else _layer(module, node)
 
 
-def _other_term(node: fx.Node, behind: fx.Node | None) -> fx.Node | None:
-    """What is added to a node by the one behind it, if that is a sum."""
+def _other_term(
+    node: fx.Node, behind: fx.Node | None, operations: Collection[Any] = _ADDITIONS
+) -> fx.Node | None:
+    """What is added to a node (or multiplied with it) by the one behind it, if that does so."""
     if behind is None or behind.kwargs or len(behind.args) != 2:
         return None
-    if not (behind.target in _ADDITIONS or (behind.op, behind.target) == ("call_method", "add")):
+    method = ("call_method", "add" if operations is _ADDITIONS else "mul")
+    if not (behind.target in operations or (behind.op, behind.target) == method):
         return None
     other: Any = behind.args[0] if behind.args[1] is node else behind.args[1]
     return other if isinstance(other, fx.Node) else None

@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from compressai import _kernels
 from compressai.layers import GDN, GDN1
 
-__all__ = ["ExactConv", "NativeConv", "NativeGDN", "is_original", "split_convolution"]
+__all__ = [
+    "ExactConv",
+    "NativeConv",
+    "NativeDepthwise",
+    "NativeGDN",
+    "NativeLinear",
+    "is_original",
+    "split_convolution",
+]
 
 _PANEL = 16
 
@@ -194,6 +202,106 @@ def _with_whole_panels(conv: nn.Module) -> nn.Module:
     return twin
 
 
+class NativeLinear(nn.Module):
+    """Linear layer, with what stands behind it: ``activation(linear(x)) + residual``.
+
+    It rounds about as much as the layer of torch does.
+
+    Args:
+        linear: one that :meth:`fits`.
+        activation: as of :class:`NativeConv`.
+        activate_sum: ``activation(linear(x) + residual)`` instead.
+
+    Shape: ``(..., C)``, as ``linear``.
+    """
+
+    def __init__(self, linear: nn.Linear, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        self.out_features = linear.out_features
+        self.slope, self.gelu = _slope(activation), type(activation) is nn.GELU
+        # Not buffers: nn.Module.to() would change their layout.
+        self.weight = _panels(linear.weight.detach()).contiguous()
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    @staticmethod
+    def fits(layer: nn.Module, activation: nn.Module | None = None) -> bool:
+        """Whether there is a kernel for a layer and what stands behind it."""
+        return (
+            type(layer) is nn.Linear
+            and layer.in_features % _PANEL == 0
+            and layer.out_features % _PANEL == 0
+            and (activation is None or _is_known(activation))
+        )
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        out = x.new_empty((*x.shape[:-1], self.out_features))
+        if residual is not None and residual.shape != out.shape:
+            residual = residual.expand_as(out)
+        _kernels.conv1x1(
+            _as_row(x),
+            self.weight,
+            self.bias,
+            self.slope,
+            self.gelu,
+            None if residual is None else _as_row(residual),
+            False,
+            1,
+            0,
+            _as_row(out),
+            torch.get_num_threads(),
+        )
+        return out
+
+
+class NativeDepthwise(nn.Module):
+    """Depthwise convolution, with what stands behind it: ``activation(conv(x)) * gate``.
+
+    It rounds about as much as the layer of torch does.
+
+    Args:
+        conv: one that :meth:`fits`.
+        activation: as of :class:`NativeConv`.
+
+    Shape: ``(N, C, H, W)``, input and output alike, the latter in channels-last layout.
+    """
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        self.slope, self.gelu = _slope(activation), type(activation) is nn.GELU
+        # Not buffers: nn.Module.to() would change their layout.
+        self.weight = conv.weight.detach()[:, 0].permute(1, 2, 0).contiguous()
+        self.bias = None if conv.bias is None else conv.bias.detach()
+
+    @staticmethod
+    def fits(conv: nn.Module, activation: nn.Module | None = None) -> bool:
+        """Whether there is a kernel for a layer and what stands behind it."""
+        return (
+            type(conv) is nn.Conv2d
+            and conv.groups == conv.in_channels == conv.out_channels
+            and (conv.kernel_size, conv.stride) == ((3, 3), (1, 1))
+            and (conv.padding, conv.dilation) == ((1, 1), (1, 1))
+            and conv.padding_mode == "zeros"
+            and conv.in_channels % _PANEL == 0
+            and (activation is None or _is_known(activation))
+        )
+
+    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        if gate is not None and gate.shape != x.shape:
+            return self(x) * gate
+        out = _empty(x, x.size(1))
+        _kernels.depthwise3x3(
+            _channels_last(x),
+            self.weight,
+            self.bias,
+            self.slope,
+            self.gelu,
+            None if gate is None else _channels_last(gate),
+            _channels_last(out),
+            torch.get_num_threads(),
+        )
+        return out
+
+
 class NativeGDN(nn.Module):
     """GDN and what is added to it: ``gdn(x) + residual``.
 
@@ -290,6 +398,11 @@ def _padded(values: Tensor) -> Tensor:
 def _channels_last(x: Tensor) -> Tensor:
     """``(N, C, H, W)`` as a contiguous ``(N, H, W, C)``."""
     return x.permute(0, 2, 3, 1).contiguous()
+
+
+def _as_row(x: Tensor) -> Tensor:
+    """``(..., C)`` as a contiguous ``(1, 1, positions, C)``."""
+    return x.contiguous().view(1, 1, -1, x.size(-1))
 
 
 def _panels(matrix: Tensor) -> Tensor:

@@ -14,18 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressai import _kernels
-from compressai.inference.kernels import is_original, split_convolution
+from compressai.inference.kernels import is_original
 from compressai.layers.attn import (
     WMSA,
     Block,
-    ConvolutionalGLU,
-    DWConv,
     SwinTransformerBlock,
     WindowAttention,
 )
 from compressai.layers.attn.attention import ShiftedWindows
-from compressai.models._helpers.dictionary_transforms import GatedBlock
-from compressai.models.dcae import _WMSA as _GatedAttention
+from compressai.models.dcae import GatedWindowAttention
 
 __all__ = ["NativeWindowBlock", "native_window_block"]
 
@@ -54,7 +51,7 @@ class NativeWindowBlock(nn.Module):
     def __init__(
         self,
         windows: ShiftedWindows,
-        attention: WindowAttention | _GatedAttention,
+        attention: WindowAttention | GatedWindowAttention,
         *,
         skip: bool = False,
         norm1: nn.Module | None = None,
@@ -80,7 +77,7 @@ class NativeWindowBlock(nn.Module):
         """Whether the kernel computes what an attention and what surrounds it do."""
         if not all(type(norm) is nn.LayerNorm and norm.weight is not None for norm in norms):
             return False
-        known = is_original(attention, WindowAttention, _GatedAttention)
+        known = is_original(attention, WindowAttention, GatedWindowAttention)
         return known and (mlp is None or _is_plain(mlp))
 
     def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
@@ -111,20 +108,16 @@ class NativeWindowBlock(nn.Module):
         return out
 
 
-def native_window_block(module: nn.Module) -> NativeWindowBlock | GatedBlock | None:
+def native_window_block(module: nn.Module) -> NativeWindowBlock | None:
     """What computes the same as a block or an attention on the kernel, if it can.
 
     The kernel does a whole block, since it is the passes over memory between attention and
     feed-forward network that it saves. It is written after the formulas of :class:`WMSA`,
     :class:`Block` and :class:`SwinTransformerBlock`; modules whose formula was replaced are left.
-    Of a :class:`GatedBlock`, whose feed-forward network is another, it does the attention; the
-    block itself is the result.
 
     Args:
         module: float32, on the CPU, in evaluation mode. Its weights may be changed.
     """
-    if is_original(module, GatedBlock):
-        return _gated_block(module)
     if not is_original(module, WMSA, Block, SwinTransformerBlock):
         return None
     if type(module) is Block:
@@ -155,43 +148,6 @@ def _transformer_block(
     )
 
 
-class _GatedNetwork(nn.Module):
-    """:class:`ConvolutionalGLU` with convolutions for linear layers, one for each half.
-
-    Halves of one result would be copied before the depthwise convolution.
-    """
-
-    def __init__(self, network: ConvolutionalGLU) -> None:
-        super().__init__()
-        halves = _as_convolution(network.fc1)
-        self.value, self.gate = split_convolution(halves, [network.fc2.in_features] * 2)
-        self.dwconv, self.act = network.dwconv.dwconv, network.act
-        self.project = _as_convolution(network.fc2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 3, 1, 2)
-        x = self.project(self.act(self.dwconv(self.value(x))) * self.gate(x))
-        return x.permute(0, 2, 3, 1)
-
-
-def _as_convolution(layer: nn.Linear) -> nn.Conv2d:
-    conv = nn.Conv2d(layer.in_features, layer.out_features, 1).requires_grad_(False)
-    conv.weight.copy_(layer.weight[:, :, None, None])
-    conv.bias.copy_(layer.bias)
-    return conv
-
-
-def _gated_block(block: GatedBlock) -> GatedBlock | None:
-    """The block itself, with what kernels compute faster replaced."""
-    attention, network = block.msa, block.mlp
-    if type(attention) is _GatedAttention and NativeWindowBlock.fits(attention, block.ln1):
-        block.msa = NativeWindowBlock(attention, attention, norm1=block.ln1)
-        block.ln1 = nn.Identity()
-    if is_original(network, ConvolutionalGLU) and is_original(network.dwconv, DWConv):
-        block.mlp = _GatedNetwork(network)
-    return block
-
-
 def _one_projection(attention: WMSA) -> bool:
     """Whether one linear layer is behind the attention, having made one of two where possible."""
     first, second = attention.attn.proj, attention.output_proj
@@ -219,7 +175,7 @@ def _is_plain(mlp: nn.Module) -> bool:
     )
 
 
-def _bias(attention: WindowAttention | _GatedAttention, masks: Tensor | None) -> Tensor:
+def _bias(attention: WindowAttention | GatedWindowAttention, masks: Tensor | None) -> Tensor:
     """Relative position bias and masks as the kernel takes them, in one dimension."""
     bias = attention.relative_position_bias().detach()[None]
     if masks is not None:

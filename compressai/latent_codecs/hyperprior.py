@@ -71,14 +71,22 @@ class HyperpriorLatentCodec(LatentCodec):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # Releases of CompressAI differ in the layout that they give one and the same model.
+        self.adopt_layout(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def adopt_layout(self, state_dict: dict[str, Any], prefix: str) -> None:
+        """Give weights the layout of this codec: releases of CompressAI differ in it.
+
+        Args:
+            state_dict: changed.
+            prefix: of the names of this codec.
+        """
         for hyper, outer in _SAME_PLACES:
             old, new = (outer, hyper) if self._side == "hyper" else (hyper, outer)
             for key in [key for key in state_dict if key.startswith(prefix + old)]:
                 renamed = prefix + new + key[len(prefix + old) :]
                 if renamed not in state_dict:
                     state_dict[renamed] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @property
     def latent_codec(self) -> dict[str, nn.Module]:

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from itertools import islice
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from compressai.entropy_models import EntropyModel
+from compressai.latent_codecs import HyperpriorLatentCodec
 from compressai.models._state_dict import NativeStateDict, clean_state_dict
 from compressai.models.base import SimpleVAECompressionModel
 
@@ -46,7 +50,8 @@ class ConvertedModel(SimpleVAECompressionModel):
 
         Raises:
             ValueError: the weights are of another model.
-            RuntimeError: some are missing or unexpected; the message lists them.
+            RuntimeError: some are missing, unexpected or of another shape; the message tells what
+                was found and what was expected.
         """
         state_dict = NativeStateDict(cls.convert(clean_state_dict(state_dict)))
         net = cls(**cls.infer_arguments(state_dict))
@@ -59,7 +64,7 @@ class ConvertedModel(SimpleVAECompressionModel):
         """Load weights in any layout that :meth:`from_state_dict` takes.
 
         Args and result as in :meth:`CompressionModel.load_state_dict`. Constant index buffers of
-        window attention may be absent.
+        window attention may be absent. Weights that do not fit are refused before any is loaded.
         """
         own = self.state_dict()
         cleaned = clean_state_dict(state_dict, known=own.keys())
@@ -68,4 +73,61 @@ class ConvertedModel(SimpleVAECompressionModel):
         for key, value in own.items():
             if key.endswith(self._CONSTANTS):
                 weights.setdefault(key, value)
+        if strict:
+            _check_entries(self, weights)
         return super().load_state_dict(weights, strict, assign)
+
+
+def _check_entries(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not all those of a model, and no others.
+
+    Those of entropy models are left to these, which take tables of any size.
+
+    Raises:
+        RuntimeError: says what was found and what was expected.
+    """
+    found = dict(weights)
+    coders = []
+    for name, module in net.named_modules():
+        prefix = f"{name}." if name else ""
+        if isinstance(module, HyperpriorLatentCodec):
+            module.adopt_layout(found, prefix)
+        elif isinstance(module, EntropyModel):
+            coders.append(prefix)
+    own = {k: v for k, v in net.state_dict().items() if not k.startswith(tuple(coders))}
+    found = {k: v for k, v in found.items() if not k.startswith(tuple(coders))}
+    others = [
+        f"{key} is {tuple(value.shape)}, expected {tuple(own[key].shape)}"
+        for key, value in found.items()
+        if key in own and isinstance(value, Tensor) and value.shape != own[key].shape
+    ]
+    problems = [
+        *_parts("missing", [key for key in own if key not in found]),
+        *_parts("unexpected", [key for key in found if key not in own]),
+        *others[:1],
+        *([f"{len(others) - 1} more have another shape"] if len(others) > 1 else []),
+    ]
+    if problems:
+        raise RuntimeError(
+            f"these weights do not fit {type(net).__name__}: found {len(found)} entries, expected "
+            f"the {len(own)} of the size that they tell; {'; '.join(problems)}"
+        )
+
+
+_MOST = 2
+
+
+def _parts(kind: str, keys: Collection[str]) -> list[str]:
+    """How many names are of a kind in which parts of a model, and the first one of each part."""
+    parts: dict[str, list[str]] = {}
+    for key in keys:
+        # Layers and slices of a part have numbers.
+        parts.setdefault(re.sub(r"\d+", "*", key).partition(".*")[0], []).append(key)
+    told = [
+        f"{kind} {keys[0]}" + (f" and {len(keys) - 1} more of {part}" if len(keys) > 1 else "")
+        for part, keys in islice(parts.items(), _MOST)
+    ]
+    if len(parts) > _MOST:
+        rest = sum(len(keys) for keys in islice(parts.values(), _MOST, None))
+        told.append(f"{rest} more are {kind}, in {len(parts) - _MOST} other parts")
+    return told

@@ -64,7 +64,7 @@ _FEATURE_DIMS = (96, 144, 256)
 _BLOCK_NUM = (1, 2, 12)
 
 
-class _WMSA(ShiftedWindows):
+class GatedWindowAttention(ShiftedWindows):
     """Window attention under the names of the authors' program, channels last."""
 
     relative_position_index: Tensor
@@ -248,7 +248,9 @@ class DCAE(ChannelSliceModel):
     @staticmethod
     def _stage(dim: int, head_dim: int, blocks: int, window: int) -> nn.Module:
         """Blocks whose windows stay and shift in turn."""
-        attentions = [_WMSA(dim, head_dim, window, shifted=i % 2 == 1) for i in range(blocks)]
+        attentions = [
+            GatedWindowAttention(dim, head_dim, window, shifted=i % 2 == 1) for i in range(blocks)
+        ]
         return GatedStage(dim, attentions, window)
 
     @staticmethod
@@ -262,6 +264,7 @@ class DCAE(ChannelSliceModel):
             return entry_size(state_dict, key, dim, cls)
 
         M = size("latent_codec.h_a.0.conv.weight", 1)
+        cls._check_family(state_dict)
         stages = [f"g_a.{i}" for i in (1, 3, 5)], [f"g_s.{i}" for i in (1, 3, 5)]
         windows: list[int] = []
         head_dim = []
@@ -293,6 +296,16 @@ class DCAE(ChannelSliceModel):
             "hyper_window_size": hyper_window,
             "hyper_head_dim": hyper_width // hyper_heads if hyper_heads else hyper_width,
         }
+
+    @classmethod
+    def _check_family(cls, state_dict: Mapping[str, Tensor]) -> None:
+        """Refuse the weights of SAAF, whose names are these and some more."""
+        branch = [key for key in state_dict if key.startswith(("aux_enc.", "aux_dec."))]
+        if branch:
+            raise ValueError(
+                f"this state dict is not of {cls.__name__}: it has {branch[0]!r} and "
+                f"{len(branch) - 1} more of the auxiliary branches of SAAF"
+            )
 
     @classmethod
     def _heads_and_window(cls, state_dict: Mapping[str, Tensor], stage: str) -> tuple[int, int]:

@@ -44,7 +44,7 @@ _FREQUENCY_WEIGHTS = (1.0, 0.8, 0.8, 0.6)
 _INVERSE_GAIN = 0.1
 
 
-class _CrossSparseWindowAttention(ShiftedWindows):
+class CrossSparseWindowAttention(ShiftedWindows):
     """Attention inside windows, blended with attention to tokens that tell of the whole window.
 
     Channels last. The tokens are trained, and shifted by the mean of the window; attention to them
@@ -77,14 +77,14 @@ class _CrossSparseWindowAttention(ShiftedWindows):
     def _attend_inside(self, windows: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v = split_heads(self.embedding_layer(windows), 3, self.num_heads)
         table = self.relative_position_bias_table
-        bias = masked_bias(self._biases, self._relative_position_bias, table, mask)
+        bias = masked_bias(self._biases, self.relative_position_bias, table, mask)
         inside = attend_with_bias(q, k, v, bias, scale=self.scale)
         tokens = self.global_tokens + windows.mean(dim=1, keepdim=True)
         k, v = split_heads(self.global_kv(tokens), 2, self.num_heads)
         globally = join_heads(F.scaled_dot_product_attention(q, k, v, scale=1.0))
         return (1 - self.global_alpha) * inside + self.global_alpha * globally
 
-    def _relative_position_bias(self) -> Tensor:
+    def relative_position_bias(self) -> Tensor:
         index = self.relative_position_index
         bias = self.relative_position_bias_table.t().index_select(1, index.flatten())
         return bias.view(self.num_heads, *index.shape)
@@ -294,7 +294,7 @@ class SAAF(DCAE):
     @staticmethod
     def _stage(dim: int, head_dim: int, blocks: int, window: int) -> nn.Module:
         """Blocks with attention to windows, none shifted, and to global tokens."""
-        attentions = [_CrossSparseWindowAttention(dim, head_dim, window) for _ in range(blocks)]
+        attentions = [CrossSparseWindowAttention(dim, head_dim, window) for _ in range(blocks)]
         return GatedStage(dim, attentions, window)
 
     def forward(self, x: Tensor) -> dict[str, Any]:
@@ -316,10 +316,9 @@ class SAAF(DCAE):
         return convert_upstream_saaf_state_dict(state_dict)
 
     @classmethod
-    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-        # DCAE's weights have the same names but for these.
+    def _check_family(cls, state_dict: Mapping[str, Tensor]) -> None:
+        """Refuse the weights of DCAE, which have the same names but for these."""
         entry_size(state_dict, "aux_enc.0.freq_weights", 0, cls)
-        return super().infer_arguments(state_dict)
 
     @staticmethod
     def _read_table(table: Tensor) -> tuple[int, int]:

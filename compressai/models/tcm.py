@@ -206,6 +206,11 @@ class TCM(ChannelSliceModel):
     @classmethod
     def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         use_auxt = has_auxt_state(state_dict)
+        if not use_auxt and any(key.startswith("g_a.transform.") for key in state_dict):
+            raise ValueError(
+                f"this state dict is not of {cls.__name__}: its transforms are those of a model "
+                "with AuxT, 'g_a.transform.*', but it has no 'g_a.auxiliary_layers.*' beside them"
+            )
         g_a, g_s = ("g_a.transform", "g_s.transform") if use_auxt else ("g_a", "g_s")
         N = entry_size(state_dict, f"{g_a}.0.conv1.weight", 0, cls) // 2
         M = entry_size(state_dict, "latent_codec.h_a.0.conv1.weight", 1, cls)

@@ -277,6 +277,17 @@ def kernel_calls() -> Iterator[Call]:
         }
         for given in (whole, planar):
             yield Call(name, getattr(_kernels, name), lambda given=given: given)
+    depthwise = {
+        "x": x,
+        "weights": some(3, 3, 16),
+        "bias": some(16),
+        "slope": 0.1,
+        "gelu": False,
+        "gate": x / 2,
+        "out": zeros(*x.shape),
+        "threads": 2,
+    }
+    yield Call("depthwise3x3", _kernels.depthwise3x3, lambda: depthwise)
     normalisation = {
         "x": x,
         "gamma": np.abs(some(1, 16, 16)),
