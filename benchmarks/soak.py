@@ -36,7 +36,7 @@ from PIL import Image
 from torch import nn
 
 import compressai
-from compressai.bitstream import decode_picture, encode_picture, parse_coded, read_picture
+from compressai.bitstream import decode_image, encode_image, parse_coded, read_image
 from compressai.zoo import lite
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -125,11 +125,11 @@ def run(
     start = time.perf_counter()
     for number, image in zip(range(pictures), random_pictures(seed, max_side)):
         name = list(nets)[number % len(nets)]
-        coded = encode_picture(
-            nets[name], read_picture(image), model=name, sync_safe=True, hash_y_hat=True
+        coded = encode_image(
+            nets[name], read_image(image), model=name, sync_safe=True, hash_y_hat=True
         )
         content = coded.to_bytes()
-        decoded = decode_picture(others[name], parse_coded(content)).to_image()
+        decoded = decode_image(others[name], parse_coded(content)).to_image()
         if decoded.size != image.size:
             raise RuntimeError(f"picture {number} of {image.size} came back as {decoded.size}")
         report["pictures"] += 1

@@ -33,13 +33,13 @@ from torch import Tensor, nn
 
 import compressai
 from compressai.bitstream import (
-    CodedPicture,
-    Picture,
-    decode_picture,
-    encode_picture,
+    CodedImage,
+    ImageData,
+    decode_image,
+    encode_image,
     read_coded,
-    read_picture,
-    save_picture,
+    read_image,
+    save_image,
     write_coded,
 )
 from compressai.zoo import lite
@@ -55,12 +55,12 @@ def load(checkpoint: Path | None, quality: int = QUALITIES[-1]) -> nn.Module:
     return lite(quality=quality, metric="mse", pretrained=True).eval()
 
 
-def psnr(decoded: Picture, picture: Picture, where: Tensor | None = None) -> float:
+def psnr(decoded: ImageData, picture: ImageData, where: Tensor | None = None) -> float:
     error = (decoded.pixels - picture.pixels).square().mean(0)
     return -10 * math.log10(float((error if where is None else error[where]).mean()))
 
 
-def overlaps(coded: CodedPicture) -> Tensor:
+def overlaps(coded: CodedImage) -> Tensor:
     """Where more than one tile counts."""
     several = torch.zeros(coded.height, coded.width, dtype=torch.bool)
     for index, box in enumerate(coded.tiling):
@@ -73,15 +73,15 @@ def measure_quality(
     net: nn.Module, path: Path, sides: list[int], quality: int | None = None
 ) -> list[dict[str, Any]]:
     """Rows of the report: for each side, what tiles lose against none."""
-    picture = read_picture(path)
-    whole = encode_picture(net, picture, model="lite", tile=None)
-    decoded, size = decode_picture(net, whole), len(whole.to_bytes())
+    picture = read_image(path)
+    whole = encode_image(net, picture, model="lite", tile=None)
+    decoded, size = decode_image(net, whole), len(whole.to_bytes())
     rows = []
     for side in sides:
-        tiled = encode_picture(net, picture, model="lite", tile=side)
+        tiled = encode_image(net, picture, model="lite", tile=side)
         if len(tiled.tiles) == 1:
             continue
-        blended, where = decode_picture(net, tiled), overlaps(tiled)
+        blended, where = decode_image(net, tiled), overlaps(tiled)
         rows.append(
             {
                 "picture": path.name,
@@ -102,13 +102,13 @@ def measure_quality(
 
 
 def encode_large(checkpoint: Path | None, source: Path, target: Path, tile: str) -> None:
-    picture = read_picture(source)
+    picture = read_image(source)
     side = tile if tile == "auto" else int(tile)
-    write_coded(encode_picture(load(checkpoint), picture, model="lite", tile=side), target)
+    write_coded(encode_image(load(checkpoint), picture, model="lite", tile=side), target)
 
 
 def decode_large(checkpoint: Path | None, source: Path, target: Path, tile: str) -> None:
-    save_picture(decode_picture(load(checkpoint), read_coded(source)), target)
+    save_image(decode_image(load(checkpoint), read_coded(source)), target)
 
 
 def report_memory(queue: Any, function: Any, arguments: tuple[Any, ...]) -> None:

@@ -23,7 +23,7 @@ import torch
 from _report import PHOTO, machine
 from torch import nn
 
-from compressai.bitstream import read_picture
+from compressai.bitstream import read_image
 from compressai.registry import ENTRIES
 from compressai.training.options import parse_args
 from compressai.training.regularizers import add_regularizers
@@ -41,7 +41,7 @@ def measure(model: str, quality: int, size: tuple[int, int], threads: int) -> di
     net.train()
     criterion = build_criterion(net, args)
     optimizer, aux_optimizer = configure_optimizers(net, args)
-    photo = read_picture(PHOTO).pixels[None]
+    photo = read_image(PHOTO).pixels[None]
     losses, unsound, start = [], set(), time.perf_counter()
     for step in range(2):
         height, width = size

@@ -31,7 +31,7 @@ for folder in ("tests", "web"):
 from webdriver import Browser, browser  # noqa: E402
 
 from build import build, exported  # noqa: E402
-from compressai.bitstream import encode_picture, parse_coded, read_picture  # noqa: E402
+from compressai.bitstream import encode_image, parse_coded, read_image  # noqa: E402
 from compressai.runtime import RuntimeModel  # noqa: E402
 from compressai.zoo import image_models  # noqa: E402
 
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for size in args.sizes:
         with Image.open(PHOTO) as image:
             resized = image.convert("RGB").resize(tuple(map(int, size.split("x"))))
-        files[size] = encode_picture(net, read_picture(resized), tile=None).to_bytes()
+        files[size] = encode_image(net, read_image(resized), tile=None).to_bytes()
     handler = functools.partial(_Quiet, directory=str(out))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -2,7 +2,7 @@
 """What is imported when it is first asked for: names of packages (PEP 562), contents of tables.
 
 A package that lists its names here imports none of its files, so that who wants to know the size of
-a coded picture does not wait for torch. Type checkers see the same names by imports below
+a coded image does not wait for torch. Type checkers see the same names by imports below
 ``if TYPE_CHECKING``, which tests/test_lazy.py compares with the lists.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 __all__ = ["LazyTable", "lazy_names"]
@@ -19,7 +20,10 @@ V = TypeVar("V")
 
 
 def lazy_names(
-    package: str, names: Mapping[str, str], modules: Iterable[str] = ()
+    package: str,
+    names: Mapping[str, str],
+    modules: Iterable[str] = (),
+    renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """The ``__getattr__`` and ``__dir__`` of a package whose files are imported on first use.
 
@@ -29,6 +33,7 @@ def lazy_names(
             ``name=other`` gives what the file calls ``other``. No name is that of a file, which
             would take its place when it is imported.
         modules: files and packages below it that are attributes of it, too.
+        renamed: new names by old ones, which are not listed.
 
     Returns:
         Both functions, to be called so in the package.
@@ -46,6 +51,8 @@ def lazy_names(
             value = getattr(importlib.import_module(module), other)
             setattr(sys.modules[package], name, value)
             return value
+        if name in renamed:
+            return __getattr__(renamed[name])
         if name in below:
             return importlib.import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Import paths of earlier versions, and of releases of CompressAI after 1.2.8, that still work.
+"""Import paths and names of earlier versions, and of CompressAI after 1.2.8, that still work.
 
-An old path gives the very module that is at the new one, when it is imported. This is the only list
-of such paths; nothing inside the library uses them.
+An old path gives the very module that is at the new one, when it is imported; an old name the very
+object that has the new one. This is the only list of both; nothing inside the library uses them.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any, TypeVar, cast
 
-__all__ = ["MOVED", "install"]
+__all__ = ["MOVED", "RENAMED", "install", "old_arguments", "old_names"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 MOVED = {
     "compressai.bitstream.picture": "compressai.bitstream.image",
@@ -33,6 +37,35 @@ MOVED = {
 }
 """New paths of modules by old ones."""
 
+_IMAGE = {
+    "PICTURE_SUFFIXES": "IMAGE_SUFFIXES",
+    "Picture": "ImageData",
+    "check_picture_file": "check_image_file",
+    "read_picture": "read_image",
+    "save_picture": "save_image",
+}
+RENAMED = {
+    "compressai.bitstream": {
+        **_IMAGE,
+        "CodedPicture": "CodedImage",
+        "NotACodedPictureError": "NotACodedImageError",
+        "decode_picture": "decode_image",
+        "encode_picture": "encode_image",
+    },
+    "compressai.bitstream.container": {"CodedPicture": "CodedImage"},
+    "compressai.bitstream.decoding": {"decode_picture": "decode_image"},
+    "compressai.bitstream.encoding": {"encode_picture": "encode_image"},
+    "compressai.bitstream.errors": {"NotACodedPictureError": "NotACodedImageError"},
+    "compressai.bitstream.image": _IMAGE,
+    "compressai.convert": {"smoke_picture": "smoke_image"},
+    "compressai.evaluation": {
+        "EmbeddedPicture": "EmbeddedImage",
+        "evaluate_picture": "evaluate_image",
+        "find_pictures": "find_images",
+    },
+}
+"""New names by old ones, by the module that has them."""
+
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
@@ -43,6 +76,34 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         # The import system takes what stands here afterwards in place of the empty module.
         sys.modules[module.__name__] = importlib.import_module(MOVED[module.__name__])
+
+
+def old_names(module: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module that gives what :data:`RENAMED` has of it."""
+
+    def __getattr__(name: str) -> Any:
+        if name in RENAMED[module]:
+            return getattr(sys.modules[module], RENAMED[module][name])
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return __getattr__
+
+
+def old_arguments(**new: str) -> Callable[[F], F]:
+    """Have a function take arguments by the names that they had at first.
+
+    Args:
+        new: today's names by old ones.
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def call(*arguments: Any, **named: Any) -> Any:
+            return function(*arguments, **{new.get(name, name): named[name] for name in named})
+
+        return cast(F, call)
+
+    return decorate
 
 
 def install() -> None:

@@ -2,7 +2,7 @@
 """Checkpoints of the authors' programs as models of this library.
 
 The names of weights are translated by the ``convert_upstream_*_state_dict`` functions of the
-models; here are the files: read without running code in them, checked by coding a picture, written
+models; here are the files: read without running code in them, checked by coding an image, written
 as self-describing checkpoints or installed for ``pretrained=True``.
 """
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from compressai._files import atomic_write
+from compressai._moved import old_names
 from compressai._weight_files import read_weights
 from compressai.checkpoint import save_checkpoint
 from compressai.models._build import build_and_load, why_not
@@ -38,9 +39,11 @@ __all__ = [
     "detect_source",
     "install",
     "save",
-    "smoke_picture",
+    "smoke_image",
     "sources",
 ]
+
+__getattr__ = old_names(__name__)
 
 _SMOKE_SIZE = 256
 
@@ -82,10 +85,10 @@ class Conversion:
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """What a model makes of :func:`smoke_picture`.
+    """What a model makes of :func:`smoke_image`.
 
     Attributes:
-        psnr: of the decoded picture, dB.
+        psnr: of the decoded image, dB.
         y_bpp, z_bpp: ideal rate of latent and side information, bits per pixel.
         coded_bpp: rate of the strings.
     """
@@ -194,8 +197,8 @@ def _changed_part(old: str, new: str) -> tuple[str, str]:
     return old, new
 
 
-def smoke_picture(size: int = _SMOKE_SIZE) -> Tensor:
-    """A colourful picture of waves, ``(1, 3, size, size)`` in [0, 1]."""
+def smoke_image(size: int = _SMOKE_SIZE) -> Tensor:
+    """A colourful image of waves, ``(1, 3, size, size)`` in [0, 1]."""
     u = torch.linspace(0, 1, size)[None, :].expand(size, size)
     v = u.T
     channels = (torch.sin(8 * u), torch.sin(8 * v), torch.cos(8 * (u + v)))
@@ -203,19 +206,19 @@ def smoke_picture(size: int = _SMOKE_SIZE) -> Tensor:
 
 
 def check_by_coding(net: nn.Module, size: int = _SMOKE_SIZE) -> SelfCheck:
-    """Compress and decompress :func:`smoke_picture`.
+    """Compress and decompress :func:`smoke_image`.
 
     Args:
         net: the model, in evaluation mode.
-        size: side of the picture.
+        size: side of the image.
 
     Returns:
         Quality and rate.
 
     Raises:
-        RuntimeError: the decoded picture is not what the model computes without coding.
+        RuntimeError: the decoded image is not what the model computes without coding.
     """
-    x = smoke_picture(size).to(next(net.parameters()).device)
+    x = smoke_image(size).to(next(net.parameters()).device)
     pixels = x.size(2) * x.size(3)
     with torch.no_grad():
         out = net(x)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Getting the model that the user, or a coded picture or video, asks for."""
+"""Getting the model that the user, or a coded image or video, asks for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch.nn as nn
 
 import compressai
 from compressai.bitstream import (
-    CodedPicture,
+    CodedImage,
     UnknownModelError,
     VideoHeader,
     WrongWeightsError,
@@ -54,7 +54,7 @@ RANDOM_WEIGHTS_NOTE = (
 )
 
 Zoo = Mapping[str, Callable[..., nn.Module]]
-Coded = CodedPicture | VideoHeader
+Coded = CodedImage | VideoHeader
 
 # Random weights are those of this seed, so that a decoder can make them again.
 _SEED = 0
@@ -62,7 +62,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class ChosenModel:
-    """A model that is ready to code, and what a file says about it; see ``CodedPicture``."""
+    """A model that is ready to code, and what a file says about it; see ``CodedImage``."""
 
     net: nn.Module
     model: str
@@ -192,8 +192,8 @@ class Ladder:
             return dataclasses.replace(self._whole, quality=quality)
         return self._load(quality)
 
-    def of_picture(self, coded: CodedPicture) -> ChosenModel | None:
-        """The model for the quality that a coded picture tells; ``None`` if it is none of these."""
+    def of_image(self, coded: CodedImage) -> ChosenModel | None:
+        """The model for the quality that a coded image tells; ``None`` if it is none of these."""
         return self.choose(coded.quality) if self._has(coded.quality) else None
 
     def _has(self, quality: float | None) -> bool:
@@ -279,10 +279,10 @@ def model_of(
     precision: str | None = None,
     device: str = "cpu",
 ) -> nn.Module:
-    """The model that a coded picture or video needs.
+    """The model that a coded image or video needs.
 
     Args:
-        coded: the coded picture, or what a coded video says about itself.
+        coded: the coded image, or what a coded video says about itself.
         checkpoint: file with weights; needed unless it was coded with the zoo's.
         zoo: the models to choose from, by name.
         precision, device: as for :func:`choose_model`.
@@ -345,7 +345,7 @@ def _ready(net: nn.Module, precision: str | None, device: str) -> nn.Module:
 
 
 class ModelCache:
-    """Keeps the models that were used last, for those who code one picture after the other.
+    """Keeps the models that were used last, for those who code one image after the other.
 
     May be used by several threads at the same time. A checkpoint that changed is read again.
 
@@ -375,7 +375,7 @@ class ModelCache:
             lambda: choose_model(model, quality, metric, checkpoint, level=level, **self._how),
         )
 
-    def model_of(self, coded: CodedPicture, checkpoint: Path | None) -> nn.Module:
+    def model_of(self, coded: CodedImage, checkpoint: Path | None) -> nn.Module:
         """As the function :func:`model_of`."""
         key: tuple[Hashable, ...] = (coded.model, _version_of(checkpoint))
         if checkpoint is None:

@@ -10,11 +10,11 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-from compressai.bitstream import CodedPicture
-from compressai.bitstream.decoding import decode_picture
-from compressai.bitstream.encoding import encode_picture
+from compressai.bitstream import CodedImage
+from compressai.bitstream.decoding import decode_image
+from compressai.bitstream.encoding import encode_image
 from compressai.bitstream.errors import UnknownModelError, WrongWeightsError
-from compressai.bitstream.image import read_picture
+from compressai.bitstream.image import read_image
 from compressai.bitstream.reading import parse_coded
 from compressai.runtime.installed import installed_bundle
 from compressai.runtime.model import RuntimeModel
@@ -47,8 +47,8 @@ def encode(image: str | Path | bytes | BinaryIO | Image.Image, quality: int = 75
     level = 1 + round((_QUALITIES - 1) * quality / 100)
     net = _model(DEFAULT_MODEL, level, DEFAULT_METRIC)
     source: Any = io.BytesIO(image) if isinstance(image, bytes) else image
-    picture = read_picture(source, as_array=isinstance(net, RuntimeModel))
-    return encode_picture(net, picture).to_bytes()
+    samples = read_image(source, as_array=isinstance(net, RuntimeModel))
+    return encode_image(net, samples).to_bytes()
 
 
 def decode(data: bytes | str | os.PathLike[str]) -> Image.Image:
@@ -66,14 +66,14 @@ def decode(data: bytes | str | os.PathLike[str]) -> Image.Image:
     """
     content = Path(data).read_bytes() if isinstance(data, (str, os.PathLike)) else data
     coded = parse_coded(content)
-    return decode_picture(_model_of(coded), coded).to_image()
+    return decode_image(_model_of(coded), coded).to_image()
 
 
-def _model_of(coded: CodedPicture) -> Any:
+def _model_of(coded: CodedImage) -> Any:
     if coded.quality is None or coded.random_weights:
         raise WrongWeightsError(
             f"the file was coded with weights of {coded.model} that have no name: decode it with "
-            "compressai.bitstream.decode_picture and the model that coded it"
+            "compressai.bitstream.decode_image and the model that coded it"
         )
     bundle = installed_bundle(coded.model, coded.quality, coded.metric)
     plain = not coded.sync_safe and not (bundle and bundle.exact)

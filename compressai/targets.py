@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Coding pictures to a size or a quality that the user names, by search over a model's rates."""
+"""Coding images to a size or a quality that the user names, by search over a model's rates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compressai.bitstream import CodedPicture, Picture
+    from compressai.bitstream import CodedImage, ImageData
     from compressai.model_choice import Ladder
 
 __all__ = ["TARGETS", "Target", "encode_to_target"]
@@ -29,7 +29,7 @@ _HALVINGS = 6
 
 @dataclass(frozen=True)
 class Target:
-    """What a coded picture is to reach.
+    """What a coded image is to reach.
 
     Attributes:
         kind: ``"bytes"`` or ``"bpp"``, of the whole file, which it is not to exceed; ``"psnr"`` in
@@ -62,32 +62,32 @@ class Target:
         """Whether it is an upper limit of the file's size."""
         return self.kind in _SIZES
 
-    def measure(self, coded: CodedPicture, net: nn.Module, picture: Picture) -> float:
-        """What a coded picture has of it.
+    def measure(self, coded: CodedImage, net: nn.Module, image: ImageData) -> float:
+        """What a coded image has of it.
 
         Args:
-            coded: the coded picture.
+            coded: the coded image.
             net: what decodes it.
-            picture: what was coded.
+            image: what was coded.
 
         Raises:
-            ValueError: the picture is too small for MS-SSIM.
+            ValueError: the image is too small for MS-SSIM.
         """
         # Refusals and short answers need no torch.
-        from compressai.bitstream import decode_picture
+        from compressai.bitstream import decode_image
         from compressai.evaluation.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
 
         if self.is_size:
             size = len(coded.to_bytes())
             return size if self.kind == "bytes" else 8 * size / (coded.width * coded.height)
-        if self.kind == "ms-ssim" and min(picture.size) < MS_SSIM_MIN_SIDE:
+        if self.kind == "ms-ssim" and min(image.size) < MS_SSIM_MIN_SIDE:
             raise ValueError(
                 f"a target of ms-ssim needs sides of at least {MS_SSIM_MIN_SIDE} pixels, got "
-                f"{picture.size[0]} x {picture.size[1]}"
+                f"{image.size[0]} x {image.size[1]}"
             )
         metric = psnr if self.kind == "psnr" else ms_ssim
-        decoded = decode_picture(net, coded)
-        return float(metric(_rgb(picture), _rgb(decoded)))
+        decoded = decode_image(net, coded)
+        return float(metric(_rgb(image), _rgb(decoded)))
 
     def is_met(self, measured: float) -> bool:
         """Whether that is enough, or little enough."""
@@ -95,40 +95,40 @@ class Target:
 
 
 def encode_to_target(
-    picture: Picture, target: Target, ladder: Ladder, **options: Any
-) -> CodedPicture:
-    """Code a picture with the best quality whose file is small enough, or the lowest that does.
+    image: ImageData, target: Target, ladder: Ladder, **options: Any
+) -> CodedImage:
+    """Code an image with the best quality whose file is small enough, or the lowest that does.
 
     Sizes and fidelity grow with quality, so about ``log2`` of the number of qualities are tried.
-    Where one network has all of them, it analyses the picture once. On a scale, what lies between
+    Where one network has all of them, it analyses the image once. On a scale, what lies between
     the best whole quality and the next one is halved until the file is at most 0.5 % smaller than
     it may be, or at most 0.02 dB or 0.0002 better than it must be, but six times at most.
 
     Args:
-        picture: what to code.
+        image: what to code.
         target: what is to be reached.
         ladder: the rates to choose from.
-        options: more arguments of :func:`~compressai.bitstream.encode_picture`.
+        options: more arguments of :func:`~compressai.bitstream.encode_image`.
 
     Returns:
-        The coded picture. A size is never above its target, a fidelity never below; how near it
+        The coded image. A size is never above its target, a fidelity never below; how near it
         comes depends on how fine the ladder is.
 
     Raises:
-        ValueError: no quality reaches the target, or as :func:`encode_picture`.
+        ValueError: no quality reaches the target, or as :func:`encode_image`.
     """
     # Refusals and short answers need no torch.
-    from compressai.bitstream import encode_picture
+    from compressai.bitstream import encode_image
 
     nets: dict[int, nn.Module] = {}
 
-    def code(quality: float) -> tuple[CodedPicture, float]:
+    def code(quality: float) -> tuple[CodedImage, float]:
         chosen = ladder.choose(quality)
         # By identity: the rates of one network share what it remembers.
         net = nets.setdefault(id(chosen.net), _remembering(chosen.net))
         facts = {name: value for name, value in vars(chosen).items() if name != "net"}
-        coded = encode_picture(net, picture, **facts, **options)
-        return coded, target.measure(coded, net, picture)
+        coded = encode_image(net, image, **facts, **options)
+        return coded, target.measure(coded, net, image)
 
     # In the order in which the target becomes harder.
     qualities = ladder.qualities if target.is_size else ladder.qualities[::-1]
@@ -147,11 +147,11 @@ def encode_to_target(
 
 def _between(
     qualities: Sequence[float],
-    best: CodedPicture,
+    best: CodedImage,
     measured: float,
-    code: Callable[[float], tuple[CodedPicture, float]],
+    code: Callable[[float], tuple[CodedImage, float]],
     target: Target,
-) -> CodedPicture:
+) -> CodedImage:
     """The best result between a quality that meets the target, as it did, and one that does not."""
     met, missed = qualities
     for _ in range(_HALVINGS):
@@ -168,13 +168,13 @@ def _between(
 
 def _last_met(
     qualities: Sequence[float],
-    code: Callable[[float], tuple[CodedPicture, float]],
+    code: Callable[[float], tuple[CodedImage, float]],
     target: Target,
-) -> tuple[int, CodedPicture | None, float]:
+) -> tuple[int, CodedImage | None, float]:
     """Place and result of the last quality that meets the target, and the nearest measure."""
     best, nearest = code(qualities[0])
     low = 0
-    # Files of small pictures may shrink by some bytes from one quality to the next.
+    # Files of small images may shrink by some bytes from one quality to the next.
     while not target.is_met(nearest):
         low += 1
         if low == len(qualities):
@@ -195,7 +195,7 @@ def _last_met(
 
 
 def _remembering(net: nn.Module) -> nn.Module:
-    """A model like ``net`` that analyses each picture once."""
+    """A model like ``net`` that analyses each image once."""
     # Refusals and short answers need no torch.
     import numpy as np
 
@@ -220,5 +220,5 @@ def _remembering(net: nn.Module) -> nn.Module:
     return twin
 
 
-def _rgb(picture: Picture) -> Any:
-    return picture.to_image().convert("RGB")
+def _rgb(image: ImageData) -> Any:
+    return image.to_image().convert("RGB")

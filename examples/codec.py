@@ -24,17 +24,17 @@ from torch import Tensor, nn
 import compressai
 from compressai._files import atomic_write
 from compressai.bitstream import (
-    Picture,
-    check_picture_file,
-    decode_picture,
-    encode_picture,
+    ImageData,
+    check_image_file,
     open_video,
     parse_coded,
     read_coded,
-    read_picture,
-    save_picture,
+    read_image,
+    save_image,
 )
+from compressai.bitstream import decode_image as decode_pixels
 from compressai.bitstream import decode_video as decode_frames
+from compressai.bitstream import encode_image as encode_pixels
 from compressai.bitstream import encode_video as encode_frames
 from compressai.bitstream.legacy import METRICS, MODEL_IDS, read_body, write_body
 from compressai.bitstream.legacy_video import VIDEO_MODEL
@@ -139,17 +139,17 @@ def filesize(filepath: str | Path) -> int:
 
 def load_image(filepath: str | Path) -> Image.Image:
     """A picture file as an upright RGB picture in sRGB."""
-    return read_picture(filepath).to_image().convert("RGB")
+    return read_image(filepath).to_image().convert("RGB")
 
 
 def img2torch(img: Image.Image) -> Tensor:
     """A picture as float32 ``(1, 3, H, W)`` in [0, 1]."""
-    return read_picture(img).pixels[None]
+    return read_image(img).pixels[None]
 
 
 def torch2img(x: Tensor) -> Image.Image:
     """``(1, 3, H, W)`` in [0, 1] as an RGB picture; values are clamped and rounded."""
-    return Picture(x.squeeze(0)).to_image()
+    return ImageData(x.squeeze(0)).to_image()
 
 
 def pad(x: Tensor, p: int = 2**6) -> Tensor:
@@ -241,12 +241,10 @@ def encode_image(source: str | Path, codec: CodecInfo, output: str | Path) -> di
     Returns:
         ``{"bpp": bits of the file per pixel}``.
     """
-    picture = (
-        _first_frame(source) if Path(source).suffix.lower() == ".yuv" else read_picture(source)
-    )
+    picture = _first_frame(source) if Path(source).suffix.lower() == ".yuv" else read_image(source)
     for note in picture.notes:
         print_note(f"{source}: {note}")
-    coded = encode_picture(
+    coded = encode_pixels(
         codec.net, picture, **codec.codec_header._asdict(), random_weights=codec.random_weights
     )
     with atomic_write(output) as unfinished:
@@ -254,11 +252,11 @@ def encode_image(source: str | Path, codec: CodecInfo, output: str | Path) -> di
     return {"bpp": filesize(output) * 8 / (coded.width * coded.height)}
 
 
-def _first_frame(source: str | Path) -> Picture:
+def _first_frame(source: str | Path) -> ImageData:
     sequence = RawVideoSequence.from_file(source)
     if not len(sequence):
         raise ValueError(f"{source} has no frames")
-    return Picture(frame_to_rgb(sequence[0], sequence)[0].clamp(0, 1))
+    return ImageData(frame_to_rgb(sequence[0], sequence)[0].clamp(0, 1))
 
 
 def encode_video(
@@ -302,12 +300,12 @@ def decode_image(
     Returns:
         ``{"img": the picture}``.
     """
-    picture = decode_picture(codec.net, parse_coded(f.read()))
+    picture = decode_pixels(codec.net, parse_coded(f.read()))
     if output is not None and Path(output).suffix == ".yuv":
         with atomic_write(output) as unfinished, open(unfinished, "wb") as file:
             write_frame(file, convert_rgb_yuv420(picture.pixels[None]), codec.original_bitdepth)
     elif output is not None:
-        save_picture(picture, output)
+        save_image(picture, output)
     return {"img": picture.to_image()}
 
 
@@ -348,7 +346,7 @@ def _frame_writer(output: str | Path | None, format: VideoFormat) -> Iterator[An
 
     def save(number: int, frame: np.ndarray, white: int) -> None:
         rgb = planes_to_rgb(frame_to_planes(frame[()], white), format, mode="bicubic")
-        save_picture(Picture(rgb[0]), path.with_stem(f"{path.stem}_{number:04}"))
+        save_image(ImageData(rgb[0]), path.with_stem(f"{path.stem}_{number:04}"))
 
     yield save
 
@@ -397,7 +395,7 @@ def _decode(args: argparse.Namespace) -> None:
         coded = read_coded(args.input)
         bitdepth = getattr(coded, "bit_depth", 8)
     if args.output and args.output.suffix != ".yuv":
-        note = check_picture_file(args.output, "RGB" if is_video else coded.mode)
+        note = check_image_file(args.output, "RGB" if is_video else coded.mode)
         if note:
             print_note(note)
     zoo = compressai.zoo.video_models if is_video else compressai.zoo.image_models

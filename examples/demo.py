@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from compressai._files import atomic_write
-from compressai.bitstream import decode_picture, encode_picture, read_coded, write_coded
-from compressai.bitstream import read_picture as read
-from compressai.bitstream import save_picture as save
+from compressai.bitstream import decode_image, encode_image, read_coded, write_coded
+from compressai.bitstream import read_image as read
+from compressai.bitstream import save_image as save
 from compressai.evaluation import Coded, ImageCodec, find_codec, ms_ssim, psnr
 from compressai.evaluation.metrics import MS_SSIM_MIN_SIDE
 from compressai.model_choice import DEFAULT_MODEL, DEFAULT_QUALITY, ChosenModel, choose_model
@@ -66,7 +66,7 @@ def code_with(chosen: ChosenModel, photo: Path, output: Path) -> Row:
     # Twice: in the first run libraries set up what they need, which is not to be measured.
     for _ in range(2):
         start = time.perf_counter()
-        coded = encode_picture(
+        coded = encode_image(
             chosen.net,
             read(photo),
             model=chosen.model,
@@ -77,7 +77,7 @@ def code_with(chosen: ChosenModel, photo: Path, output: Path) -> Row:
         size = write_coded(coded, coded_file)
         between = time.perf_counter()
         # From here on only the file counts.
-        picture = decode_picture(chosen.net, read_coded(coded_file))
+        picture = decode_image(chosen.net, read_coded(coded_file))
         end = time.perf_counter()
     save(picture, output / f"{photo.stem}.png")
     setting = str(chosen.quality or "")

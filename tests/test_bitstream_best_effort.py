@@ -19,10 +19,10 @@ from compressai.bitstream import (
     DamagedFileError,
     DesyncError,
     TruncatedFileError,
-    decode_picture,
-    encode_picture,
+    decode_image,
+    encode_image,
     parse_coded,
-    read_picture,
+    read_image,
 )
 from compressai.models import get_scale_table
 from compressai.registry import MODELS
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 @pytest.fixture(scope="module")
 def photo():
     with Image.open(PHOTO) as image:
-        return read_picture(image.convert("RGB").crop((100, 60, 292, 188)))
+        return read_image(image.convert("RGB").crop((100, 60, 292, 188)))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def net():
 
 @pytest.fixture(scope="module")
 def coded(net, photo):
-    return encode_picture(net, photo, model="lite", quality=1)
+    return encode_image(net, photo, model="lite", quality=1)
 
 
 def string_ends(coded):
@@ -63,7 +63,7 @@ def psnr(one, other):
 
 
 def salvaged(net, content):
-    return decode_picture(net, parse_coded(content, best_effort=True), best_effort=True)
+    return decode_image(net, parse_coded(content, best_effort=True), best_effort=True)
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut"])
@@ -86,7 +86,7 @@ def test_slices_before_the_damage_make_the_picture(net, photo, coded, damage):
         expected = net.decompress([[string] for string in strings], shape, sync_safe=True)
         assert torch.equal(picture.pixels, expected["x_hat"][0])
         qualities.append(psnr(picture, photo))
-    qualities.append(psnr(decode_picture(net, coded), photo))
+    qualities.append(psnr(decode_image(net, coded), photo))
     assert qualities == sorted(qualities)
     flat = replace(photo, pixels=photo.pixels.mean((1, 2), keepdim=True).expand_as(photo.pixels))
     assert qualities[1] > psnr(flat, photo) + 1
@@ -104,7 +104,7 @@ def test_without_the_hyper_latent_nothing_is_left(net, coded):
 
 def test_a_damaged_checksum_or_hash_costs_nothing(net, coded):
     content = bytearray(coded.to_bytes())
-    whole = decode_picture(net, coded)
+    whole = decode_image(net, coded)
     content[-1] ^= 1
     picture = salvaged(net, bytes(content))
     assert picture.notes[0].endswith("all of it decodes")
@@ -121,15 +121,15 @@ def test_a_part_that_this_machine_cannot_follow_is_lost_with_those_after_it(net,
     tile = replace(coded.tiles[0], strings=(parts[0], parts[2], parts[1], parts[3], hyper))
     content = replace(coded, tiles=(tile,)).to_bytes()
     with pytest.raises(DesyncError):
-        decode_picture(net, parse_coded(content))
+        decode_image(net, parse_coded(content))
     (note,) = salvaged(net, content).notes
     assert "decodes to something else here" in note
     assert "1 of its 4 parts are left" in note
 
 
 def test_only_the_damaged_tile_is_estimated(net, photo):
-    coded = encode_picture(net, photo, model="lite", quality=1, tile=128, tile_overlap=32)
-    whole = decode_picture(net, coded)
+    coded = encode_image(net, photo, model="lite", quality=1, tile=128, tile_overlap=32)
+    whole = decode_image(net, coded)
     content = coded.to_bytes()
     picture = salvaged(net, content[:-30])
     assert "parts are left" in picture.notes[0]
@@ -167,7 +167,7 @@ NETS = {
 @pytest.mark.parametrize("name", NETS)
 def test_every_model_with_a_hyperprior_estimates_what_is_lost(name, sync_safe):
     net = NETS[name]()
-    coded = encode_picture(net, read_picture(noise(90, 70)), model=name, sync_safe=sync_safe)
+    coded = encode_image(net, read_image(noise(90, 70)), model=name, sync_safe=sync_safe)
     content, ends = coded.to_bytes(), string_ends(coded)
     count = len(ends) - 1
     for kept, end in enumerate(ends[:-1]):

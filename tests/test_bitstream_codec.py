@@ -16,20 +16,20 @@ from torch import nn
 
 import compressai
 from compressai.bitstream import (
-    CodedPicture,
+    CodedImage,
     CodedTile,
     DamagedFileError,
     DesyncError,
+    ImageData,
     ImpossibleHeaderError,
-    Picture,
     TooLargeError,
     UnsupportedFileError,
     WrongWeightsError,
-    decode_picture,
-    encode_picture,
+    decode_image,
+    encode_image,
     fingerprint,
     hash_latent,
-    read_picture,
+    read_image,
 )
 from compressai.bitstream._nets import latent_layout, pad_to_multiple
 from compressai.bitstream.container import COLOUR_MODES
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 @pytest.fixture(scope="module")
 def coded(net):
-    return encode_picture(net, read_picture(noise(70, 40)), model="mbt2018-mean", quality=3)
+    return encode_image(net, read_image(noise(70, 40)), model="mbt2018-mean", quality=3)
 
 
 # -- sizes that a file claims ---------------------------------------------------------------------
@@ -72,28 +72,28 @@ def watched_net(net, monkeypatch):
 )
 def test_sizes_that_contradict_each_other_are_refused_before_decoding(coded, watched_net, changes):
     with pytest.raises(ImpossibleHeaderError, match="latents of sizes"):
-        decode_picture(watched_net, replace(coded, **changes))
+        decode_image(watched_net, replace(coded, **changes))
 
 
 @pytest.mark.parametrize(("width", "height"), [(2**20, 2**20), (2**39, 1), (1, 2**23)])
 def test_pictures_beyond_the_limit_are_refused_with_the_way_out(coded, watched_net, width, height):
     with pytest.raises(TooLargeError, match="raise max_pixels"):
-        decode_picture(watched_net, replace(coded, width=width, height=height))
+        decode_image(watched_net, replace(coded, width=width, height=height))
 
 
 def test_limit_counts_padded_pixels_and_can_be_set(net, coded):
-    assert decode_picture(net, coded, max_pixels=128 * 64).size == (70, 40)
+    assert decode_image(net, coded, max_pixels=128 * 64).size == (70, 40)
     with pytest.raises(TooLargeError, match="8191"):
-        decode_picture(net, coded, max_pixels=128 * 64 - 1)
+        decode_image(net, coded, max_pixels=128 * 64 - 1)
     with pytest.raises(ValueError, match="8191"):
-        encode_picture(net, read_picture(noise(70, 40)), model="m", max_pixels=128 * 64 - 1)
+        encode_image(net, read_image(noise(70, 40)), model="m", max_pixels=128 * 64 - 1)
 
 
 def test_values_that_are_not_finite_are_no_picture(net, coded, monkeypatch):
     out = {"x_hat": torch.full((1, 3, 64, 128), torch.nan)}
     monkeypatch.setattr(net, "decompress", lambda *_, sync_safe: out)
     with pytest.raises(DesyncError, match="not finite"):
-        decode_picture(net, coded)
+        decode_image(net, coded)
 
 
 # -- exact decoding -------------------------------------------------------------------------------
@@ -120,9 +120,9 @@ def padded(picture):
 @pytest.mark.parametrize("model", PARALLEL)
 def test_decoded_picture_is_that_of_forward_in_every_bit(model, size):
     net = tiny_net(model)
-    picture = read_picture(noise(*size))
-    content = encode_picture(net, picture, model=model, sync_safe=False).to_bytes()
-    decoded = decode_picture(tiny_net(model), CodedPicture.from_bytes(content))
+    picture = read_image(noise(*size))
+    content = encode_image(net, picture, model=model, sync_safe=False).to_bytes()
+    decoded = decode_image(tiny_net(model), CodedImage.from_bytes(content))
     with torch.no_grad():
         if model == "bmshj2018-factorized":  # this one needs multiples of 16 only
             net_input = padded(picture)[:, :, : size[1] + -size[1] % 16, : size[0] + -size[0] % 16]
@@ -137,9 +137,9 @@ def test_decoded_picture_is_that_of_forward_in_every_bit(model, size):
 @pytest.mark.parametrize("model", AUTOREGRESSIVE)
 def test_decoded_picture_is_that_of_decompress_in_every_bit(model, size):
     net = tiny_net(model)
-    picture = read_picture(noise(*size))
-    content = encode_picture(net, picture, model=model, sync_safe=False).to_bytes()
-    decoded = decode_picture(tiny_net(model), CodedPicture.from_bytes(content))
+    picture = read_image(noise(*size))
+    content = encode_image(net, picture, model=model, sync_safe=False).to_bytes()
+    decoded = decode_image(tiny_net(model), CodedImage.from_bytes(content))
     out = net.compress(padded(picture))
     x_hat = net.decompress(out["strings"], out["shape"])["x_hat"]
     assert torch.equal(decoded.pixels, x_hat[0, :, : size[1], : size[0]])
@@ -148,14 +148,14 @@ def test_decoded_picture_is_that_of_decompress_in_every_bit(model, size):
 @pytest.mark.parametrize("model", [*PARALLEL, *AUTOREGRESSIVE])
 def test_files_are_sync_safe_and_hold_a_hash_of_the_latent(model):
     net = tiny_net(model)
-    picture = read_picture(noise(70, 66))
-    coded = CodedPicture.from_bytes(encode_picture(net, picture, model=model).to_bytes())
+    picture = read_image(noise(70, 66))
+    coded = CodedImage.from_bytes(encode_image(net, picture, model=model).to_bytes())
     assert coded.sync_safe
     out = net.compress(pad_to_multiple(picture.pixels[None], 64), sync_safe=True)
     if model != "bmshj2018-factorized":  # which pads to multiples of 16
         assert coded.tiles[0].y_hat_hash == hash_latent(out["y_hat"])
     net = tiny_net(model)
-    decoded = decode_picture(net, coded)
+    decoded = decode_image(net, coded)
     strings = [[string] for string in coded.tiles[0].strings]
     width, height = (80, 80) if model == "bmshj2018-factorized" else (128, 128)
     shape, _ = latent_layout(net, width, height)
@@ -163,20 +163,20 @@ def test_files_are_sync_safe_and_hold_a_hash_of_the_latent(model):
     assert torch.equal(decoded.pixels, x_hat[0, :, :66, :70])
     tile = replace(coded.tiles[0], y_hat_hash=b"anything")
     with pytest.raises(DesyncError, match="another one"):
-        decode_picture(net, replace(coded, tiles=(tile,)))
-    notes = decode_picture(net, replace(coded, tiles=(tile,)), best_effort=True).notes
+        decode_image(net, replace(coded, tiles=(tile,)))
+    notes = decode_image(net, replace(coded, tiles=(tile,)), best_effort=True).notes
     assert "another one" in notes[0]
 
 
 def test_files_without_synchrony_have_no_hash_unless_it_is_asked_for(net):
-    picture = read_picture(noise(70, 40))
-    plain = encode_picture(net, picture, model="m", sync_safe=False)
+    picture = read_image(noise(70, 40))
+    plain = encode_image(net, picture, model="m", sync_safe=False)
     assert (plain.sync_safe, plain.tiles[0].y_hat_hash) == (False, b"")
-    hashed = encode_picture(net, picture, model="m", sync_safe=False, hash_y_hat=True)
+    hashed = encode_image(net, picture, model="m", sync_safe=False, hash_y_hat=True)
     assert len(hashed.tiles[0].y_hat_hash) == 8
-    decode_picture(net, hashed)
+    decode_image(net, hashed)
     factorized = tiny_net("bmshj2018-factorized")  # the same on every machine as it is
-    exact = encode_picture(factorized, picture, model="m", sync_safe=False)
+    exact = encode_image(factorized, picture, model="m", sync_safe=False)
     assert len(exact.tiles[0].y_hat_hash) == 8
 
 
@@ -198,15 +198,15 @@ class Plain(nn.Module):
 
 
 def test_models_of_other_origin_are_coded_without_synchrony(net):
-    other, picture = Plain(net), read_picture(noise(70, 40))
-    coded = encode_picture(other, picture, model="m")
+    other, picture = Plain(net), read_image(noise(70, 40))
+    coded = encode_image(other, picture, model="m")
     assert (coded.sync_safe, coded.tiles[0].y_hat_hash) == (False, b"")
-    assert decode_picture(other, coded).size == (70, 40)
+    assert decode_image(other, coded).size == (70, 40)
     for argument in ("sync_safe", "hash_y_hat"):
         with pytest.raises(ValueError, match=f"{argument} must be False for Plain"):
-            encode_picture(other, picture, model="m", **{argument: True})
+            encode_image(other, picture, model="m", **{argument: True})
     with pytest.raises(UnsupportedFileError, match="sync-safe"):
-        decode_picture(other, replace(coded, sync_safe=True))
+        decode_image(other, replace(coded, sync_safe=True))
 
 
 def test_symbols_of_the_tiny_nets_are_worth_testing(coded):
@@ -218,38 +218,38 @@ def test_colour_mode_and_alpha_come_back(net, mode):
     image = noise(21, 34).convert(mode)
     if mode.endswith("A"):
         image.putalpha(Image.linear_gradient("L").resize(image.size))
-    coded = encode_picture(net, read_picture(image), model="m")
-    back = decode_picture(net, CodedPicture.from_bytes(coded.to_bytes())).to_image()
+    coded = encode_image(net, read_image(image), model="m")
+    back = decode_image(net, CodedImage.from_bytes(coded.to_bytes())).to_image()
     assert back.mode == mode
     if mode.endswith("A"):
         assert back.getchannel("A").tobytes() == image.getchannel("A").tobytes()
 
 
 def test_alpha_plane_of_another_size_is_refused_before_decoding(net, watched_net, coded):
-    plane = Picture(torch.zeros(3, 4, 4), Image.new("L", (4, 4))).alpha_png()
+    plane = ImageData(torch.zeros(3, 4, 4), Image.new("L", (4, 4))).alpha_png()
     with pytest.raises(DamagedFileError, match="alpha plane"):
-        decode_picture(watched_net, replace(coded, mode="RGBA", alpha=plane))
+        decode_image(watched_net, replace(coded, mode="RGBA", alpha=plane))
 
 
 def test_pictures_without_pixels_are_refused(net):
     with pytest.raises(ValueError, match="0 x 4"):
-        encode_picture(net, Picture(torch.zeros(3, 4, 0)), model="m")
+        encode_image(net, ImageData(torch.zeros(3, 4, 0)), model="m")
 
 
 def test_nets_with_another_entropy_coder_are_refused(net):
     other = copy.deepcopy(net)
     other.entropy_bottleneck.entropy_coder.name = "rangecoder"
     with pytest.raises(ValueError, match="rangecoder"):
-        encode_picture(other, read_picture(noise(8, 8)), model="m")
+        encode_image(other, read_image(noise(8, 8)), model="m")
 
 
 def test_training_mode_and_missing_tables_make_no_difference():
     net, other = tiny_net("bmshj2018-factorized"), tiny_net("bmshj2018-factorized")
-    coded = encode_picture(net, read_picture(noise(40, 30)), model="m")
+    coded = encode_image(net, read_image(noise(40, 30)), model="m")
     other.train()
     for name in ("_quantized_cdf", "_cdf_length", "_offset"):
         setattr(other.entropy_bottleneck, name, torch.empty(0, dtype=torch.int32))
-    assert torch.equal(decode_picture(other, coded).pixels, decode_picture(net, coded).pixels)
+    assert torch.equal(decode_image(other, coded).pixels, decode_image(net, coded).pixels)
     assert other.training
 
 
@@ -287,7 +287,7 @@ def test_weights_of_the_encoder_do_not_count(net, coded, name):
     with torch.no_grad():
         other.get_parameter(name).add_(1)
     assert fingerprint(other) == fingerprint(net)
-    assert torch.equal(decode_picture(other, coded).pixels, decode_picture(net, coded).pixels)
+    assert torch.equal(decode_image(other, coded).pixels, decode_image(net, coded).pixels)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_other_weights_and_tables_are_refused(net, coded, name):
     other = copy.deepcopy(net)
     other.state_dict()[name].view(-1)[0] += 1
     with pytest.raises(WrongWeightsError, match="other weights of mbt2018-mean"):
-        decode_picture(other, coded)
+        decode_image(other, coded)
 
 
 def test_fingerprint_takes_every_kind_of_buffer():
@@ -316,25 +316,25 @@ def test_quality_of_a_variable_rate_model_is_its_level(variable_bottleneck: bool
     with torch.no_grad():  # fresh networks give latents near zero
         for layer in net.g_a[::2]:
             layer.weight *= 4
-    picture = Picture(torch.rand(3, 50, 70))
+    picture = ImageData(torch.rand(3, 50, 70))
     decoded = []
     for quality in (1, 8, None):
-        coded = encode_picture(
+        coded = encode_image(
             net, picture, model="mbt2018-mean-vbr", quality=quality, sync_safe=False
         )
-        coded = CodedPicture.from_bytes(coded.to_bytes())
+        coded = CodedImage.from_bytes(coded.to_bytes())
         level = 7 if quality is None else quality - 1
         x = pad_to_multiple(picture.pixels[None], 64)
         if variable_bottleneck:
             net.update(force=True, scale=net.Gain[level].detach())
         out = net.compress(x, s=level)
         want = net.decompress(out["strings"], out["shape"], s=level)["x_hat"][0, :, :50, :70]
-        decoded.append(decode_picture(net, coded).pixels)
+        decoded.append(decode_image(net, coded).pixels)
         assert torch.equal(decoded[-1], want)
     assert not torch.equal(decoded[0], decoded[1])
     assert torch.equal(decoded[1], decoded[2])
-    first = encode_picture(net, picture, model="mbt2018-mean-vbr", quality=1, sync_safe=False)
-    encode_picture(net, picture, model="mbt2018-mean-vbr", quality=8)
-    assert torch.equal(decode_picture(net, first).pixels, decoded[0])
+    first = encode_image(net, picture, model="mbt2018-mean-vbr", quality=1, sync_safe=False)
+    encode_image(net, picture, model="mbt2018-mean-vbr", quality=8)
+    assert torch.equal(decode_image(net, first).pixels, decoded[0])
     with pytest.raises(ValueError, match="quality"):
-        encode_picture(net, picture, model="mbt2018-mean-vbr", quality=9)
+        encode_image(net, picture, model="mbt2018-mean-vbr", quality=9)

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from compressai.bitstream import (
     BitstreamError,
     ChecksumError,
-    CodedPicture,
+    CodedImage,
     CodedTile,
     DamagedFileError,
     ImpossibleHeaderError,
-    NotACodedPictureError,
+    NotACodedImageError,
     Tiling,
     TruncatedFileError,
     UnsupportedVersionError,
-    decode_picture,
-    encode_picture,
+    decode_image,
+    encode_image,
     parse_coded,
-    read_picture,
+    read_image,
 )
 from compressai.bitstream.container import COLOUR_MODES, MAGIC
 
@@ -34,14 +34,14 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 @pytest.fixture(scope="module")
 def coded(net):
-    picture = read_picture(noise(70, 40))
-    return encode_picture(net, picture, model="mbt2018-mean", quality=3, hash_y_hat=False)
+    picture = read_image(noise(70, 40))
+    return encode_image(net, picture, model="mbt2018-mean", quality=3, hash_y_hat=False)
 
 
 @pytest.fixture(scope="module")
 def rich():
     """Of two tiles, with all that a file can hold."""
-    return CodedPicture(
+    return CodedImage(
         model="lite",
         quality=2,
         metric="mse",
@@ -75,7 +75,7 @@ def coded_pictures(draw):
     hash_size = draw(st.sampled_from([0, 8]))
     hashes = st.binary(min_size=hash_size, max_size=hash_size)
     tile = st.builds(CodedTile, strings, hashes)
-    return CodedPicture(
+    return CodedImage(
         model=draw(names),
         quality=draw(st.none() | st.integers(1, 255)),
         metric=draw(st.sampled_from([None, "mse", "ms-ssim"])),
@@ -98,8 +98,8 @@ def coded_pictures(draw):
 @FUZZING
 @given(coded_pictures())
 def test_whatever_is_written_is_read_back(picture):
-    assert CodedPicture.from_bytes(picture.to_bytes()) == picture
-    assert CodedPicture.from_bytes(picture.to_bytes(), best_effort=True) == picture
+    assert CodedImage.from_bytes(picture.to_bytes()) == picture
+    assert CodedImage.from_bytes(picture.to_bytes(), best_effort=True) == picture
 
 
 LENGTHS_OF_RICH = [19, 12, 5, 3, 4]
@@ -130,7 +130,7 @@ def test_layout_of_version_2_is_as_documented(rich, placed):
     head = section(start + len(header).to_bytes(4, "little") + header)
     places = [head[-4:] + bytes((n, 0, 0, 0)) if placed else b"" for n in range(5)]
     content = head + b"".join(map(section, sections, places))
-    assert CodedPicture.from_bytes(content) == rich
+    assert CodedImage.from_bytes(content) == rich
     assert (rich.to_bytes() == content) == placed
 
 
@@ -177,9 +177,9 @@ def test_reader_refuses_every_truncation(rich):
     content = rich.to_bytes()
     for length in range(len(content)):
         with pytest.raises(TruncatedFileError):
-            CodedPicture.from_bytes(content[:length])
+            CodedImage.from_bytes(content[:length])
     with pytest.raises(DamagedFileError, match="1 bytes too many"):
-        CodedPicture.from_bytes(content + b"\0")
+        CodedImage.from_bytes(content + b"\0")
 
 
 def test_reader_refuses_every_flipped_bit(rich):
@@ -188,30 +188,30 @@ def test_reader_refuses_every_flipped_bit(rich):
         changed = bytearray(content)
         changed[position // 8] ^= 1 << position % 8
         with pytest.raises(BitstreamError):
-            CodedPicture.from_bytes(bytes(changed))
+            CodedImage.from_bytes(bytes(changed))
 
 
 def test_each_cause_has_an_error_of_its_own(rich):
     content = rich.to_bytes()
     end = header_end(content)
     with pytest.raises(TruncatedFileError, match="empty"):
-        CodedPicture.from_bytes(b"")
-    with pytest.raises(NotACodedPictureError, match=r"no \.cai file"):
-        CodedPicture.from_bytes(b"\x89PNG\r\n\x1a\n")
+        CodedImage.from_bytes(b"")
+    with pytest.raises(NotACodedImageError, match=r"no \.cai file"):
+        CodedImage.from_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(UnsupportedVersionError, match="version 3"):
-        CodedPicture.from_bytes(content[:4] + b"\3" + content[5:])
+        CodedImage.from_bytes(content[:4] + b"\3" + content[5:])
     with pytest.raises(UnsupportedVersionError, match="0x2f"):
-        CodedPicture.from_bytes(with_header_sum(content[:5] + b"\x2f" + content[6:]))
+        CodedImage.from_bytes(with_header_sum(content[:5] + b"\x2f" + content[6:]))
     with pytest.raises(ChecksumError, match="the header"):
-        CodedPicture.from_bytes(content.replace(b"lite", b"life"))
+        CodedImage.from_bytes(content.replace(b"lite", b"life"))
     with pytest.raises(ChecksumError, match="section 0"):
-        CodedPicture.from_bytes(content.replace(b"two", b"owt"))
+        CodedImage.from_bytes(content.replace(b"two", b"owt"))
     with pytest.raises(ChecksumError, match="the ICC"):
-        CodedPicture.from_bytes(content.replace(b"icc", b"iCC"))
+        CodedImage.from_bytes(content.replace(b"icc", b"iCC"))
     with pytest.raises(TruncatedFileError, match="truncated"):
-        CodedPicture.from_bytes(content[:-1])
+        CodedImage.from_bytes(content[:-1])
     with pytest.raises(TruncatedFileError, match="truncated"):
-        CodedPicture.from_bytes(content[:end])
+        CodedImage.from_bytes(content[:end])
 
 
 def changed_header(content, old, new):
@@ -225,11 +225,11 @@ def changed_header(content, old, new):
 def test_reader_skips_what_later_headers_and_files_may_add(rich):
     content = rich.to_bytes()
     longer = changed_header(content, b"\x03\x04", b"\x03\x04later")
-    assert CodedPicture.from_bytes(with_sums(longer, LENGTHS_OF_RICH)) == rich
+    assert CodedImage.from_bytes(with_sums(longer, LENGTHS_OF_RICH)) == rich
     with_section = changed_header(content, b"\x05\x00\x13", b"\x06\x00\x13")
     with_section = changed_header(with_section, b"\x03\x04", b"\x03\x04\x80\x05")
     with_section = with_sums(with_section + b"later" + bytes(4), [*LENGTHS_OF_RICH, 5])
-    assert CodedPicture.from_bytes(with_section) == rich
+    assert CodedImage.from_bytes(with_section) == rich
 
 
 @pytest.mark.parametrize(
@@ -258,13 +258,13 @@ def test_reader_skips_what_later_headers_and_files_may_add(rich):
 def test_reader_refuses_impossible_headers_behind_a_fitting_checksum(rich, old, new, message):
     error = ImpossibleHeaderError if message else TruncatedFileError
     with pytest.raises(error, match=message):
-        CodedPicture.from_bytes(changed_header(rich.to_bytes(), old, new))
+        CodedImage.from_bytes(changed_header(rich.to_bytes(), old, new))
 
 
 def test_reader_refuses_unknown_sections(rich):
     content = changed_header(rich.to_bytes(), b"\x02\x03\x03\x04", b"\x02\x03\x04\x04")
     with pytest.raises(UnsupportedVersionError, match="kind 4"):
-        CodedPicture.from_bytes(content)
+        CodedImage.from_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_reader_refuses_impossible_tiles_behind_fitting_checksums(rich, tile, me
     start = header_end(content) + 4
     content = content[:start] + tile + content[start + 19 :]
     with pytest.raises(DamagedFileError, match=message):
-        CodedPicture.from_bytes(with_sums(content, [19]))
+        CodedImage.from_bytes(with_sums(content, [19]))
 
 
 @FUZZING
@@ -315,8 +315,8 @@ def test_damage_behind_fitting_checksums_is_a_picture_or_a_bitstream_error(net, 
         content = with_sums(content, lengths)
     for best_effort in (False, True):
         try:
-            again = CodedPicture.from_bytes(bytes(content), best_effort=best_effort)
-            picture = decode_picture(net, again, best_effort=best_effort)
+            again = CodedImage.from_bytes(bytes(content), best_effort=best_effort)
+            picture = decode_image(net, again, best_effort=best_effort)
         except BitstreamError:
             continue
         assert picture.size == (again.width, again.height)

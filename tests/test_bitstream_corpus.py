@@ -10,8 +10,8 @@ from PIL import Image
 
 import compressai
 from compressai.bitstream import (
-    CodedPicture,
-    decode_picture,
+    CodedImage,
+    decode_image,
     decode_video,
     open_video,
     read_coded,
@@ -28,7 +28,7 @@ from compressai.bitstream.video_container import VERSION as VIDEO_VERSION
 def test_files_of_every_version_decode_for_ever(path):
     coded = read_coded(path)
     net = compressai.load(CORPUS / f"{coded.model}.safetensors")
-    decoded = decode_picture(net, coded).to_image()
+    decoded = decode_image(net, coded).to_image()
     with Image.open(path.with_suffix(".png")) as expected:
         assert decoded.mode == expected.mode
         difference = np.asarray(decoded).astype(int) - np.asarray(expected)
@@ -59,7 +59,7 @@ def test_corpus_has_videos_of_every_version():
 
 def test_corpus_holds_every_version_and_what_files_can_hold():
     coded = [read_coded(p) for p in CORPUS.iterdir() if p.suffix in (".cai", ".bin")]
-    assert {type(c) for c in coded} == {CodedPicture}
+    assert {type(c) for c in coded} == {CodedImage}
     assert {c.version for c in coded} == {0, *range(1, VERSION + 1)}
     assert {type(c.shape) for c in coded} >= {tuple, dict}
     for version in (1, 2):

@@ -16,13 +16,13 @@ from PIL import Image
 from compressai.bitstream import (
     BitstreamError,
     ChecksumError,
-    CodedPicture,
+    CodedImage,
     DamagedFileError,
     TruncatedFileError,
-    decode_picture,
-    encode_picture,
+    decode_image,
+    encode_image,
     parse_coded,
-    read_picture,
+    read_image,
 )
 
 FUZZ = Path(__file__).parent / "fuzz"
@@ -36,18 +36,18 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 def picture():
     image = noise(200, 100)
     image.putalpha(Image.linear_gradient("L").resize(image.size))
-    return read_picture(image)
+    return read_image(image)
 
 
 @pytest.fixture(scope="module")
 def tiled(net, picture):
     """4 x 2 tiles."""
-    return encode_picture(net, picture, model="mbt2018-mean", tile=64, tile_overlap=16)
+    return encode_image(net, picture, model="mbt2018-mean", tile=64, tile_overlap=16)
 
 
 @pytest.fixture(scope="module")
 def whole(net, tiled):
-    return decode_picture(net, tiled)
+    return decode_image(net, tiled)
 
 
 def section_starts(coded):
@@ -80,8 +80,8 @@ def test_one_damaged_tile_is_grey_and_the_others_are_exact(net, tiled, whole):
         parse_coded(bytes(content))
     coded = parse_coded(bytes(content), best_effort=True)
     with pytest.raises(ChecksumError, match="section 5"):
-        decode_picture(net, coded)
-    picture = decode_picture(net, coded, best_effort=True)
+        decode_image(net, coded)
+    picture = decode_image(net, coded, best_effort=True)
     assert len(picture.notes) == 1
     assert "64 x 52 pixels at 48, 48" in picture.notes[0]
     assert "checksum" in picture.notes[0]
@@ -98,7 +98,7 @@ def test_regions_beside_the_damage_are_whole(net, tiled, whole):
     content = bytearray(tiled.to_bytes())
     content[section_starts(tiled)[5] + 14] ^= 1
     coded = parse_coded(bytes(content), best_effort=True)
-    region = decode_picture(net, coded, region=(120, 10, 60, 60))
+    region = decode_image(net, coded, region=(120, 10, 60, 60))
     assert region.notes == []
     assert torch.equal(region.pixels, whole.pixels[:, 10:70, 120:180])
 
@@ -114,16 +114,16 @@ def test_of_every_truncation_the_tiles_before_it_are_left(net, tiled, whole):
         complete = sum(start <= length for start in (*tiles[1:], alpha))
         if not complete:
             with pytest.raises(DamagedFileError, match="nothing is left"):
-                decode_picture(net, coded, best_effort=True)
+                decode_image(net, coded, best_effort=True)
             continue
-        picture = decode_picture(net, coded, best_effort=True)
+        picture = decode_image(net, coded, best_effort=True)
         assert len(picture.notes) >= len(tiles) - complete
         assert (picture.alpha is None) == (length < len(content))
         assert torch.equal(picture.pixels[:, :48, :48], whole.pixels[:, :48, :48])
 
 
 def test_swapped_tiles_are_noticed(net, picture):
-    coded = encode_picture(net, picture, model="mbt2018-mean", tile=64, tile_overlap=16)
+    coded = encode_image(net, picture, model="mbt2018-mean", tile=64, tile_overlap=16)
     same = replace(coded, tiles=(coded.tiles[0], coded.tiles[0], *coded.tiles[2:]))
     twice = bytearray(same.to_bytes())
     starts = section_starts(same)
@@ -158,15 +158,15 @@ def test_a_damaged_header_leaves_nothing(tiled):
 def test_damaged_extras_are_left_out(net):
     exif = Image.Exif()
     exif[0x010F] = "maker"
-    picture = replace(read_picture(noise(20, 20)), exif=exif.tobytes(), icc=bytes(36) + b"acsp")
-    coded = encode_picture(net, picture, model="m")
-    assert decode_picture(net, coded).exif == picture.exif
+    picture = replace(read_image(noise(20, 20)), exif=exif.tobytes(), icc=bytes(36) + b"acsp")
+    coded = encode_image(net, picture, model="m")
+    assert decode_image(net, coded).exif == picture.exif
     cut = picture.exif[:-9]
     for name, value in (("exif", b"Exif\0\0MM\0\x2a\0\0"), ("exif", cut), ("icc", b"none")):
-        broken = CodedPicture.from_bytes(replace(coded, **{name: value}).to_bytes())
+        broken = CodedImage.from_bytes(replace(coded, **{name: value}).to_bytes())
         with pytest.raises(DamagedFileError):
-            decode_picture(net, broken)
-        left = decode_picture(net, broken, best_effort=True)
+            decode_image(net, broken)
+        left = decode_image(net, broken, best_effort=True)
         assert getattr(left, name) == b""
         assert "left out" in left.notes[0]
 

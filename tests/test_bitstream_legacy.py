@@ -13,12 +13,12 @@ from tiny_nets import tiny_net
 
 from compressai.bitstream import (
     BitstreamError,
-    CodedPicture,
+    CodedImage,
     CodedTile,
     DamagedFileError,
-    decode_picture,
+    decode_image,
     parse_coded,
-    read_picture,
+    read_image,
 )
 from compressai.bitstream.legacy import MODEL_IDS, write_version_0
 from compressai.ops import compute_padding
@@ -34,7 +34,7 @@ EXAMPLE = bytes.fromhex(
 
 def old_picture(model, metric, quality, width, height, shape, strings):
     """What is read from a file of the old format."""
-    return CodedPicture(
+    return CodedImage(
         model=model,
         metric=metric,
         quality=quality,
@@ -116,18 +116,18 @@ def test_writer_of_the_old_format_refuses_what_it_cannot_hold(field, value):
 @pytest.mark.parametrize("model", ["bmshj2018-factorized", "mbt2018-mean"])
 def test_old_files_are_decoded_from_the_centre(model, size):
     net = tiny_net(model)
-    picture = read_picture(noise(*size))
+    picture = read_image(noise(*size))
     width, height = size
     pad, unpad = compute_padding(height, width, min_div=64)
     x = F.pad(picture.pixels[None], pad)
     out = net.compress(x)
     strings = tuple(step[0] for step in out["strings"])
     old = old_picture(model, "mse", 1, width, height, tuple(out["shape"]), strings)
-    decoded = decode_picture(net, parse_coded(write_version_0(old)))
+    decoded = decode_image(net, parse_coded(write_version_0(old)))
     with torch.no_grad():
         x_hat = F.pad(net(x)["x_hat"].clamp(0, 1), unpad)
     assert torch.equal(decoded.pixels, x_hat[0])
     with pytest.raises(DamagedFileError, match="latents of sizes"):
-        decode_picture(net, replace(old, width=width + 64))
+        decode_image(net, replace(old, width=width + 64))
     with pytest.raises(DamagedFileError):
-        decode_picture(net, replace(old, tiles=(CodedTile((b"\0" * 8, *strings[1:])),)))
+        decode_image(net, replace(old, tiles=(CodedTile((b"\0" * 8, *strings[1:])),)))

@@ -12,10 +12,10 @@ from streams import Stream
 
 from compressai.bitstream import (
     BitstreamError,
-    CodedPicture,
+    CodedImage,
     CodedTile,
     DamagedFileError,
-    NotACodedPictureError,
+    NotACodedImageError,
     TooLargeError,
     parse_coded,
     read_coded,
@@ -29,7 +29,7 @@ FILES = sorted(CORPUS.rglob("*.cai")) + sorted(CORPUS.rglob("*.bin"))
 
 @pytest.fixture(scope="module")
 def coded():
-    return CodedPicture(
+    return CodedImage(
         model="lite",
         quality=2,
         metric="mse",
@@ -114,5 +114,5 @@ def test_sparse_files_take_no_memory(tmp_path):
         read_coded(path)
     with open(path, "r+b") as file:
         file.write(b"\x50K")
-    with pytest.raises(NotACodedPictureError):
+    with pytest.raises(NotACodedImageError):
         read_coded(path)

@@ -20,11 +20,11 @@ from tiny_nets import tiny_net
 import compressai
 from compressai._files import atomic_write
 from compressai.bitstream import (
-    decode_picture,
-    encode_picture,
+    decode_image,
+    encode_image,
     read_coded,
-    read_picture,
-    save_picture,
+    read_image,
+    save_image,
     write_coded,
 )
 from compressai.inference import prepare
@@ -49,10 +49,10 @@ def together(function):
 
 
 def round_trip(net, number, quality=None):
-    picture = read_picture(noise(40 + 7 * number, 90 - 9 * number))
-    content = encode_picture(net, picture, model="m", quality=quality).to_bytes()
-    coded = type(encode_picture(net, picture, model="m", quality=quality)).from_bytes(content)
-    return content, decode_picture(net, coded).pixels
+    picture = read_image(noise(40 + 7 * number, 90 - 9 * number))
+    content = encode_image(net, picture, model="m", quality=quality).to_bytes()
+    coded = type(encode_image(net, picture, model="m", quality=quality)).from_bytes(content)
+    return content, decode_image(net, coded).pixels
 
 
 @pytest.mark.parametrize(
@@ -105,18 +105,16 @@ def test_threads_with_different_rates_do_not_take_each_others_tables():
 
 
 def test_tiles_are_the_same_with_any_number_of_workers():
-    net, picture = tiny_net("mbt2018-mean"), read_picture(noise(300, 200))
+    net, picture = tiny_net("mbt2018-mean"), read_image(noise(300, 200))
     threads = torch.get_num_threads()
-    coded = [
-        encode_picture(net, picture, model="m", tile=64, workers=workers) for workers in (1, 3)
-    ]
+    coded = [encode_image(net, picture, model="m", tile=64, workers=workers) for workers in (1, 3)]
     assert coded[0] == coded[1]
-    decoded = [decode_picture(net, coded[0], workers=workers).pixels for workers in (1, 3, None)]
+    decoded = [decode_image(net, coded[0], workers=workers).pixels for workers in (1, 3, None)]
     assert torch.equal(decoded[0], decoded[1])
     assert torch.equal(decoded[0], decoded[2])
     assert torch.get_num_threads() == threads
     with pytest.raises(ValueError, match="workers"):
-        encode_picture(net, picture, model="m", tile=64, workers=0)
+        encode_image(net, picture, model="m", tile=64, workers=0)
 
 
 def has_nameless_files(folder):
@@ -147,7 +145,7 @@ def test_killed_process_leaves_the_old_file_and_nothing_else(tmp_path, old):
     if has_nameless_files(tmp_path):
         assert list(tmp_path.iterdir()) == [path] * old
     net = tiny_net("mbt2018-mean")
-    write_coded(encode_picture(net, read_picture(noise(9, 9)), model="m"), path)
+    write_coded(encode_image(net, read_image(noise(9, 9)), model="m"), path)
     assert read_coded(path).width == 9
 
 
@@ -192,8 +190,8 @@ def test_errors_of_unfinished_files_name_the_file_that_was_asked_for(tmp_path):
 def test_full_disk_is_reported_and_nothing_is_lost(tmp_path, monkeypatch):
     path = tmp_path / "picture.cai"
     path.write_bytes(b"old")
-    net, picture = tiny_net("mbt2018-mean"), read_picture(noise(9, 9))
-    coded = encode_picture(net, picture, model="m")
+    net, picture = tiny_net("mbt2018-mean"), read_image(noise(9, 9))
+    coded = encode_image(net, picture, model="m")
 
     def full(self, content):
         with open(self, "wb") as file:
@@ -211,7 +209,7 @@ def test_no_more_space_in_the_middle_of_a_file_is_reported_and_nothing_is_lost(t
     resource = pytest.importorskip("resource")
     path = tmp_path / "picture.cai"
     path.write_bytes(b"old")
-    coded = encode_picture(tiny_net("mbt2018-mean"), read_picture(noise(90, 90)), model="m")
+    coded = encode_image(tiny_net("mbt2018-mean"), read_image(noise(90, 90)), model="m")
     assert len(coded.to_bytes()) > 100
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))  # as a quota would
@@ -229,7 +227,7 @@ def test_pictures_on_a_full_device_are_refused(tmp_path):
     link = tmp_path / "picture.png"
     link.symlink_to("/dev/full")
     with pytest.raises(OSError, match="no regular file"):
-        save_picture(read_picture(noise(9, 9)), link)
+        save_image(read_image(noise(9, 9)), link)
 
 
 def test_unreadable_input_is_an_os_error(tmp_path):

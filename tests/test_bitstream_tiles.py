@@ -18,16 +18,16 @@ from program import save_crops
 from tiny_nets import tiny_net
 
 from compressai.bitstream import (
-    CodedPicture,
+    CodedImage,
+    ImageData,
     ImpossibleHeaderError,
-    Picture,
     Tiling,
     TooLargeError,
-    decode_picture,
-    encode_picture,
+    decode_image,
+    encode_image,
     limits,
-    read_picture,
-    save_picture,
+    read_image,
+    save_image,
 )
 from compressai.bitstream._memory import coding_bytes
 from compressai.bitstream.tiling import Box
@@ -42,13 +42,13 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 def picture():
     image = noise(230, 150)
     image.putalpha(Image.linear_gradient("L").resize(image.size))
-    return read_picture(image)
+    return read_image(image)
 
 
 @pytest.fixture(scope="module")
 def coded(net, picture):
-    coded = encode_picture(net, picture, model="mbt2018-mean", tile=128, tile_overlap=32)
-    return CodedPicture.from_bytes(coded.to_bytes())
+    coded = encode_image(net, picture, model="mbt2018-mean", tile=128, tile_overlap=32)
+    return CodedImage.from_bytes(coded.to_bytes())
 
 
 @FUZZING
@@ -89,13 +89,13 @@ def test_tiles_that_blend_are_those_that_the_model_gives_alone(net, picture, cod
         (96, 96, 128, 54),
         (192, 96, 38, 54),
     ]
-    decoded = decode_picture(net, coded)
+    decoded = decode_image(net, coded)
     expected = torch.zeros(3, 150, 230)
     for index, (x, y, width, height) in enumerate(coded.tiling):
-        part = Picture(picture.pixels[:, y : y + height, x : x + width])
-        alone = encode_picture(net, part, model="mbt2018-mean", tile=None)
+        part = ImageData(picture.pixels[:, y : y + height, x : x + width])
+        alone = encode_image(net, part, model="mbt2018-mean", tile=None)
         assert alone.tiles[0] == coded.tiles[index]
-        pixels = decode_picture(net, alone).pixels
+        pixels = decode_image(net, alone).pixels
         expected[:, y : y + height, x : x + width] += coded.tiling.weights(index) * pixels
     assert torch.equal(decoded.pixels, expected.clamp(0, 1))
     assert decoded.mode == "RGBA"
@@ -105,7 +105,7 @@ def test_tiles_that_blend_are_those_that_the_model_gives_alone(net, picture, cod
     "region", [(0, 0, 230, 150), (0, 0, 1, 1), (100, 100, 20, 20), (229, 149, 1, 1), (90, 3, 50, 9)]
 )
 def test_a_region_is_the_same_as_in_the_whole_picture(net, coded, region, monkeypatch):
-    whole = decode_picture(net, coded)
+    whole = decode_image(net, coded)
     x, y, width, height = region
     calls = []
     decompress = net.decompress
@@ -115,17 +115,17 @@ def test_a_region_is_the_same_as_in_the_whole_picture(net, coded, region, monkey
         return decompress(strings, shape, sync_safe=sync_safe)
 
     monkeypatch.setattr(net, "decompress", counted)
-    part = decode_picture(net, coded, region=region, workers=1)
+    part = decode_image(net, coded, region=region, workers=1)
     assert len(calls) == len(coded.tiling.indexes(Box(*region)))
     assert torch.equal(part.pixels, whole.pixels[:, y : y + height, x : x + width])
     assert part.alpha.tobytes() == whole.alpha.crop((x, y, x + width, y + height)).tobytes()
 
 
 def test_regions_of_pictures_without_tiles_are_cut_out(net, picture):
-    coded = encode_picture(net, picture, model="m", tile=None)
+    coded = encode_image(net, picture, model="m", tile=None)
     assert len(coded.tiles) == 1
-    whole = decode_picture(net, coded)
-    part = decode_picture(net, coded, region=(10, 20, 30, 40))
+    whole = decode_image(net, coded)
+    part = decode_image(net, coded, region=(10, 20, 30, 40))
     assert torch.equal(part.pixels, whole.pixels[:, 20:60, 10:40])
 
 
@@ -134,42 +134,42 @@ def test_regions_of_pictures_without_tiles_are_cut_out(net, picture):
 )
 def test_regions_outside_of_the_picture_are_refused(net, coded, region):
     with pytest.raises(ValueError, match="region must be"):
-        decode_picture(net, coded, region=region)
+        decode_image(net, coded, region=region)
 
 
 def test_limit_counts_the_tiles_that_are_decoded(net, coded):
     with pytest.raises(TooLargeError):
-        decode_picture(net, coded, max_pixels=2 * 128 * 128)
-    assert decode_picture(net, coded, region=(0, 0, 9, 9), max_pixels=128 * 128).size == (9, 9)
+        decode_image(net, coded, max_pixels=2 * 128 * 128)
+    assert decode_image(net, coded, region=(0, 0, 9, 9), max_pixels=128 * 128).size == (9, 9)
 
 
 @pytest.mark.parametrize("tile", [0, -64, 65, "64"])
 def test_tiles_that_do_not_suit_the_model_are_refused(net, picture, tile):
     with pytest.raises(ValueError, match="tile must be"):
-        encode_picture(net, picture, model="m", tile=tile)
+        encode_image(net, picture, model="m", tile=tile)
 
 
 def test_tiles_that_hold_the_whole_picture_are_none(net, picture):
-    coded = encode_picture(net, picture, model="m", tile=256)
+    coded = encode_image(net, picture, model="m", tile=256)
     assert (coded.tile_size, coded.tile_overlap, len(coded.tiles)) == (0, 0, 1)
 
 
 def test_limit_of_a_picture_without_tiles_is_what_coding_it_takes(net, picture, monkeypatch):
-    whole = encode_picture(net, picture, model="mbt2018-mean", tile=None)
+    whole = encode_image(net, picture, model="mbt2018-mean", tile=None)
     monkeypatch.setattr(limits, "UNTILED_PIXELS", 1)
-    assert decode_picture(net, whole).size == picture.size
+    assert decode_image(net, whole).size == picture.size
     monkeypatch.setattr(limits, "MAX_MEMORY", 100_000)
     with pytest.raises(TooLargeError, match="in one tile take about"):
-        decode_picture(net, whole)
+        decode_image(net, whole)
     with pytest.raises(ValueError, match="in one tile take about") as caught:
-        encode_picture(net, picture, model="mbt2018-mean", tile=None)
+        encode_image(net, picture, model="mbt2018-mean", tile=None)
     enough = int(re.search(r"max_pixels to (\d+)", str(caught.value))[1])
-    assert decode_picture(net, whole, max_pixels=enough).size == picture.size
+    assert decode_image(net, whole, max_pixels=enough).size == picture.size
     with pytest.raises(TooLargeError):
-        decode_picture(net, whole, max_pixels=enough - 1)
+        decode_image(net, whole, max_pixels=enough - 1)
     # What is never tiled unless it is asked for is always decoded.
     monkeypatch.setattr(limits, "UNTILED_PIXELS", 2**22)
-    assert decode_picture(net, whole).size == picture.size
+    assert decode_image(net, whole).size == picture.size
 
 
 @pytest.mark.parametrize("factor", [2, 3])
@@ -182,11 +182,11 @@ def test_estimate_of_memory_grows_with_the_area(net, factor):
 def test_large_pictures_are_tiled_unless_it_is_forbidden(monkeypatch):
     monkeypatch.setattr("compressai.bitstream.encoding.UNTILED_PIXELS", 1000 * 100 - 1)
     net = tiny_net("bmshj2018-factorized")
-    large, small = Picture(torch.rand(3, 1100, 100)), Picture(torch.rand(3, 999, 100))
-    coded = encode_picture(net, large, model="m")
+    large, small = ImageData(torch.rand(3, 1100, 100)), ImageData(torch.rand(3, 999, 100))
+    coded = encode_image(net, large, model="m")
     assert (coded.tile_size, coded.tile_overlap, len(coded.tiles)) == (1024, 32, 2)
-    assert len(encode_picture(net, large, model="m", tile=None).tiles) == 1
-    assert len(encode_picture(net, small, model="m").tiles) == 1
+    assert len(encode_image(net, large, model="m", tile=None).tiles) == 1
+    assert len(encode_image(net, small, model="m").tiles) == 1
 
 
 @pytest.mark.parametrize("quality", tiles.QUALITIES)
@@ -202,19 +202,19 @@ def test_tiles_lose_no_quality_of_a_photo(tmp_path, quality):
 
 def test_tiles_lose_no_quality(net):
     """Of a network that gives what it got but for its borders, which zeros spoil."""
-    picture = read_picture(noise(230, 150))
-    whole = encode_picture(net, picture, model="m", tile=None)
-    tiled = encode_picture(net, picture, model="m", tile=128)
+    picture = read_image(noise(230, 150))
+    whole = encode_image(net, picture, model="m", tile=None)
+    tiled = encode_image(net, picture, model="m", tile=128)
 
     def loss(coded):
-        return float((decode_picture(net, coded).pixels - picture.pixels).square().mean().log10())
+        return float((decode_image(net, coded).pixels - picture.pixels).square().mean().log10())
 
     assert 10 * (loss(tiled) - loss(whole)) <= 0.05
 
 
 def test_another_number_of_tiles_is_refused(net, coded):
     with pytest.raises(ImpossibleHeaderError, match="6 tiles"):
-        decode_picture(net, replace(coded, tiles=coded.tiles[:-1]))
+        decode_image(net, replace(coded, tiles=coded.tiles[:-1]))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp", ".jpg"])
@@ -225,13 +225,13 @@ def test_profile_and_exif_come_back_if_they_are_asked_for(net, tmp_path, suffix)
     exif = Image.Exif()
     exif[0x010F], exif[0x0112] = "maker", 6  # to be turned
     noise(40, 30).save(tmp_path / "source.png", icc_profile=profile, exif=exif.tobytes())
-    plain = encode_picture(net, read_picture(tmp_path / "source.png"), model="m")
+    plain = encode_image(net, read_image(tmp_path / "source.png"), model="m")
     assert (plain.icc, plain.exif) == (b"", b"")
-    picture = read_picture(tmp_path / "source.png", keep_metadata=True)
+    picture = read_image(tmp_path / "source.png", keep_metadata=True)
     assert picture.notes == []
     assert picture.size == (30, 40)
-    coded = CodedPicture.from_bytes(encode_picture(net, picture, model="m").to_bytes())
-    save_picture(decode_picture(net, coded), tmp_path / f"decoded{suffix}")
+    coded = CodedImage.from_bytes(encode_image(net, picture, model="m").to_bytes())
+    save_image(decode_image(net, coded), tmp_path / f"decoded{suffix}")
     with Image.open(tmp_path / f"decoded{suffix}") as decoded:
         assert decoded.info["icc_profile"] == profile
         assert decoded.getexif()[0x010F] == "maker"
@@ -245,10 +245,10 @@ def test_samples_with_a_profile_are_kept_as_they_are(tmp_path):
     wide = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     image = noise(8, 8)
     image.info["icc_profile"] = bytes(wide)
-    kept = read_picture(image, keep_metadata=True)
+    kept = read_image(image, keep_metadata=True)
     assert kept.to_image().tobytes() == image.tobytes()
     assert kept.icc == bytes(wide)
     cmyk = image.convert("CMYK")
     cmyk.info["icc_profile"] = bytes(wide)  # not of its samples
-    assert read_picture(cmyk, keep_metadata=True).icc == b""
-    assert read_picture(image.convert("P"), keep_metadata=True).source_mode == "P"
+    assert read_image(cmyk, keep_metadata=True).icc == b""
+    assert read_image(image.convert("P"), keep_metadata=True).source_mode == "P"

@@ -16,14 +16,14 @@ import compressai
 from compressai.bitstream import (
     BitstreamError,
     ChecksumError,
-    CodedPicture,
+    CodedImage,
     CodedTile,
     DamagedFileError,
     DesyncError,
     ImpossibleHeaderError,
     TruncatedFileError,
     UnsupportedVersionError,
-    decode_picture,
+    decode_image,
     read_coded,
 )
 from compressai.bitstream.container import MAGIC
@@ -50,24 +50,24 @@ def net():
 
 
 def test_fields_are_those_of_the_file():
-    coded = CodedPicture.from_bytes(RGB)
+    coded = CodedImage.from_bytes(RGB)
     assert (coded.version, coded.model) == (1, "bmshj2018-factorized")
     assert (coded.quality, coded.metric, coded.random_weights) == (None, None, False)
     assert (coded.width, coded.height, coded.mode, coded.source_mode) == (37, 23, "RGB", "RGB")
     assert coded.shape == (2, 3)
     assert len(coded.tiles) == len(coded.strings) == 1
     assert not coded.sync_safe
-    assert set(CodedPicture.from_bytes(RGBA).shape) == {"y", "hyper"}
+    assert set(CodedImage.from_bytes(RGBA).shape) == {"y", "hyper"}
 
 
 @pytest.mark.parametrize("content", [RGB, RGBA], ids=["RGB", "RGBA"])
 def test_every_truncation_is_refused(content):
     for length in range(len(content)):
         with pytest.raises(BitstreamError):
-            CodedPicture.from_bytes(content[:length])
+            CodedImage.from_bytes(content[:length])
         if length > 12:
             with pytest.raises(DamagedFileError):
-                CodedPicture.from_bytes(with_checksum(content[:length]))
+                CodedImage.from_bytes(with_checksum(content[:length]))
 
 
 def test_every_flipped_bit_is_refused():
@@ -75,22 +75,22 @@ def test_every_flipped_bit_is_refused():
         changed = bytearray(RGB)
         changed[position // 8] ^= 1 << position % 8
         with pytest.raises(BitstreamError):
-            CodedPicture.from_bytes(bytes(changed))
+            CodedImage.from_bytes(bytes(changed))
 
 
 def test_each_cause_has_an_error_of_its_own():
     with pytest.raises(UnsupportedVersionError, match="0x03"):
-        CodedPicture.from_bytes(with_checksum(RGB[:5] + b"\3" + RGB[6:]))
+        CodedImage.from_bytes(with_checksum(RGB[:5] + b"\3" + RGB[6:]))
     with pytest.raises(ChecksumError, match="checksum"):
-        CodedPicture.from_bytes(RGB[:-1])
+        CodedImage.from_bytes(RGB[:-1])
     with pytest.raises(TruncatedFileError, match="11 bytes"):
-        CodedPicture.from_bytes(RGB[:11])
+        CodedImage.from_bytes(RGB[:11])
 
 
 def test_what_later_headers_may_add_is_skipped():
     end = header_end(RGB)
     extended = RGB[:6] + (end - 8 + 5).to_bytes(2, "little") + RGB[8:end] + b"later" + RGB[end:]
-    assert CodedPicture.from_bytes(with_checksum(extended)) == CodedPicture.from_bytes(RGB)
+    assert CodedImage.from_bytes(with_checksum(extended)) == CodedImage.from_bytes(RGB)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_what_later_headers_may_add_is_skipped():
 def test_other_ends_behind_a_fitting_checksum_are_refused(end, message):
     assert RGB[-5:-4] == b"\0"  # no alpha plane
     with pytest.raises(DamagedFileError, match=message):
-        CodedPicture.from_bytes(with_checksum(RGB[:-5] + end + b"...."))
+        CodedImage.from_bytes(with_checksum(RGB[:-5] + end + b"...."))
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,14 @@ def test_other_ends_behind_a_fitting_checksum_are_refused(end, message):
 def test_impossible_headers_behind_a_fitting_checksum_are_refused(old, new, message):
     assert RGBA.count(old) == 1
     with pytest.raises(ImpossibleHeaderError, match=message):
-        CodedPicture.from_bytes(with_checksum(RGBA.replace(old, new)))
+        CodedImage.from_bytes(with_checksum(RGBA.replace(old, new)))
 
 
 def test_sizes_of_latents_are_compared_with_those_of_the_model(net):
-    coded = CodedPicture.from_bytes(RGB)
+    coded = CodedImage.from_bytes(RGB)
     for shape in [(1, 3), (2**30, 2**9), (2,), (), [(2, 3)], {"y": (2, 3)}]:
         with pytest.raises(ImpossibleHeaderError, match="latents of sizes"):
-            decode_picture(net, replace(coded, shape=shape))
+            decode_image(net, replace(coded, shape=shape))
 
 
 def test_damage_behind_a_fitting_checksum_is_a_picture_or_a_bitstream_error(net):
@@ -145,8 +145,8 @@ def test_damage_behind_a_fitting_checksum_is_a_picture_or_a_bitstream_error(net)
             content[position : position + removed] = inserted
         for best_effort in (False, True):
             try:
-                again = CodedPicture.from_bytes(with_checksum(content), best_effort=best_effort)
-                picture = decode_picture(net, again, best_effort=best_effort)
+                again = CodedImage.from_bytes(with_checksum(content), best_effort=best_effort)
+                picture = decode_image(net, again, best_effort=best_effort)
             except BitstreamError:
                 continue
             assert picture.size == (again.width, again.height)
@@ -160,9 +160,7 @@ def test_damage_behind_a_fitting_checksum_is_a_picture_or_a_bitstream_error(net)
 def test_any_bytes_behind_the_magic_are_a_picture_or_a_bitstream_error(content):
     for best_effort in (False, True):
         try:
-            CodedPicture.from_bytes(
-                with_checksum(MAGIC + b"\1\0" + content), best_effort=best_effort
-            )
+            CodedImage.from_bytes(with_checksum(MAGIC + b"\1\0" + content), best_effort=best_effort)
         except BitstreamError:
             continue
 
@@ -180,7 +178,7 @@ def test_other_strings_are_a_picture_or_not_in_step(name):
             strings = [*coded.strings]
             strings[step] = bytes(changed)[: rng.integers(1, 2 * len(changed))]
             try:
-                decode_picture(net, replace(coded, tiles=(CodedTile(tuple(strings)),)))
+                decode_image(net, replace(coded, tiles=(CodedTile(tuple(strings)),)))
             except DesyncError:
                 refused += 1
     assert refused > 5 * len(coded.strings)

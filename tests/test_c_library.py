@@ -27,12 +27,12 @@ from tiny_nets import one_thread, tiny_net
 import compressai
 from compressai.bitstream import (
     BitstreamError,
-    CodedPicture,
-    Picture,
-    decode_picture,
-    encode_picture,
+    CodedImage,
+    ImageData,
+    decode_image,
+    encode_image,
     parse_coded,
-    read_picture,
+    read_image,
 )
 from compressai.models.base import ModelIdentity
 from compressai.models.integer import quantize_entropy_path
@@ -78,9 +78,9 @@ class Coder:
         self.recorded += results
         return results
 
-    def samples(self, coded: CodedPicture) -> np.ndarray:
+    def samples(self, coded: CodedImage) -> np.ndarray:
         """What torch decodes."""
-        return np.asarray(decode_picture(self.net, coded).to_image())
+        return np.asarray(decode_image(self.net, coded).to_image())
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +109,8 @@ def photo(size: tuple[int, int] = (150, 100)) -> Image.Image:
         return image.convert("RGB").resize(size)
 
 
-def picture(mode: str = "RGB", size: tuple[int, int] = (150, 100)) -> Picture:
-    return read_picture(photo(size).convert(mode))
+def picture(mode: str = "RGB", size: tuple[int, int] = (150, 100)) -> ImageData:
+    return read_image(photo(size).convert(mode))
 
 
 def close(found: np.ndarray, expected: np.ndarray) -> bool:
@@ -121,7 +121,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> bool:
 @pytest.mark.parametrize("tile", [None, 64])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_decoder_gives_latents_and_pixels_of_torch(coder: Coder, mode: str, tile: Any) -> None:
-    coded = encode_picture(coder.net, picture(mode), tile=tile)
+    coded = encode_image(coder.net, picture(mode), tile=tile)
     found, latent_hash = decode(coder.model, coded.to_bytes(), coder.run)
     assert latent_hash == coded.tiles[-1].y_hat_hash
     assert close(found, coder.samples(coded))
@@ -150,7 +150,7 @@ def test_torch_decodes_what_the_encoder_makes(coder: Coder, tile: int) -> None:
     assert len(coded.tiles) == (6 if tile else 1)
     found, latent_hash = decode(coder.model, content, coder.run)
     assert latent_hash == coded.tiles[-1].y_hat_hash
-    decoded = decode_picture(coder.net, coded)  # which compares hashes
+    decoded = decode_image(coder.net, coded)  # which compares hashes
     assert close(found, np.asarray(decoded.to_image().convert("RGB")))
     assert coded.to_bytes() == content
 
@@ -160,7 +160,7 @@ def test_all_that_strings_tell_of_rounding_is_read_by_torch(lite: Coder) -> None
     samples = np.asarray(photo())
     for tolerance in (1e-9, 1e-5, 3e-5, 5e-5, 7e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.02):
         content = encode(lite.model, samples, lite.run, tolerance=tolerance)
-        decode_picture(lite.net, parse_coded(content))  # compares hashes
+        decode_image(lite.net, parse_coded(content))  # compares hashes
         decode(lite.model, content, lite.run)
 
 
@@ -172,7 +172,7 @@ def test_example_is_c_and_decodes_a_real_file(lite: Coder, tmp_path: Path) -> No
     linked = [f"-L{LIBRARY.parent}", "-lcai", f"-Wl,-rpath,{LIBRARY.parent}"]
     program = tmp_path / "decode"
     subprocess.run([compiler, *flags, source, *linked, "-o", program], check=True)
-    coded = encode_picture(lite.net, picture())
+    coded = encode_image(lite.net, picture())
     lite.recorded.clear()
     expected, _ = decode(lite.model, coded.to_bytes(), lite.run)
     names = ("model.caibundle", "coded.cai", "decoded.ppm", "recording")
@@ -224,7 +224,7 @@ def _fuzz_targets() -> Any:
 
 def test_damaged_strings_raise_the_errors_of_python(coder: Coder) -> None:
     rng = random.Random(1)
-    coded = encode_picture(coder.net, picture(size=(64, 64)))
+    coded = encode_image(coder.net, picture(size=(64, 64)))
     for _ in range(40):
         strings = list(coded.tiles[0].strings)
         place = rng.randrange(len(strings))
@@ -237,10 +237,10 @@ def test_damaged_strings_raise_the_errors_of_python(coder: Coder) -> None:
     _same_refusal(coder, replace(coded, icc=bytes(100)))
 
 
-def _same_refusal(coder: Coder, coded: CodedPicture) -> None:
+def _same_refusal(coder: Coder, coded: CodedImage) -> None:
     expected, image = "", None
     try:
-        image = decode_picture(coder.net, coded).to_image()
+        image = decode_image(coder.net, coded).to_image()
     except BitstreamError as error:
         expected = type(error).__name__
     if image is None:
@@ -250,17 +250,17 @@ def _same_refusal(coder: Coder, coded: CodedPicture) -> None:
         assert close(found, np.asarray(image))
 
 
-def refused(coder: Coder, coded: CodedPicture, run: Runner | None = None, **options: Any) -> str:
+def refused(coder: Coder, coded: CodedImage, run: Runner | None = None, **options: Any) -> str:
     with pytest.raises(CError) as refusal:
         decode(coder.model, coded.to_bytes(), run or coder.run, **options)
     return refusal.value.name
 
 
 def test_what_else_is_refused(lite: Coder) -> None:
-    coded = encode_picture(lite.net, picture())
+    coded = encode_image(lite.net, picture())
     assert refused(lite, coded, max_pixels=100) == "TooLargeError"
     assert refused(lite, coded, region=(100, 0, 51, 1)) == "ValueError"
-    plain = encode_picture(lite.net, picture(), sync_safe=False)
+    plain = encode_image(lite.net, picture(), sync_safe=False)
     assert refused(lite, plain) == "UnsupportedFileError"
 
     def broken(network: str, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -281,7 +281,7 @@ def test_tiles_that_take_too_much_memory_are_refused(lite: Coder) -> None:
         for entry in source.infolist()[1:]:
             out.writestr(entry, source.read(entry))
     model = Model(lite.model.library, changed.getvalue())
-    coded = encode_picture(lite.net, picture())
+    coded = encode_image(lite.net, picture())
     for side, expected in ((2112, "TooLargeError"), (2048, "DesyncError")):
         content = replace(coded, width=side, height=side).to_bytes()
         with pytest.raises(CError) as refusal:

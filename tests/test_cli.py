@@ -22,7 +22,7 @@ from program import (
 )
 
 import compressai
-from compressai.bitstream import CodedPicture, decode_picture, read_coded
+from compressai.bitstream import CodedImage, decode_image, read_coded
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -47,7 +47,7 @@ def test_photo_goes_to_a_file_and_back_with_a_checkpoint(run, photo, checkpoint)
     coded = read_coded("photo.cai")
     assert (coded.model, coded.quality, coded.metric) == (MODEL, None, "mse")
     assert not coded.random_weights
-    expected = decode_picture(compressai.load(checkpoint), coded).to_image()
+    expected = decode_image(compressai.load(checkpoint), coded).to_image()
     assert np.array_equal(pixels("back.png"), np.asarray(expected))
     assert expected.size == photo.size
 
@@ -209,11 +209,11 @@ def test_existing_file_survives_a_failure_with_overwrite(run, photo, checkpoint,
     def fail(*_, **__):
         raise ValueError("the disk is full of bees")
 
-    monkeypatch.setattr(CodedPicture, "to_bytes", fail)
+    monkeypatch.setattr(CodedImage, "to_bytes", fail)
     status, _, err = run("encode", "photo.png", "--checkpoint", checkpoint, "--overwrite")
     assert (status, err) == (1, "error: the disk is full of bees\n")
     monkeypatch.setattr(Path, "write_bytes", fail)
-    monkeypatch.setattr(CodedPicture, "to_bytes", lambda _: b"content")
+    monkeypatch.setattr(CodedImage, "to_bytes", lambda _: b"content")
     assert run("encode", "photo.png", "--checkpoint", checkpoint, "--overwrite")[0] == 1
     assert Path("photo.cai").read_text() == "precious"
     assert files() == ["photo.cai", "photo.png"]
@@ -253,7 +253,7 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(
     run, photo, output, message, monkeypatch
 ):
     Path("folder/photo.cai").mkdir(parents=True)
-    monkeypatch.setattr("compressai.bitstream.read_picture", None)
+    monkeypatch.setattr("compressai.bitstream.read_image", None)
     status, _, err = run("encode", "photo.png", "-o", output, "--overwrite")
     assert status == 1
     assert message in err

@@ -14,7 +14,7 @@ from program import save_crops
 from tiny_nets import SIZES, tiny_net
 from typer.main import get_command
 
-from compressai.bitstream import read_picture
+from compressai.bitstream import read_image
 from compressai.checkpoint import save_checkpoint
 from compressai.cli import main
 from compressai.cli.app import app
@@ -70,7 +70,7 @@ def test_checkpoints_are_measured_by_their_files(run, checkpoints):
     assert [(p["image"], p["quality"]) for p in result["points"]] == [
         (image, label) for image in ("a.png", "b.png") for label in ("step0", "step1")
     ]
-    image = read_picture("pictures/b.png").to_image()
+    image = read_image("pictures/b.png").to_image()
     codec = ModelCodec(MODEL, {"step1": tiny_net(MODEL, 1)}, metric="mse")
     assert result["points"][3]["bytes"] == len(codec.code(image, "step1").content)
     assert result["tested"] == [MODEL]

@@ -12,7 +12,7 @@ from program import alone_in, blurred_noise, save_tiny
 
 import compressai
 import compressai.pillow
-from compressai.bitstream import decode_picture, read_coded
+from compressai.bitstream import decode_image, read_coded
 from compressai.checkpoint import save_checkpoint
 from compressai.models.vbr import MeanScaleHyperpriorVbr
 
@@ -54,7 +54,7 @@ def test_quality_is_the_level(run, folder, checkpoint):
         # As below; bfloat16 gives slightly other samples.
         assert run(*decode, "--precision", "fp32")[0] == 0
         coded = read_coded(folder / target)
-        expected = decode_picture(compressai.load(checkpoint), coded).to_image()
+        expected = decode_image(compressai.load(checkpoint), coded).to_image()
         with Image.open(f"{quality}.png") as decoded:
             assert decoded.tobytes() == expected.tobytes()
     assert sizes[1] < sizes[5] < sizes[8]

@@ -15,7 +15,7 @@ from tiny_nets import tiny_net
 
 import compressai
 from compressai import model_choice
-from compressai.bitstream import CodedPicture, decode_picture, read_coded
+from compressai.bitstream import CodedImage, decode_image, read_coded
 from compressai.zoo import weights as zoo_weights
 from compressai.zoo.weights import published_weights
 
@@ -35,7 +35,7 @@ def test_random_weights_are_told_loudly_flagged_and_made_again(run, photo):
     assert status == 0
     assert "RANDOM" in err
     chosen = model_choice.choose_model("bmshj2018-factorized", 1, "mse", None)
-    expected = decode_picture(chosen.net, read_coded("photo.cai")).to_image()
+    expected = decode_image(chosen.net, read_coded("photo.cai")).to_image()
     assert np.array_equal(pixels("back.png"), np.asarray(expected))
 
 
@@ -119,7 +119,7 @@ def test_model_that_contradicts_the_checkpoint_is_refused(run, photo, checkpoint
 def test_models_that_a_file_names_need_not_exist(run, photo, checkpoints, changes, message):
     run("encode", "photo.png", "--checkpoint", checkpoints / "0.safetensors")
     coded = vars(read_coded("photo.cai")) | changes
-    Path("photo.cai").write_bytes(CodedPicture(**coded).to_bytes())
+    Path("photo.cai").write_bytes(CodedImage(**coded).to_bytes())
     status, _, err = run("decode", "photo.cai", "-o", "back.png")
     assert status == 1
     assert message in err

@@ -23,7 +23,7 @@ pytest.importorskip("pyarrow")
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from compressai.bitstream import CodedPicture, decode_picture, read_coded
+from compressai.bitstream import CodedImage, decode_image, read_coded
 from compressai.bitstream.hashes import hash_weights
 from compressai.cluster import (
     Item,
@@ -86,7 +86,7 @@ def test_corpus_is_coded_and_decodes(photos, tmp_path, in_this_process):
     assert (report.failed, report.skipped) == ([], [])
     for name in ALL:
         coded = read_coded((tmp_path / "coded" / name).with_suffix(".cai"))
-        assert decode_picture(chosen().net, coded).size == (80, 64)
+        assert decode_image(chosen().net, coded).size == (80, 64)
     table = read_manifest(str(tmp_path / "coded"))
     assert sorted(table["status"].to_pylist()) == ["done"] * 4
     for row in table.to_pylist():
@@ -183,7 +183,7 @@ def test_overwriting_goes_on_after_a_death(photos, tmp_path, in_this_process, mo
     coded = read_coded(tmp_path / "coded" / "b.cai")
     assert len(coded.tiles) == 2
     assert coded.to_bytes() != before
-    assert decode_picture(chosen().net, coded).size == (80, 64)
+    assert decode_image(chosen().net, coded).size == (80, 64)
 
 
 @pytest.mark.parametrize("content", [b"something else", None])
@@ -201,7 +201,7 @@ def test_foreign_files_are_not_replaced(photos, tmp_path, in_this_process, conte
     assert "overwrite replaces it" in report.failed[0]["error"]
     assert target.read_bytes() == content
     assert len(encode(photos, tmp_path / "coded", overwrite=True).done) == 4
-    CodedPicture.from_bytes(target.read_bytes())
+    CodedImage.from_bytes(target.read_bytes())
 
 
 def test_sources_that_cannot_be_worked_on_are_refused(photos, tmp_path, in_this_process):

@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from compressai.bitstream import decode_picture, read_coded
+from compressai.bitstream import decode_image, read_coded
 from compressai.evaluation import ModelCodec
 from compressai.model_choice import ChosenModel
 from compressai.models import MeanScaleHyperprior
@@ -245,7 +245,7 @@ def test_no_file_is_lost_and_none_coded_twice_when_a_node_dies(cluster, photos, 
     assert {row["status"] for row in rows} == {"done"}
     assert len(rows) == PICTURES
     for row in rows:
-        picture = decode_picture(chosen().net, read_coded(Path(row["target"])))
+        picture = decode_image(chosen().net, read_coded(Path(row["target"])))
         assert picture.size == (128, 128)
     assert len(encode(photos, tmp_path / "coded").skipped) == PICTURES
 
@@ -293,7 +293,7 @@ def test_faults_lose_nothing_and_are_told(cluster, photos, tmp_path):
     for name in everything:
         path = target / f"{name}.cai"
         assert written.get(path, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
-        assert decode_picture(chosen().net, read_coded(path)).size == (128, 128)
+        assert decode_image(chosen().net, read_coded(path)).size == (128, 128)
     assert not [path for path in target.iterdir() if "unfinished" in path.name]
 
 

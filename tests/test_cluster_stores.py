@@ -15,7 +15,7 @@ from program import save_crops
 
 pytest.importorskip("pyarrow")
 
-from compressai.bitstream import CodedPicture, decode_picture
+from compressai.bitstream import CodedImage, decode_image
 from compressai.cluster import Store, encode_corpus, evaluate_corpus, read_manifest, stores
 from compressai.cluster.stores import base_name, list_sources
 from compressai.evaluation import ModelCodec
@@ -183,7 +183,7 @@ def test_corpus_may_lie_in_any_file_system_of_fsspec(tmp_path, in_this_process, 
     for row in report.done:
         content = Store(row["target"]).read()
         assert len(content) == row["bytes"]
-        assert decode_picture(chosen().net, CodedPicture.from_bytes(content)).size == (80, 64)
+        assert decode_image(chosen().net, CodedImage.from_bytes(content)).size == (80, 64)
     assert sorted(read_manifest(target.url)["status"].to_pylist()) == ["done", "done", "failed"]
     again = encode_corpus([sources.url], target.url, chosen, suffixes=suffixes, retries=0)
     assert (len(again.skipped), again.done, len(again.failed)) == (2, [], 1)
@@ -203,7 +203,7 @@ def test_corpus_of_strange_names_is_coded_and_measured(url, tmp_path, in_this_pr
     assert report.failed == []
     assert list(target.files()) == sorted(f"{name[:-4]}.cai" for name in STRANGE)
     for i, name in enumerate(STRANGE):
-        assert CodedPicture.from_bytes(target.read(f"{name[:-4]}.cai")).width == 64 + i
+        assert CodedImage.from_bytes(target.read(f"{name[:-4]}.cai")).width == 64 + i
     urls = [sources.join(name) for name in STRANGE]
     again = encode_corpus([sources.url], target.url, chosen, suffixes=(".png",))
     assert sorted(row["source"] for row in again.skipped) == sorted(urls)

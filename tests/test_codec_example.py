@@ -16,7 +16,7 @@ from PIL import Image
 from tiny_nets import SIZES, tiny_net
 
 import compressai
-from compressai.bitstream import CodedPicture, DamagedFileError, decode_picture, read_coded
+from compressai.bitstream import CodedImage, DamagedFileError, decode_image, read_coded
 from compressai.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -71,8 +71,8 @@ def test_photo_goes_through_with_the_printed_lines_and_default_names(photo, chec
     assert out[0] == "Model: mbt2018-mean, metric: mse, quality: None"
     assert re.fullmatch(r"Decoded in \d+\.\d\ds \(model loading: \d+\.\d\ds\)", out[1])
     coded = read_coded("photo.bin")
-    assert isinstance(coded, CodedPicture)
-    expected = decode_picture(compressai.load(checkpoint), coded).to_image()
+    assert isinstance(coded, CodedImage)
+    expected = decode_image(compressai.load(checkpoint), coded).to_image()
     assert np.array_equal(np.asarray(Image.open("back.png")), np.asarray(expected))
 
 

@@ -31,7 +31,7 @@ from compressai.convert import (
     detect_source,
     install,
     save,
-    smoke_picture,
+    smoke_image,
     sources,
 )
 from compressai.models import _state_dict, cca, stf, tcm
@@ -237,7 +237,7 @@ def test_auxiliary_branch_is_converted_with_or_without_its_last_corrections() ->
     fewer = {key: value for key, value in weights.items() if not unused.match(key)}
     assert len(fewer) == len(weights) - 12
     other = cca.CCAModel.from_state_dict(fewer).eval()
-    x = smoke_picture(64)
+    x = smoke_image(64)
     out, again = net(x), other(x)
     for name in ("y_aux", "y_cca"):
         assert torch.equal(out["aux_likelihoods"][name], again["aux_likelihoods"][name])
@@ -361,7 +361,7 @@ def test_converted_files_load_without_conversion(checkpoint, tmp_path: Path, suf
     architecture = {} if suffix == ".safetensors" else {"architecture": "cca"}
     loaded = compressai.load(target, **architecture)
     assert type(loaded) is cca.CCAModel
-    x = smoke_picture(64)
+    x = smoke_image(64)
     assert torch.equal(loaded(x)["x_hat"], net(x)["x_hat"])
     if suffix == ".safetensors":
         metadata = compressai.checkpoint.read_metadata(target)
@@ -395,7 +395,7 @@ def test_installed_weights_are_pretrained_ones(checkpoint, source: str) -> None:
     assert loaded.identity.weights in installed.name
     assert (loaded.identity.model, loaded.identity.quality) == (entry.name, quality)
     assert _equal(loaded.eval(), compressai.load(installed))
-    x = smoke_picture(net.downsampling_factor)
+    x = smoke_image(net.downsampling_factor)
     assert torch.equal(loaded(x)["x_hat"], net(x)["x_hat"])
     if other != quality:
         with pytest.raises(RuntimeError, match="not yet available"):
@@ -505,7 +505,7 @@ def test_command_writes_installs_and_reports(checkpoint, tmp_path: Path, capsys)
     assert "msa.embedding_layer  ->" in printed
     assert "(added)" in printed
     assert f"parameters          {sum(p.numel() for p in net.parameters())}" in printed
-    x = smoke_picture(64)
+    x = smoke_image(64)
     for loaded in (compressai.load(target), zoo.tcm(2, pretrained=True).eval()):
         assert torch.equal(loaded(x)["x_hat"], net(x)["x_hat"])
 
@@ -538,7 +538,7 @@ def test_images_of_any_size_are_coded_with_converted_weights(
     picture, coded, decoded = (tmp_path / name for name in ("p.png", "p.cai", "q.png"))
     from torchvision.utils import save_image
 
-    save_image(smoke_picture(70)[..., :53], picture)
+    save_image(smoke_image(70)[..., :53], picture)
     capsys.readouterr()
     assert _run("encode", picture, "-o", coded, "--checkpoint", weights) == 0
     assert _run("decode", coded, "-o", decoded, "--checkpoint", weights) == 0

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from compressai.bitstream import read_picture
+from compressai.bitstream import read_image
 from compressai.datasets import ImageFolder, PreGeneratedMemmapDataset, Vimeo90kDataset
 from compressai.datasets.cache import CacheDataset
 from compressai.datasets.ndarray import NdArrayDataset
@@ -82,7 +82,7 @@ class TestImageFolder:
         Image.fromarray(ramp.astype(np.int32)).save(folder / "c32.tif")
         Image.fromarray((ramp / 65535).astype(np.float32)).save(folder / "d01.tif")
         for path, item in zip((dataset := ImageFolder(tmp_path)).samples, dataset):
-            coded = read_picture(path).to_image().convert("RGB")
+            coded = read_image(path).to_image().convert("RGB")
             assert item.mode == "RGB"
             assert np.array_equal(np.asarray(item), np.asarray(coded)), path
             assert len(np.unique(np.asarray(item))) == 64

@@ -12,7 +12,7 @@ import torch
 from test_overrides_families import FAMILIES, build
 
 import compressai
-from compressai.bitstream import CodedPicture, Picture, decode_picture, encode_picture
+from compressai.bitstream import CodedImage, ImageData, decode_image, encode_image
 from compressai.checkpoint import save_checkpoint
 from compressai.inference import EFFORTS, compress_with_effort, prepare
 from compressai.models import effort as effort_module
@@ -172,12 +172,12 @@ def test_large_pictures_are_refined_in_parts(
 
 
 def test_padding_is_not_judged(shipped: Any, crop: torch.Tensor) -> None:
-    picture = Picture(crop[0, :, :100, :90])
-    files = [encode_picture(shipped, picture, model="lite", quality=3, effort=e) for e in (1, 3)]
+    picture = ImageData(crop[0, :, :100, :90])
+    files = [encode_image(shipped, picture, model="lite", quality=3, effort=e) for e in (1, 3)]
     values = []
     for coded in files:
-        coded = CodedPicture.from_bytes(coded.to_bytes())
-        pixels = decode_picture(shipped, coded).pixels
+        coded = CodedImage.from_bytes(coded.to_bytes())
+        pixels = decode_image(shipped, coded).pixels
         bits = 8 * sum(len(string) for string in coded.tiles[0].strings)
         error = float((pixels - picture.pixels).square().mean())
         values.append(bits / 9000 + shipped.lmbda * 255**2 * error)

@@ -19,7 +19,7 @@ from torch import nn
 
 import compressai
 from compressai import zoo
-from compressai.bitstream import CodedPicture, decode_picture, encode_picture, read_picture
+from compressai.bitstream import CodedImage, decode_image, encode_image, read_image
 from compressai.checkpoint import read_metadata, save_checkpoint
 from compressai.inference import prepare
 from compressai.losses import RateDistortionLoss
@@ -106,14 +106,14 @@ def test_program_trains_codes_and_lists_it(trained: Any, run: Run, name: str) ->
 @every
 def test_net_tells_files_who_it_is(trained: Any, run: Run, name: str) -> None:
     net = compressai.load(trained(name))
-    picture = read_picture("photo.png")
-    coded = CodedPicture.from_bytes(encode_picture(net, picture).to_bytes())
+    picture = read_image("photo.png")
+    coded = CodedImage.from_bytes(encode_image(net, picture).to_bytes())
     assert (coded.model, coded.quality, coded.random_weights) == (name, None, False)
-    decoded = decode_picture(net, coded)
+    decoded = decode_image(net, coded)
     assert decoded.pixels.shape == picture.pixels.shape
     prepared = prepare(net, "fp32")
     assert prepared.identity == net.identity
-    again = decode_picture(prepared, coded)
+    again = decode_image(prepared, coded)
     assert float((again.pixels - decoded.pixels).abs().max()) < 1e-3
 
 
@@ -159,7 +159,7 @@ LATEST += ("hpcm-base", "hpcm-large", "hpcm-phi", "hpcm-1b", "mambavc", "mambaic
 @pytest.mark.parametrize("name", LATEST)
 def test_each_parameter_has_a_finite_gradient_in_two_steps_on_photos(name: str) -> None:
     net = small(name).train()
-    photo = read_picture(Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png")
+    photo = read_image(Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png")
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
     criterion, side = RateDistortionLoss(lmbda=0.01), net.downsampling_factor
     for step in range(2):
@@ -261,10 +261,10 @@ def test_what_is_no_row_is_refused() -> None:
 
 def test_a_net_without_a_name_needs_one() -> None:
     net = ENTRIES["bmshj2018-factorized"].model(4, 6).eval()
-    picture = read_picture(Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png")
+    picture = read_image(Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png")
     with pytest.raises(ValueError, match="model must be given for this FactorizedPrior"):
-        encode_picture(net, picture)
+        encode_image(net, picture)
     named = zoo.bmshj2018_factorized(1, N=4, M=6).eval()
     with pytest.raises(ValueError, match="quality of this net is None, got 3"):
-        encode_picture(named, picture, quality=3)
-    assert encode_picture(named, picture).model == "bmshj2018-factorized"
+        encode_image(named, picture, quality=3)
+    assert encode_image(named, picture).model == "bmshj2018-factorized"

@@ -18,7 +18,7 @@ from PIL import Image
 from program import PHOTO
 from tiny_nets import tiny_net
 
-from compressai.bitstream import decode_picture, parse_coded
+from compressai.bitstream import decode_image, parse_coded
 from compressai.evaluation import (
     CODECS,
     LPIPS,
@@ -180,7 +180,7 @@ def test_models_are_counted_by_their_files(model, photo):
     coded = model.code(photo, 2)
     file = parse_coded(coded.content)
     assert (file.model, file.quality, file.metric) == (MODEL, 2, "mse")
-    decoded = decode_picture(tiny_net(MODEL, 2), file).to_image()
+    decoded = decode_image(tiny_net(MODEL, 2), file).to_image()
     assert np.array_equal(np.asarray(decoded), np.asarray(coded.decoded))
     with pytest.raises(ValueError, match=r"\[1, 2\]"):
         model.code(photo, 3)
@@ -199,7 +199,7 @@ def test_checkpoints_are_qualities_that_the_file_does_not_hold(photo):
 
 @pytest.fixture
 def result(files, model):
-    return evaluate(files, [model], [find_codec("jpeg")], keep_pictures=True)
+    return evaluate(files, [model], [find_codec("jpeg")], keep_images=True)
 
 
 def test_every_picture_codec_and_quality_is_a_point(files, model, result):

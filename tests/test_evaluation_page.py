@@ -53,7 +53,7 @@ def page(files, tmp_path_factory):
         files,
         [Plain("new", BLUE, (1, 2, 3))],
         [Plain("old", RED, (1, 2, 3, 30), size=1100), find_codec("jpeg")],
-        keep_pictures=True,
+        keep_images=True,
     ).to_html(path)
     return path
 
@@ -70,14 +70,14 @@ def test_page_is_one_file_that_names_no_other(page):
 
 def test_page_needs_pictures_and_a_name_of_a_page(files, tmp_path):
     result = evaluate(files[:1], [Plain("new", BLUE, (1, 2))])
-    with pytest.raises(ValueError, match="keep_pictures=True"):
+    with pytest.raises(ValueError, match="keep_images=True"):
         result.to_html(tmp_path / "a.html")
     with pytest.raises(ValueError, match="suffix must be"):
         result.to_html(tmp_path / "a.txt")
 
 
 def test_page_without_matplotlib_names_the_extra(files, tmp_path, monkeypatch):
-    result = evaluate(files[:1], [Plain("new", BLUE, (1, 2))], keep_pictures=True)
+    result = evaluate(files[:1], [Plain("new", BLUE, (1, 2))], keep_images=True)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"compressai\[plot\]"):

@@ -10,7 +10,7 @@ import torch
 from tiny_nets import tiny_net
 
 from compressai import model_choice
-from compressai.bitstream import Picture, encode_picture
+from compressai.bitstream import ImageData, encode_image
 from compressai.cli import main
 from compressai.evaluation import measure_speed
 from compressai.evaluation.speed import FILE, REST
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 @pytest.fixture(scope="module")
 def picture():
     generator = torch.Generator().manual_seed(0)
-    return Picture(torch.rand(3, 70, 90, generator=generator))
+    return ImageData(torch.rand(3, 70, 90, generator=generator))
 
 
 def timed_attributes(net):
@@ -37,11 +37,11 @@ def test_stages_add_up_and_leave_the_model_alone(model, prepared, picture):
     net = tiny_net(model)
     if prepared:
         net = prepare(net, "fp32")
-    before = encode_picture(net, picture, model=model).to_bytes()
+    before = encode_image(net, picture, model=model).to_bytes()
     attributes = timed_attributes(net)
     speed = measure_speed(net, picture, model=model, repeats=1)
     assert timed_attributes(net) == attributes
-    assert encode_picture(net, picture, model=model).to_bytes() == before
+    assert encode_image(net, picture, model=model).to_bytes() == before
     assert speed.bytes == len(before)
     for times, transform in ((speed.encode, "g_a"), (speed.decode, "g_s")):
         assert {transform, REST, FILE} <= set(times.stages)
@@ -57,7 +57,7 @@ def test_clocks_go_even_when_coding_fails(picture):
     net = tiny_net("mbt2018-mean")
     attributes = timed_attributes(net)
     with pytest.raises(ValueError, match="pixels"):
-        measure_speed(net, Picture(torch.zeros(3, 0, 0)), model="mbt2018-mean")
+        measure_speed(net, ImageData(torch.zeros(3, 0, 0)), model="mbt2018-mean")
     net.g_s.forward = lambda y: 1 / 0
     with pytest.raises(ZeroDivisionError):
         measure_speed(net, picture, model="mbt2018-mean")

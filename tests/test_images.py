@@ -13,7 +13,7 @@ from image_files import file_of, isobmff_box, png
 from PIL import Image, ImageFile, features
 
 from compressai._images import find_images, oriented_size, read_rgb, read_samples, read_size
-from compressai.bitstream import read_picture
+from compressai.bitstream import read_image
 
 RNG = np.random.Generator(np.random.PCG64(3))
 
@@ -23,7 +23,7 @@ def noise(*shape):
 
 
 def notes_of(file):
-    return read_picture(file).notes
+    return read_image(file).notes
 
 
 def test_other_programs_are_not_called_for_a_file(monkeypatch, tmp_path):
@@ -37,7 +37,7 @@ def test_other_programs_are_not_called_for_a_file(monkeypatch, tmp_path):
     for name in ("x.png", "x.eps", "x"):
         path = tmp_path / name
         path.write_bytes(content)
-        for read in (read_picture, read_size, read_rgb):
+        for read in (read_image, read_size, read_rgb):
             with pytest.raises(ValueError, match="no picture"):
                 read(path)
         path.unlink()
@@ -54,7 +54,7 @@ def test_transparent_grey_of_any_depth_is_that_value_and_no_other(depth):
     # The highest values too, and the last bits of deep ones.
     values = np.unique([*range(levels), 2**depth - 1, 2**depth - 2, 2**depth >> 1])
     for value in values:
-        picture = read_picture(
+        picture = read_image(
             png(0, depth, values[None, :, None], (b"tRNS", struct.pack(">H", value)))
         )
         assert picture.mode == "LA"
@@ -67,7 +67,7 @@ def test_transparent_grey_of_any_depth_is_that_value_and_no_other(depth):
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
 def test_only_the_bits_that_samples_have_count_for_transparency(depth):
     values = np.arange(2)[None, :, None]
-    picture = read_picture(png(0, depth, values, (b"tRNS", struct.pack(">H", 1 + (1 << depth)))))
+    picture = read_image(png(0, depth, values, (b"tRNS", struct.pack(">H", 1 + (1 << depth)))))
     assert np.asarray(picture.alpha).tolist() == [[255, 0]]
 
 
@@ -78,14 +78,14 @@ def test_transparent_palettes_of_any_depth_keep_their_table(depth, table):
     rows = np.arange(levels)[None, :, None]
     palette = noise(levels, 3)
     file = png(3, depth, rows, (b"PLTE", palette.tobytes()), (b"tRNS", table))
-    image = np.asarray(read_picture(file).to_image())
+    image = np.asarray(read_image(file).to_image())
     assert np.array_equal(image[0, :, :3], palette)
     assert image[0, :, 3].tolist() == [*table, *[255] * (levels - len(table))]
 
 
 def test_transparent_16_bit_colour_is_compared_in_all_its_bits():
     rows = np.array([[[0x1234, 5, 6], [0x1235, 5, 6], [0x1234, 5, 0x106]]])
-    picture = read_picture(png(2, 16, rows, (b"tRNS", struct.pack(">3H", 0x1234, 5, 6))))
+    picture = read_image(png(2, 16, rows, (b"tRNS", struct.pack(">3H", 0x1234, 5, 6))))
     assert np.asarray(picture.alpha).tolist() == [[0, 255, 255]]
     assert picture.notes == ["16-bit colours are reduced to 8 bits"]
 
@@ -186,7 +186,7 @@ def test_wide_cmyk_of_tiff_files_is_told():
 
 def test_white_of_12_bit_greyscale_is_what_12_bits_hold():
     data = bytes([0xFF, 0xF0, 0x00, 0x80, 0x0F, 0xFF])
-    picture = read_picture(tiff(rgb_tags(12, 1, photometric=1), data))
+    picture = read_image(tiff(rgb_tags(12, 1, photometric=1), data))
     assert np.allclose(picture.pixels[0].numpy() * 4095, [[4095, 0], [0x800, 0xFFF]])
     assert "0 to 4095" in picture.notes[0]
 
@@ -295,11 +295,11 @@ def test_size_is_checked_before_pixels_are_decoded(kind, monkeypatch):
     loads = []
     monkeypatch.setattr("compressai._images.reading.notes_on_losses", loads.append)
     with pytest.raises(ValueError, match="300 x 200 = 60000 pixels, more than the limit of 59999"):
-        read_picture(file, max_pixels=59999)
+        read_image(file, max_pixels=59999)
     assert loads == []
     monkeypatch.undo()
     file.seek(0)
-    assert read_picture(file, max_pixels=60000).size == (300, 200)
+    assert read_image(file, max_pixels=60000).size == (300, 200)
 
 
 def icon(kind, inner):
@@ -354,10 +354,10 @@ def test_icons_without_a_suffix_are_found_without_decoding_them(tmp_path, monkey
 
 def test_limit_holds_for_pictures_in_memory_and_names_files(tmp_path):
     with pytest.raises(ValueError, match="more than the limit of 5"):
-        read_picture(Image.new("L", (3, 2)), max_pixels=5)
+        read_image(Image.new("L", (3, 2)), max_pixels=5)
     Image.new("L", (3, 2)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png: the image has"):
-        read_picture(tmp_path / "a.png", max_pixels=5)
+        read_image(tmp_path / "a.png", max_pixels=5)
 
 
 def test_sizes_come_from_headers(tmp_path):
@@ -379,7 +379,7 @@ def test_errors_of_the_system_are_not_called_damage(tmp_path, monkeypatch):
     long = tmp_path / ("n" * 300)
     for path in (loop, long):
         with pytest.raises(OSError) as caught:
-            read_picture(path)
+            read_image(path)
         assert "damaged" not in str(caught.value)
         assert caught.value.filename == str(path)
 
@@ -390,7 +390,7 @@ def test_errors_of_the_system_are_not_called_damage(tmp_path, monkeypatch):
 
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load_read", fail)
     with pytest.raises(OSError, match="Input/output error") as caught:
-        read_picture(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")
     assert caught.value.filename == str(tmp_path / "a.png")
 
 
@@ -406,12 +406,12 @@ def test_empty_and_damaged_files_are_told_from_those_of_another_kind(tmp_path):
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=rf"x\.png .*{word}"):
-            read_picture(path)
+            read_image(path)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
 def test_pipes_and_devices_are_refused_at_once(make, tmp_path):
     make(tmp_path / "x.png")
     with pytest.raises(ValueError, match="not a regular file"):
-        read_picture(tmp_path / "x.png")
+        read_image(tmp_path / "x.png")
     assert find_images(tmp_path) == []

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from compressai._images.jpeg_xl import Header, read_header
-from compressai.bitstream import read_picture
+from compressai.bitstream import read_image
 
 pytest.importorskip("pillow_jxl")
 
@@ -110,7 +110,7 @@ def file_of(
     ],
 )
 def test_losses_are_told(frame: bytes, arguments: dict[str, Any], note: str) -> None:
-    picture = read_picture(file_of(frame, **arguments))
+    picture = read_image(file_of(frame, **arguments))
     assert picture.pixels.shape == (3, 8, 8)
     assert note in picture.notes if note else picture.notes == []
 
@@ -139,4 +139,4 @@ def test_ordinary_files_have_no_note(mode: str) -> None:
     header = read_header(file)
     assert header is not None
     assert (header.depth, header.extra) == (16 if mode == "I;16" else 8, [])
-    assert not any("reduced" in note for note in read_picture(file).notes)
+    assert not any("reduced" in note for note in read_image(file).notes)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from compressai._moved import MOVED
+from compressai._moved import MOVED, RENAMED
 
 PACKAGE = Path(__file__).parents[1] / "compressai"
 
@@ -25,6 +25,33 @@ def test_an_old_path_gives_the_module_that_is_elsewhere_now(old: str) -> None:
     assert module.__name__ == module.__spec__.name == MOVED[old]
     package, _, name = old.rpartition(".")
     assert getattr(importlib.import_module(package), name) is module
+
+
+@pytest.mark.parametrize(
+    ("module", "old"), [(module, old) for module, names in RENAMED.items() for old in names]
+)
+def test_an_old_name_gives_what_has_another_name_now(module: str, old: str) -> None:
+    place = importlib.import_module(module)
+    assert getattr(place, old) is getattr(place, RENAMED[module][old])
+    assert old not in place.__all__
+
+
+def test_arguments_may_have_their_old_names() -> None:
+    from compressai.bitstream import encode_image
+    from compressai.evaluation import evaluate
+
+    with pytest.raises(ValueError, match="at least one picture and one codec"):
+        evaluate(pictures=[], codecs=[], keep_pictures=True)  # type: ignore[call-arg]
+    with pytest.raises(AttributeError, match="'NoneType' object"):
+        encode_image(None, picture=None, model="m")  # type: ignore
+    with pytest.raises(TypeError, match="unexpected keyword argument 'photos'"):
+        evaluate(photos=[], codecs=[])  # type: ignore[call-arg]
+
+
+def test_names_of_nobody_are_still_errors() -> None:
+    for module in RENAMED:
+        with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'nonsense'"):
+            importlib.import_module(module).nonsense  # noqa: B018
 
 
 @pytest.mark.parametrize("old", MOVED)
@@ -56,11 +83,13 @@ def test_paths_of_nobody_are_still_errors() -> None:
         importlib.import_module("compressai.layers.nonsense")
 
 
-def test_the_library_itself_uses_no_old_path() -> None:
+def test_the_library_itself_uses_no_old_path_or_name() -> None:
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert node.module not in MOVED, f"{path}:{node.lineno}"
+                old = {alias.name for alias in node.names} & set(RENAMED.get(node.module or "", ()))
+                assert not old, f"{path}:{node.lineno}"
             elif isinstance(node, ast.Import):
                 assert not {alias.name for alias in node.names} & set(MOVED), path
 

@@ -22,7 +22,7 @@ from program import PHOTO
 from torch import Tensor, nn
 
 from compressai import zoo
-from compressai.bitstream import decode_picture, encode_picture, read_picture
+from compressai.bitstream import decode_image, encode_image, read_image
 from compressai.bitstream.errors import DesyncError, WrongWeightsError
 from compressai.checkpoint import load_checkpoint, save_checkpoint
 from compressai.inference import prepare
@@ -87,7 +87,7 @@ def net(source: Lite) -> IntegerLite:
 @pytest.fixture(scope="module")
 def photo() -> Tensor:
     with Image.open(PHOTO) as image:
-        return read_picture(image.crop((100, 20, 356, 212))).pixels[None]
+        return read_image(image.crop((100, 20, 356, 212))).pixels[None]
 
 
 def _threads(count: int) -> AbstractContextManager[None]:
@@ -209,19 +209,19 @@ def test_transforms_still_learn(net: IntegerLite) -> None:
 def test_files_are_in_synchrony_by_default(photo: Tensor) -> None:
     net = zoo.lite_integer(2, pretrained=True).eval()
     with Image.open(PHOTO) as image:
-        picture = read_picture(image.crop((100, 20, 356, 212)))
-    coded = encode_picture(net, picture, model="lite-integer", quality=2, metric="mse")
+        picture = read_image(image.crop((100, 20, 356, 212)))
+    coded = encode_image(net, picture, model="lite-integer", quality=2, metric="mse")
     assert coded.sync_safe
     assert coded.tiles[0].y_hat_hash
-    pixels = decode_picture(net, coded).pixels
+    pixels = decode_image(net, coded).pixels
     assert float(-10 * torch.log10((pixels - picture.pixels).square().mean())) > 30
     with pytest.raises(WrongWeightsError):
-        decode_picture(zoo.lite_integer(3, pretrained=True).eval(), coded)
+        decode_image(zoo.lite_integer(3, pretrained=True).eval(), coded)
     for module in net.modules():
         if isinstance(module, IntegerConv2d):
             module.register_forward_hook(lambda _m, _i, out: out.bfloat16().float())
     with pytest.raises(DesyncError):
-        decode_picture(net, coded)
+        decode_image(net, coded)
 
 
 @pytest.mark.parametrize("quality", [1, 2, 3, 4])

@@ -44,10 +44,10 @@ COMMAND = "from compressai.cli import main; main()"
 @pytest.fixture(scope="module")
 def coded(tmp_path_factory):
     """A coded picture, made without a network: what it says of itself is all that is read."""
-    from compressai.bitstream import CodedPicture, CodedTile, write_coded
+    from compressai.bitstream import CodedImage, CodedTile, write_coded
 
     path = tmp_path_factory.mktemp("lazy") / "a.cai"
-    picture = CodedPicture(
+    picture = CodedImage(
         model="lite",
         quality=3,
         width=64,

@@ -15,7 +15,7 @@ from slice_nets import small_net
 from tiny_nets import one_thread, tiny_net
 from torch import Tensor, nn
 
-from compressai.bitstream import Picture, decode_picture, encode_picture
+from compressai.bitstream import ImageData, decode_image, encode_image
 from compressai.inference import prepare
 from compressai.models import MeanScaleHyperprior
 from compressai.models.lite import Lite
@@ -112,11 +112,11 @@ def test_memory_is_that_of_one_tile_however_many_there_are(name: str) -> None:
     net = net_of(name)
     encoding, decoding = set(), set()
     for height, tiles in ((128, 2), (320, 6)):
-        picture = Picture(torch.rand(3, height, 224))
-        encode = partial(encode_picture, net, picture, model=name, tile=128, workers=1)
+        picture = ImageData(torch.rand(3, height, 224))
+        encode = partial(encode_image, net, picture, model=name, tile=128, workers=1)
         coded = encode()
         assert len(coded.tiles) == tiles
         encoding.add(peak(encode))
-        decoding.add(peak(partial(decode_picture, net, coded, workers=1)))
+        decoding.add(peak(partial(decode_image, net, coded, workers=1)))
     assert len(encoding) == len(decoding) == 1
     assert max(encoding | decoding) < 0.8 * peak(partial(encode, tile=None))

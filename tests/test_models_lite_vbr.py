@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from compressai.bitstream import (
+    ImageData,
     ImpossibleHeaderError,
-    decode_picture,
-    encode_picture,
+    decode_image,
+    encode_image,
     parse_coded,
 )
 from compressai.bitstream.finished import is_coded_with
-from compressai.bitstream.image import Picture
 from compressai.models.lite_vbr import LiteVbr, RateGains, lagrangian
 
 TINY: dict[str, Any] = {
@@ -103,7 +103,7 @@ def test_one_batch_may_hold_many_qualities(net: LiteVbr, x: Tensor) -> None:
 
 
 def test_file_tells_the_quality_with_its_fraction(net: LiteVbr) -> None:
-    picture = Picture(torch.rand(3, 70, 90, generator=torch.Generator().manual_seed(2)))
+    picture = ImageData(torch.rand(3, 70, 90, generator=torch.Generator().manual_seed(2)))
     sizes = []
     for quality, told in [
         (0, 0.0),
@@ -111,13 +111,13 @@ def test_file_tells_the_quality_with_its_fraction(net: LiteVbr) -> None:
         (None, 60.0),
         (100, 100.0),
     ]:
-        content = encode_picture(net, picture, model="lite-vbr", quality=quality).to_bytes()
+        content = encode_image(net, picture, model="lite-vbr", quality=quality).to_bytes()
         sizes.append(len(content))
         coded = parse_coded(content)
         assert (coded.quality, type(coded.quality)) == (told, float)
         assert coded.to_bytes() == content
         # In synchrony decoding checks the hash of the latent: another gain would not do.
-        assert decode_picture(net, coded).to_image().size == (90, 70)
+        assert decode_image(net, coded).to_image().size == (90, 70)
     assert sizes == sorted(sizes)
     told = {"model": "lite-vbr", "metric": None, "random_weights": False}
     assert is_coded_with(coded, net, quality=100, **told)
@@ -125,13 +125,13 @@ def test_file_tells_the_quality_with_its_fraction(net: LiteVbr) -> None:
 
 
 def test_file_of_another_quality_is_refused(net: LiteVbr) -> None:
-    picture = Picture(torch.rand(3, 64, 64))
+    picture = ImageData(torch.rand(3, 64, 64))
     for quality in (-1, 100.5, math.nan):
         with pytest.raises(ValueError, match=r"quality of this model must be in 0 ... 100, got"):
-            encode_picture(net, picture, model="lite-vbr", quality=quality)
-    coded = encode_picture(net, picture, model="lite-vbr", quality=50)
+            encode_image(net, picture, model="lite-vbr", quality=quality)
+    coded = encode_image(net, picture, model="lite-vbr", quality=50)
     with pytest.raises(ImpossibleHeaderError, match=r"quality .* must be in 0 ... 100, got 200"):
-        decode_picture(net, dataclasses.replace(coded, quality=200.0))
+        decode_image(net, dataclasses.replace(coded, quality=200.0))
     with pytest.raises(ValueError, match=r"steps of 1 / 65536, got 0\.1"):
         dataclasses.replace(coded, quality=0.1).to_bytes()
 

@@ -12,8 +12,8 @@ import torch
 from image_files import png
 from PIL import Image, ImageCms
 
-from compressai.bitstream import DamagedFileError, Picture, read_picture, save_picture
-from compressai.bitstream.image import check_picture_file, read_alpha
+from compressai.bitstream import DamagedFileError, ImageData, read_image, save_image
+from compressai.bitstream.image import check_image_file, read_alpha
 
 RNG = np.random.Generator(np.random.PCG64(7))
 
@@ -70,7 +70,7 @@ def linear_profile():
 
 def test_rgb_samples_become_exactly_their_255th():
     image = Image.fromarray(noise(5, 7, 3))
-    picture = read_picture(file_of(image))
+    picture = read_image(file_of(image))
     assert torch.equal(picture.pixels, as_network_input(np.asarray(image)))
     assert picture.pixels.dtype == torch.float32
     assert (picture.mode, picture.size, picture.notes) == ("RGB", (7, 5), [])
@@ -79,7 +79,7 @@ def test_rgb_samples_become_exactly_their_255th():
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1)])
 def test_smallest_pictures_are_read_and_given_back(size):
     image = Image.fromarray(noise(size[1], size[0], 3))
-    picture = read_picture(file_of(image))
+    picture = read_image(file_of(image))
     assert picture.size == size
     assert np.array_equal(np.asarray(picture.to_image()), np.asarray(image))
 
@@ -87,7 +87,7 @@ def test_smallest_pictures_are_read_and_given_back(size):
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "YCbCr", "HSV", "CMYK"])
 def test_opaque_modes_are_what_pillow_makes_of_them(mode):
     image = Image.fromarray(noise(6, 5, 3)).convert(mode)
-    picture = read_picture(image)
+    picture = read_image(image)
     assert torch.equal(picture.pixels, as_network_input(np.asarray(image.convert("RGB"))))
     assert picture.mode == ("L" if mode in ("1", "L") else "RGB")
     assert bool(picture.notes) == (mode == "CMYK")
@@ -96,7 +96,7 @@ def test_opaque_modes_are_what_pillow_makes_of_them(mode):
 @pytest.mark.parametrize("mode", ["1", "L", "RGB"])
 def test_pictures_come_back_in_their_mode(mode):
     image = Image.fromarray(noise(6, 5, 3)).convert(mode)
-    back = read_picture(image).to_image()
+    back = read_image(image).to_image()
     assert back.mode == ("RGB" if mode == "RGB" else "L")
     assert np.array_equal(np.asarray(back), np.asarray(image.convert(back.mode)))
 
@@ -105,7 +105,7 @@ def test_pictures_come_back_in_their_mode(mode):
 def test_alpha_is_kept_without_loss_and_colours_as_they_are_below_it(mode):
     image = Image.fromarray(noise(6, 5, len(mode) if mode == "RGBA" else 2), mode=None)
     assert image.mode == mode
-    picture = read_picture(file_of(image))
+    picture = read_image(file_of(image))
     colours = np.asarray(image)[..., :-1]
     rgb = np.broadcast_to(colours, (6, 5, 3))
     assert torch.equal(picture.pixels, as_network_input(rgb))
@@ -117,13 +117,13 @@ def test_alpha_is_kept_without_loss_and_colours_as_they_are_below_it(mode):
 
 def test_alpha_that_is_opaque_everywhere_is_not_coded():
     image = Image.fromarray(noise(6, 5, 3)).convert("RGBA")
-    picture = read_picture(image)
+    picture = read_image(image)
     assert (picture.mode, picture.alpha_png()) == ("RGB", b"")
 
 
 def test_alpha_plane_carries_nothing_but_samples():
     image = Image.fromarray(noise(6, 5, 4))
-    big = read_picture(file_of(image, icc_profile=linear_profile())).alpha_png()
+    big = read_image(file_of(image, icc_profile=linear_profile())).alpha_png()
     assert b"iCCP" not in big
 
 
@@ -134,7 +134,7 @@ def test_palette_with_transparency_becomes_colours_and_alpha(transparency):
     file = file_of(image, transparency=transparency)
     expected = np.asarray(Image.open(file).convert("RGBA"))
     file.seek(0)
-    picture = read_picture(file)
+    picture = read_image(file)
     assert picture.mode == "RGBA"
     assert np.array_equal(np.asarray(picture.to_image()), expected)
 
@@ -144,14 +144,14 @@ def test_a_transparent_colour_becomes_alpha(mode):
     samples = np.zeros((2, 2) if mode == "L" else (2, 2, 3), dtype=np.uint8)
     samples[0, 1] = 9
     image = Image.fromarray(samples)
-    picture = read_picture(file_of(image, transparency=9 if mode == "L" else (9, 9, 9)))
+    picture = read_image(file_of(image, transparency=9 if mode == "L" else (9, 9, 9)))
     assert picture.mode == mode + "A"
     assert np.array_equal(np.asarray(picture.alpha), [[255, 0], [255, 255]])
 
 
 def test_wide_grey_keeps_its_precision_and_says_that_it_will_not_come_back():
     values = RNG.integers(0, 65536, (4, 5), dtype=np.uint16)
-    picture = read_picture(file_of(Image.fromarray(values)))
+    picture = read_image(file_of(Image.fromarray(values)))
     expected = values.astype(np.float32) / np.float32(65535)
     assert torch.equal(picture.pixels, torch.from_numpy(expected).expand(3, 4, 5))
     assert picture.mode == "L"
@@ -160,14 +160,14 @@ def test_wide_grey_keeps_its_precision_and_says_that_it_will_not_come_back():
 
 def test_wide_grey_keeps_a_transparent_value():
     values = np.array([[[7], [65535]], [[300], [7]]])
-    picture = read_picture(png(0, 16, values, (b"tRNS", b"\0\7")))
+    picture = read_image(png(0, 16, values, (b"tRNS", b"\0\7")))
     assert picture.mode == "LA"
     assert np.array_equal(np.asarray(picture.alpha), [[0, 255], [255, 0]])
 
 
 def test_32_bit_grey_is_taken_as_16_bit_and_clipped_with_a_note():
     values = np.array([[0, 65535, -5, 70000]], dtype=np.int32)
-    picture = read_picture(Image.fromarray(values))
+    picture = read_image(Image.fromarray(values))
     assert picture.pixels[0].tolist() == [[0, 1, 0, 1]]
     assert any("clipped" in note for note in picture.notes)
 
@@ -175,14 +175,14 @@ def test_32_bit_grey_is_taken_as_16_bit_and_clipped_with_a_note():
 @pytest.mark.parametrize(("highest", "white"), [(1.0, 1), (200.0, 255), (4000.0, 65535)])
 def test_float_grey_says_which_value_it_takes_for_white(highest, white):
     values = np.array([[0, highest / 2, highest]], dtype=np.float32)
-    picture = read_picture(file_of(Image.fromarray(values), "TIFF"))
+    picture = read_image(file_of(Image.fromarray(values), "TIFF"))
     assert torch.equal(picture.pixels[0], torch.from_numpy(values / np.float32(white)))
     assert f"0 to {white} " in picture.notes[0]
 
 
 def test_float_grey_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="not finite"):
-        read_picture(Image.fromarray(np.array([[0, np.nan]], dtype=np.float32)))
+        read_image(Image.fromarray(np.array([[0, np.nan]], dtype=np.float32)))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_float_grey_that_is_not_finite_is_refused():
 )
 def test_16_bit_colours_are_cut_to_8_bits_with_a_note(colour_type, samples, mode):
     values = RNG.integers(0, 65536, (3, 4, samples), dtype=np.uint16)
-    picture = read_picture(png(colour_type, 16, values))
+    picture = read_image(png(colour_type, 16, values))
     assert picture.mode == mode
     assert np.array_equal(np.asarray(picture.to_image()), values >> 8)
     assert picture.notes == ["16-bit colours are reduced to 8 bits"]
@@ -200,7 +200,7 @@ def test_cmyk_jpeg_is_converted_with_a_note():
     image = Image.fromarray(noise(8, 8, 3)).convert("CMYK")
     file = file_of(image, "JPEG", quality=95)
     expected = np.asarray(Image.open(file).convert("RGB"))
-    picture = read_picture(file)
+    picture = read_image(file)
     assert torch.equal(picture.pixels, as_network_input(expected))
     assert len(picture.notes) == 1
     assert "CMYK" in picture.notes[0]
@@ -224,7 +224,7 @@ def test_exif_orientation_is_applied(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = file_of(Image.fromarray(np.ascontiguousarray(turned)), exif=exif.tobytes())
-    picture = read_picture(file)
+    picture = read_image(file)
     assert torch.equal(picture.pixels, as_network_input(upright))
     assert picture.notes == []
 
@@ -232,20 +232,20 @@ def test_exif_orientation_is_applied(orientation):
 def test_metadata_that_is_lost_is_told():
     exif = Image.Exif()
     exif[0x010F] = "maker of cameras"
-    picture = read_picture(file_of(Image.fromarray(noise(8, 8, 3)), "JPEG", exif=exif.tobytes()))
+    picture = read_image(file_of(Image.fromarray(noise(8, 8, 3)), "JPEG", exif=exif.tobytes()))
     assert picture.notes == ["metadata (EXIF, XMP) is not kept"]
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "JPEG", "WEBP", "BMP", "PPM", "GIF"])
 def test_plain_files_need_no_note(kind):
-    assert read_picture(file_of(Image.fromarray(noise(8, 8, 3)), kind)).notes == []
+    assert read_image(file_of(Image.fromarray(noise(8, 8, 3)), kind)).notes == []
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])
 def test_first_frame_of_an_animation_is_taken_with_a_note(kind):
     frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue", "lime")]
     file = file_of(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
-    picture = read_picture(file)
+    picture = read_image(file)
     assert np.array_equal(np.asarray(picture.to_image()), np.asarray(frames[0]))
     assert picture.notes == ["only the first of 3 frames is kept"]
 
@@ -253,7 +253,7 @@ def test_first_frame_of_an_animation_is_taken_with_a_note(kind):
 def test_srgb_profile_changes_nothing_and_needs_no_note():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image = Image.fromarray(noise(6, 5, 3))
-    picture = read_picture(file_of(image, icc_profile=profile))
+    picture = read_image(file_of(image, icc_profile=profile))
     assert torch.equal(picture.pixels, as_network_input(np.asarray(image)))
     assert picture.notes == []
 
@@ -264,7 +264,7 @@ def test_other_profiles_are_converted_with_a_note(mode):
     image = image.convert(mode, palette=Image.Palette.ADAPTIVE)
     if mode == "RGBA":
         image.putalpha(77)
-    picture = read_picture(file_of(image, icc_profile=linear_profile()))
+    picture = read_image(file_of(image, icc_profile=linear_profile()))
     # Linear light 55 / 255 is 0.5 of sRGB's range, by the transfer function of IEC 61966-2-1.
     assert torch.allclose(picture.pixels, torch.tensor(0.5), atol=0.01)
     assert picture.notes == ["colours are converted from the embedded profile to sRGB"]
@@ -274,14 +274,14 @@ def test_other_profiles_are_converted_with_a_note(mode):
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_useless_profiles_are_dropped_with_a_note(mode):
     image = Image.fromarray(noise(8, 8, 3)).convert(mode)
-    picture = read_picture(file_of(image, "TIFF", icc_profile=b"no profile at all"))
+    picture = read_image(file_of(image, "TIFF", icc_profile=b"no profile at all"))
     assert any("cannot be used" in note for note in picture.notes)
     assert torch.equal(picture.pixels, as_network_input(np.asarray(image.convert("RGB"))))
 
 
 def test_colour_profile_of_a_grey_picture_is_dropped_with_a_note():
     image = Image.fromarray(noise(8, 8))
-    picture = read_picture(file_of(image, icc_profile=linear_profile()))
+    picture = read_image(file_of(image, icc_profile=linear_profile()))
     assert any("cannot be used" in note for note in picture.notes)
     assert np.array_equal(np.asarray(picture.to_image()), np.asarray(image))
 
@@ -293,28 +293,28 @@ def test_truncated_files_are_a_value_error(kind, tmp_path):
     for length in sorted({0, 1, 10, len(content) // 3, len(content) // 2, len(content) - 40}):
         path.write_bytes(content[:length])
         with pytest.raises(ValueError, match=r"cut\.picture"):
-            read_picture(path)
+            read_image(path)
 
 
 def test_missing_file_and_folder_have_the_errors_of_the_system(tmp_path):
     with pytest.raises(FileNotFoundError):
-        read_picture(tmp_path / "none.png")
+        read_image(tmp_path / "none.png")
     with pytest.raises(IsADirectoryError):
-        read_picture(tmp_path)
+        read_image(tmp_path)
 
 
 def test_pictures_beyond_pillows_limit_are_refused_before_they_are_decoded(monkeypatch):
     file = file_of(Image.new("L", (40, 40)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     with pytest.raises(ValueError, match="too large"):
-        read_picture(file)
+        read_image(file)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow only warns; we need not
-    assert read_picture(io.BytesIO(file.getvalue())).size == (40, 40)
+    assert read_image(io.BytesIO(file.getvalue())).size == (40, 40)
 
 
 def test_values_are_rounded_and_clamped_on_the_way_back():
     pixels = torch.tensor([-0.5, 0.49 / 255, 0.51 / 255, 254.6 / 255, 1.5]).expand(3, 1, 5)
-    assert np.asarray(Picture(pixels).to_image())[0, :, 0].tolist() == [0, 0, 1, 255, 255]
+    assert np.asarray(ImageData(pixels).to_image())[0, :, 0].tolist() == [0, 0, 1, 255, 255]
 
 
 @pytest.mark.parametrize(
@@ -348,15 +348,15 @@ def test_any_damage_of_an_alpha_plane_is_a_damaged_file_or_a_plane():
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".bmp", ".ppm"])
 def test_saved_pictures_hold_every_value(mode, suffix, tmp_path):
     channels = {"L": (), "LA": (2,), "RGB": (3,), "RGBA": (4,)}[mode]
-    picture = read_picture(Image.fromarray(noise(6, 5, *channels)))
+    picture = read_image(Image.fromarray(noise(6, 5, *channels)))
     path = tmp_path / f"p{suffix}"
     if mode.endswith("A") and suffix in (".bmp", ".ppm"):
         with pytest.raises(ValueError, match="transparency"):
-            save_picture(picture, path)
+            save_image(picture, path)
         assert list(tmp_path.iterdir()) == []
         return
-    assert check_picture_file(path, mode) is None
-    save_picture(picture, path)
+    assert check_image_file(path, mode) is None
+    save_image(picture, path)
     wanted = "RGBA" if mode.endswith("A") else "RGB"
     with Image.open(path) as back:
         expected = picture.to_image().convert(wanted)
@@ -364,16 +364,16 @@ def test_saved_pictures_hold_every_value(mode, suffix, tmp_path):
 
 
 def test_lossy_and_unknown_kinds_of_files_are_told_before_the_work(tmp_path):
-    assert "lossy" in check_picture_file("out.JPG", "RGB")
+    assert "lossy" in check_image_file("out.JPG", "RGB")
     with pytest.raises(ValueError, match=r"suffix must be one of .*\.png.* got '\.xyz'"):
-        check_picture_file("out.xyz", "RGB")
-    picture = read_picture(Image.fromarray(noise(8, 8, 3)))
-    save_picture(picture, tmp_path / "p.jpg")
+        check_image_file("out.xyz", "RGB")
+    picture = read_image(Image.fromarray(noise(8, 8, 3)))
+    save_image(picture, tmp_path / "p.jpg")
     assert (tmp_path / "p.jpg").read_bytes()[:2] == b"\xff\xd8"
 
 
 def test_what_pillow_warns_of_becomes_a_note(recwarn):
     exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"
-    picture = read_picture(file_of(Image.fromarray(noise(8, 8, 3)), "JPEG", exif=exif))
+    picture = read_image(file_of(Image.fromarray(noise(8, 8, 3)), "JPEG", exif=exif))
     assert any("EXIF" in note for note in picture.notes)
     assert not recwarn.list

@@ -20,7 +20,7 @@ from program import MODEL, alone_in, blurred_noise
 from tiny_nets import tiny_net
 
 import compressai.pillow
-from compressai.bitstream import BitstreamError, decode_picture, read_coded
+from compressai.bitstream import BitstreamError, decode_image, read_coded
 from compressai.pillow import models as plugin_models
 from compressai.pillow import plugin
 
@@ -49,7 +49,7 @@ def test_pictures_are_saved_and_opened_like_others(photo, checkpoint):
         assert image.get_format_mimetype() == "image/x-cai"
         assert image.info["model"] == MODEL
         got = np.asarray(image)
-    expected = decode_picture(compressai.load(checkpoint), coded).to_image()
+    expected = decode_image(compressai.load(checkpoint), coded).to_image()
     # The plugin's transforms are prepared for speed, which changes the last digits.
     assert np.abs(got.astype(int) - np.asarray(expected)).max() <= 1
     assert np.array_equal(got, np.asarray(Image.open("photo.cai").convert("RGB")))
@@ -60,9 +60,9 @@ def test_pixels_are_decoded_when_they_are_asked_for_and_once(photo, monkeypatch)
 
     def decode(*arguments, **options):
         calls.append(arguments)
-        return decode_picture(*arguments, **options)
+        return decode_image(*arguments, **options)
 
-    monkeypatch.setattr(plugin, "decode_picture", decode)
+    monkeypatch.setattr(plugin, "decode_image", decode)
     image = Image.open("photo.cai")
     assert image.size == (70, 50)
     assert calls == []
@@ -216,7 +216,7 @@ def test_files_that_do_not_decode_are_errors_of_the_system(photo, monkeypatch):
     def decode(*_, **__):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(plugin, "decode_picture", decode)
+    monkeypatch.setattr(plugin, "decode_image", decode)
     with pytest.raises(OSError, match="out of memory"):
         Image.open("photo.cai").load()
 
@@ -233,7 +233,7 @@ def test_pillows_switch_for_truncated_files_is_obeyed(checkpoint, monkeypatch):
 
 
 def test_pillows_limits_against_bombs_hold_before_anything_is_decoded(photo, monkeypatch):
-    monkeypatch.setattr(plugin, "decode_picture", None)
+    monkeypatch.setattr(plugin, "decode_image", None)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
     with pytest.warns(Image.DecompressionBombWarning):
         Image.open("photo.cai")

@@ -18,14 +18,14 @@ from tiny_nets import one_thread, tiny_net
 from compressai import decode, encode
 from compressai.bitstream import (
     BitstreamError,
-    CodedPicture,
-    Picture,
+    CodedImage,
+    ImageData,
     UnsupportedFileError,
     WrongWeightsError,
-    decode_picture,
-    encode_picture,
+    decode_image,
+    encode_image,
     parse_coded,
-    read_picture,
+    read_image,
 )
 from compressai.models.base import ModelIdentity
 from compressai.runtime import RuntimeModel, bundle_file
@@ -60,7 +60,7 @@ def _image(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
     return Image.fromarray(small, mode).resize(size)
 
 
-def _equal(a: Picture, b: Picture) -> None:
+def _equal(a: ImageData, b: ImageData) -> None:
     assert (a.size, a.mode) == (b.size, b.mode)
     apart = np.abs(np.asarray(a.to_image(), int) - np.asarray(b.to_image(), int))
     assert (apart <= 1).mean() >= 0.9999
@@ -73,28 +73,28 @@ def test_files_of_either_engine_decode_with_the_other(bundle: Path, mode: str, t
     for size in SIZES:
         image = _image(size, mode)
         for coder in (net, runtime):
-            picture = read_picture(image, as_array=coder is runtime)
-            coded = parse_coded(encode_picture(coder, picture, tile=tile).to_bytes())
+            picture = read_image(image, as_array=coder is runtime)
+            coded = parse_coded(encode_image(coder, picture, tile=tile).to_bytes())
             assert (coded.model, coded.quality, coded.sync_safe) == (MODEL, 1, True)
             assert all(tile.y_hat_hash for tile in coded.tiles)
-            _equal(decode_picture(net, coded), decode_picture(runtime, coded))
+            _equal(decode_image(net, coded), decode_image(runtime, coded))
 
 
 def test_regions_are_parts_of_the_whole(bundle: Path) -> None:
     runtime = RuntimeModel(bundle, threads=1)
-    picture = read_picture(_image((200, 130)), as_array=True)
-    coded = encode_picture(runtime, picture, tile=64, tile_overlap=8)
-    whole = decode_picture(runtime, coded).pixels
-    part = decode_picture(runtime, coded, region=(50, 20, 90, 70)).pixels
+    picture = read_image(_image((200, 130)), as_array=True)
+    coded = encode_image(runtime, picture, tile=64, tile_overlap=8)
+    whole = decode_image(runtime, coded).pixels
+    part = decode_image(runtime, coded, region=(50, 20, 90, 70)).pixels
     np.testing.assert_array_equal(part, whole[:, 20:90, 50:140])
 
 
 def test_damage_is_told_by_the_same_errors(bundle: Path) -> None:
     net, runtime = _net(), RuntimeModel(bundle, threads=1)
-    content = encode_picture(net, read_picture(_image((150, 130))), tile=64).to_bytes()
+    content = encode_image(net, read_image(_image((150, 130))), tile=64).to_bytes()
     kinds = set()
     rng = np.random.Generator(np.random.PCG64(1))
-    coded = CodedPicture.from_bytes(content)
+    coded = CodedImage.from_bytes(content)
     trials: list[Any] = [content[:n] for n in rng.integers(0, len(content), 10)]
     for place in rng.integers(0, len(content), 30):
         changed = bytearray(content)
@@ -119,8 +119,8 @@ def test_damage_is_told_by_the_same_errors(bundle: Path) -> None:
 
 def _outcome(engine: Any, trial: Any) -> str:
     try:
-        coded = trial if isinstance(trial, CodedPicture) else parse_coded(trial)
-        decode_picture(engine, coded)
+        coded = trial if isinstance(trial, CodedImage) else parse_coded(trial)
+        decode_image(engine, coded)
     except BitstreamError as error:
         return type(error).__name__
     return "decoded"
@@ -128,36 +128,36 @@ def _outcome(engine: Any, trial: Any) -> str:
 
 def test_best_effort_keeps_the_same_tiles(bundle: Path) -> None:
     net, runtime = _net(), RuntimeModel(bundle, threads=1)
-    content = bytearray(encode_picture(net, read_picture(_image((150, 130))), tile=64).to_bytes())
+    content = bytearray(encode_image(net, read_image(_image((150, 130))), tile=64).to_bytes())
     content[-30] ^= 4
     coded = parse_coded(bytes(content), best_effort=True)
-    ours, theirs = (decode_picture(engine, coded, best_effort=True) for engine in (runtime, net))
+    ours, theirs = (decode_image(engine, coded, best_effort=True) for engine in (runtime, net))
     assert ours.notes == theirs.notes != []
     _equal(ours, theirs)
 
 
 def test_plain_files_and_other_weights_are_refused_by_name(bundle: Path) -> None:
     net, runtime = _net(), RuntimeModel(bundle, threads=1)
-    picture = read_picture(_image((64, 64)))
+    picture = read_image(_image((64, 64)))
     with pytest.raises(UnsupportedFileError, match=r"coded plainly.*--engine torch"):
-        decode_picture(runtime, encode_picture(net, picture, sync_safe=False))
+        decode_image(runtime, encode_image(net, picture, sync_safe=False))
     with pytest.raises(WrongWeightsError, match="other weights of mbt2018-mean"):
-        decode_picture(runtime, encode_picture(_net(1), picture))
+        decode_image(runtime, encode_image(_net(1), picture))
     with pytest.raises(ValueError, match="sync_safe must not be False"):
-        encode_picture(runtime, picture, sync_safe=False)
+        encode_image(runtime, picture, sync_safe=False)
     with pytest.raises(ValueError, match="effort must be 1 without torch"):
-        encode_picture(runtime, picture, effort=2)
+        encode_image(runtime, picture, effort=2)
 
 
 def test_all_of_it_needs_no_torch(bundle: Path, tmp_path: Path) -> None:
     program = """
 import sys
-from compressai.bitstream import decode_picture, encode_picture, parse_coded
-from compressai.bitstream import read_picture, save_picture
+from compressai.bitstream import decode_image, encode_image, parse_coded
+from compressai.bitstream import read_image, save_image
 from compressai.runtime import RuntimeModel, bundle_file
 runtime = RuntimeModel(sys.argv[1], threads=1)
-content = encode_picture(runtime, read_picture(sys.argv[2], as_array=True)).to_bytes()
-save_picture(decode_picture(runtime, parse_coded(content)), sys.argv[3])
+content = encode_image(runtime, read_image(sys.argv[2], as_array=True)).to_bytes()
+save_image(decode_image(runtime, parse_coded(content)), sys.argv[3])
 print([name for name in ("torch", "scipy", "onnx") if name in sys.modules])
 """
     _image((70, 50)).save(tmp_path / "in.png")
@@ -178,14 +178,14 @@ def installed(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     place = bundle_file(MODEL, 1, "mse")
     place.parent.mkdir(parents=True)
     place.write_bytes(bundle.read_bytes())
-    coded = encode_picture(_net(), read_picture(_image((70, 50))))
+    coded = encode_image(_net(), read_image(_image((70, 50))))
     (tmp_path / "a.cai").write_bytes(coded.to_bytes())
     return tmp_path / "a.cai"
 
 
 def test_decode_takes_the_bundle_that_is_at_hand(installed: Path) -> None:
     assert decode(installed.read_bytes()).size == (70, 50)
-    other = encode_picture(_net(), read_picture(_image((64, 64))), model=MODEL, quality=2)
+    other = encode_image(_net(), read_image(_image((64, 64))), model=MODEL, quality=2)
     with pytest.raises(WrongWeightsError):
         decode(other.to_bytes())
 

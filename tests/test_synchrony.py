@@ -17,7 +17,7 @@ from tiny_nets import SIZES, tiny_net
 from torch import Tensor, nn
 
 from compressai import _CXX
-from compressai.bitstream import DesyncError, Picture, decode_picture, encode_picture
+from compressai.bitstream import DesyncError, ImageData, decode_image, encode_image
 from compressai.entropy_models import GaussianConditional
 from compressai.entropy_models._grid import sync_rows
 from compressai.entropy_models._sync_stream import Exceptions, Rounding, StreamReader, StreamWriter
@@ -174,12 +174,12 @@ def test_damaged_strings_are_value_errors_or_other_latents(name: str) -> None:
 
 def test_files_beyond_the_tolerance_are_told_not_shown() -> None:
     net = _net("mbt2018-mean")
-    coded = encode_picture(net, Picture(_picture()[0]), model="mbt2018-mean")
+    coded = encode_image(net, ImageData(_picture()[0]), model="mbt2018-mean")
     with noise(net, 0.5 * DEFAULT_TOLERANCE):
-        decode_picture(net, coded)
+        decode_image(net, coded)
     for size in (2.0**-7, 2.0**-4, 1.0):
         with noise(net, size), pytest.raises(DesyncError, match="something else here"):
-            decode_picture(net, coded)
+            decode_image(net, coded)
 
 
 @pytest.mark.parametrize("name", ["wacnn", "mbt2018"])

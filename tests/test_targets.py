@@ -16,8 +16,8 @@ from PIL import Image
 from program import files
 from test_overrides_families import build
 
-from compressai.bitstream import CodedPicture, decode_picture, encode_picture, read_coded
-from compressai.bitstream import read_picture as read
+from compressai.bitstream import CodedImage, decode_image, encode_image, read_coded
+from compressai.bitstream import read_image as read
 from compressai.evaluation import psnr
 from compressai.model_choice import Chooser, ChosenModel, Ladder
 from compressai.models.lite_vbr import LiteVbr
@@ -43,7 +43,7 @@ def sizes(picture: Any, ladder: Ladder) -> list[int]:
     coded = []
     for quality in ladder.qualities:
         chosen = ladder.choose(quality)
-        coded.append(len(encode_picture(picture=picture, **vars(chosen)).to_bytes()))
+        coded.append(len(encode_image(image=picture, **vars(chosen)).to_bytes()))
     return coded
 
 
@@ -70,8 +70,8 @@ def test_lowest_quality_that_has_the_decibels(picture: Any) -> None:
         reached = {}
         for quality in shipped().qualities:
             chosen = shipped().choose(quality)
-            other = encode_picture(picture=picture, **vars(chosen))
-            reached[quality] = psnr(source, decode_picture(chosen.net, other).to_image())
+            other = encode_image(image=picture, **vars(chosen))
+            reached[quality] = psnr(source, decode_image(chosen.net, other).to_image())
         assert coded.quality == min(q for q, value in reached.items() if value >= wanted)
 
 
@@ -125,8 +125,8 @@ def test_network_of_all_rates_analyses_a_picture_once(picture: Any) -> None:
     # The other one, of the smallest size, is for the sizes of the latents.
     assert calls.count((1, 3, 192, 192)) == 1
     assert len(coded.to_bytes()) <= sorted(known)[4]
-    again = CodedPicture.from_bytes(coded.to_bytes())
-    decode_picture(net, again)  # checks the hash of the latent
+    again = CodedImage.from_bytes(coded.to_bytes())
+    decode_image(net, again)  # checks the hash of the latent
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_scale_comes_within_a_percent_of_a_size(picture: Any, scale: Ladder) -> 
     assert scale.qualities == tuple(map(float, range(101)))
 
     def size_of(quality: float) -> int:
-        return len(encode_picture(picture=picture, **vars(scale.choose(quality))).to_bytes())
+        return len(encode_image(image=picture, **vars(scale.choose(quality))).to_bytes())
 
     between = 0
     for quality in (20, 50):
@@ -158,10 +158,10 @@ def test_scale_comes_within_a_percent_of_a_size(picture: Any, scale: Ladder) -> 
         assert quality <= coded.quality < quality + 1
         between += coded.quality != quality
         assert len(coded.to_bytes()) == size_of(coded.quality)
-        again = CodedPicture.from_bytes(coded.to_bytes())
-        decode_picture(scale.of_picture(again).net, again)
+        again = CodedImage.from_bytes(coded.to_bytes())
+        decode_image(scale.of_image(again).net, again)
     assert between
-    assert scale.of_picture(dataclasses.replace(again, quality=101.0)) is None
+    assert scale.of_image(dataclasses.replace(again, quality=101.0)) is None
 
 
 def test_scale_comes_within_hundredths_of_a_fidelity(picture: Any, scale: Ladder) -> None:

@@ -28,7 +28,7 @@ from compressai.training import (
     moving_average,
     parse_args,
 )
-from compressai.training.run import picture_seed
+from compressai.training.run import image_seed
 
 ROOT = Path(__file__).parents[1]
 # 23 pictures by 4 leave a last batch of 3, which two processes cannot halve.
@@ -154,11 +154,11 @@ def test_parts_of_a_batch_train_as_the_whole(pictures, tmp_path, parts):
 
 def test_several_processes_need_seeds_per_picture():
     args = parse_args(["-d", "pictures", "--no-per-picture-seeds"])
-    with pytest.raises(SystemExit, match="several processes need --per-picture-seeds"):
-        picture_seed(args, Processes(count=2, launched=True))
-    assert picture_seed(args, Processes(launched=True)) is None
-    assert picture_seed(parse_args(["-d", "x"]), Processes()) is None
-    assert picture_seed(parse_args(["-d", "x", "--seed", "3"]), Processes(launched=True)) == 3
+    with pytest.raises(SystemExit, match="several processes need --per-image-seeds"):
+        image_seed(args, Processes(count=2, launched=True))
+    assert image_seed(args, Processes(launched=True)) is None
+    assert image_seed(parse_args(["-d", "x"]), Processes()) is None
+    assert image_seed(parse_args(["-d", "x", "--seed", "3"]), Processes(launched=True)) == 3
 
 
 @pytest.mark.parametrize("option", [("--accumulate", "0"), ("--ema", "1"), ("--ema", "0")])

@@ -22,11 +22,11 @@ from PIL import Image, ImageCms
 from webdriver import Browser, browser, why_no_browser
 
 from compressai.bitstream import (
-    CodedPicture,
-    decode_picture,
-    encode_picture,
+    CodedImage,
+    decode_image,
+    encode_image,
     parse_coded,
-    read_picture,
+    read_image,
     write_coded,
 )
 from compressai.zoo import lite
@@ -203,7 +203,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> bool:
 def test_link_shows_the_picture_and_what_is_known_of_it(
     site: Site, page: Browser, net: Any
 ) -> None:
-    coded = encode_picture(net, read_picture(photo()))
+    coded = encode_image(net, read_image(photo()))
     size = write_coded(coded, site.folder / "photo.cai")
     page.open(f"{site.url}?src=photo.cai", *WINDOW)
     state = finished(page)
@@ -212,7 +212,7 @@ def test_link_shows_the_picture_and_what_is_known_of_it(
     assert state["facts"]["Size"] == "451 × 300"
     assert state["facts"]["File"] == f"{size:,} bytes"
     assert state["facts"]["Rate"] == f"{8 * size / (451 * 300):.3f} bits a pixel"
-    expected = np.asarray(decode_picture(net, coded).to_image())
+    expected = np.asarray(decode_image(net, coded).to_image())
     shot = np.asarray(page.screenshot()).astype(int)
     box = page.run(
         "const box = document.getElementById('decoded').getBoundingClientRect();"
@@ -233,10 +233,10 @@ def test_latent_and_pixels_are_those_of_torch(
     image = photo((200, 170)).convert(mode)
     if mode == "RGBA":
         image.putalpha(Image.radial_gradient("L").resize(image.size))
-    coded = encode_picture(net, read_picture(image), tile=tile)
+    coded = encode_image(net, read_image(image), tile=tile)
     samples, known, png = decoded(page, coded.to_bytes())
     assert known["hash"] == coded.tiles[-1].y_hat_hash.hex()
-    expected = decode_picture(net, coded).to_image()
+    expected = decode_image(net, coded).to_image()
     assert close(samples, np.asarray(expected.convert("RGBA")))
     assert png.mode == mode
     assert np.array_equal(np.asarray(png.convert("RGBA")), samples)
@@ -246,8 +246,8 @@ def test_profile_and_exif_are_in_the_saved_picture(page: Browser, net: Any) -> N
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
     exif[0x010E] = "a cat"
-    image = read_picture(photo((64, 64)))
-    coded = encode_picture(net, replace(image, icc=profile, exif=exif.tobytes()))
+    image = read_image(photo((64, 64)))
+    coded = encode_image(net, replace(image, icc=profile, exif=exif.tobytes()))
     _, _, png = decoded(page, coded.to_bytes())
     assert png.info["icc_profile"] == profile
     assert png.getexif()[0x010E] == "a cat"
@@ -272,7 +272,7 @@ def test_dropped_picture_is_coded_and_torch_decodes_it(page: Browser, net: Any) 
     assert (coded.model, coded.quality, quality) == ("lite", 1, 1)
     assert coded.sync_safe
     assert state["facts"]["Latent"] == coded.tiles[0].y_hat_hash.hex()
-    found = np.asarray(decode_picture(net, coded).to_image())  # which compares hashes
+    found = np.asarray(decode_image(net, coded).to_image())  # which compares hashes
     assert np.abs(found.astype(int) - samples[..., :3]).mean() < 8
 
 
@@ -290,7 +290,7 @@ def test_size_that_cannot_be_reached_is_told(page: Browser) -> None:
     assert "the smallest file takes" in state["message"]
 
 
-def damaged(coded: CodedPicture) -> dict[str, tuple[bytes, str]]:
+def damaged(coded: CodedImage) -> dict[str, tuple[bytes, str]]:
     """Files by what is told of them, and the kind of error."""
     content = coded.to_bytes()
     other = replace(coded, fingerprint=bytes(8)).to_bytes()
@@ -299,7 +299,7 @@ def damaged(coded: CodedPicture) -> dict[str, tuple[bytes, str]]:
     return {
         "a part of it is missing": (content[:-9], "TruncatedFileError"),
         "some of it was changed": (content[:-9] + b"x" + content[-8:], "ChecksumError"),
-        "neither a .cai file nor a picture": (b"GIF?", "NotACodedPictureError"),
+        "neither a .cai file nor a picture": (b"GIF?", "NotACodedImageError"),
         "the file is empty": (b"", "TruncatedFileError"),
         "other weights of lite": (other, "WrongWeightsError"),
         "the model nobody": (unknown, "UnknownModelError"),
@@ -309,24 +309,22 @@ def damaged(coded: CodedPicture) -> dict[str, tuple[bytes, str]]:
 
 
 def test_damaged_and_foreign_files_are_told_of(page: Browser, net: Any) -> None:
-    for text, (content, kind) in damaged(
-        encode_picture(net, read_picture(photo((70, 50))))
-    ).items():
+    for text, (content, kind) in damaged(encode_image(net, read_image(photo((70, 50))))).items():
         state = dropped(page, "file.cai", content)
         assert text in state["message"]
         assert state["kind"] == kind
 
 
 def test_large_picture_decodes_within_memory(page: Browser, net: Any) -> None:
-    coded = encode_picture(net, read_picture(photo((2048, 1365))))
+    coded = encode_image(net, read_image(photo((2048, 1365))))
     samples, known, _ = decoded(page, coded.to_bytes())
     assert known["hash"] == coded.tiles[0].y_hat_hash.hex()
-    assert close(samples[..., :3], np.asarray(decode_picture(net, coded).to_image()))
+    assert close(samples[..., :3], np.asarray(decode_image(net, coded).to_image()))
     assert 0 < page.peak_memory() < MOST_MEMORY
 
 
 def test_element_shows_a_picture_in_any_page(site: Site, page: Browser, net: Any) -> None:
-    coded = encode_picture(net, read_picture(photo((90, 60))))
+    coded = encode_image(net, read_image(photo((90, 60))))
     write_coded(coded, site.folder / "small.cai")
     (site.folder / "bad.cai").write_bytes(coded.to_bytes()[:-1])
     page.open(f"{site.url}demo.html", *WINDOW)
@@ -355,7 +353,7 @@ def test_page_opens_and_decodes_without_a_network(built: Path, chromium: Browser
     site, page = serve(built), chromium
     page.open(site.url, *WINDOW)
     page.run("return navigator.serviceWorker.ready.then(() => true)")
-    content = encode_picture(net, read_picture(photo((120, 90)))).to_bytes()
+    content = encode_image(net, read_image(photo((120, 90)))).to_bytes()
     page.complaints()
     site.close()
     page.open(site.url, *WINDOW)

@@ -12,7 +12,7 @@ from program import PHOTO
 
 import compressai.zoo.weights as weights_module
 from compressai import zoo
-from compressai.bitstream import decode_picture, encode_picture, read_picture
+from compressai.bitstream import decode_image, encode_image, read_image
 from compressai.models import Lite
 from compressai.zoo.image import entries, training_recipe
 
@@ -52,12 +52,12 @@ def test_bottleneck_tables_come_from_the_file_and_not_from_this_processor() -> N
 
 def test_rate_and_quality_ascend_and_the_picture_is_recognised() -> None:
     with Image.open(PHOTO) as image:
-        picture = read_picture(image.crop((100, 20, 292, 148)))
+        picture = read_image(image.crop((100, 20, 292, 148)))
     points = []
     for quality in QUALITIES:
         net = zoo.lite(quality, pretrained=True).eval()
-        coded = encode_picture(net, picture, model="lite", quality=quality, metric="mse")
-        decoded = decode_picture(net, coded)
+        coded = encode_image(net, picture, model="lite", quality=quality, metric="mse")
+        decoded = decode_image(net, coded)
         error = (decoded.pixels - picture.pixels).square().mean()
         points.append((len(coded.to_bytes()), float(-10 * torch.log10(error))))
     assert points == sorted(points)

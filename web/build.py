@@ -118,12 +118,12 @@ def exported(model: str, quality: int) -> Path:
 
 def encode_demo(model: str, path: Path) -> None:
     """The demo photo as a coded picture."""
-    from compressai.bitstream import encode_picture, read_picture, write_coded
+    from compressai.bitstream import encode_image, read_image, write_coded
     from compressai.zoo import image_models
 
     name, _, quality = model.partition(":")
     net = image_models[name](quality=int(quality), pretrained=True).eval()
-    write_coded(encode_picture(net, read_picture(ROOT / "examples/assets/chelsea.png")), path)
+    write_coded(encode_image(net, read_image(ROOT / "examples/assets/chelsea.png")), path)
 
 
 def write_service_worker(out: Path) -> None:

@@ -110,7 +110,7 @@ def _alpha_of_wide_grey(image: Image.Image) -> Image.Image | None:
 
 
 def _apply_profile(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
-    """The picture in sRGB; as it is if that is what the profile describes, or if it is no use."""
+    """The image in sRGB; as it is if that is what the profile describes, or if it is no use."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():

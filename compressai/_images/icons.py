@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The size of the picture inside an icon file, for which Pillow asks after it has the pixels.
+"""The size of the image inside an icon file, for which Pillow asks after it has the pixels.
 
-The directory of an ICO or ICNS file says one size, the picture that it leads to may have another.
+The directory of an ICO or ICNS file says one size, the image that it leads to may have another.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _ICO, _ICNS, _PNG = b"\0\0\1\0", b"icns", b"\x89PNG\r\n\x1a\n"
 
 
 def icon_size(file: IO[bytes]) -> tuple[int, int] | None:
-    """Width and height by the header of the picture that Pillow takes from an icon file.
+    """Width and height by the header of the image that Pillow takes from an icon file.
 
     Args:
         file: of any kind, and able to seek; it is left at its start.
 
     Returns:
-        ``None`` for files of other kinds, for pictures that are as large as the directory says by
+        ``None`` for files of other kinds, for images that are as large as the directory says by
         their kind, and where Pillow will find what is wrong.
     """
     file.seek(0)
@@ -48,8 +48,8 @@ def _size_in_ico(file: IO[bytes]) -> tuple[int, int]:
     start = IcoFile(file).entry[0].offset
     if _has_png(file, start):
         return PngImageFile(file).size
-    picture = DibImageFile(file)
-    return picture.width, picture.height // 2  # the mask is below the picture
+    image = DibImageFile(file)
+    return image.width, image.height // 2  # the mask is below the image
 
 
 def _size_in_icns(file: IO[bytes]) -> tuple[int, int] | None:

@@ -285,7 +285,7 @@ def _upright(
 def read_rgb(source: str | Path) -> Image.Image:
     """An image file as 8-bit RGB, upright and in sRGB, without its transparency.
 
-    The samples are those that :func:`~compressai.bitstream.read_picture` gives, rounded.
+    The samples are those that :func:`~compressai.bitstream.read_image` gives, rounded.
 
     Raises:
         OSError, ValueError: as :func:`read_samples`; with the name of the file.

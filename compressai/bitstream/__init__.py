@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Coded pictures and videos as files: the formats, and the way to a file and back.
+"""Coded images and videos as files: the formats, and the way to a file and back.
 
 Files are imported on first use; what reads formats, such as :func:`parse_coded`, needs no torch.
 """
@@ -9,19 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compressai._lazy import lazy_names
+from compressai._moved import RENAMED
 
 if TYPE_CHECKING:
     from compressai.bitstream._memory import MemoryBudget
-    from compressai.bitstream.container import CodedPicture, CodedTile
-    from compressai.bitstream.decoding import decode_picture, decoding_bytes
-    from compressai.bitstream.encoding import encode_picture, encoding_bytes
+    from compressai.bitstream.container import CodedImage, CodedTile
+    from compressai.bitstream.decoding import decode_image, decoding_bytes
+    from compressai.bitstream.encoding import encode_image, encoding_bytes
     from compressai.bitstream.errors import (
         BitstreamError,
         ChecksumError,
         DamagedFileError,
         DesyncError,
         ImpossibleHeaderError,
-        NotACodedPictureError,
+        NotACodedImageError,
         TooLargeError,
         TruncatedFileError,
         UnknownModelError,
@@ -36,11 +37,11 @@ if TYPE_CHECKING:
         sketch_frame,
     )
     from compressai.bitstream.image import (
-        PICTURE_SUFFIXES,
-        Picture,
-        check_picture_file,
-        read_picture,
-        save_picture,
+        IMAGE_SUFFIXES,
+        ImageData,
+        check_image_file,
+        read_image,
+        save_image,
     )
     from compressai.bitstream.limits import MAX_FRAMES, MAX_PIXELS
     from compressai.bitstream.reading import parse_coded, read_coded, read_content, write_coded
@@ -56,19 +57,19 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_FRAMES",
     "MAX_PIXELS",
-    "PICTURE_SUFFIXES",
+    "IMAGE_SUFFIXES",
     "BitstreamError",
     "ChecksumError",
     "CodedFrame",
-    "CodedPicture",
+    "CodedImage",
     "CodedTile",
     "DamagedFileError",
     "DesyncError",
     "ImpossibleHeaderError",
     "FrameCoder",
     "MemoryBudget",
-    "NotACodedPictureError",
-    "Picture",
+    "NotACodedImageError",
+    "ImageData",
     "Tiling",
     "TooLargeError",
     "TruncatedFileError",
@@ -79,11 +80,11 @@ __all__ = [
     "VideoReader",
     "VideoWriter",
     "WrongWeightsError",
-    "check_picture_file",
-    "decode_picture",
+    "check_image_file",
+    "decode_image",
     "decode_video",
     "decoding_bytes",
-    "encode_picture",
+    "encode_image",
     "encode_video",
     "encoding_bytes",
     "fingerprint",
@@ -92,8 +93,8 @@ __all__ = [
     "parse_coded",
     "read_coded",
     "read_content",
-    "read_picture",
-    "save_picture",
+    "read_image",
+    "save_image",
     "sketch_distance",
     "sketch_frame",
     "write_coded",
@@ -103,21 +104,22 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "_memory": "MemoryBudget",
-        "container": "CodedPicture CodedTile",
-        "decoding": "decode_picture decoding_bytes",
-        "encoding": "encode_picture encoding_bytes",
+        "container": "CodedImage CodedTile",
+        "decoding": "decode_image decoding_bytes",
+        "encoding": "encode_image encoding_bytes",
         "errors": (
             "BitstreamError ChecksumError DamagedFileError DesyncError ImpossibleHeaderError "
-            "NotACodedPictureError TooLargeError TruncatedFileError UnknownModelError "
+            "NotACodedImageError TooLargeError TruncatedFileError UnknownModelError "
             "UnsupportedFileError UnsupportedVersionError WrongWeightsError"
         ),
         "hashes": "fingerprint hash_latent sketch_distance sketch_frame",
         "limits": "MAX_FRAMES MAX_PIXELS",
-        "image": "PICTURE_SUFFIXES Picture check_picture_file read_picture save_picture",
+        "image": "IMAGE_SUFFIXES ImageData check_image_file read_image save_image",
         "reading": "parse_coded read_coded read_content write_coded",
         "tiling": "Tiling",
         "video_container": "CodedFrame VideoHeader VideoReader VideoWriter",
         "video_codec": "FrameCoder decode_video encode_video open_video",
     },
     modules=["_fields", "_nets", "_parallel", "legacy", "legacy_video", "version1"],
+    renamed=RENAMED[__name__],
 )

@@ -83,7 +83,7 @@ class Engine(Protocol):
         """Results in order, with so many items at a time."""
 
     def pixels(self, values: np.ndarray) -> Any:
-        """What ``Picture.pixels`` is with this engine."""
+        """What ``Image.pixels`` is with this engine."""
 
 
 def padded_tile(pixels: Any, box: Sequence[int], multiple: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from compressai.bitstream.tiling import Tiling, padded_side
 
 __all__ = ["MemoryBudget", "coding_bytes", "tiles_bytes"]
 
-# Two sizes, so that what does not grow with the picture drops out.
+# Two sizes, so that what does not grow with the image drops out.
 _SIDES = (128, 256)
 _lock = threading.Lock()
 _known: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
@@ -56,11 +56,11 @@ def _bytes_a_pixel(net: nn.Module, rate: Mapping[str, Any]) -> int:
 
 
 def tiles_bytes(net: nn.Module, tiling: Tiling, rate: Mapping[str, Any]) -> int:
-    """About how many bytes the activations take while a picture is coded or decoded in this thread.
+    """About how many bytes the activations take while an image is coded or decoded in this thread.
 
     Args:
         net: a model with tables.
-        tiling: the picture's tiles.
+        tiling: the image's tiles.
         rate: arguments of ``compress`` and ``decompress`` that the model needs.
     """
     multiple, box = padding_multiple(net), tiling[0]

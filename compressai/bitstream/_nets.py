@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""What coding a picture has to know about a model, whichever it is."""
+"""What coding an image has to know about a model, whichever it is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
     "supports_sync_safe",
 ]
 
-# Pictures are padded to a multiple of this unless the model knows better.
+# Images are padded to a multiple of this unless the model knows better.
 PADDING_MULTIPLE = 64
 
 _lock = threading.Lock()
@@ -51,7 +51,7 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
         multiple: what the new sides are multiples of.
 
     Returns:
-        ``(N, C, H', W')``, the picture in the upper left corner.
+        ``(N, C, H', W')``, the image in the upper left corner.
     """
     bottom, right = (-x.size(2) % multiple, -x.size(3) % multiple)
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
@@ -144,11 +144,11 @@ def prepared_for(net: nn.Module, level: float | None) -> Iterator[dict[str, floa
 
 
 def latent_layout(net: nn.Module, width: int, height: int) -> tuple[Any, int]:
-    """What ``compress`` would give for a picture, without the memory that such a picture takes.
+    """What ``compress`` would give for an image, without the memory that such an image takes.
 
     Args:
         net: a model with tables.
-        width, height: size of the padded picture, multiples of :func:`padding_multiple`.
+        width, height: size of the padded image, multiples of :func:`padding_multiple`.
 
     Returns:
         ``(shape, count)``: nested sizes of the latents as plain dicts, lists and tuples, and the
@@ -174,7 +174,7 @@ def _plain(shape: Any) -> Any:
 
 
 def _repeated(shape: Any, rows: int, columns: int) -> Any:
-    """Sizes of the latents of a picture that is so many times as high and wide."""
+    """Sizes of the latents of an image that is so many times as high and wide."""
     if isinstance(shape, dict):
         return {key: _repeated(value, rows, columns) for key, value in shape.items()}
     if isinstance(shape, list):

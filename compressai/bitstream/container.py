@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The ``.cai`` file: a coded picture and all that is needed to know about it.
+"""The ``.cai`` file: a coded image and all that is needed to know about it.
 
 Layout, version 2, little-endian. ``text`` is one byte of length and printable UTF-8; ``varint`` is
 LEB128, seven bits a byte, lowest first, below 2**40.
@@ -21,11 +21,11 @@ text         model: a name of ``compressai.zoo``, of the registry, or ``module.C
 0 or 2       with flag 4 the rest of the quality, in parts of 65536
 1            metric: 0 = mse, 1 = ms-ssim, 255 = unknown
 8            fingerprint of the weights, see :func:`compressai.bitstream.fingerprint`
-varint       width of the picture
-varint       height of the picture
-text         colour mode of the picture, one of ``L``, ``LA``, ``RGB``, ``RGBA``
+varint       width of the image
+varint       height of the image
+text         colour mode of the image, one of ``L``, ``LA``, ``RGB``, ``RGBA``
 text         colour mode that the source had, as Pillow calls it, such as ``CMYK``
-varint       side of a tile, 0 = the picture is one tile
+varint       side of a tile, 0 = the image is one tile
 varint       pixels that neighbouring tiles share, at most half of the side
 varint       number of sections, then for each one a byte of kind and a varint of length:
              kind 0 = tile, 1 = alpha plane, 2 = ICC profile, 3 = EXIF; readers refuse
@@ -56,12 +56,12 @@ varint       number of strings, then a varint of length for each one
              one without which no other can be decoded (the hyper latent); then the others
 ===========  ==========================================================================
 
-The network got the pixels of a tile in the upper left corner of a picture whose sides are the next
+The network got the pixels of a tile in the upper left corner of an image whose sides are the next
 multiples of what the model asks for (``downsampling_factor``, else 64). The sizes of the latents
 follow from that.
 
 This module knows bytes only; colours and models are next door. Whatever a file holds, reading it
-takes time and memory in proportion to its length, and ends in a :class:`CodedPicture` or a
+takes time and memory in proportion to its length, and ends in a :class:`CodedImage` or a
 :class:`BitstreamError`.
 """
 
@@ -73,6 +73,7 @@ from typing import Any
 
 import google_crc32c
 
+from compressai._moved import old_names
 from compressai.bitstream._fields import (
     MAX_VARINT,
     METRIC_CODES,
@@ -86,7 +87,7 @@ from compressai.bitstream.errors import (
     ChecksumError,
     DamagedFileError,
     ImpossibleHeaderError,
-    NotACodedPictureError,
+    NotACodedImageError,
     TruncatedFileError,
     UnsupportedVersionError,
 )
@@ -97,11 +98,13 @@ __all__ = [
     "COLOUR_MODES",
     "MAGIC",
     "VERSION",
-    "CodedPicture",
+    "CodedImage",
     "CodedTile",
     "announced_sizes",
     "head_size",
 ]
+
+__getattr__ = old_names(__name__)
 
 MAGIC = b"\x93CAI"
 VERSION = 2
@@ -139,8 +142,8 @@ class CodedTile:
 
 
 @dataclass(frozen=True)
-class CodedPicture:
-    """A coded picture, as it lies in a file.
+class CodedImage:
+    """A coded image, as it lies in a file.
 
     Attributes:
         model: name in ``compressai.zoo.image_models``, or as in a checkpoint's metadata.
@@ -150,19 +153,19 @@ class CodedPicture:
         random_weights: the weights are those of a fresh model, not trained.
         fingerprint: 8 bytes that identify the weights; empty in files of version 0, which tell of
             nothing but names.
-        width, height: size of the picture in pixels.
-        mode: colour mode of the picture, one of :data:`COLOUR_MODES`.
-        tiles: the coded tiles, row by row; one if the picture is not tiled.
+        width, height: size of the image in pixels.
+        mode: colour mode of the image, one of :data:`COLOUR_MODES`.
+        tiles: the coded tiles, row by row; one if the image is not tiled.
         tile_size, tile_overlap: see :class:`~compressai.bitstream.Tiling`; 0 if not tiled.
         sync_safe: the strings are those of ``compress(..., sync_safe=True)``.
-        source_mode: colour mode of the picture's source, as Pillow calls it; empty if unknown.
+        source_mode: colour mode of the image's source, as Pillow calls it; empty if unknown.
         alpha: the alpha plane as a PNG file, empty if there is none.
         icc: ICC profile of the colours, empty for sRGB.
         exif: EXIF metadata, empty if there are none.
         version: of the format, 0 for files of CompressAI 1.2; only 2 can be written.
         shape: sizes of the latents as the model gave them, in files of version 1, of the smallest
             latent in version 0; else ``None``.
-        centred: the network got the picture in the centre of one whose sides are multiples of
+        centred: the network got the image in the centre of one whose sides are multiples of
             this, filled up with zeros, as in version 0; else 0.
         damage: what else was wrong, in a file that was read with ``best_effort``.
     """
@@ -235,13 +238,13 @@ class CodedPicture:
         return b"".join(parts)
 
     @classmethod
-    def from_bytes(cls, content: bytes, *, best_effort: bool = False) -> CodedPicture:
+    def from_bytes(cls, content: bytes, *, best_effort: bool = False) -> CodedImage:
         """Read a file's content.
 
         Args:
             content: the whole file.
             best_effort: go on where a section is damaged or missing, if the header is intact; what
-                is wrong is then told by ``damage`` of the tiles and of the picture. (Version 1
+                is wrong is then told by ``damage`` of the tiles and of the image. (Version 1
                 has one checksum for all: what its header says may be wrong, too.)
 
         Raises:
@@ -251,7 +254,7 @@ class CodedPicture:
         if not content:
             raise TruncatedFileError("the file is empty")
         if content[:4] != MAGIC[: len(content)]:
-            raise NotACodedPictureError(
+            raise NotACodedImageError(
                 f"this is no .cai file: it starts with {bytes(content[:4])!r}, not {MAGIC!r}"
             )
         if len(content) < 5:
@@ -269,7 +272,7 @@ class CodedPicture:
         return cls._read(content, best_effort)
 
     @classmethod
-    def _read(cls, content: bytes, best_effort: bool) -> CodedPicture:
+    def _read(cls, content: bytes, best_effort: bool) -> CodedImage:
         file = FieldReader(memoryview(content))
         flags, head_sum, fields, directory = _read_head(file, content)
         sections = _Sections(file, directory, head_sum if flags & _PLACED else b"", best_effort)
@@ -376,10 +379,10 @@ def announced_sizes(head: bytes) -> tuple[int, int, int]:
         head: the first bytes of the file, at least :func:`head_size` of them.
 
     Returns:
-        Width and height of the picture, and bytes of the whole file.
+        Width and height of the image, and bytes of the whole file.
 
     Raises:
-        UnsupportedVersionError, DamagedFileError: as :meth:`CodedPicture.from_bytes`.
+        UnsupportedVersionError, DamagedFileError: as :meth:`CodedImage.from_bytes`.
     """
     file = FieldReader(memoryview(head))
     _, _, fields, directory = _read_head(file, head)
@@ -391,7 +394,7 @@ def head_size(start: bytes) -> int:
     """Bytes of the header of a file of version 2 that begins with these ten.
 
     Raises:
-        ImpossibleHeaderError: more than any picture needs.
+        ImpossibleHeaderError: more than any image needs.
     """
     length = _FIXED.unpack_from(start)[3]
     if length > _MOST_HEADER_BYTES:
@@ -518,7 +521,7 @@ def _read_tile(section: bytes, damage: str, with_hash: bool, best_effort: bool) 
     return CodedTile((*strings[1:], *strings[:1]), y_hat_hash, damage)
 
 
-def _check_fields(coded: CodedPicture) -> None:
+def _check_fields(coded: CodedImage) -> None:
     if coded.version != VERSION:
         raise ValueError(f"version must be {VERSION} to be written, got {coded.version}")
     if coded.metric not in METRIC_CODES:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""From a coded picture to a picture: all of it, a region, or what damage has left."""
+"""From a coded image to an image: all of it, a region, or what damage has left."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compressai._moved import old_names
 from compressai.bitstream._engine import Engine, hash_values
 from compressai.bitstream._engines import engine_of
-from compressai.bitstream.container import CodedPicture
+from compressai.bitstream.container import CodedImage
 from compressai.bitstream.errors import (
     BitstreamError,
     ChecksumError,
@@ -20,7 +21,7 @@ from compressai.bitstream.errors import (
     TooLargeError,
     WrongWeightsError,
 )
-from compressai.bitstream.image import Picture, check_exif, check_icc, read_alpha
+from compressai.bitstream.image import ImageData, check_exif, check_icc, read_alpha
 from compressai.bitstream.limits import MAX_PIXELS, excess_of, excess_of_tiles
 from compressai.bitstream.tiling import Box, padded_side
 
@@ -29,55 +30,57 @@ if TYPE_CHECKING:
 
     from compressai.runtime import RuntimeModel
 
-__all__ = ["decode_picture", "decoding_bytes"]
+__all__ = ["decode_image", "decoding_bytes"]
+
+__getattr__ = old_names(__name__)
 
 _GREY = 0.5
 _OTHER_LATENT = "the latent is another one than that which was coded"
 
 
-def decode_picture(
+def decode_image(
     net: nn.Module | RuntimeModel,
-    coded: CodedPicture,
+    coded: CodedImage,
     *,
     max_pixels: int = MAX_PIXELS,
     region: tuple[int, int, int, int] | None = None,
     best_effort: bool = False,
     workers: int | None = None,
-) -> Picture:
-    """Decode a picture.
+) -> ImageData:
+    """Decode an image.
 
-    The pixels of a picture without tiles are, bit for bit, those of ``net(padded)["x_hat"]`` in
+    The pixels of an image without tiles are, bit for bit, those of ``net(padded)["x_hat"]`` in
     evaluation mode, clamped to [0, 1] and cropped (of an autoregressive model, and of sync-safe
     files: those of its ``decompress``). Tiles are blended where they overlap.
 
     Args:
         net: the model that coded it, with the same weights, of torch or of a bundle. Several
             threads may use one.
-        coded: the coded picture.
+        coded: the coded image.
         max_pixels: largest area, padding included, that is decoded. What a tile of more than 2^22
             pixels takes in ``net`` is estimated before, and must not be more than 4 GiB, or 32
             bytes for each of a larger ``max_pixels``.
-        region: ``(x, y, width, height)`` in pixels: the part of the picture that is wanted. Only
-            the tiles that it meets are decoded; the pixels are the same as in the whole picture.
+        region: ``(x, y, width, height)`` in pixels: the part of the image that is wanted. Only
+            the tiles that it meets are decoded; the pixels are the same as in the whole image.
         best_effort: decode what is not damaged instead of raising an error, if anything is left,
-            and tell in ``notes`` of the picture what is missing or may be wrong. Of a tile (or a
-            picture without tiles), the strings before the first damaged one are kept, and the
+            and tell in ``notes`` of the image what is missing or may be wrong. Of a tile (or an
+            image without tiles), the strings before the first damaged one are kept, and the
             rest of the latent is what the network expects of it; where the hyper latent is lost,
             so is the tile, which becomes grey. Read the file with ``best_effort``, too.
         workers: how many tiles are decoded at a time. Default: up to 4, as torch has threads.
 
     Returns:
-        The picture, or the region of it.
+        The image, or the region of it.
 
     Raises:
-        TooLargeError: the picture is larger than ``max_pixels``, or takes too much memory because
+        TooLargeError: the image is larger than ``max_pixels``, or takes too much memory because
             it has no tiles.
         WrongWeightsError: ``net`` has other weights.
         UnsupportedFileError: the file is sync-safe and the model cannot decode that.
-        DamagedFileError: strings, sizes or alpha plane do not fit the picture, or the file was
+        DamagedFileError: strings, sizes or alpha plane do not fit the image, or the file was
             found damaged when it was read (with ``best_effort`` only if nothing is left).
         DesyncError: the file is intact but does not decode here to what was coded.
-        ValueError: ``region`` is not within the picture, or ``workers`` is less than 1.
+        ValueError: ``region`` is not within the image, or ``workers`` is less than 1.
     """
     whole = Box(0, 0, coded.width, coded.height)
     wanted = whole if region is None else _check_region(region, whole)
@@ -113,11 +116,11 @@ def decode_picture(
     if lost == len(needed):
         raise DamagedFileError(f"nothing is left of the picture: {'; '.join(notes)}")
     np.clip(pixels, 0, 1, out=pixels)
-    return Picture(engine.pixels(pixels), grey=coded.mode.startswith("L"), notes=notes, **extras)
+    return ImageData(engine.pixels(pixels), grey=coded.mode.startswith("L"), notes=notes, **extras)
 
 
-def decoding_bytes(net: nn.Module | RuntimeModel, coded: CodedPicture) -> int:
-    """About how many bytes :func:`decode_picture` takes beside the picture, in this thread.
+def decoding_bytes(net: nn.Module | RuntimeModel, coded: CodedImage) -> int:
+    """About how many bytes :func:`decode_image` takes beside the image, in this thread.
 
     Args:
         net, coded: as there.
@@ -143,7 +146,7 @@ def _check_region(region: Sequence[int], whole: Box) -> Box:
     return box
 
 
-def _level_of(engine: Engine, coded: CodedPicture) -> int | None:
+def _level_of(engine: Engine, coded: CodedImage) -> int | None:
     if not coded.fingerprint:  # a file that tells of nothing but names has no levels
         return None
     try:
@@ -152,7 +155,7 @@ def _level_of(engine: Engine, coded: CodedPicture) -> int | None:
         raise ImpossibleHeaderError(f"the file contradicts itself: {error}") from error
 
 
-def _check_weights(engine: Engine, coded: CodedPicture) -> None:
+def _check_weights(engine: Engine, coded: CodedImage) -> None:
     at_hand = engine.fingerprint(coded.version) if coded.fingerprint else b""
     if at_hand != coded.fingerprint:
         raise WrongWeightsError(
@@ -164,9 +167,9 @@ def _check_weights(engine: Engine, coded: CodedPicture) -> None:
 
 
 def _read_extras(
-    coded: CodedPicture, wanted: Box, best_effort: bool, notes: list[str]
+    coded: CodedImage, wanted: Box, best_effort: bool, notes: list[str]
 ) -> dict[str, Any]:
-    """All that is in the picture but its pixels."""
+    """All that is in the image but its pixels."""
     extras: dict[str, Any] = {"source_mode": coded.source_mode}
     readers = {
         "alpha": lambda png: read_alpha(png, (coded.width, coded.height)),
@@ -190,7 +193,7 @@ def _read_extras(
 class _TileDecoder:
     """Decodes tiles by their number, in any thread."""
 
-    def __init__(self, engine: Engine, coded: CodedPicture, best_effort: bool) -> None:
+    def __init__(self, engine: Engine, coded: CodedImage, best_effort: bool) -> None:
         self.engine, self.coded, self.best_effort = engine, coded, best_effort
         self.tiling = coded.tiling
         self.multiple = coded.centred or engine.multiple
@@ -309,7 +312,7 @@ class _TileDecoder:
 def _blend(
     pixels: np.ndarray,
     wanted: Box,
-    coded: CodedPicture,
+    coded: CodedImage,
     index: int,
     tile: np.ndarray | None,
 ) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""From a picture to a coded picture, with any image model."""
+"""From an image to a coded image, with any image model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from compressai._moved import old_arguments, old_names
 from compressai.bitstream._engine import Engine, hash_values, padded_tile
 from compressai.bitstream._engines import engine_of
-from compressai.bitstream.container import CodedPicture, CodedTile
-from compressai.bitstream.image import Picture
+from compressai.bitstream.container import CodedImage, CodedTile
+from compressai.bitstream.image import ImageData
 from compressai.bitstream.limits import MAX_PIXELS, UNTILED_PIXELS, excess_of, excess_of_tiles
 from compressai.bitstream.tiling import Tiling, padded_side
 
@@ -20,15 +21,18 @@ if TYPE_CHECKING:
 
     from compressai.runtime import RuntimeModel
 
-__all__ = ["TILE_OVERLAP", "TILE_SIZE", "choose_tiling", "encode_picture", "encoding_bytes"]
+__all__ = ["TILE_OVERLAP", "TILE_SIZE", "choose_tiling", "encode_image", "encoding_bytes"]
+
+__getattr__ = old_names(__name__)
 
 TILE_SIZE = 1024
 TILE_OVERLAP = 32
 
 
-def encode_picture(
+@old_arguments(picture="image")
+def encode_image(
     net: nn.Module | RuntimeModel,
-    picture: Picture,
+    image: ImageData,
     *,
     model: str | None = None,
     quality: float | None = None,
@@ -43,23 +47,23 @@ def encode_picture(
     effort: int = 1,
     lmbda: float | None = None,
     progress: Callable[[float], None] | None = None,
-) -> CodedPicture:
-    """Code a picture.
+) -> CodedImage:
+    """Code an image.
 
     Memory is bounded by the pixels (12 bytes for each) and the activations of ``workers`` tiles.
 
     Args:
         net: the model, of torch or of a bundle. Several threads may use one.
-        picture: what to code. Its ``icc`` and ``exif`` are kept, see :func:`read_picture`.
+        image: what to code. Its ``icc`` and ``exif`` are kept, see :func:`read_image`.
         model, quality, metric, random_weights: what the file says about the weights, see
-            :class:`CodedPicture`; without ``model``, what the net knows of itself, as of the zoo
+            :class:`CodedImage`; without ``model``, what the net knows of itself, as of the zoo
             or of :func:`compressai.load`. For a variable-rate model, ``quality`` is its level from
             1; the highest if ``None``.
         max_pixels: largest area, padding included, that is coded. The limit of memory for a tile
-            is that of :func:`~compressai.bitstream.decode_picture`.
-        tile: side of the tiles that the picture is cut into, in pixels, a multiple of what the
+            is that of :func:`~compressai.bitstream.decode_image`.
+        tile: side of the tiles that the image is cut into, in pixels, a multiple of what the
             model asks for (64 always is one, or 128 or 256 for models with windows); ``None`` for
-            no tiles; ``"auto"`` takes 1024 for pictures above 2^22 pixels and else none.
+            no tiles; ``"auto"`` takes 1024 for images above 2^22 pixels and else none.
         tile_overlap: pixels that neighbouring tiles share and in which they are blended into each
             other; at most half of ``tile``. Default: 32.
         sync_safe: code so that differences in floating-point rounding between machines do not
@@ -73,10 +77,10 @@ def encode_picture(
         progress: with an effort: called with the share of the work that is done, now and then.
 
     Returns:
-        The coded picture.
+        The coded image.
 
     Raises:
-        ValueError: ``model`` is needed, the picture has no pixels or too many, the network gives
+        ValueError: ``model`` is needed, the image has no pixels or too many, the network gives
             values that are not finite, it uses another entropy coder than that of the format, has
             no such level, or cannot do what ``sync_safe`` or ``hash_y_hat`` ask for; ``tile``,
             ``tile_overlap``, ``workers``, ``effort`` or ``lmbda`` do not fit.
@@ -89,7 +93,7 @@ def encode_picture(
         from compressai.models.effort import check_effort
 
         check_effort(effort)
-    width, height = picture.size
+    width, height = image.size
     if not width or not height:
         raise ValueError(f"the picture must have pixels, got {width} x {height}")
     multiple = engine.multiple
@@ -114,7 +118,7 @@ def encode_picture(
                 "size": (box.height, box.width),
                 "progress": progress and (lambda share: progress((index + share) / tiling.count)),
             }
-        padded = padded_tile(picture.pixels, box, multiple)
+        padded = padded_tile(image.pixels, box, multiple)
         strings, y_hat = engine.encode(padded, sync_safe, rate, **more)
         return CodedTile(tuple(strings), _hash_of(y_hat, engine, sync_safe, hash_y_hat))
 
@@ -126,7 +130,7 @@ def encode_picture(
         workers = workers if effort == 1 else 1
         tiles = tuple(engine.map_in_order(encode_tile, indexes, workers))
         weights = engine.fingerprint()
-    return CodedPicture(
+    return CodedImage(
         model=told.model,
         quality=level if isinstance(level, float) else told.quality,
         metric=told.metric,
@@ -134,20 +138,20 @@ def encode_picture(
         fingerprint=weights,
         width=width,
         height=height,
-        mode=picture.mode,
+        mode=image.mode,
         tiles=tiles,
         tile_size=tiling.size,
         tile_overlap=tiling.overlap,
         sync_safe=sync_safe,
-        source_mode=picture.source_mode or picture.mode,
-        alpha=picture.alpha_png(),
-        icc=picture.icc,
-        exif=picture.exif,
+        source_mode=image.source_mode or image.mode,
+        alpha=image.alpha_png(),
+        icc=image.icc,
+        exif=image.exif,
     )
 
 
 class _Told(NamedTuple):
-    """What the file says about the weights, see :class:`CodedPicture`."""
+    """What the file says about the weights, see :class:`CodedImage`."""
 
     model: str
     quality: float | None
@@ -182,19 +186,19 @@ def _told(
 
 def encoding_bytes(
     net: nn.Module | RuntimeModel,
-    picture: Picture,
+    image: ImageData,
     *,
     quality: float | None,
     tile: int | str | None = "auto",
     effort: int = 1,
 ) -> int:
-    """About how many bytes :func:`encode_picture` takes beside the picture, in this thread.
+    """About how many bytes :func:`encode_image` takes beside the image, in this thread.
 
     Args:
-        net, picture, quality, tile, effort: as there.
+        net, image, quality, tile, effort: as there.
     """
     engine = engine_of(net)
-    tiling = choose_tiling(*picture.size, tile, None, engine.multiple)
+    tiling = choose_tiling(*image.size, tile, None, engine.multiple)
     with engine.prepared_for(engine.rate_level(quality)) as rate:
         needed = engine.tiles_bytes(tiling, rate)
     if effort == 1:
@@ -208,7 +212,7 @@ def encoding_bytes(
 def choose_tiling(
     width: int, height: int, tile: int | str | None, overlap: int | None, multiple: int
 ) -> Tiling:
-    """The tiles that :func:`encode_picture` cuts a picture of that size into."""
+    """The tiles that :func:`encode_image` cuts an image of that size into."""
     if tile == "auto":
         tile = None if width * height <= UNTILED_PIXELS else padded_side(TILE_SIZE, multiple)
     elif isinstance(tile, str):

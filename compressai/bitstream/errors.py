@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from compressai._moved import old_names
+
 __all__ = [
     "BitstreamError",
     "ChecksumError",
     "DamagedFileError",
     "DesyncError",
     "ImpossibleHeaderError",
-    "NotACodedPictureError",
+    "NotACodedImageError",
     "TooLargeError",
     "TruncatedFileError",
     "UnknownModelError",
@@ -17,6 +19,8 @@ __all__ = [
     "UnsupportedVersionError",
     "WrongWeightsError",
 ]
+
+__getattr__ = old_names(__name__)
 
 
 class BitstreamError(ValueError):
@@ -27,8 +31,8 @@ class UnsupportedFileError(BitstreamError):
     """The file is of another kind, of a later version, for an unknown model, or too large."""
 
 
-class NotACodedPictureError(UnsupportedFileError):
-    """The file does not begin like any coded picture."""
+class NotACodedImageError(UnsupportedFileError):
+    """The file does not begin like any coded image."""
 
 
 class UnsupportedVersionError(UnsupportedFileError):
@@ -40,7 +44,7 @@ class UnknownModelError(UnsupportedFileError):
 
 
 class TooLargeError(UnsupportedFileError):
-    """The picture has more pixels than ``max_pixels``."""
+    """The image has more pixels than ``max_pixels``."""
 
 
 class DamagedFileError(BitstreamError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Whether a picture need not be coded again, since a file is what coding it would give."""
+"""Whether an image need not be coded again, since a file is what coding it would give."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from compressai.bitstream._nets import (
     rate_level,
     supports_sync_safe,
 )
-from compressai.bitstream.container import CodedPicture
+from compressai.bitstream.container import CodedImage
 from compressai.bitstream.encoding import choose_tiling
 from compressai.bitstream.errors import BitstreamError
 from compressai.bitstream.hashes import fingerprint
-from compressai.bitstream.image import read_picture
+from compressai.bitstream.image import read_image
 
 __all__ = ["is_coded_with", "is_up_to_date"]
 
 
 def is_coded_with(
-    coded: CodedPicture,
+    coded: CodedImage,
     net: nn.Module,
     *,
     model: str,
@@ -33,7 +33,7 @@ def is_coded_with(
     tile: int | str | None = "auto",
     sync_safe: bool | None = None,
 ) -> bool:
-    """Whether :func:`~compressai.bitstream.encode_picture` with these arguments makes such a file.
+    """Whether :func:`~compressai.bitstream.encode_image` with these arguments makes such a file.
 
     Args:
         coded: the file.
@@ -61,13 +61,13 @@ def is_up_to_date(
     keep_metadata: bool = False,
     **arguments: object,
 ) -> bool:
-    """Whether a file is what coding a picture would give, and no older than the picture.
+    """Whether a file is what coding an image would give, and no older than the image.
 
     Args:
-        result: the coded picture.
-        source: the picture.
+        result: the coded image.
+        source: the image.
         net: the model.
-        keep_metadata: as for :func:`~compressai.bitstream.read_picture`.
+        keep_metadata: as for :func:`~compressai.bitstream.read_image`.
         arguments: as for :func:`is_coded_with`.
 
     Raises:
@@ -76,7 +76,7 @@ def is_up_to_date(
     if result.stat().st_mtime_ns < source.stat().st_mtime_ns:
         return False
     try:
-        coded = CodedPicture.from_bytes(result.read_bytes())
+        coded = CodedImage.from_bytes(result.read_bytes())
     except BitstreamError:
         return False
     has_metadata = bool(coded.icc or coded.exif)
@@ -85,6 +85,6 @@ def is_up_to_date(
     if not is_coded_with(coded, net, **arguments):  # type: ignore[arg-type]
         return False
     if keep_metadata and not has_metadata:
-        picture = read_picture(source, keep_metadata=True)
-        return not (picture.icc or picture.exif)
+        image = read_image(source, keep_metadata=True)
+        return not (image.icc or image.exif)
     return True

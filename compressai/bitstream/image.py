@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""A picture as a model sees it, and its way from the files that people have and back to them."""
+"""An image as a model sees it, and its way from the files that people have and back to them."""
 
 from __future__ import annotations
 
@@ -14,31 +14,34 @@ from PIL import Image
 
 from compressai._files import atomic_write
 from compressai._images import MAX_PIXELS, read_samples
+from compressai._moved import old_names
 from compressai.bitstream.errors import DamagedFileError
 
 __all__ = [
-    "Picture",
+    "ImageData",
     "check_exif",
     "check_icc",
-    "check_picture_file",
+    "check_image_file",
     "read_alpha",
-    "read_picture",
-    "save_picture",
+    "read_image",
+    "save_image",
 ]
 
-# Samples that are made 8-bit at a time, so that a large picture takes little memory on its way.
+__getattr__ = old_names(__name__)
+
+# Samples that are made 8-bit at a time, so that a large image takes little memory on its way.
 _STRIP = 2**22
 
 
 @dataclass
-class Picture:
-    """A picture as a model sees it.
+class ImageData:
+    """An image as a model sees it.
 
     Attributes:
         pixels: float32 ``(3, H, W)`` in [0, 1], sRGB unless there is an ``icc``; without torch, an
             array of NumPy.
         alpha: 8-bit alpha plane, or ``None`` if every pixel is opaque.
-        grey: whether the picture has no colours.
+        grey: whether the image has no colours.
         notes: sentences on what of the source is not kept, or, of a damaged file, could not be
             decoded.
         icc: ICC profile that says what the colours mean; empty for sRGB.
@@ -70,12 +73,12 @@ class Picture:
         if self.alpha is None:
             return b""
         buffer = io.BytesIO()
-        # A new picture: the plane may still carry profile and texts of its source.
+        # A new image: the plane may still carry profile and texts of its source.
         Image.fromarray(np.asarray(self.alpha)).save(buffer, format="PNG", optimize=True)
         return buffer.getvalue()
 
     def to_image(self) -> Image.Image:
-        """An 8-bit picture of Pillow, in the colour mode :attr:`mode`; values are rounded."""
+        """An 8-bit image of Pillow, in the colour mode :attr:`mode`; values are rounded."""
         width, height = self.size
         samples = np.empty((height, width, 3), dtype=np.uint8)
         rows = max(1, _STRIP // max(1, width))
@@ -94,14 +97,14 @@ class Picture:
 
 
 def read_alpha(png: bytes, size: tuple[int, int]) -> Image.Image | None:
-    """The alpha plane in a coded picture.
+    """The alpha plane in a coded image.
 
     Args:
         png: the plane as a PNG file; empty if there is none.
-        size: width and height of the picture.
+        size: width and height of the image.
 
     Returns:
-        A picture of mode ``L``, or ``None``.
+        An image of mode ``L``, or ``None``.
 
     Raises:
         DamagedFileError: it cannot be read, or is not of that size.
@@ -124,7 +127,7 @@ def read_alpha(png: bytes, size: tuple[int, int]) -> Image.Image | None:
 
 
 def check_icc(profile: bytes) -> bytes:
-    """The ICC profile in a coded picture, if it looks like one.
+    """The ICC profile in a coded image, if it looks like one.
 
     Raises:
         DamagedFileError: it does not.
@@ -135,7 +138,7 @@ def check_icc(profile: bytes) -> bytes:
 
 
 def check_exif(exif: bytes, *, tables: bool = False) -> bytes:
-    """The EXIF metadata in a coded picture, if they can be read.
+    """The EXIF metadata in a coded image, if they can be read.
 
     Args:
         exif: the metadata.
@@ -159,37 +162,37 @@ def check_exif(exif: bytes, *, tables: bool = False) -> bytes:
     return exif
 
 
-def read_picture(
+def read_image(
     source: str | Path | BinaryIO | Image.Image,
     *,
     keep_metadata: bool = False,
     max_pixels: int | None = MAX_PIXELS,
     as_array: bool = False,
-) -> Picture:
-    """Read a picture of any kind that Pillow knows.
+) -> ImageData:
+    """Read an image of any kind that Pillow knows.
 
     EXIF orientation is applied; embedded colour profiles and CMYK are converted to sRGB; palettes
     become colours; 16-bit greyscale keeps its precision up to the network's input; transparency
-    is kept as an alpha plane. What is lost is told in :attr:`Picture.notes`: frames, bits of
+    is kept as an alpha plane. What is lost is told in :attr:`ImageData.notes`: frames, bits of
     samples, gamma, colour spaces and HDR transfer functions that are not converted, metadata.
     8-bit samples become exactly ``sample / 255`` in single precision.
 
     Args:
-        source: a regular file, or a picture of Pillow.
+        source: a regular file, or an image of Pillow.
         keep_metadata: keep EXIF (but not the orientation, which is applied), and keep RGB or
             greyscale samples as they are, together with the profile that says what they mean,
             instead of converting them: wide colours are not clipped.
-        max_pixels: larger pictures are refused, by the size in their header, before their pixels
+        max_pixels: larger images are refused, by the size in their header, before their pixels
             take memory; ``None``: only Pillow's own limit holds.
         as_array: give pixels as an array of NumPy rather than a tensor, without torch.
 
     Returns:
-        The picture.
+        The image.
 
     Raises:
         OSError: the system does not let the file be read: ``FileNotFoundError``,
             ``IsADirectoryError``, ``PermissionError`` and so on.
-        ValueError: it is a pipe or a device, no picture, damaged, or has more pixels than
+        ValueError: it is a pipe or a device, no image, damaged, or has more pixels than
             ``max_pixels`` or Pillow's safety limit.
     """
     read = read_samples(source, keep_metadata=keep_metadata, max_pixels=max_pixels)
@@ -199,12 +202,12 @@ def read_picture(
         import torch
 
         pixels = torch.from_numpy(pixels)
-    return Picture(pixels, read.alpha, read.grey, read.notes, read.icc, read.exif, read.mode)
+    return ImageData(pixels, read.alpha, read.grey, read.notes, read.icc, read.exif, read.mode)
 
 
 @dataclass(frozen=True)
 class _FileKind:
-    """What a kind of picture file can hold; ``options`` make it hold as much as it can."""
+    """What a kind of image file can hold; ``options`` make it hold as much as it can."""
 
     format: str
     exact: bool = True
@@ -226,17 +229,17 @@ _KINDS = {
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
 }
-# Of the files that save_picture writes.
-PICTURE_SUFFIXES = tuple(_KINDS)
+# Of the files that save_image writes.
+IMAGE_SUFFIXES = tuple(_KINDS)
 
 
-def check_picture_file(path: str | Path, mode: str, metadata: bool = False) -> str | None:
-    """Find out before decoding whether :func:`save_picture` can write a file.
+def check_image_file(path: str | Path, mode: str, metadata: bool = False) -> str | None:
+    """Find out before decoding whether :func:`save_image` can write a file.
 
     Args:
         path: the file.
-        mode: colour mode of the picture.
-        metadata: whether the picture has a colour profile or EXIF.
+        mode: colour mode of the image.
+        metadata: whether the image has a colour profile or EXIF.
 
     Returns:
         A sentence on what the file will not keep, or ``None``.
@@ -254,25 +257,25 @@ def check_picture_file(path: str | Path, mode: str, metadata: bool = False) -> s
     return None
 
 
-def save_picture(picture: Picture, path: str | Path, *, replace: bool = True) -> None:
-    """Write a picture as a file of the kind that its suffix names, without loss where it can.
+def save_image(image: ImageData, path: str | Path, *, replace: bool = True) -> None:
+    """Write an image as a file of the kind that its suffix names, without loss where it can.
 
     Args:
-        picture: the picture; its ``icc`` and ``exif`` are written where the kind has a place.
+        image: the image; its ``icc`` and ``exif`` are written where the kind has a place.
         path: the file; written at once or not at all.
         replace: whether the file is replaced if it exists.
 
     Raises:
-        ValueError: as :func:`check_picture_file`.
+        ValueError: as :func:`check_image_file`.
         FileExistsError: the file exists and is not to be replaced.
         OSError: the file cannot be written.
     """
-    check_picture_file(path, picture.mode)
+    check_image_file(path, image.mode)
     kind = _kind_of(path)
-    metadata = {"icc_profile": picture.icc, "exif": picture.exif} if kind.metadata else {}
+    metadata = {"icc_profile": image.icc, "exif": image.exif} if kind.metadata else {}
     options = {**kind.options, **{name: value for name, value in metadata.items() if value}}
     with atomic_write(path, replace=replace) as unfinished:
-        picture.to_image().save(unfinished, format=kind.format, **options)
+        image.to_image().save(unfinished, format=kind.format, **options)
 
 
 def _kind_of(path: str | Path) -> _FileKind:

@@ -8,14 +8,14 @@ bytes   field
 ======  =========================================================================
 1       model: place in :data:`MODEL_IDS`
 1       metric (place in :data:`METRICS`) * 16 + quality - 1
-4       height of the picture
-4       width of the picture
-1       bits per sample of the source, 8 for pictures
+4       height of the image
+4       width of the image
+1       bits per sample of the source, 8 for images
 4, 4    height and width of the latent that ``compress`` of the model gives as ``shape``
 4       number of strings, then for each string 4 bytes of length and the bytes
 ======  =========================================================================
 
-The network got the picture in the centre of one whose sides are multiples of 64, filled up with
+The network got the image in the centre of one whose sides are multiples of 64, filled up with
 zeros. Nothing tells which weights were used but the names of model, metric and quality.
 """
 
@@ -27,11 +27,11 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from compressai.bitstream._fields import take
-from compressai.bitstream.container import CodedPicture, CodedTile
+from compressai.bitstream.container import CodedImage, CodedTile
 from compressai.bitstream.errors import (
     DamagedFileError,
     ImpossibleHeaderError,
-    NotACodedPictureError,
+    NotACodedImageError,
     TruncatedFileError,
     UnsupportedFileError,
 )
@@ -66,9 +66,9 @@ MODEL_IDS = (
 METRICS = ("mse", "ms-ssim")
 PADDING_MULTIPLE = 64
 
-_BIT_DEPTH = 8  # of pictures
+_BIT_DEPTH = 8  # of images
 
-_NOT_PICTURES = {
+_NOT_IMAGES = {
     "hrtzxf2022-pcc-rec": "a point cloud",
     "sfu2023-pcc-rec-pointnet": "a point cloud",
     "sfu2024-pcc-rec-pointnet2-ssg": "a point cloud",
@@ -79,24 +79,24 @@ _BODY = struct.Struct(">III")
 _LENGTH = struct.Struct(">I")
 
 
-def read_version_0(content: bytes) -> CodedPicture:
+def read_version_0(content: bytes) -> CodedImage:
     """Read a file's content.
 
     Returns:
-        A picture of version 0: ``RGB``, of one tile, with weights of the zoo.
+        An image of version 0: ``RGB``, of one tile, with weights of the zoo.
 
     Raises:
         UnsupportedFileError: no such file, or one of a video or point cloud.
         DamagedFileError: truncated, or impossible.
     """
     if len(content) < 2 or content[0] >= len(MODEL_IDS) or content[1] >> 4 >= len(METRICS):
-        raise NotACodedPictureError(
+        raise NotACodedImageError(
             f"this is no coded picture: it starts with {bytes(content[:4])!r}"
         )
     model = MODEL_IDS[content[0]]
-    if model in _NOT_PICTURES:
+    if model in _NOT_IMAGES:
         raise UnsupportedFileError(
-            f"the file seems to be {_NOT_PICTURES[model]} coded with {model}, no picture"
+            f"the file seems to be {_NOT_IMAGES[model]} coded with {model}, no picture"
         )
     if len(content) < _HEADER.size:
         raise TruncatedFileError(f"the file is truncated: it has only {len(content)} bytes")
@@ -113,7 +113,7 @@ def read_version_0(content: bytes) -> CodedPicture:
         raise ImpossibleHeaderError(
             f"impossible header: size {width} x {height}, {bit_depth} bits per sample"
         )
-    return CodedPicture(
+    return CodedImage(
         model=model,
         metric=METRICS[code >> 4],
         quality=(code & 15) + 1,
@@ -130,13 +130,13 @@ def read_version_0(content: bytes) -> CodedPicture:
     )
 
 
-def write_version_0(coded: CodedPicture) -> bytes:
-    """The content of a file, of a picture that :func:`read_version_0` can give.
+def write_version_0(coded: CodedImage) -> bytes:
+    """The content of a file, of an image that :func:`read_version_0` can give.
 
     Raises:
         ValueError: a field does not fit the format.
     """
-    if coded.model not in MODEL_IDS or coded.model in _NOT_PICTURES:
+    if coded.model not in MODEL_IDS or coded.model in _NOT_IMAGES:
         raise ValueError(f"model must be an image model of {MODEL_IDS}, got {coded.model!r}")
     if coded.metric not in METRICS:
         raise ValueError(f"metric must be one of {METRICS}, got {coded.metric!r}")
@@ -157,7 +157,7 @@ def write_version_0(coded: CodedPicture) -> bytes:
 
 
 def announced_size_0(start: bytes) -> tuple[int, int]:
-    """Width and height of the picture, by the first eleven bytes; 0 where it cannot be one."""
+    """Width and height of the image, by the first eleven bytes; 0 where it cannot be one."""
     if len(start) < _HEADER.size or start[0] >= len(MODEL_IDS) or start[1] >> 4 >= len(METRICS):
         return 0, 0
     _, _, height, width, _ = _HEADER.unpack_from(start)

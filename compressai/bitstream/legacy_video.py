@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from compressai.bitstream.errors import (
     ImpossibleHeaderError,
-    NotACodedPictureError,
+    NotACodedImageError,
     TruncatedFileError,
 )
 from compressai.bitstream.legacy import METRICS, MODEL_IDS, read_body, write_body
@@ -51,7 +51,7 @@ class LegacyVideoReader(VideoReader):
         if names is None:
             start = file.read(_NAMES.size)
             if len(start) < _NAMES.size or start[0] != MODEL_IDS.index(VIDEO_MODEL):
-                raise NotACodedPictureError(f"this is no coded video: it starts with {start!r}")
+                raise NotACodedImageError(f"this is no coded video: it starts with {start!r}")
             if start[1] >> 4 >= len(METRICS):
                 raise ImpossibleHeaderError(f"impossible header: metric {start[1] >> 4}")
             names = (METRICS[start[1] >> 4], (start[1] & 15) + 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The largest picture and the longest video that are coded or decoded unless the caller says
+"""The largest image and the longest video that are coded or decoded unless the caller says
 otherwise."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = [
     "excess_of_tiles",
 ]
 
-# Larger pictures are tiled, if it is left to us. What is not larger is decoded with any model.
+# Larger images are tiled, if it is left to us. What is not larger is decoded with any model.
 UNTILED_PIXELS = 2**22
 # What one tile may take while it is coded, in bytes; more if more pixels are allowed.
 MAX_MEMORY = 2**32
@@ -31,10 +31,10 @@ MAX_FRAMES = 2**20
 
 
 def excess_of(tiling: Tiling, tiles: Iterable[int], multiple: int, max_pixels: int) -> str | None:
-    """What to say of a picture with too many pixels.
+    """What to say of an image with too many pixels.
 
     Args:
-        tiling: the picture's tiles.
+        tiling: the image's tiles.
         tiles: numbers of those that are coded or decoded.
         multiple: to which tiles are padded.
         max_pixels: the limit of their padded area.
@@ -59,11 +59,11 @@ def excess_of_tiles(
     max_pixels: int,
     rate: Mapping[str, Any],
 ) -> str | None:
-    """What to say of tiles that take too much memory in this model: of pictures without tiles.
+    """What to say of tiles that take too much memory in this model: of images without tiles.
 
     Args:
         engine: the model, with tables.
-        tiling: the picture's tiles.
+        tiling: the image's tiles.
         tiles: numbers of those that are coded or decoded.
         max_pixels: the limit of pixels; one above :data:`MAX_PIXELS` raises that of memory.
         rate: arguments that the model needs.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Coded pictures of all formats from files, and to them."""
+"""Coded images of all formats from files, and to them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from compressai._files import atomic_write, open_regular, read_up_to
-from compressai.bitstream.container import MAGIC, CodedPicture, announced_sizes, head_size
-from compressai.bitstream.errors import DamagedFileError, NotACodedPictureError, TooLargeError
+from compressai.bitstream.container import MAGIC, CodedImage, announced_sizes, head_size
+from compressai.bitstream.errors import DamagedFileError, NotACodedImageError, TooLargeError
 from compressai.bitstream.legacy import announced_size_0, read_version_0
 from compressai.bitstream.limits import MAX_PIXELS
 from compressai.bitstream.version1 import announced_size_1
@@ -29,41 +29,41 @@ _LIMIT_A_PIXEL = 4
 _BYTES_OF_EXTRAS = 2**26
 
 
-def parse_coded(content: bytes, *, best_effort: bool = False) -> CodedPicture:
-    """Read a coded picture from the content of a file, ``.cai`` or of CompressAI 1.2.
+def parse_coded(content: bytes, *, best_effort: bool = False) -> CodedImage:
+    """Read a coded image from the content of a file, ``.cai`` or of CompressAI 1.2.
 
     The formats cannot be confused: the old one begins with a number below 14.
 
     Args:
         content: the whole file.
         best_effort: go on where a part of a ``.cai`` file is damaged, see
-            :meth:`CodedPicture.from_bytes`; the old format has nothing to tell damage by.
+            :meth:`CodedImage.from_bytes`; the old format has nothing to tell damage by.
 
     Raises:
-        UnsupportedFileError: it is of neither format, of a later version, or no picture.
+        UnsupportedFileError: it is of neither format, of a later version, or no image.
         DamagedFileError: truncated or changed.
     """
     content = bytes(content)
     if not content or content[:1] == MAGIC[:1]:
-        return CodedPicture.from_bytes(content, best_effort=best_effort)
+        return CodedImage.from_bytes(content, best_effort=best_effort)
     try:
         return read_version_0(content)
-    except NotACodedPictureError as error:
-        raise NotACodedPictureError(f"{error}; .cai files start with {MAGIC!r}") from error
+    except NotACodedImageError as error:
+        raise NotACodedImageError(f"{error}; .cai files start with {MAGIC!r}") from error
 
 
 def read_content(
     file: BinaryIO, *, best_effort: bool = False, max_pixels: int = MAX_PIXELS
 ) -> bytes:
-    """The content of a file with a coded picture, which is read no further than its header asks.
+    """The content of a file with a coded image, which is read no further than its header asks.
 
-    What is no coded picture is read for some kilobytes only, so that neither a device nor a file of
+    What is no coded image is read for some kilobytes only, so that neither a device nor a file of
     another kind takes memory.
 
     Args:
         file: binary file, at its start; it need not end, nor be able to seek.
-        best_effort: leave out what follows the picture, instead of refusing it.
-        max_pixels: a file that is too large for any picture of so many pixels is refused.
+        best_effort: leave out what follows the image, instead of refusing it.
+        max_pixels: a file that is too large for any image of so many pixels is refused.
 
     Returns:
         The whole file, for :func:`parse_coded`, which finds out whether it is damaged.
@@ -112,15 +112,15 @@ def read_content(
 
 def read_coded(
     source: str | Path | BinaryIO, *, best_effort: bool = False, max_pixels: int = MAX_PIXELS
-) -> CodedPicture:
-    """Read a coded picture from a file.
+) -> CodedImage:
+    """Read a coded image from a file.
 
     The header comes first; the rest is read if it is one, and as long as it says.
 
     Args:
         source: path of a regular file, or binary file at its start.
         best_effort: as in :func:`parse_coded`.
-        max_pixels: files that are too large for any picture of so many pixels are refused.
+        max_pixels: files that are too large for any image of so many pixels are refused.
 
     Raises:
         OSError: the file cannot be read.
@@ -134,7 +134,7 @@ def read_coded(
 
 
 def _most_bytes(width: int, height: int, max_pixels: int) -> int:
-    """How large a file with such a picture can be."""
+    """How large a file with such an image can be."""
     return min(_BYTES_A_PIXEL * width * height, _LIMIT_A_PIXEL * max_pixels) + _BYTES_OF_EXTRAS
 
 
@@ -148,11 +148,11 @@ def _bounded(file: BinaryIO, start: bytes, most: int) -> bytes:
     return content
 
 
-def write_coded(coded: CodedPicture, path: str | Path) -> int:
-    """Write a coded picture to a file, at once or not at all.
+def write_coded(coded: CodedImage, path: str | Path) -> int:
+    """Write a coded image to a file, at once or not at all.
 
     Args:
-        coded: the picture.
+        coded: the image.
         path: the file; replaced if it exists.
 
     Returns:

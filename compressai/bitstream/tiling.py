@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""How a picture is cut into tiles that overlap, and how decoded tiles become one picture."""
+"""How an image is cut into tiles that overlap, and how decoded tiles become one image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def padded_side(side: int, multiple: int) -> int:
 
 
 class Box(NamedTuple):
-    """A part of a picture, in pixels."""
+    """A part of an image, in pixels."""
 
     x: int
     y: int
@@ -45,12 +45,12 @@ class Box(NamedTuple):
 class Tiling:
     """A grid of tiles, each the next ``size - overlap`` pixels right of or below the one before.
 
-    A tile ends where the picture ends. There are just as many as the picture needs, so the last
+    A tile ends where the image ends. There are just as many as the image needs, so the last
     one of a row or column is wider than the overlap.
 
     Attributes:
-        width, height: size of the picture.
-        size: side of a tile; 0: the whole picture is one tile.
+        width, height: size of the image.
+        size: side of a tile; 0: the whole image is one tile.
         overlap: pixels that neighbours share.
 
     Raises:
@@ -97,7 +97,7 @@ class Tiling:
         return Box(x, y, width, height)
 
     def indexes(self, region: Box) -> list[int]:
-        """Numbers of the tiles that meet a part of the picture."""
+        """Numbers of the tiles that meet a part of the image."""
         return [index for index, box in enumerate(self) if box.meets(region)]
 
     def weights(self, index: int) -> Tensor:

@@ -16,9 +16,9 @@ text         model
 1            metric: 0 = mse, 1 = ms-ssim, 255 = unknown
 8            fingerprint of the weights, as :func:`compressai.bitstream.fingerprint`
              computes it for version 1
-varint       width of the picture
-varint       height of the picture
-text         colour mode of the picture, one of ``L``, ``LA``, ``RGB``, ``RGBA``
+varint       width of the image
+varint       height of the image
+text         colour mode of the image, one of ``L``, ``LA``, ``RGB``, ``RGBA``
 tree         ``shape`` as the model's ``compress`` gave it, see below
 (to H)       readers skip it
 varint       number of strings, then for each one a varint of length and the bytes
@@ -62,7 +62,7 @@ def read_version_1(content: bytes, best_effort: bool = False) -> dict[str, Any]:
         best_effort: go on where the checksum does not match.
 
     Returns:
-        Fields by the name that they have in :class:`~compressai.bitstream.CodedPicture`, and
+        Fields by the name that they have in :class:`~compressai.bitstream.CodedImage`, and
         ``strings`` and ``damage`` (empty, or what is wrong with the file).
 
     Raises:
@@ -90,7 +90,7 @@ def read_version_1(content: bytes, best_effort: bool = False) -> dict[str, Any]:
 
 
 def announced_size_1(start: bytes) -> tuple[int, int]:
-    """Width and height of the picture in a file of version 1, by its first 65,544 bytes.
+    """Width and height of the image in a file of version 1, by its first 65,544 bytes.
 
     Raises:
         DamagedFileError: truncated or impossible.

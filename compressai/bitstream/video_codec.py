@@ -26,7 +26,7 @@ from compressai.bitstream.errors import (
     BitstreamError,
     DamagedFileError,
     DesyncError,
-    NotACodedPictureError,
+    NotACodedImageError,
     TooLargeError,
     TruncatedFileError,
     WrongWeightsError,
@@ -361,7 +361,7 @@ def open_video(source: str | os.PathLike[str] | BinaryIO) -> VideoReader:
     Raises:
         OSError: the file cannot be read.
         ValueError: it is a pipe, a device or the like.
-        NotACodedPictureError, DamagedFileError: it is of neither format, or damaged.
+        NotACodedImageError, DamagedFileError: it is of neither format, or damaged.
     """
     file = open_regular(source) if isinstance(source, (str, os.PathLike)) else source
     try:
@@ -373,10 +373,8 @@ def open_video(source: str | os.PathLike[str] | BinaryIO) -> VideoReader:
             return CavReader(file)
         try:
             return LegacyVideoReader(file)
-        except NotACodedPictureError as error:
-            raise NotACodedPictureError(
-                f"{error}; .cav files start with {VIDEO_MAGIC!r}"
-            ) from error
+        except NotACodedImageError as error:
+            raise NotACodedImageError(f"{error}; .cav files start with {VIDEO_MAGIC!r}") from error
     except Exception:
         if file is not source:
             file.close()
@@ -469,7 +467,7 @@ def decode_video(
 
 
 def check_video_model(net: nn.Module) -> None:
-    """Refuse models of pictures.
+    """Refuse models of images.
 
     Raises:
         ValueError: it cannot code key frames and predicted ones.

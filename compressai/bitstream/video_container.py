@@ -73,7 +73,7 @@ from compressai.bitstream.errors import (
     ChecksumError,
     DamagedFileError,
     ImpossibleHeaderError,
-    NotACodedPictureError,
+    NotACodedImageError,
     TruncatedFileError,
     UnsupportedVersionError,
 )
@@ -122,7 +122,7 @@ class VideoHeader:
 
     Attributes:
         model, quality, metric, random_weights, fingerprint: as in
-            :class:`~compressai.bitstream.CodedPicture`.
+            :class:`~compressai.bitstream.CodedImage`.
         width, height: size of a frame in pixels.
         format: planes of the source.
         bitdepth: bits of its samples.
@@ -133,7 +133,7 @@ class VideoHeader:
         hashes: frames have a ``latent_hash``.
         sketches: frames have a ``sketch``.
         version: of the format; 0 for files of CompressAI 1.2. Only 2 can be written.
-        centred: as in :class:`~compressai.bitstream.CodedPicture`.
+        centred: as in :class:`~compressai.bitstream.CodedImage`.
     """
 
     model: str
@@ -247,7 +247,7 @@ def _read_start(file: BinaryIO) -> tuple[VideoHeader, bytes]:
     """The header, and what checksums of records cover besides the record and its number."""
     start = file.read(_FIXED.size)
     if start[:4] != VIDEO_MAGIC[: len(start)]:
-        raise NotACodedPictureError(
+        raise NotACodedImageError(
             f"this is no .cav file: it starts with {start[:4]!r}, not {VIDEO_MAGIC!r}"
         )
     if len(start) < _FIXED.size:

@@ -22,7 +22,7 @@ __all__ = ["bench"]
 
 
 def bench(
-    picture: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
+    image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
     model: ModelName = None,
     quality: Annotated[
         int | None, typer.Option("-q", "--quality", help="Quality in the zoo (default: 3)")
@@ -39,17 +39,17 @@ def bench(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Time a model on a picture: encoding, decoding, and the stages of both."""
+    """Time a model on an image: encoding, decoding, and the stages of both."""
     if checkpoint is not None and (quality, metric) != (None, None):
         raise typer.BadParameter("--quality and --metric choose weights of the zoo, not of a file")
     import torch
 
     from compressai import model_choice
-    from compressai.bitstream import read_picture
+    from compressai.bitstream import read_image
     from compressai.evaluation import measure_speed
     from compressai.inference import name_precision
 
-    source = read_picture(picture)
+    source = read_image(image)
     if model is None and checkpoint is None:
         model = model_choice.DEFAULT_MODEL
     chosen = model_choice.choose_model(

@@ -94,7 +94,7 @@ def encode_on_ray(
         options: of coding.
 
     Raises:
-        typer.Exit: status 1, because a picture failed.
+        typer.Exit: status 1, because an image failed.
     """
     if output is None:
         raise typer.BadParameter("--engine ray needs a folder for the results, as in SRC DST")
@@ -157,7 +157,7 @@ def evaluate_on_ray(
     """Evaluate on a Ray cluster.
 
     Returns:
-        The evaluation, and what tells of the pictures that failed, to be called at the end.
+        The evaluation, and what tells of the images that failed, to be called at the end.
     """
     from compressai.cluster import evaluate_corpus
 

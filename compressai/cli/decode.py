@@ -32,7 +32,7 @@ from compressai.cli.places import STANDARD, local_paths, split_places
 from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
 
 if TYPE_CHECKING:
-    from compressai.bitstream import CodedPicture, Picture
+    from compressai.bitstream import CodedImage, ImageData
     from compressai.model_choice import ModelCache
     from compressai.runtime import RuntimeModel
 
@@ -47,13 +47,13 @@ class DecodingEngine(str, enum.Enum):
     RUNTIME = "runtime"
 
 
-# Single precision of three colours, and the 8-bit pictures that are made of them to be written.
+# Single precision of three colours, and the 8-bit images that are made of them to be written.
 _BYTES_HELD = 24
 RANDOM_WEIGHTS = "coded with RANDOM weights, the picture will not be recognisable"
 
 
 class Format(str, enum.Enum):
-    """Kinds of picture files, by their suffixes."""
+    """Kinds of image files, by their suffixes."""
 
     PNG = "png"
     TIFF = "tiff"
@@ -107,15 +107,15 @@ def decode(
     skip_existing: SkipExisting = False,
     as_json: AsJson = False,
 ) -> None:
-    """Decompress coded pictures: decode IN OUT."""
+    """Decompress coded images: decode IN OUT."""
     box = _region(region)
     if engine is DecodingEngine.RUNTIME and (checkpoint is not None or device != "cpu"):
         raise typer.BadParameter("--engine runtime takes neither --checkpoint nor --device")
     suffix = f".{format_.value}"
-    from compressai.bitstream import PICTURE_SUFFIXES
+    from compressai.bitstream import IMAGE_SUFFIXES
 
     sources, output = split_places(
-        files, output, source_suffixes=[".cai", ".bin"], result_suffixes=PICTURE_SUFFIXES
+        files, output, source_suffixes=[".cai", ".bin"], result_suffixes=IMAGE_SUFFIXES
     )
     paths = local_paths(
         sources if output is None else [*sources, output],
@@ -131,17 +131,17 @@ def decode(
     # After everything that can be wrong with the command line, because this takes long.
     from compressai.bitstream import (
         MAX_PIXELS,
-        check_picture_file,
-        decode_picture,
+        check_image_file,
+        decode_image,
         decoding_bytes,
         read_coded,
-        save_picture,
+        save_image,
     )
 
     models: ModelCache | None = None
     lock = threading.Lock()
 
-    def model_of(coded: CodedPicture) -> Any:
+    def model_of(coded: CodedImage) -> Any:
         nonlocal models
         if engine is not DecodingEngine.TORCH and checkpoint is None and device == "cpu":
             found = _bundle_of(coded, engine is DecodingEngine.RUNTIME)
@@ -160,11 +160,11 @@ def decode(
     def named(target: Path) -> Path:
         return Path(f"stdout{suffix}") if target == STANDARD else target
 
-    def read(task: Task) -> CodedPicture:
+    def read(task: Task) -> CodedImage:
         there = not overwrite and task.target.exists()
         if there and skip_existing:
             raise Skip
-        # Beside its file, a picture may be the original.
+        # Beside its file, an image may be the original.
         may_be_ours = there and chosen_plan.is_job and task.mirrored
         if not may_be_ours:
             task.check_target(overwrite)
@@ -172,23 +172,23 @@ def decode(
             coded = read_coded(source, best_effort=best_effort, max_pixels=max_pixels or MAX_PIXELS)
         if may_be_ours:
             size = (coded.width, coded.height) if box is None else box[2:]
-            if _is_picture_of(task, size):
+            if _is_image_of(task, size):
                 raise Skip
             raise FileExistsError(
                 f"{task.target} exists and is older than {task.source}, or another picture; give "
                 "--overwrite to replace it, or --skip-existing to keep it"
             )
-        lossy = check_picture_file(named(task.target), coded.mode)
+        lossy = check_image_file(named(task.target), coded.mode)
         if lossy:
             notes.tell(task.target, lossy.partition(":")[0])
         if coded.random_weights:
             notes.tell(task.source, RANDOM_WEIGHTS)
         return coded
 
-    def code(task: Task, coded: CodedPicture) -> tuple[Any, Any, Picture, float]:
+    def code(task: Task, coded: CodedImage) -> tuple[Any, Any, ImageData, float]:
         net = model_of(coded)
         start = time.perf_counter()
-        picture = decode_picture(
+        image = decode_image(
             net,
             coded,
             max_pixels=max_pixels or MAX_PIXELS,
@@ -196,42 +196,42 @@ def decode(
             best_effort=best_effort,
         )
         seconds = time.perf_counter() - start
-        for note in picture.notes:
+        for note in image.notes:
             notes.tell(task.source, f"damaged: {note}")
-        return net, coded, picture, seconds
+        return net, coded, image, seconds
 
-    def write(task: Task, result: tuple[Any, Any, Picture, float]) -> dict[str, Any]:
-        net, coded, picture, seconds = result
+    def write(task: Task, result: tuple[Any, Any, ImageData, float]) -> dict[str, Any]:
+        net, coded, image, seconds = result
         if task.target == STANDARD:
             with tempfile.TemporaryDirectory() as folder:
                 draft = Path(folder) / named(task.target)
-                save_picture(picture, draft)
+                save_image(image, draft)
                 write_output(STANDARD, draft.read_bytes())
         else:
-            save_picture(picture, task.target, replace=overwrite)
+            save_image(image, task.target, replace=overwrite)
         return {
             "source": str(task.source),
             "file": str(task.target),
-            "width": picture.size[0],
-            "height": picture.size[1],
-            "mode": picture.mode,
+            "width": image.size[0],
+            "height": image.size[1],
+            "mode": image.mode,
             "model": coded.model,
             "quality": coded.quality,
             "metric": coded.metric,
             "random_weights": coded.random_weights,
             "engine": _engine_name(net),
-            "complete": not picture.notes,
+            "complete": not image.notes,
             "seconds": seconds,
         }
 
     def held(task: Task) -> int:
-        # Coded pictures are small: reading one twice costs nothing beside decoding it.
+        # Coded images are small: reading one twice costs nothing beside decoding it.
         with open_input(task.source) as source:
             coded = read_coded(source, best_effort=best_effort, max_pixels=max_pixels or MAX_PIXELS)
         width, height = (coded.width, coded.height) if box is None else box[2:]
         return _BYTES_HELD * width * height
 
-    def needed(task: Task, coded: CodedPicture) -> int:
+    def needed(task: Task, coded: CodedImage) -> int:
         return decoding_bytes(model_of(coded), coded)
 
     stages = Stages(read, code, write, held, needed)
@@ -246,7 +246,7 @@ def decode(
     )
 
 
-def _bundle_of(coded: CodedPicture, needed: bool) -> RuntimeModel | None:
+def _bundle_of(coded: CodedImage, needed: bool) -> RuntimeModel | None:
     """The model of a bundle that decodes a file.
 
     Raises:
@@ -280,15 +280,15 @@ def _engine_name(net: Any) -> str:
     return "runtime" if isinstance(net, RuntimeModel) else "torch"
 
 
-def _is_picture_of(task: Task, size: Sequence[int]) -> bool:
-    """Whether the target is a picture of that size, and no older than the source."""
+def _is_image_of(task: Task, size: Sequence[int]) -> bool:
+    """Whether the target is an image of that size, and no older than the source."""
     from PIL import Image, UnidentifiedImageError
 
     if task.target.stat().st_mtime_ns < task.source.stat().st_mtime_ns:
         return False
     try:
-        with Image.open(task.target) as picture:
-            return picture.size == tuple(size)
+        with Image.open(task.target) as image:
+            return image.size == tuple(size)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         return False
 

@@ -35,7 +35,7 @@ from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_QUALITY
 
 if TYPE_CHECKING:
-    from compressai.bitstream import CodedPicture, Picture
+    from compressai.bitstream import CodedImage, ImageData
     from compressai.model_choice import ChosenModel, Ladder
     from compressai.targets import Target
 
@@ -47,7 +47,7 @@ _BYTES_HELD = 16
 
 def encode(
     context: typer.Context,
-    pictures: Annotated[
+    images: Annotated[
         list[str],
         typer.Argument(
             metavar="IN",
@@ -130,7 +130,7 @@ def encode(
     skip_existing: SkipExisting = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compress pictures into .cai files: encode IN OUT."""
+    """Compress images into .cai files: encode IN OUT."""
     tile_size = _tile_size(tile)
     if checkpoint is not None and metric is not None:
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
@@ -144,7 +144,7 @@ def encode(
 
     suffixes = image_suffixes()
     sources, output = split_places(
-        pictures, output, source_suffixes=suffixes, result_suffixes=[".cai"]
+        images, output, source_suffixes=suffixes, result_suffixes=[".cai"]
     )
     choice = (model, quality, metric, checkpoint, precision.value, device)
     if engine is EngineName.RAY:
@@ -174,10 +174,10 @@ def encode(
     from compressai.bitstream import (
         MAX_PIXELS,
         BitstreamError,
-        encode_picture,
+        encode_image,
         encoding_bytes,
         read_coded,
-        read_picture,
+        read_image,
     )
     from compressai.bitstream.finished import is_up_to_date
 
@@ -188,7 +188,7 @@ def encode(
     chosen: ChosenModel
     ladder: Ladder
 
-    def read(task: Task) -> Picture:
+    def read(task: Task) -> ImageData:
         if not overwrite and task.target.exists():
             keep_or_refuse(task)
         task.check_target(overwrite)
@@ -196,10 +196,10 @@ def encode(
         if source == STANDARD:
             with open_input(STANDARD) as stream:
                 source = buffer_image(stream, most_pixels)
-        picture = read_picture(source, keep_metadata=keep_metadata, max_pixels=most_pixels)
-        for note in picture.notes:
+        image = read_image(source, keep_metadata=keep_metadata, max_pixels=most_pixels)
+        for note in image.notes:
             notes.tell(task.source, note)
-        return picture
+        return image
 
     def keep_or_refuse(task: Task) -> None:
         if skip_existing:
@@ -217,11 +217,11 @@ def encode(
 
     def of_file(path: Path) -> ChosenModel | None:
         try:
-            return ladder.of_picture(read_coded(path))
+            return ladder.of_image(read_coded(path))
         except BitstreamError:
             return None
 
-    def code(task: Task, picture: Picture) -> tuple[CodedPicture, bytes, float]:
+    def code(task: Task, image: ImageData) -> tuple[CodedImage, bytes, float]:
         start = time.perf_counter()
         options: dict[str, Any] = {
             "max_pixels": most_pixels,
@@ -232,14 +232,14 @@ def encode(
             "progress": progress,
         }
         if target is None:
-            coded = encode_picture(picture=picture, **vars(chosen), **options)
+            coded = encode_image(image=image, **vars(chosen), **options)
         else:
             from compressai.targets import encode_to_target
 
-            coded = encode_to_target(picture, target, ladder, **options)
+            coded = encode_to_target(image, target, ladder, **options)
         return coded, coded.to_bytes(), time.perf_counter() - start
 
-    def write(task: Task, result: tuple[CodedPicture, bytes, float]) -> dict[str, Any]:
+    def write(task: Task, result: tuple[CodedImage, bytes, float]) -> dict[str, Any]:
         coded, content, seconds = result
         write_output(task.target, content, replace=overwrite)
         return {
@@ -263,9 +263,9 @@ def encode(
         width, height = read_size(task.source)
         return _BYTES_HELD * width * height
 
-    def needed(task: Task, picture: Picture) -> int:
+    def needed(task: Task, image: ImageData) -> int:
         return encoding_bytes(
-            chosen.net, picture, quality=chosen.quality, tile=tile_size, effort=effort
+            chosen.net, image, quality=chosen.quality, tile=tile_size, effort=effort
         )
 
     def load() -> ChosenModel:
@@ -279,12 +279,12 @@ def encode(
             print_note(model_choice.RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
         return chosen
 
-    def read_and_load(task: Task) -> Picture:
+    def read_and_load(task: Task) -> ImageData:
         nonlocal chosen
         # Before the weights are loaded, which may take longer than all the rest.
-        picture = read(task)
+        image = read(task)
         chosen = load()
-        return picture
+        return image
 
     if chosen_plan.is_job:
         chosen = load()

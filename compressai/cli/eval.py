@@ -158,7 +158,7 @@ def evaluate(
                 tested,
                 codecs,
                 lpips=lpips,
-                keep_pictures=html is not None,
+                keep_images=html is not None,
                 on_point=lambda point: advance(f"{point.image} {point.codec} {point.quality}"),
             )
     _write(result, json_file, csv, plot, html, overwrite)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["markdown_table", "models", "multiplications"]
 
-# Sides of the picture that operations are counted on: a multiple of what every model needs.
+# Sides of the image that operations are counted on: a multiple of what every model needs.
 _SIDE = 512
 
 
@@ -165,7 +165,7 @@ def _without_values(build: Any, quality: int) -> nn.Module:
 def multiplications(net: nn.Module) -> dict[str, float]:
     """Multiply-accumulate operations for each pixel, counted by torch while the model runs.
 
-    What a model computes once for each picture, and operations that are no multiplications of
+    What a model computes once for each image, and operations that are no multiplications of
     matrices or convolutions, do not count.
 
     Args:

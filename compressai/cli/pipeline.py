@@ -2,10 +2,10 @@
 """Many files through reading, network and coder, and writing, all at the same time.
 
 Reading and writing have threads of their own, so that networks never wait for them. Each of the
-``jobs`` codes a file of its own with its share of the cores: several pictures side by side keep the
-cores busier than one picture on all of them, since much of coding cannot be split.
+``jobs`` codes a file of its own with its share of the cores: several images side by side keep the
+cores busier than one image on all of them, since much of coding cannot be split.
 
-Memory is bounded however many jobs there are: pictures are read ahead by their bytes, and coding
+Memory is bounded however many jobs there are: images are read ahead by their bytes, and coding
 waits where the activations of all jobs would be too large. A file that is larger than its share by
 itself is worked on alone.
 """
@@ -45,7 +45,7 @@ Failed = Sequence[tuple[Path, Exception]]
 EXPECTED = (ImportError, OSError, ValueError, RuntimeError, MemoryError)
 # More need more memory, and gain little: each has several cores then.
 _MOST_JOBS = 8
-# Bytes of the pictures in memory, and of the activations; with the program itself less than 4 GB.
+# Bytes of the images in memory, and of the activations; with the program itself less than 4 GB.
 _MOST_HELD, _MOST_CODING = 2 << 30, 1 << 30
 
 
@@ -154,7 +154,7 @@ def _outcomes(
     """Each task with its report or error, in order."""
     from compressai.bitstream import MemoryBudget
 
-    # A small picture costs more in the queue than in memory.
+    # A small image costs more in the queue than in memory.
     ahead = 2 * jobs
     pending: collections.deque[tuple[Task, Future[Any]]] = collections.deque()
     sizes: collections.deque[int] = collections.deque()

@@ -19,7 +19,7 @@ TRAIN_SETTINGS = {
 
 
 def train(ctx: typer.Context) -> None:
-    """Train an image model of the zoo on a folder of pictures."""
+    """Train an image model of the zoo on a folder of images."""
     from compressai.training import main
 
     main(ctx.args, program="compressai train")

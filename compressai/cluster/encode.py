@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Coding a corpus of pictures into ``.cai`` files."""
+"""Coding a corpus of images into ``.cai`` files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from compressai._files import result_names
 from compressai.bitstream import (
     MAX_PIXELS,
     BitstreamError,
-    CodedPicture,
-    encode_picture,
+    CodedImage,
+    encode_image,
     fingerprint,
     read_content,
-    read_picture,
+    read_image,
 )
 from compressai.bitstream.finished import is_coded_with
 from compressai.cluster.engine import ray_cluster, ray_pass
@@ -34,15 +34,15 @@ _COMPARED = ("tile", "sync_safe")
 
 
 class EncodeWorker:
-    """Codes pictures with one model.
+    """Codes images with one model.
 
     Args:
         choose: loads the model.
         settings: what :func:`encode_corpus` found the model to be.
         overwrite: replace files that exist. Otherwise they count as done, if they were coded with
             the same model.
-        options: arguments of :func:`~compressai.bitstream.encode_picture`, ``keep_metadata`` of
-            :func:`~compressai.bitstream.read_picture`, and ``target``, kind and value of a
+        options: arguments of :func:`~compressai.bitstream.encode_image`, ``keep_metadata`` of
+            :func:`~compressai.bitstream.read_image`, and ``target``, kind and value of a
             :class:`~compressai.targets.Target`, which takes a
             :class:`~compressai.model_choice.Chooser` for ``choose``.
 
@@ -70,33 +70,33 @@ class EncodeWorker:
             raise RuntimeError(f"the model on this machine is {here}, not {self.settings}")
 
     def __call__(self, item: Item) -> dict[str, Any]:
-        """Code a picture, unless that is done.
+        """Code an image, unless that is done.
 
         Raises:
             FileExistsError: another file has the name of the result.
-            OSError: the picture cannot be read, or the result not be written.
-            ValueError: it is no picture, or too large.
+            OSError: the image cannot be read, or the result not be written.
+            ValueError: it is no image, or too large.
         """
         if not self.overwrite:
             finished = self._finished(item)
             if finished is not None:
                 return finished
         with Store(item.source).open() as source:
-            picture = read_picture(
+            image = read_image(
                 source,
                 keep_metadata=self.keep_metadata,
                 max_pixels=self.options.get("max_pixels", MAX_PIXELS),
             )
         if self.target is None:
-            coded = encode_picture(picture=picture, **vars(self.chosen), **self.options)
+            coded = encode_image(image=image, **vars(self.chosen), **self.options)
         else:
-            coded = encode_to_target(picture, self.target, self.ladder, **self.options)
+            coded = encode_to_target(image, self.target, self.ladder, **self.options)
         content = coded.to_bytes()
         self.write(item, content)
         return _result(coded, content)
 
     def write(self, item: Item, content: bytes) -> None:
-        """Write a coded picture."""
+        """Write a coded image."""
         Store(item.target).write(content, replace=self.overwrite)
 
     def _finished(self, item: Item) -> dict[str, Any] | None:
@@ -107,9 +107,9 @@ class EncodeWorker:
         try:
             with target.open() as file:
                 content = read_content(file, max_pixels=self.options.get("max_pixels", MAX_PIXELS))
-            coded = CodedPicture.from_bytes(content)
+            coded = CodedImage.from_bytes(content)
             options = {key: self.options[key] for key in _COMPARED if key in self.options}
-            chosen = self.chosen if self.ladder is None else self.ladder.of_picture(coded)
+            chosen = self.chosen if self.ladder is None else self.ladder.of_image(coded)
             if chosen is not None and is_coded_with(coded, **vars(chosen), **options):
                 return _result(coded, content)
         except BitstreamError as error:
@@ -117,7 +117,7 @@ class EncodeWorker:
         raise FileExistsError(f"{item.target} exists and {problem}; overwrite replaces it")
 
 
-def _result(coded: CodedPicture, content: bytes) -> dict[str, Any]:
+def _result(coded: CodedImage, content: bytes) -> dict[str, Any]:
     return {
         "bytes": len(content),
         "width": coded.width,
@@ -155,10 +155,10 @@ def encode_corpus(
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
     make_encoder: type[EncodeWorker] = EncodeWorker,
 ) -> JobReport:
-    """Code all pictures of some folders on a Ray cluster.
+    """Code all images of some folders on a Ray cluster.
 
-    The results have the paths of their pictures, with suffix ``.cai``, below ``destination``; what
-    became of each picture is in ``_manifest`` there.
+    The results have the paths of their images, with suffix ``.cai``, below ``destination``; what
+    became of each image is in ``_manifest`` there.
 
     Args:
         sources: folders and files, paths or URLs.
@@ -168,22 +168,22 @@ def encode_corpus(
         name: of the result, where the only source is a file; default: that of the source, with
             suffix ``.cai``.
         workers: number of workers; default: one for each processor of the cluster.
-        retries: how often a picture is tried again.
+        retries: how often an image is tried again.
         overwrite: replace files that exist, instead of taking them as done. A file that was
             written just before its machine died is made again then.
         skip_existing: take files that exist as done, whatever they were made with.
-        max_pixels: largest picture that is coded.
+        max_pixels: largest image that is coded.
         options: as for :class:`EncodeWorker`.
         on_model: called with the model when it is loaded here.
         on_row: called with each row of the manifest as it comes.
         make_encoder: the class of the workers.
 
     Returns:
-        The report. Pictures that failed are in it, and in the manifest.
+        The report. Images that failed are in it, and in the manifest.
 
     Raises:
         FileNotFoundError: a source does not exist.
-        ValueError: there are no pictures, two would have the same result, a folder would become
+        ValueError: there are no images, two would have the same result, a folder would become
             the file ``name``, or the destination holds the results of another model.
         OSError: a folder cannot be listed, or the manifest not be written, as far as that shows
             before the work.

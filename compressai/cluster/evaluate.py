@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Measuring codecs on a corpus of pictures."""
+"""Measuring codecs on a corpus of images."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from compressai.bitstream import read_picture
+from compressai.bitstream import read_image
 from compressai.cluster.engine import ray_cluster, ray_pass
 from compressai.cluster.job import Item, JobReport, run_job
 from compressai.cluster.manifest import Manifest
 from compressai.cluster.stores import Store, base_name, list_sources
-from compressai.evaluation import Evaluation, ImageCodec, Point, evaluate_picture
+from compressai.evaluation import Evaluation, ImageCodec, Point, evaluate_image
 from compressai.evaluation.evaluate import opaque
 from compressai.evaluation.image_files import SUFFIXES
 
@@ -25,7 +25,7 @@ MakeCodecs = Callable[[], tuple[Sequence[ImageCodec], Sequence[ImageCodec]]]
 
 
 class EvaluateWorker:
-    """Measures codecs on pictures.
+    """Measures codecs on images.
 
     Args:
         make_codecs: makes the codecs under test, and those to compare them with.
@@ -47,16 +47,16 @@ class EvaluateWorker:
         self.lpips = lpips
 
     def __call__(self, item: Item) -> dict[str, Any]:
-        """All points of a picture.
+        """All points of an image.
 
         Raises:
-            OSError: the picture cannot be read.
-            ValueError: it is no picture.
+            OSError: the image cannot be read.
+            ValueError: it is no image.
         """
         with Store(item.source).open() as source:
-            image = opaque(read_picture(source))
+            image = opaque(read_image(source))
         points = [
-            evaluate_picture(
+            evaluate_image(
                 image,
                 codec.code(image, quality),
                 item.source,
@@ -85,7 +85,7 @@ def evaluate_corpus(
     retries: int = 2,
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> tuple[Evaluation, JobReport]:
-    """Measure codecs on all pictures of some folders, on a Ray cluster.
+    """Measure codecs on all images of some folders, on a Ray cluster.
 
     Args:
         sources: folders and files, paths or URLs.
@@ -96,15 +96,15 @@ def evaluate_corpus(
             tell themselves, see :meth:`~compressai.evaluation.ImageCodec.identity`.
         lpips: also compute LPIPS.
         workers: number of workers; default: one for each processor of the cluster.
-        retries: how often a picture is tried again.
+        retries: how often an image is tried again.
         on_row: called with each row of the manifest as it comes.
 
     Returns:
-        The evaluation of the pictures that could be measured, and the report with all others.
+        The evaluation of the images that could be measured, and the report with all others.
 
     Raises:
         FileNotFoundError: a source does not exist.
-        ValueError: there are no pictures, or the manifest is of other codecs.
+        ValueError: there are no images, or the manifest is of other codecs.
         OSError: a folder cannot be listed, or the manifest not be written, as far as that shows
             before the work.
         RuntimeError: there is no cluster, or a worker cannot be made.
@@ -147,7 +147,7 @@ def _make_evaluator(
 
 
 def _points(items: Sequence[Item], rows: Sequence[Mapping[str, Any]]) -> list[Point]:
-    """Points in the order of the pictures, with file names where these tell them apart."""
+    """Points in the order of the images, with file names where these tell them apart."""
     by_source = {row["source"]: json.loads(row["result"])["points"] for row in rows}
     counts = Counter(base_name(item.source) for item in items)
     points = []

@@ -229,7 +229,7 @@ def base_name(url: str) -> str:
 
 
 def list_sources(urls: Sequence[str], suffixes: Collection[str]) -> dict[str, str]:
-    """Pictures in folders, and single ones.
+    """Images in folders, and single ones.
 
     Args:
         urls: folders and files, paths or URLs.
@@ -241,7 +241,7 @@ def list_sources(urls: Sequence[str], suffixes: Collection[str]) -> dict[str, st
 
     Raises:
         FileNotFoundError: one does not exist.
-        ValueError: there are no pictures, or the name of a file is not in UTF-8.
+        ValueError: there are no images, or the name of a file is not in UTF-8.
     """
     found: dict[str, str] = {}
     for url in urls:

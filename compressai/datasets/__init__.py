@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Pictures and clips to train on, raw video, and helpers to build caches."""
+"""Images and clips to train on, raw video, and helpers to build caches."""
 
 from __future__ import annotations
 

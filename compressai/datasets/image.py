@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Pictures in files: a list of them, or a folder with one directory for each split."""
+"""Images in files: a list of them, or a folder with one directory for each split."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["ImageFiles", "ImageFolder"]
 
 
 class ImageFiles(Dataset):
-    """Pictures in files, in the order of a list.
+    """Images in files, in the order of a list.
 
     They are read as ``compressai encode`` reads them: turned upright as EXIF says, embedded
     colour profiles and CMYK converted to sRGB, white of 16-bit, integer and float greyscale at
-    255, without transparency. 8-bit samples of other pictures are as in the file.
+    255, without transparency. 8-bit samples of other images are as in the file.
 
     Args:
         samples: the files.
-        transform: applied to the RGB picture.
+        transform: applied to the RGB image.
 
     Attributes:
         samples: the files.
@@ -40,11 +40,11 @@ class ImageFiles(Dataset):
         self.transform = transform
 
     def __getitem__(self, index: int) -> Any:
-        """The picture as ``PIL.Image.Image`` in mode RGB, or what the transform makes of it.
+        """The image as ``PIL.Image.Image`` in mode RGB, or what the transform makes of it.
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is damaged or no picture, or ``transform`` refuses it; names the file.
+            ValueError: it is damaged or no image, or ``transform`` refuses it; names the file.
         """
         return transformed(self.samples[index], self.transform)
 
@@ -54,7 +54,7 @@ class ImageFiles(Dataset):
 
 @register_dataset("ImageFolder")
 class ImageFolder(ImageFiles):
-    """Pictures of ``root/split``, in order of their names.
+    """Images of ``root/split``, in order of their names.
 
     ::
 
@@ -68,11 +68,11 @@ class ImageFolder(ImageFiles):
 
     Args:
         root: directory that holds the splits.
-        transform: applied to the RGB picture.
+        transform: applied to the RGB image.
         split: directory below ``root``.
 
     Attributes:
-        samples: the paths of the pictures.
+        samples: the paths of the images.
 
     Raises:
         RuntimeError: the directory of the split does not exist.

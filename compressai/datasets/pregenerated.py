@@ -29,23 +29,23 @@ def _coerce_size_2_t(x: Any) -> tuple[int, int]:
 
 @register_dataset("PreGeneratedMemmapDataset")
 class PreGeneratedMemmapDataset(Dataset):
-    """Pictures of equal size in ``root/training.npy`` or ``root/validation.npy``.
+    """Images of equal size in ``root/training.npy`` or ``root/validation.npy``.
 
     Despite the suffix these files are raw: uint8 samples, ``N x H x W x 3``, without any header.
 
     Args:
         root: directory of the files.
-        transform: applied to the RGB picture.
+        transform: applied to the RGB image.
         split: ``"train"`` or ``"valid"``.
-        image_size: ``(H, W)`` of every picture, or one integer for both.
+        image_size: ``(H, W)`` of every image, or one integer for both.
 
     Attributes:
-        data: the pictures, a read-only memory map ``(N, H, W, 3)``.
+        data: the images, a read-only memory map ``(N, H, W, 3)``.
 
     Raises:
         RuntimeError: ``root`` is not a directory.
         ValueError: another split, a bad ``image_size``, or a file that does not hold a whole
-            number of such pictures.
+            number of such images.
         FileNotFoundError: the file of the split does not exist.
         AssertionError: the file is empty.
     """
@@ -90,7 +90,7 @@ class PreGeneratedMemmapDataset(Dataset):
         self.data = self._open()
 
     def __getitem__(self, index: int) -> Any:
-        """The picture as ``PIL.Image.Image`` in mode RGB, or what the transform makes of it."""
+        """The image as ``PIL.Image.Image`` in mode RGB, or what the transform makes of it."""
         image = Image.fromarray(np.array(self.data[index]))
         return image if self.transform is None else self.transform(image)
 

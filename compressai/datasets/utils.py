@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Fetching the archives that datasets come in, checking them, and reading single pictures."""
+"""Fetching the archives that datasets come in, checking them, and reading single images."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = ["download_url", "hash_file", "transformed"]
 def transformed(
     path: str | os.PathLike[str], transform: Callable[[Image.Image], Any] | None
 ) -> Any:
-    """A picture as 8-bit RGB, or what a transform makes of it.
+    """An image as 8-bit RGB, or what a transform makes of it.
 
     Args:
         path: the file.
-        transform: applied to the picture.
+        transform: applied to the image.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged or no picture, or the transform raised this error for it.
+        ValueError: it is damaged or no image, or the transform raised this error for it.
         RuntimeError: the transform raised another one.
     """
     image = read_rgb(path)

@@ -21,7 +21,7 @@ __all__ = ["VideoFolder"]
 
 @register_dataset("VideoFolder")
 class VideoFolder(Dataset):
-    """Clips that lie as folders of pictures; an item is three frames of one clip.
+    """Clips that lie as folders of images; an item is three frames of one clip.
 
     ::
 
@@ -29,12 +29,12 @@ class VideoFolder(Dataset):
         root/test.list
         root/sequences/00001/0001/im1.png ... im7.png
 
-    The three frames go through the transform together, as one picture of nine channels, so that a
-    random crop is the same for all of them. It has to make a tensor of the picture first::
+    The three frames go through the transform together, as one image of nine channels, so that a
+    random crop is the same for all of them. It has to make a tensor of the image first::
 
         transforms.Compose([transforms.ToTensor(), transforms.RandomCrop(256)])
 
-    Frames are found and read as :class:`ImageFolder` finds and reads pictures.
+    Frames are found and read as :class:`ImageFolder` finds and reads images.
 
     Args:
         root: directory that holds the lists and ``sequences``.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The frames of Vimeo-90K as single pictures."""
+"""The frames of Vimeo-90K as single images."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Vimeo90kDataset(ImageFiles):
         root/tri_testlist.txt
         root/sequences/00001/0001/im1.png ... im3.png
 
-    Frames are read as :class:`ImageFolder` reads pictures.
+    Frames are read as :class:`ImageFolder` reads images.
 
     Args:
         root: directory of the unpacked archive.
-        transform: applied to the RGB picture.
+        transform: applied to the RGB image.
         split: ``"train"`` or ``"valid"`` (the list named "test" by the authors).
         tuplet: 3 or 7, frames of a clip.
 

@@ -82,7 +82,7 @@ class _PlainScan(ScanCoder):
 
     def _rows(self, scales: Tensor) -> np.ndarray:
         if self.own is not None:
-            # As pictures of one pixel, what such methods are written for.
+            # As images of one pixel, what such methods are written for.
             grid = scales.reshape(-1, scales.size(-1), 1, 1).to(self.own.scale_table.device)
             rows = self.own.build_indexes(grid).to(device="cpu", dtype=torch.int32)
             return rows.reshape(scales.shape).contiguous().numpy()

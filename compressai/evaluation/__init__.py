@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""How good a codec is: pictures through codecs, rates of real files, metrics, curves, deltas.
+"""How good a codec is: images through codecs, rates of real files, metrics, curves, deltas.
 
 ``compressai eval``, ``compressai plot`` and the programs of ``compressai.utils`` are made of this.
 """
 
 from __future__ import annotations
 
+from compressai._moved import old_names
 from compressai.evaluation.bjontegaard import bd_psnr, bd_rate
 from compressai.evaluation.codecs import CODECS, Coded, ImageCodec, PillowCodec, find_codec
-from compressai.evaluation.evaluate import evaluate, evaluate_picture
+from compressai.evaluation.evaluate import evaluate, evaluate_image
 from compressai.evaluation.image_files import find_images
 from compressai.evaluation.metrics import (
     LPIPS,
@@ -28,11 +29,8 @@ from compressai.evaluation.published import (
     published_bd_rates,
     published_curves,
 )
-from compressai.evaluation.results import BdRate, EmbeddedPicture, Evaluation, Point
+from compressai.evaluation.results import BdRate, EmbeddedImage, Evaluation, Point
 from compressai.evaluation.speed import Speed, StageTimes, measure_speed
-
-# What it was called at first.
-find_pictures = find_images
 
 __all__ = [
     "CODECS",
@@ -42,7 +40,7 @@ __all__ = [
     "PSNR",
     "BdRate",
     "Coded",
-    "EmbeddedPicture",
+    "EmbeddedImage",
     "Evaluation",
     "ImageCodec",
     "ModelCodec",
@@ -57,10 +55,9 @@ __all__ = [
     "bd_rates_against",
     "compute_metrics",
     "evaluate",
-    "evaluate_picture",
+    "evaluate_image",
     "find_codec",
     "find_images",
-    "find_pictures",
     "lpips",
     "measure_speed",
     "ms_ssim",
@@ -68,3 +65,5 @@ __all__ = [
     "published_bd_rates",
     "published_curves",
 ]
+
+__getattr__ = old_names(__name__)

@@ -25,11 +25,11 @@ __all__ = ["CODECS", "Coded", "ImageCodec", "PillowCodec", "find_codec"]
 
 @dataclass(frozen=True)
 class Coded:
-    """A picture that went through a codec.
+    """An image that went through a codec.
 
     Attributes:
         content: all bytes of the coded file.
-        decoded: 8-bit RGB picture.
+        decoded: 8-bit RGB image.
         encode_seconds: from pixels in memory to the bytes, wall clock.
         decode_seconds: from the bytes to pixels in memory, wall clock.
     """
@@ -41,7 +41,7 @@ class Coded:
 
 
 class ImageCodec(ABC):
-    """Something that turns pictures into bytes and bytes into pictures.
+    """Something that turns images into bytes and bytes into images.
 
     Attributes:
         name: short name, unique among the codecs of an evaluation.
@@ -61,10 +61,10 @@ class ImageCodec(ABC):
 
     @abstractmethod
     def code(self, image: Image.Image, quality: Any) -> Coded:
-        """Code a picture and decode it again.
+        """Code an image and decode it again.
 
         Args:
-            image: 8-bit RGB picture.
+            image: 8-bit RGB image.
             quality: on the codec's own scale.
 
         Returns:

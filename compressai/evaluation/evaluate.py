@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Codecs, pictures and metrics brought together."""
+"""Codecs, images and metrics brought together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from compressai.bitstream import Picture, read_picture
+from compressai._moved import old_arguments
+from compressai.bitstream import ImageData, read_image
 from compressai.evaluation.codecs import Coded, ImageCodec
 from compressai.evaluation.metrics import (
     LPIPS,
@@ -20,44 +21,45 @@ from compressai.evaluation.metrics import (
     PSNR,
     compute_metrics,
 )
-from compressai.evaluation.results import EmbeddedPicture, Evaluation, Point
+from compressai.evaluation.results import EmbeddedImage, Evaluation, Point
 
-__all__ = ["evaluate", "evaluate_picture"]
+__all__ = ["evaluate", "evaluate_image"]
 
 Source = str | os.PathLike[str]
 
 
+@old_arguments(pictures="images", keep_pictures="keep_images")
 def evaluate(
-    pictures: Iterable[Source],
+    images: Iterable[Source],
     codecs: Sequence[ImageCodec],
     against: Sequence[ImageCodec] = (),
     *,
     lpips: bool = False,
-    keep_pictures: bool = False,
+    keep_images: bool = False,
     on_point: Callable[[Point], None] | None = None,
 ) -> Evaluation:
-    """Code every picture with every codec at each of its qualities, and measure.
+    """Code every image with every codec at each of its qualities, and measure.
 
     Rates count all bytes of the coded files. Metrics compare 8-bit RGB; transparency is left out
     for all codecs alike. Times are those of single runs on a machine that does other things, too.
 
     Args:
-        pictures: files.
+        images: files.
         codecs: codecs under test.
         against: codecs to compare them with.
         lpips: also compute LPIPS, see :func:`compressai.evaluation.lpips`.
-        keep_pictures: keep what was decoded, which :meth:`Evaluation.to_html` needs.
+        keep_images: keep what was decoded, which :meth:`Evaluation.to_html` needs.
         on_point: called with each point as it comes, to show progress.
 
     Returns:
         The figures.
 
     Raises:
-        ValueError: no pictures or codecs, two codecs of the same name, or a file that is no
-            picture.
+        ValueError: no images or codecs, two codecs of the same name, or a file that is no
+            image.
         OSError: a file cannot be read.
     """
-    files = [Path(file) for file in pictures]
+    files = [Path(file) for file in images]
     both = [*codecs, *against]
     if not files or not codecs:
         raise ValueError(
@@ -73,39 +75,39 @@ def evaluate(
         descriptions={codec.name: codec.description for codec in both},
     )
     for name, file in zip(_names(files), files):
-        image = opaque(read_picture(file))
-        if keep_pictures:
-            result.pictures[name, None, None] = embed(image)
+        image = opaque(read_image(file))
+        if keep_images:
+            result.embedded[name, None, None] = embed(image)
         for codec in both:
             for quality in codec.qualities:
                 coded = codec.code(image, quality)
-                point = evaluate_picture(image, coded, name, codec.name, quality, lpips=lpips)
+                point = evaluate_image(image, coded, name, codec.name, quality, lpips=lpips)
                 result.points.append(point)
-                if keep_pictures:
+                if keep_images:
                     media_type = codec.media_type
-                    result.pictures[name, codec.name, quality] = (
+                    result.embedded[name, codec.name, quality] = (
                         embed(coded.decoded)
                         if media_type is None
-                        else EmbeddedPicture(media_type, coded.content)
+                        else EmbeddedImage(media_type, coded.content)
                     )
                 if on_point is not None:
                     on_point(point)
     return result
 
 
-def opaque(picture: Picture) -> Image.Image:
+def opaque(image: ImageData) -> Image.Image:
     """What the codecs get: 8-bit RGB without transparency."""
-    return Picture(picture.pixels).to_image()
+    return ImageData(image.pixels).to_image()
 
 
-def embed(image: Image.Image) -> EmbeddedPicture:
-    """A picture without loss, for a page."""
+def embed(image: Image.Image) -> EmbeddedImage:
+    """An image without loss, for a page."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=6)
-    return EmbeddedPicture("image/png", buffer.getvalue())
+    return EmbeddedImage("image/png", buffer.getvalue())
 
 
-def evaluate_picture(
+def evaluate_image(
     image: Image.Image,
     coded: Coded,
     name: str,
@@ -114,16 +116,16 @@ def evaluate_picture(
     *,
     lpips: bool = False,
 ) -> Point:
-    """Measure one coded picture.
+    """Measure one coded image.
 
     Args:
         image: what was coded, 8-bit RGB.
         coded: what became of it.
-        name, codec, quality: names of picture, codec and setting.
+        name, codec, quality: names of image, codec and setting.
         lpips: also compute LPIPS.
 
     Returns:
-        The point; ``ms_ssim`` is ``None`` for pictures with a side below 161 pixels.
+        The point; ``ms_ssim`` is ``None`` for images with a side below 161 pixels.
     """
     names = [PSNR]
     if min(image.size) >= MS_SSIM_MIN_SIDE:

@@ -141,7 +141,7 @@ def to_planes(image: Image.Image, rgb: bool) -> bytes:
 
 
 def from_planes(content: bytes, size: tuple[int, int], rgb: bool) -> Image.Image:
-    """The picture of planes, see :func:`to_planes`.
+    """The image of planes, see :func:`to_planes`.
 
     Raises:
         RuntimeError: there are not as many samples as that.

@@ -57,7 +57,7 @@ def psnr_of(mse: float, white: float) -> float:
 
 
 def compare_rgb(a: Tensor, b: Tensor, white: int) -> dict[str, float | None]:
-    """Compare two pictures as code values.
+    """Compare two images as code values.
 
     Args:
         a, b: RGB ``(1, 3, H, W)`` in [0, 1]; both are rounded to code values first.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Finding the pictures to evaluate on."""
+"""Finding the images to evaluate on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 
 
 def find_images(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Files as given, and the pictures in folders, at any depth, without what is hidden.
+    """Files as given, and the images in folders, at any depth, without what is hidden.
 
     Args:
         sources: files and folders.
@@ -25,7 +25,7 @@ def find_images(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
     Raises:
         FileNotFoundError: a source does not exist.
-        ValueError: a folder has no pictures, or a source is a pipe, a device or the like.
+        ValueError: a folder has no images, or a source is a pipe, a device or the like.
     """
     found: dict[Path, None] = {}
     for source in map(Path, sources):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""How far a decoded picture is from its source.
+"""How far a decoded image is from its source.
 
 All metrics look at 8-bit RGB values, because that is what a file that people open holds. PSNR is
 the logarithm of torch's ``mse_loss``: piq's adds 1e-8 to the error (0.04 dB at 60 dB), and
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 PSNR, MS_SSIM, LPIPS = "psnr-rgb", "ms-ssim-rgb", "lpips"
-# Five scales and a window of 11: smaller pictures have no MS-SSIM.
+# Five scales and a window of 11: smaller images have no MS-SSIM.
 MS_SSIM_MIN_SIDE = 161
 # torchvision's file of weights.
 _ALEXNET = "alexnet-owt-7be5be79.pth"
@@ -47,11 +47,11 @@ _ALEXNET = "alexnet-owt-7be5be79.pth"
 Pixels = Image.Image | np.ndarray | Tensor
 
 
-def to_tensor(picture: Pixels) -> Tensor:
-    """A picture as the metrics see it.
+def to_tensor(image: Pixels) -> Tensor:
+    """An image as the metrics see it.
 
     Args:
-        picture: picture of Pillow, array ``(H, W, 3)``, or tensor ``(3, H, W)`` or
+        image: image of Pillow, array ``(H, W, 3)``, or tensor ``(3, H, W)`` or
             ``(1, 3, H, W)``, with values in [0, 255] (or up to the ``max_val`` of the metric).
 
     Returns:
@@ -60,10 +60,10 @@ def to_tensor(picture: Pixels) -> Tensor:
     Raises:
         ValueError: another shape.
     """
-    if isinstance(picture, Tensor):
-        pixels = picture[None] if picture.dim() == 3 else picture
+    if isinstance(image, Tensor):
+        pixels = image[None] if image.dim() == 3 else image
     else:
-        values = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture)
+        values = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
         if values.ndim != 3:
             raise ValueError(f"a picture must have shape (H, W, 3), got {values.shape}")
         pixels = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))[None]
@@ -90,7 +90,7 @@ def psnr(a: Pixels, b: Pixels, max_val: float = 255.0) -> float:
         max_val: highest value of a sample.
 
     Returns:
-        Decibels; infinite for equal pictures.
+        Decibels; infinite for equal images.
 
     Raises:
         ValueError: sizes differ.
@@ -107,7 +107,7 @@ def ms_ssim(a: Pixels, b: Pixels, max_val: float = 255.0) -> float:
         max_val: highest value of a sample.
 
     Returns:
-        Similarity, 1 for equal pictures.
+        Similarity, 1 for equal images.
 
     Raises:
         ValueError: sizes differ, or a side is shorter than 161 pixels.
@@ -138,7 +138,7 @@ def lpips(a: Pixels, b: Pixels, max_val: float = 255.0) -> float:
         max_val: highest value of a sample.
 
     Returns:
-        Distance, 0 for equal pictures; lower is better.
+        Distance, 0 for equal images; lower is better.
 
     Raises:
         ImportError: the extra ``lpips`` is not installed.
@@ -180,7 +180,7 @@ METRICS: dict[str, Callable[..., float]] = {PSNR: psnr, MS_SSIM: ms_ssim, LPIPS:
 def compute_metrics(
     a: Pixels, b: Pixels, metrics: Iterable[str] | None = None, max_val: float = 255.0
 ) -> dict[str, Any]:
-    """Several metrics of a pair of pictures.
+    """Several metrics of a pair of images.
 
     Args:
         a, b: see :func:`to_tensor`.

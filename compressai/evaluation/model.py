@@ -11,11 +11,11 @@ from PIL import Image
 from torch import nn
 
 from compressai.bitstream import (
-    CodedPicture,
-    Picture,
-    decode_picture,
-    encode_picture,
-    read_picture,
+    CodedImage,
+    ImageData,
+    decode_image,
+    encode_image,
+    read_image,
 )
 from compressai.bitstream.hashes import hash_weights
 from compressai.evaluation.codecs import Coded, ImageCodec
@@ -91,11 +91,11 @@ class ModelCodec(ImageCodec):
         # As for the classical codecs: pixels, without profile and texts of the source.
         bare = image.copy()
         bare.info.clear()
-        picture = Picture(read_picture(bare).pixels)
+        source = ImageData(read_image(bare).pixels)
         start = time.perf_counter()
-        content = encode_picture(
+        content = encode_image(
             net,
-            picture,
+            source,
             model=self._model,
             quality=None if isinstance(quality, str) else quality,
             metric=self._metric,
@@ -104,6 +104,6 @@ class ModelCodec(ImageCodec):
         ).to_bytes()
         between = time.perf_counter()
         # From here on only the bytes count.
-        decoded = decode_picture(net, CodedPicture.from_bytes(content)).to_image().convert("RGB")
+        decoded = decode_image(net, CodedImage.from_bytes(content)).to_image().convert("RGB")
         end = time.perf_counter()
         return Coded(content, decoded, between - start, end - between)

@@ -30,13 +30,13 @@ def save_page(
 
     Raises:
         ImportError: the extra ``plot`` is not installed.
-        ValueError: the pictures were not kept, or the suffix is not that of a page.
+        ValueError: the images were not kept, or the suffix is not that of a page.
         OSError: the file cannot be written.
     """
     if Path(path).suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{os.fspath(path)}: the suffix must be .html or .htm")
-    if not evaluation.pictures:
-        raise ValueError("a page shows the pictures: call evaluate with keep_pictures=True")
+    if not evaluation.embedded:
+        raise ValueError("a page shows the pictures: call evaluate with keep_images=True")
     require_matplotlib()
     template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     page = template.substitute(data=_script_safe(_data(evaluation)), plots=_plots(evaluation))
@@ -87,8 +87,8 @@ def _shown(evaluation: Evaluation, image: str) -> Iterator[Point]:
 
 
 def _url(evaluation: Evaluation, *key: Any) -> str:
-    picture = evaluation.pictures[key]
-    return _data_url(picture.media_type, picture.content)
+    image = evaluation.embedded[key]
+    return _data_url(image.media_type, image.content)
 
 
 def _data_url(media_type: str, content: bytes) -> str:
@@ -96,7 +96,7 @@ def _data_url(media_type: str, content: bytes) -> str:
 
 
 def _plots(evaluation: Evaluation) -> str:
-    """Curves of every metric that all pictures have, as pictures in the page."""
+    """Curves of every metric that all images have, as images in the page."""
     curves = evaluation.curves()
     tags = []
     for metric, label in ((PSNR, "PSNR"), (MS_SSIM, "MS-SSIM"), (LPIPS, "LPIPS")):

@@ -29,11 +29,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PublishedCurve:
-    """The points of a model on a set of pictures, means over these.
+    """The points of a model on a set of images, means over these.
 
     Attributes:
         model: name in the zoo.
-        dataset: ``"kodak"`` (24 pictures), ``"clic"`` (professional, validation) or ``"tecnick"``.
+        dataset: ``"kodak"`` (24 images), ``"clic"`` (professional, validation) or ``"tecnick"``.
         trained_for: ``"mse"``, ``"ms-ssim"``, or ``"not said"``.
         metric: of the values, ``"psnr"`` in dB or ``"ms-ssim"`` in 0 ... 1.
         rate: what the bits are: ``"strings"`` that were written, an ``"estimate"`` from the
@@ -140,7 +140,7 @@ def published_bd_rates(
 def bd_rates_against(
     anchor: list[tuple[float, float]], curves: Iterable[PublishedCurve]
 ) -> list[tuple[PublishedCurve, float | None]]:
-    """BD-rates of published curves against points of the same pictures and metric.
+    """BD-rates of published curves against points of the same images and metric.
 
     Args:
         anchor: ``(bits per pixel, decibels)`` of each point, as :meth:`PublishedCurve.points`.

@@ -19,21 +19,21 @@ from compressai.evaluation.bjontegaard import bd_rate
 from compressai.evaluation.metrics import LPIPS, MS_SSIM, PSNR
 from compressai.version import __version__
 
-__all__ = ["BdRate", "EmbeddedPicture", "Evaluation", "Point", "finite_json"]
+__all__ = ["BdRate", "EmbeddedImage", "Evaluation", "Point", "finite_json"]
 
 AVERAGE = "average curve"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One picture through one codec at one quality.
+    """One image through one codec at one quality.
 
     Attributes:
         image, codec, quality: what was coded, by what, at which setting.
         width, height: size in pixels.
         bytes: length of the coded file.
         psnr: decibels, infinite if nothing was lost.
-        ms_ssim: similarity up to 1, or ``None`` if the picture is too small for it.
+        ms_ssim: similarity up to 1, or ``None`` if the image is too small for it.
         lpips: perceptual distance, or ``None`` if it was not asked for.
         encode_seconds, decode_seconds: wall clock, of one run.
     """
@@ -57,8 +57,8 @@ class Point:
 
 
 @dataclass(frozen=True)
-class EmbeddedPicture:
-    """A picture for a page.
+class EmbeddedImage:
+    """An image for a page.
 
     Attributes:
         media_type: such as ``image/png``.
@@ -74,7 +74,7 @@ class BdRate:
     """A Bjøntegaard delta rate of PSNR.
 
     Attributes:
-        image: which picture, or ``"average curve"``.
+        image: which image, or ``"average curve"``.
         codec, anchor: what is compared with what.
         percent: bits more (or, below 0, less) than the anchor, or ``None``.
         problem: why there is no figure.
@@ -94,8 +94,8 @@ class Evaluation:
     Attributes:
         tested, against: names of the codecs under test and of those to compare with.
         descriptions: what each codec is.
-        points: one for each picture, codec and quality.
-        pictures: if they were kept, originals under ``(image, None, None)`` and decoded ones under
+        points: one for each image, codec and quality.
+        embedded: if they were kept, originals under ``(image, None, None)`` and decoded ones under
             ``(image, codec, quality)``.
     """
 
@@ -103,21 +103,26 @@ class Evaluation:
     against: list[str]
     descriptions: dict[str, str]
     points: list[Point] = field(default_factory=list)
-    pictures: dict[tuple[str, str | None, Hashable], EmbeddedPicture] = field(
+    embedded: dict[tuple[str, str | None, Hashable], EmbeddedImage] = field(
         default_factory=dict, repr=False
     )
 
     @property
+    def pictures(self) -> dict[tuple[str, str | None, Hashable], EmbeddedImage]:
+        """What :attr:`embedded` was called at first."""
+        return self.embedded
+
+    @property
     def images(self) -> list[str]:
-        """Names of the pictures."""
+        """Names of the images."""
         return list(dict.fromkeys(point.image for point in self.points))
 
     def curve(self, codec: str, image: str | None = None) -> list[Point]:
-        """Points of a codec and a picture, or of all pictures."""
+        """Points of a codec and an image, or of all images."""
         return [p for p in self.points if p.codec == codec and image in (None, p.image)]
 
     def curves(self) -> list[dict[str, Any]]:
-        """Curves of averages over the pictures, in CompressAI's form.
+        """Curves of averages over the images, in CompressAI's form.
 
         Returns:
             For each codec ``name``, ``description`` and ``results``: lists with a value for each
@@ -153,7 +158,7 @@ class Evaluation:
         return results
 
     def bd_rates(self) -> list[BdRate]:
-        """Every tested codec against every other one: of each picture, and of the averages."""
+        """Every tested codec against every other one: of each image, and of the averages."""
         rates = []
         for codec in self.tested:
             for anchor in self.against:
@@ -169,7 +174,7 @@ class Evaluation:
         return rates
 
     def mean_bd_rate(self, codec: str, anchor: str) -> float | None:
-        """Mean of the delta rates of the pictures that have one, in percent; ``None`` without."""
+        """Mean of the delta rates of the images that have one, in percent; ``None`` without."""
         percents = [
             rate.percent
             for rate in self.bd_rates()
@@ -245,7 +250,7 @@ class Evaluation:
         return len({point.quality for point in self.points if point.codec == codec}) == 1
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures as plain data, without pictures. PSNR without loss is ``None``."""
+        """All figures as plain data, without images. PSNR without loss is ``None``."""
         return {
             "compressai": __version__,
             "tested": self.tested,
@@ -314,11 +319,11 @@ class Evaluation:
         save_plot(curves, metric, path, limits=limits, replace=replace)
 
     def to_html(self, path: str | os.PathLike[str], *, replace: bool = True) -> None:
-        """Write a page with figures, curves, and the pictures side by side with a slider.
+        """Write a page with figures, curves, and the images side by side with a slider.
 
         The page needs no other file and no network. Codecs to compare with are shown at the
         setting whose file is nearest in size to that of each point under test. JPEG, WebP and AVIF
-        files are embedded as they are, other pictures as decoded, without loss.
+        files are embedded as they are, other images as decoded, without loss.
 
         Args:
             path: file to write.
@@ -327,7 +332,7 @@ class Evaluation:
         Raises:
             FileExistsError: the file exists and is not to be replaced.
             ImportError: the extra ``plot`` is not installed.
-            ValueError: the pictures were not kept.
+            ValueError: the images were not kept.
         """
         # Of the extra plot.
         from compressai.evaluation.page import save_page

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""How fast a model codes a picture, and which of its parts takes the time."""
+"""How fast a model codes an image, and which of its parts takes the time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compressai.bitstream import CodedPicture, Picture, decode_picture, encode_picture
+from compressai.bitstream import CodedImage, ImageData, decode_image, encode_image
 from compressai.evaluation._text import format_table
 
 __all__ = ["Speed", "StageTimes", "measure_speed"]
@@ -46,7 +46,7 @@ class StageTimes:
 
     @property
     def images_per_second(self) -> float:
-        """Pictures of this size in a second, one after the other."""
+        """Images of this size in a second, one after the other."""
         return 1 / self.median
 
 
@@ -55,7 +55,7 @@ class Speed:
     """What :func:`measure_speed` found.
 
     Attributes:
-        width, height: size of the picture.
+        width, height: size of the image.
         bytes: length of the file.
         encode, decode: times.
         peak_memory: bytes, see :func:`measure_speed`.
@@ -120,20 +120,20 @@ class Speed:
 
 def measure_speed(
     net: nn.Module,
-    picture: Picture,
+    image: ImageData,
     *,
     model: str,
     quality: int | None = None,
     repeats: int = 5,
 ) -> Speed:
-    """Code a picture to a file in memory and back, several times, after once to warm up.
+    """Code an image to a file in memory and back, several times, after once to warm up.
 
     Stages are the transforms ``g_a``, ``g_s``, ``h_a`` and ``h_s`` where the model has them under
     these names; the rest of ``compress`` and ``decompress``; and what is around them.
 
     Args:
         net: model with tables, in evaluation mode, prepared or not.
-        picture: the picture.
+        image: the image.
         model, quality: what the file says about the weights.
         repeats: timed repetitions.
 
@@ -154,10 +154,10 @@ def measure_speed(
 
     def encode() -> None:
         nonlocal content
-        content = encode_picture(net, picture, model=model, quality=quality).to_bytes()
+        content = encode_image(net, image, model=model, quality=quality).to_bytes()
 
     def decode() -> None:
-        decode_picture(net, CodedPicture.from_bytes(content))
+        decode_image(net, CodedImage.from_bytes(content))
 
     times = {}
     for name, method, run in (
@@ -166,7 +166,7 @@ def measure_speed(
     ):
         run()
         times[name] = _times(net, method, run, repeats, device)
-    width, height = picture.size
+    width, height = image.size
     return Speed(
         width=width,
         height=height,

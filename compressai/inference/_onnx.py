@@ -52,7 +52,7 @@ def export_graph(
         CannotExportError: the exporter cannot translate an operation, or sizes became constants.
     """
     auto = torch.export.Dim.AUTO
-    # Sizes of one are taken for constants, hence two pictures.
+    # Sizes of one are taken for constants, hence two images.
     examples = tuple(x.repeat(2, 1, 1, 1) if dynamic else x for x in inputs.values())
     shapes = tuple({0: auto, 2: auto, 3: auto} for _ in examples)
     try:

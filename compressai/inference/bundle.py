@@ -97,7 +97,7 @@ def export_bundle(
         TypeError: ``net`` is no :class:`~compressai.models.CompressionModel`.
         ValueError: it is in training mode, does not know its name in the zoo or in a checkpoint, or
             codes in a way that bundles have no words for; or one of its networks works for one size
-            of pictures only.
+            of images only.
         RuntimeError: onnxruntime gives other results than torch. Nothing is written then.
     """
     import_onnx()
@@ -113,16 +113,16 @@ def export_bundle(
     with torch.no_grad():
         fold_gdn(copied)
     plan = _Plan(copied)
-    picture = probe_image(copied)
-    side = picture.size(-1)
+    image = probe_image(copied)
+    side = image.size(-1)
     generator = torch.Generator().manual_seed(0)
     # Sides that differ, so that none is taken for the other.
-    pictures = [
+    images = [
         torch.rand(1, 3, height * side, width * side, generator=generator)
         for height, width in ((2, 3), (3, 1))
     ]
     with tempfile.TemporaryDirectory() as scratch, torch.no_grad():
-        told, graphs, error = _export_networks(plan, pictures, Path(scratch), _metadata(reference))
+        told, graphs, error = _export_networks(plan, images, Path(scratch), _metadata(reference))
     write_bundle(
         path,
         {
@@ -414,11 +414,11 @@ def _no_words(net: nn.Module, why: str) -> ValueError:
 
 
 def _export_networks(
-    plan: _Plan, pictures: Sequence[Tensor], scratch: Path, metadata: Mapping[str, str]
+    plan: _Plan, images: Sequence[Tensor], scratch: Path, metadata: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, bytes], float]:
     """What is told of each network, its graph, and the largest error of all."""
-    runs = [_walk(plan, x) for x in pictures]
-    strides = {name: pictures[0].size(-1) // value.size(-1) for name, value in runs[0].items()}
+    runs = [_walk(plan, x) for x in images]
+    strides = {name: images[0].size(-1) // value.size(-1) for name, value in runs[0].items()}
 
     def told(names: Sequence[str]) -> list[dict[str, Any]]:
         return [
@@ -442,7 +442,7 @@ def _export_networks(
 
 
 def _walk(plan: _Plan, x: Tensor) -> dict[str, Tensor]:
-    """All values that come up while a picture is coded, by name."""
+    """All values that come up while an image is coded, by name."""
     values = {"x": x}
     networks = plan.networks
 

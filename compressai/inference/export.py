@@ -65,7 +65,7 @@ def export_onnx(
     Args:
         net: model in evaluation mode.
         folder: where to; made if it is missing.
-        size: height and width of the pictures that the files are for. ``None``: any size that the
+        size: height and width of the images that the files are for. ``None``: any size that the
             model takes, and any batch.
         replace: whether files of these names are replaced.
 
@@ -82,15 +82,15 @@ def export_onnx(
     """
     import_onnx()
     reference = check_model(net)
-    picture = probe_image(reference).cpu()
-    side = picture.size(-1)
+    image = probe_image(reference).cpu()
+    side = image.size(-1)
     if size is not None and (min(size) < 1 or size[0] % side or size[1] % side):
         raise ValueError(f"height and width must be positive multiples of {side}, got size={size}")
     generator = torch.Generator().manual_seed(0)
     # Sides that differ, so that none is taken for the other.
     height, width = (2 * side, 3 * side) if size is None else size
-    x = torch.rand(1, picture.size(1), height, width, generator=generator)
-    others = torch.rand(2, picture.size(1), 3 * side, side, generator=generator)
+    x = torch.rand(1, image.size(1), height, width, generator=generator)
+    others = torch.rand(2, image.size(1), 3 * side, side, generator=generator)
 
     exported: dict[str, ExportedTransform] = {}
     with tempfile.TemporaryDirectory() as scratch:

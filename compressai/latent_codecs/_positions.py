@@ -4,7 +4,7 @@
 Encoder and decoder run the same operations in the same order on one item at a time, always on the
 CPU in single precision, so their parameters agree to the bit whatever the batch size. What does
 not depend on the current row is computed for the whole row (context of the rows above) or the
-whole picture (the side information's part of the first layer); a position costs a handful of
+whole image (the side information's part of the first layer); a position costs a handful of
 matrix-vector products and one call to the native coder.
 """
 
@@ -245,7 +245,7 @@ class RasterScan:
 
 
 def _pixel(conditional: GaussianConditional, values: Tensor) -> Tensor:
-    """``(C,)`` as the picture of one pixel that methods of an entropy model are written for."""
+    """``(C,)`` as the image of one pixel that methods of an entropy model are written for."""
     return values[None, :, None, None].to(conditional.scale_table.device)
 
 
@@ -278,7 +278,7 @@ class _ModulePredictor(_Predictor):
 
 
 class _ChainPredictor(_Predictor):
-    """A chain of 1x1 convolutions: the side information's part is done for the whole picture."""
+    """A chain of 1x1 convolutions: the side information's part is done for the whole image."""
 
     def __init__(self, chain: nn.Sequential, context_channels: int) -> None:
         layers = [layer for layer in chain if not isinstance(layer, nn.Identity)]

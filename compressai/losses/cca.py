@@ -68,12 +68,12 @@ class CCARateDistortionLoss(RateDistortionLoss):
         self.beta = beta
 
     def forward(self, output: Mapping[str, Any], target: Tensor) -> dict[str, Tensor] | Tensor:
-        """Compare a model's output with the picture it was given.
+        """Compare a model's output with the image it was given.
 
         Args:
             output: ``"x_hat"`` ``(N, 3, H, W)``, ``"likelihoods"`` with ``"y"`` and others, and
                 ``"aux_likelihoods"`` with ``"y_aux"`` and ``"y_cca"``, shaped like that of ``y``.
-            target: the picture, ``(N, 3, H, W)``, range [0, 1].
+            target: the image, ``(N, 3, H, W)``, range [0, 1].
 
         Returns:
             ``bpp_loss``, ``mse_loss`` or ``ms_ssim_loss``, ``cca_loss``, ``aux2_loss`` and

@@ -28,7 +28,7 @@ class RateDistortionLoss(nn.Module):
 
     Args:
         lmbda: weight of the distortion.
-        metric: ``"mse"`` or ``"ms-ssim"``. The latter needs pictures larger than 160 x 160.
+        metric: ``"mse"`` or ``"ms-ssim"``. The latter needs images larger than 160 x 160.
         return_type: ``"all"`` for a dictionary, or the name of the one entry to return.
 
     Raises:
@@ -61,12 +61,12 @@ class RateDistortionLoss(nn.Module):
         self.return_type = return_type
 
     def forward(self, output: Mapping[str, Any], target: Tensor) -> dict[str, Tensor] | Tensor:
-        """Compare a model's output with the picture it was given.
+        """Compare a model's output with the image it was given.
 
         Args:
             output: ``"x_hat"`` of shape ``(N, 3, H, W)`` and ``"likelihoods"``, a mapping of
                 names to tensors of any shape with values in (0, 1].
-            target: the picture, ``(N, 3, H, W)``, range [0, 1].
+            target: the image, ``(N, 3, H, W)``, range [0, 1].
 
         Returns:
             ``bpp_loss``, ``mse_loss`` (range [0, 1], not scaled) or ``ms_ssim_loss`` (the MS-SSIM
@@ -74,7 +74,7 @@ class RateDistortionLoss(nn.Module):
             ``return_type``.
 
         Raises:
-            ValueError: shapes differ, or the picture is too small for MS-SSIM.
+            ValueError: shapes differ, or the image is too small for MS-SSIM.
         """
         out, distortion = self._rate_and_distortion(output, target)
         out["loss"] = self.lmbda * distortion + out["bpp_loss"]

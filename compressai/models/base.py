@@ -92,10 +92,10 @@ def get_scale_table(
 
 
 def check_latent_size(x: Tensor, y: Tensor, multiple: int, factor: int = 16) -> None:
-    """Refuse pictures whose latent the hyper transforms cannot halve and double again.
+    """Refuse images whose latent the hyper transforms cannot halve and double again.
 
     Args:
-        x: picture ``(N, 3, H, W)``.
+        x: image ``(N, 3, H, W)``.
         y: its latent.
         multiple: what the sides of ``y`` must be multiples of.
         factor: pixels of ``x`` per position of ``y``, along a side.
@@ -341,7 +341,7 @@ class CompressionModel(nn.Module):
     def _sync_encoder(
         self, tolerance: float, code: Callable[[Tensor], Any], setting: tuple[Any, ...]
     ) -> SyncEncoder:
-        # Without names and the search for doubles: this is done for every picture.
+        # Without names and the search for doubles: this is done for every image.
         weights = [
             weight
             for module in self.modules()
@@ -358,7 +358,7 @@ class CompressionModel(nn.Module):
             and len(cached[0]) == len(weights)
             and all(a is b for a, b in zip(cached[0], weights))
         ):
-            y, probe = self.g_a(self._sync_picture()), SyncProbe()
+            y, probe = self.g_a(self._sync_image()), SyncProbe()
             with on_networks(coding_networks(self), probe.network), coding_session(probe):
                 for _ in range(_NOISY_RUNS):
                     code(y)
@@ -367,18 +367,18 @@ class CompressionModel(nn.Module):
             cached = self._sync_gains = (weights, state, probe.gains())
         return SyncEncoder(cached[2], tolerance)
 
-    def _sync_picture(self) -> Tensor:
-        """A picture with detail of all sizes, the same for all models."""
+    def _sync_image(self) -> Tensor:
+        """An image with detail of all sizes, the same for all models."""
         parameter = next(self.parameters())
         multiple = int(getattr(self, "downsampling_factor", 64))
         side = -(-_PROBE_SIDE // multiple) * multiple
         random = np.random.Generator(np.random.PCG64(0))
-        picture = np.full((3, side, side), 0.5)
+        image = np.full((3, side, side), 0.5)
         for size in (1, 4, 16, 64):
             cells = random.random((3, side // size + 1, side // size + 1)) - 0.5
             detail = cells.repeat(size, 1).repeat(size, 2)[:, :side, :side]
-            picture += detail * (0.1 + 0.3 * (size == 16))
-        return torch.from_numpy(picture)[None].to(parameter)
+            image += detail * (0.1 + 0.3 * (size == 16))
+        return torch.from_numpy(image)[None].to(parameter)
 
     def lagrangian_multiplier(self, **arguments: Any) -> float | None:
         """The weight of the distortion by which strings of this model are to be judged.
@@ -415,7 +415,7 @@ class SimpleVAECompressionModel(CompressionModel):
         """Reconstruction and likelihoods.
 
         Args:
-            x: picture ``(N, 3, H, W)`` in [0, 1].
+            x: image ``(N, 3, H, W)`` in [0, 1].
 
         Returns:
             ``{"x_hat": (N, 3, H, W), not clamped, "likelihoods": {name: tensor}}``.
@@ -437,7 +437,7 @@ class SimpleVAECompressionModel(CompressionModel):
         tolerance: float = DEFAULT_TOLERANCE,
         verify: bool = False,
     ) -> dict[str, Any]:
-        """Code a batch of pictures.
+        """Code a batch of images.
 
         Args:
             x: ``(N, 3, H, W)`` in [0, 1].
@@ -466,7 +466,7 @@ class SimpleVAECompressionModel(CompressionModel):
         sync_safe: bool = False,
         latent_hash: Sequence[bytes] | None = None,
     ) -> dict[str, Tensor]:
-        """Decode a batch of pictures.
+        """Decode a batch of images.
 
         Args:
             strings, shape: what :meth:`compress` gave.

@@ -191,7 +191,7 @@ class CCAModel(ChannelSliceModel):
 
     @property
     def downsampling_factor(self) -> int:
-        """Sides of a picture must be multiples of this."""
+        """Sides of an image must be multiples of this."""
         return 2 ** (len(self.encoder_dims) + 1 + 2)
 
     def forward(self, x: Tensor) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class ChannelSliceModel(ConvertedModel):
         """Reconstruction and likelihoods.
 
         Args:
-            x: picture ``(N, 3, H, W)`` in [0, 1].
+            x: image ``(N, 3, H, W)`` in [0, 1].
 
         Returns:
             ``{"x_hat": (N, 3, H, W), not clamped, "likelihoods": {"y", "z"}}``, and
@@ -126,7 +126,7 @@ class ChannelSliceModel(ConvertedModel):
         return self._forward_latent(self.g_a(x))
 
     def _forward_latent(self, y: Tensor) -> dict[str, Any]:
-        """What :meth:`forward` gives for a picture whose latent is ``y``."""
+        """What :meth:`forward` gives for an image whose latent is ``y``."""
         if self.use_cca and self.aux_entropy_model is None:
             raise RuntimeError(
                 f"use_cca has no effect yet: {type(self).__name__} must call "
@@ -176,7 +176,7 @@ class ChannelSliceModel(ConvertedModel):
         tolerance: float = DEFAULT_TOLERANCE,
         verify: bool = False,
     ) -> dict[str, Any]:
-        """Code a batch of pictures.
+        """Code a batch of images.
 
         Args:
             x: ``(N, 3, H, W)`` in [0, 1].
@@ -184,7 +184,7 @@ class ChannelSliceModel(ConvertedModel):
             verify: as in :meth:`SimpleVAECompressionModel.compress`.
 
         Returns:
-            ``{"strings": lists of slice 0, slice 1, ..., z, each with one string a picture,
+            ``{"strings": lists of slice 0, slice 1, ..., z, each with one string an image,
             "shape": {"y": [size of each slice], "z": size}, "y_hat"}``.
 
         Raises:

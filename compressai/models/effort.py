@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Encoders that try harder: the same format and weights, fewer bits for the same picture.
+"""Encoders that try harder: the same format and weights, fewer bits for the same image.
 
-An analysis transform guesses a latent in one pass. The latent that serves a picture best under the
+An analysis transform guesses a latent in one pass. The latent that serves an image best under the
 model's own objective is found by descent: rounding is relaxed to a random choice between two
 integers that becomes firm little by little, and the latent follows the gradient. Decoders notice
 nothing of it.
@@ -38,7 +38,7 @@ _LEARNING_RATE = 2e-2
 _FIRST_TEMPERATURE, _LAST_TEMPERATURE = 0.5, 0.3
 _HYPER_ANALYSIS = "h_a"  # its name in every model
 _EDGE = 1e-5  # atanh has no value at 1
-# Larger pictures are refined in parts, which bounds memory. Neighbours are seen but not changed.
+# Larger images are refined in parts, which bounds memory. Neighbours are seen but not changed.
 _PART, _MARGIN = 512, 128
 # What a pass that keeps all for its gradient takes, over one that does not.
 GRADIENT_BYTES = 8
@@ -56,10 +56,10 @@ def compress_with_effort(
     seed: int = 0,
     **arguments: Any,
 ) -> dict[str, Any]:
-    """Code pictures with more work than one pass of the analysis.
+    """Code images with more work than one pass of the analysis.
 
     The result decodes like any other. It is never worse than that of ``effort=1`` by
-    ``R + lmbda * D``, with the real bytes and the decoded picture: if it were, that one is given.
+    ``R + lmbda * D``, with the real bytes and the decoded image: if it were, that one is given.
 
     Args:
         net: a model in evaluation mode, prepared or not (``net.compress(x, effort=...)`` sees to
@@ -142,7 +142,7 @@ class _Latents:
 
     @classmethod
     def of(cls, net: CompressionModel, x: Tensor) -> _Latents:
-        """The latents of pictures as the analysis gives them."""
+        """The latents of images as the analysis gives them."""
         shapes: dict[str, Tensor] = {}
 
         def note(name: str) -> Callable[..., None]:
@@ -171,7 +171,7 @@ class _Latents:
         return [self.y, *self.offsets.values()]
 
     def part(self, shape: Sequence[int], rows: slice, columns: slice) -> _Latents:
-        """Views of what lies behind a part of pictures of that shape."""
+        """Views of what lies behind a part of images of that shape."""
 
         def view(latent: Tensor) -> Tensor:
             places = []
@@ -183,7 +183,7 @@ class _Latents:
         return _Latents(view(self.y), offsets)
 
     def coding(self, net: CompressionModel) -> CompressionModel:
-        """A model like ``net`` that finds these latents in whatever picture it is given."""
+        """A model like ``net`` that finds these latents in whatever image it is given."""
         twin = shallow_copy(net)
         vars(twin).pop("_coding", None)
         vars(twin)["g_a"] = lambda x: self.y
@@ -235,7 +235,7 @@ class _Objective:
         return latents.coding(self.net).compress(self.x, **self.arguments)
 
     def estimated(self, latents: _Latents, rows: slice, columns: slice) -> Tensor:
-        """The Lagrangian of a part of the pictures, by ``forward``."""
+        """The Lagrangian of a part of the images, by ``forward``."""
         model = latents.coding(self.trainable)
         out = model(self.x[..., rows, columns], **_accepted(model.forward, self.arguments))
         seen = (
@@ -248,7 +248,7 @@ class _Objective:
         return self._loss({**out, "x_hat": x_hat}, self.x[seen])["loss"]
 
     def measured(self, coded: Mapping[str, Any]) -> list[float]:
-        """The Lagrangian of each picture, of strings that are decoded for it."""
+        """The Lagrangian of each image, of strings that are decoded for it."""
         arguments = _accepted(self.net.decompress, self.arguments)
         out = self.net.decompress(coded["strings"], coded["shape"], **arguments)
         seen = (..., slice(self._height), slice(self._width))
@@ -267,7 +267,7 @@ def _accepted(method: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[
 
 
 class _Best:
-    """The best strings so far of each picture of a batch.
+    """The best strings so far of each image of a batch.
 
     Args:
         objective: what is to be small.

@@ -132,7 +132,7 @@ class FactorizedPrior(_GdnTransforms):
 
     @property
     def downsampling_factor(self) -> int:
-        """Sides of a picture should be multiples of this."""
+        """Sides of an image should be multiples of this."""
         return 2**4
 
     def forward(self, x: Tensor) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class ScaleHyperprior(_GdnTransforms):
 
     @property
     def downsampling_factor(self) -> int:
-        """Sides of a picture must be multiples of this."""
+        """Sides of an image must be multiples of this."""
         return 2 ** (4 + 2)
 
     def _hyper_analysis(self, y: Tensor) -> Tensor:

@@ -86,11 +86,11 @@ class HPCM(ConvertedModel):
     Args:
         N: channels of ``z``.
         M: channels of the latent, a multiple of 8, with ``attention`` of 16.
-        widths: widths of the stages of the transforms, from the picture on; the last is ``M``.
+        widths: widths of the stages of the transforms, from the image on; the last is ``M``.
             ``None`` takes ``(96, 192, 384, M)``.
         blocks: blocks in each stage of the analysis.
         synthesis_blocks: blocks in each stage of the synthesis, from the latent on.
-        image_kernel: 4 or 2, side of the kernels of the layers next to the picture.
+        image_kernel: 4 or 2, side of the kernels of the layers next to the image.
         hyper_width: width of the hyper transforms between their two resampling layers.
         hyper_blocks: blocks of the hyper analysis before its first and its second such layer; the
             hyper synthesis is its mirror image.
@@ -181,7 +181,7 @@ class HPCM(ConvertedModel):
 
     @property
     def downsampling_factor(self) -> int:
-        """Sides of a picture must be multiples of this."""
+        """Sides of an image must be multiples of this."""
         # The coarsest grid has even sides; with attention, sides that are multiples of its window.
         coarsest = _WINDOWS[0] if self.attention else 2
         return 2 ** len(self.widths) * 4 * coarsest

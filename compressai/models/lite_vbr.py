@@ -259,7 +259,7 @@ class LiteVbr(ChannelSliceModel):
         """Reconstruction and likelihoods.
 
         Args:
-            x: picture ``(N, 3, H, W)`` in [0, 1].
+            x: image ``(N, 3, H, W)`` in [0, 1].
             quality: 0 to 100, one for all or one a sample ``(N,)``; 60 by default.
 
         Returns:
@@ -283,7 +283,7 @@ class LiteVbr(ChannelSliceModel):
         tolerance: float = DEFAULT_TOLERANCE,
         verify: bool = False,
     ) -> dict[str, Any]:
-        """Code a batch of pictures.
+        """Code a batch of images.
 
         Args:
             x: ``(N, 3, H, W)`` in [0, 1].
@@ -313,7 +313,7 @@ class LiteVbr(ChannelSliceModel):
         sync_safe: bool = False,
         latent_hash: Sequence[bytes] | None = None,
     ) -> dict[str, Tensor]:
-        """Decode a batch of pictures.
+        """Decode a batch of images.
 
         Args:
             strings, shape: what :meth:`compress` gave.

@@ -207,7 +207,7 @@ class SymmetricalTransFormer(_StfFamily):
     Args:
         pretrain_img_size: without effect; there for calls written for the authors' program.
         patch_size: side of the patches that become tokens.
-        in_chans: channels of the picture.
+        in_chans: channels of the image.
         embed_dim: channels of the first stage, doubled by each.
         depths: blocks in each stage of the analysis; ``None`` takes 2, 2, 6, 2.
         num_heads: attention heads in each stage; ``None`` takes 3, 6, 12, 24.
@@ -333,7 +333,7 @@ class SymmetricalTransFormer(_StfFamily):
 
     @property
     def downsampling_factor(self) -> int:
-        """Sides of a picture must be multiples of this."""
+        """Sides of an image must be multiples of this."""
         return self.patch_size * 2 ** (len(self.depths) - 1 + 2)
 
     @property
@@ -342,7 +342,7 @@ class SymmetricalTransFormer(_StfFamily):
         return self.in_chans
 
     def g_a(self, x: Tensor) -> Tensor:
-        """The analysis transform: picture ``(N, C, H, W)`` to latent ``(N, M, H / 16, W / 16)``."""
+        """The analysis transform: image ``(N, C, H, W)`` to latent ``(N, M, H / 16, W / 16)``."""
         x = self.pos_drop(self.patch_embed(x))
         for layer in self.layers:
             x = layer(x)

@@ -211,10 +211,10 @@ def gaussian_blur(
 
 
 def meshgrid2d(N: int, C: int, H: int, W: int, device: torch.device | str) -> Tensor:
-    """Where :func:`torch.nn.functional.grid_sample` finds each pixel of a picture.
+    """Where :func:`torch.nn.functional.grid_sample` finds each pixel of an image.
 
     Args:
-        N, C, H, W: size of the picture; ``C`` has no influence.
+        N, C, H, W: size of the image; ``C`` has no influence.
         device: of the result.
 
     Returns:

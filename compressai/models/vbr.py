@@ -235,7 +235,7 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         tolerance: float = DEFAULT_TOLERANCE,
         verify: bool = False,
     ) -> dict[str, Any]:
-        """Code a batch of pictures.
+        """Code a batch of images.
 
         Args:
             x: ``(N, 3, H, W)`` in [0, 1].

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""How far to pad a picture so that its sides fit a network, and how to undo it."""
+"""How far to pad an image so that its sides fit a network, and how to undo it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def compute_padding(
     out_w: int | None = None,
     min_div: int = 1,
 ) -> tuple[Padding, Padding]:
-    """Return the padding that centres an ``in_h`` x ``in_w`` picture in the output size.
+    """Return the padding that centres an ``in_h`` x ``in_w`` image in the output size.
 
     Args:
         in_h: height in pixels.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Coded pictures in every program that uses Pillow: importing this teaches it ``.cai`` files.
+"""Coded images in every program that uses Pillow: importing this teaches it ``.cai`` files.
 
 ::
 
@@ -22,19 +22,19 @@ the zoo, or of a checkpoint that was named to :func:`use_checkpoint`.
 
 - ``quality``, ``model``, ``metric``: weights of the zoo, as for
   :func:`compressai.model_choice.choose_model`; default:
-  :data:`~compressai.model_choice.DEFAULT_MODEL` in quality 3. There must be trained ones: pictures
+  :data:`~compressai.model_choice.DEFAULT_MODEL` in quality 3. There must be trained ones: images
   are not coded with random weights.
 - ``checkpoint``: file with weights in place of the zoo's; with one of variable rate, ``quality`` is
   its level.
-- ``tile``, ``sync_safe``: as for :func:`compressai.bitstream.encode_picture`.
+- ``tile``, ``sync_safe``: as for :func:`compressai.bitstream.encode_image`.
 - ``keep_metadata``: keep EXIF and colour profile, as for
-  :func:`compressai.bitstream.read_picture`.
+  :func:`compressai.bitstream.read_image`.
 - ``exif``, ``icc_profile``: keep these instead.
 
 **Errors** are those that Pillow's users expect. Opening raises ``UnidentifiedImageError``, with the
 reason; reading pixels and saving raise ``OSError``, caused by the error of the library, and
 ``ValueError`` for keywords that do not fit. With ``ImageFile.LOAD_TRUNCATED_IMAGES``, what is left
-of damaged files is decoded. Pictures larger than ``Image.MAX_IMAGE_PIXELS`` cause Pillow's
+of damaged files is decoded. Images larger than ``Image.MAX_IMAGE_PIXELS`` cause Pillow's
 ``DecompressionBombWarning`` or ``DecompressionBombError``; none are coded or decoded above
 :data:`compressai.bitstream.MAX_PIXELS`.
 

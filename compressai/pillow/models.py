@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from compressai.bitstream import CodedPicture, fingerprint
+from compressai.bitstream import CodedImage, fingerprint
 from compressai.model_choice import (
     DEFAULT_METRIC,
     DEFAULT_MODEL,
@@ -33,7 +33,7 @@ _checkpoints: dict[bytes, tuple[Path, str | None]] = {}
 
 
 def configure(*, precision: str = "auto", device: str = "cpu", models: int = 4) -> None:
-    """Choose how pictures are coded from now on.
+    """Choose how images are coded from now on.
 
     Args:
         precision: of the transforms, see :func:`compressai.inference.prepare`.
@@ -101,7 +101,7 @@ def model_to_encode(
     return chosen
 
 
-def model_to_decode(coded: CodedPicture) -> nn.Module:
+def model_to_decode(coded: CodedImage) -> nn.Module:
     """The model for opening.
 
     Raises:

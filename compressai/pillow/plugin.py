@@ -11,12 +11,12 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from compressai.bitstream import (
     BitstreamError,
-    CodedPicture,
+    CodedImage,
     WrongWeightsError,
-    decode_picture,
-    encode_picture,
+    decode_image,
+    encode_image,
     read_content,
-    read_picture,
+    read_image,
 )
 from compressai.bitstream.container import MAGIC
 from compressai.bitstream.image import check_exif
@@ -30,21 +30,21 @@ MIME = "image/x-cai"
 
 
 class CaiImageFile(ImageFile.ImageFile):
-    """A coded picture, as ``Image.open`` gives it; see :mod:`compressai.pillow`."""
+    """A coded image, as ``Image.open`` gives it; see :mod:`compressai.pillow`."""
 
     format = FORMAT
     format_description = "compressai, learned image compression"
 
     def _open(self) -> None:
         try:
-            coded = CodedPicture.from_bytes(
+            coded = CodedImage.from_bytes(
                 read_content(self.fp, best_effort=ImageFile.LOAD_TRUNCATED_IMAGES),
                 best_effort=ImageFile.LOAD_TRUNCATED_IMAGES,
             )
             exif = self._check_exif(coded.exif)
         except BitstreamError as error:
             raise UnidentifiedImageError(f"cannot identify image file: {error}") from error
-        self._coded: CodedPicture | None = coded
+        self._coded: CodedImage | None = coded
         self._size = (coded.width, coded.height)
         self._mode = coded.mode
         self.info.update(
@@ -68,14 +68,14 @@ class CaiImageFile(ImageFile.ImageFile):
             return b""
 
     def load(self) -> Any:
-        """Decode the picture, if that was not done yet.
+        """Decode the image, if that was not done yet.
 
         Raises:
             OSError: it is damaged, or the weights that it needs are not at hand.
         """
         if self.tile and self._coded is not None:
             try:
-                picture = decode_picture(
+                image = decode_image(
                     model_to_decode(self._coded),
                     self._coded,
                     best_effort=ImageFile.LOAD_TRUNCATED_IMAGES,
@@ -84,7 +84,7 @@ class CaiImageFile(ImageFile.ImageFile):
                 raise OSError(f"cannot decode the picture: {_explain(error)}") from error
             if self._exclusive_fp and self.fp:
                 self.fp.close()
-            self.fp = io.BytesIO(picture.to_image().tobytes())
+            self.fp = io.BytesIO(image.to_image().tobytes())
             self._coded = None
         return super().load()
 
@@ -109,9 +109,9 @@ def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
     keep = bool(options.get("keep_metadata", False))
     try:
         chosen = model_to_encode(model, options.get("quality"), options.get("metric"), checkpoint)
-        coded = encode_picture(
+        coded = encode_image(
             chosen.net,
-            read_picture(
+            read_image(
                 _with_metadata(image, options),
                 keep_metadata=keep or _is_given(options),
                 max_pixels=None,
@@ -134,7 +134,7 @@ def _is_given(options: Mapping[str, Any]) -> bool:
 
 
 def _with_metadata(image: Image.Image, options: Mapping[str, Any]) -> Image.Image:
-    """The picture with the metadata that were given for saving, if any were."""
+    """The image with the metadata that were given for saving, if any were."""
     if not _is_given(options):
         return image
     image = image.copy()

@@ -45,7 +45,7 @@ class OnnxNetworks:
         self._options = onnxruntime.SessionOptions()
         self._options.log_severity_level = 4  # what goes wrong is raised, too
         self._options.intra_op_num_threads = threads or 0
-        # Memory of the largest picture would stay with each network.
+        # Memory of the largest image would stay with each network.
         self._options.enable_cpu_mem_arena = False
         self._loaded: dict[str, Callable[[Values], Values]] = {}
         self._lock = threading.Lock()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""One pass over the training pictures, one over the test pictures."""
+"""One pass over the training images, one over the test images."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Stopping before a NaN reaches the weights, and naming the pictures it came from."""
+"""Stopping before a NaN reaches the weights, and naming the images it came from."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Which pictures to train on, and whether they are fit for it, before hours are lost."""
+"""Which images to train on, and whether they are fit for it, before hours are lost."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _VAL_FRACTION = 0.1
 def split_images(
     root: str | os.PathLike[str], fraction: float | None = None
 ) -> dict[str, list[Path]]:
-    """The pictures of a folder and of all folders below it, to train on and to test on.
+    """The images of a folder and of all folders below it, to train on and to test on.
 
     With ``train/`` and ``test/`` in it, these are the two parts. Else a part of all, chosen by a
-    hash of their names, is to test on: the same one in every run, and pictures that are added move
+    hash of their names, is to test on: the same one in every run, and images that are added move
     hardly any other.
 
     Args:
         root: the folder.
         fraction: how much of an unsplit folder is to test on, between 0 and 1; ``None`` for 0.1.
-            At least one picture.
+            At least one image.
 
     Returns:
         Files of ``"train"`` and ``"test"``, in order of their names.
 
     Raises:
-        ValueError: the folder does not exist, or a part has no pictures; ``fraction`` is outside,
+        ValueError: the folder does not exist, or a part has no images; ``fraction`` is outside,
             or given for a folder with parts.
     """
     root = Path(root)
@@ -78,7 +78,7 @@ def _images_below(folder: Path) -> list[Path]:
 def find_small(
     paths: Sequence[str | os.PathLike[str]], crop: tuple[int, int]
 ) -> tuple[list[str], list[str]]:
-    """Pictures that are smaller than a crop, by their headers.
+    """Images that are smaller than a crop, by their headers.
 
     Args:
         paths: the files.
@@ -101,7 +101,7 @@ def find_small(
 
 
 def check_images(paths: Sequence[str | os.PathLike[str]], crop: tuple[int, int]) -> None:
-    """Refuse pictures that no crop can be taken of, or whose headers are damaged.
+    """Refuse images that no crop can be taken of, or whose headers are damaged.
 
     Args:
         paths: the files.

@@ -22,7 +22,7 @@ class Level:
 
     Attributes:
         criterion: the loss.
-        arguments: those that the model is called with, besides the pictures.
+        arguments: those that the model is called with, besides the images.
     """
 
     criterion: nn.Module

@@ -231,9 +231,10 @@ def _add_machine_options(parser: argparse.ArgumentParser) -> None:
         help="go through a batch in N parts, to save memory (default: %(default)s)",
     )
     add(
-        "--per-picture-seeds",
+        "--per-image-seeds",
+        "--per-picture-seeds",  # its name at first
         action=argparse.BooleanOptionalAction,
-        help="crop and noise of a picture depend on seed, epoch and picture alone, so that "
+        help="crop and noise of an image depend on seed, epoch and image alone, so that "
         "processes, --accumulate and --num-workers do not matter (default: under torchrun)",
     )
     add(

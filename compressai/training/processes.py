@@ -46,7 +46,7 @@ class Processes:
         """
         if self.count == 1:
             return net
-        # The quantiles have a loss of their own, which depends on no picture, and other parameters
+        # The quantiles have a loss of their own, which depends on no image, and other parameters
         # may not be in use: DistributedDataParallel would wait for their gradients. It takes the
         # parameters that need a gradient when it is made.
         parameters = [p for p in net.parameters() if p.requires_grad]

@@ -122,7 +122,7 @@ def build_loaders(
         seed: of order and crops; ``None`` takes the default generators.
     """
     try:
-        pictures = split_images(args.dataset, args.val_fraction)
+        images = split_images(args.dataset, args.val_fraction)
     except (OSError, ValueError) as error:
         raise SystemExit(f"train: {error}") from error
     loaders = []
@@ -131,7 +131,7 @@ def build_loaders(
         ("test", transforms.CenterCrop(args.patch_size), args.test_batch_size),
     ):
         transform = transforms.Compose([crop, transforms.ToTensor()])
-        dataset: Any = ImageFiles(pictures[split], transform)
+        dataset: Any = ImageFiles(images[split], transform)
         sampler: Any = RandomSampler(dataset) if split == "train" else SequentialSampler(dataset)
         if seed is not None and split == "train":
             dataset = SeededSamples(dataset, seed)
@@ -159,7 +159,7 @@ class _Run:
 
     def __init__(self, args: argparse.Namespace, processes: Processes) -> None:
         self.args, self.processes = args, processes
-        self.seed = picture_seed(args, processes)
+        self.seed = image_seed(args, processes)
         self.memory_format = torch.channels_last if args.channels_last else torch.contiguous_format
         first = processes.is_first
         self.reporter = Reporter(args.log_file, tensorboard=args.tensorboard, silent=not first)
@@ -281,16 +281,16 @@ class _Run:
         )
 
 
-def picture_seed(args: argparse.Namespace, processes: Processes) -> int | None:
-    """Seed of order, crops and noise by picture; ``None`` for the default generators."""
-    wanted = processes.launched if args.per_picture_seeds is None else args.per_picture_seeds
+def image_seed(args: argparse.Namespace, processes: Processes) -> int | None:
+    """Seed of order, crops and noise by image; ``None`` for the default generators."""
+    wanted = processes.launched if args.per_image_seeds is None else args.per_image_seeds
     if not wanted:
         if processes.count > 1:
-            raise SystemExit("train: several processes need --per-picture-seeds")
+            raise SystemExit("train: several processes need --per-image-seeds")
         return None
     if args.cuda and not processes.launched and torch.cuda.device_count() > 1:
         raise SystemExit(
-            "train: --per-picture-seeds on several GPUs needs torchrun --nproc-per-node="
+            "train: --per-image-seeds on several GPUs needs torchrun --nproc-per-node="
             f"{torch.cuda.device_count()}"
         )
     return processes.same(random.randrange(2**31) if args.seed is None else args.seed)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Which pictures a batch has, which of them are this process's, and what randomness they see.
+"""Which images a batch has, which of them are this process's, and what randomness they see.
 
-With :class:`SeededSamples`, the crop and the noise of a picture depend on the seed, the epoch and
-the picture, and on nothing else: not on the processes that share a batch, not on the parts that it
+With :class:`SeededSamples`, the crop and the noise of an image depend on the seed, the epoch and
+the image, and on nothing else: not on the processes that share a batch, not on the parts that it
 is cut into, not on the loader's workers.
 """
 

@@ -65,7 +65,7 @@ def planes_to_frame(
 
 
 def planes_to_rgb(planes: Sequence[Tensor], format: VideoFormat, mode: str = "bicubic") -> Tensor:
-    """Planes to a picture.
+    """Planes to an image.
 
     Args:
         planes: three tensors ``(N, 1, H, W)`` in [0, 1], chroma in the resolution of ``format``.
@@ -100,7 +100,7 @@ def planes_to_rgb(planes: Sequence[Tensor], format: VideoFormat, mode: str = "bi
 
 
 def rgb_to_planes(rgb: Tensor, format: VideoFormat) -> tuple[Tensor, ...]:
-    """A picture to planes; chroma samples are means of the pixels that share them.
+    """An image to planes; chroma samples are means of the pixels that share them.
 
     Args:
         rgb: ``(N, 3, H, W)`` in [0, 1].

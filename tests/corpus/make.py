@@ -18,13 +18,13 @@ from PIL import Image
 
 import compressai
 from compressai.bitstream import (
-    decode_picture,
+    decode_image,
     decode_video,
-    encode_picture,
+    encode_image,
     encode_video,
     open_video,
-    read_picture,
-    save_picture,
+    read_image,
+    save_image,
     write_coded,
 )
 from compressai.checkpoint import save_checkpoint
@@ -38,7 +38,7 @@ __all__ = ["main"]
 
 HERE = Path(__file__).parent
 PHOTO = HERE.parents[1] / "examples" / "assets" / "chelsea.png"
-# Name of the file, model, colour mode, box of the photo, arguments of `encode_picture`. Sync-safe
+# Name of the file, model, colour mode, box of the photo, arguments of `encode_image`. Sync-safe
 # files, so that they decode to the same latent on every machine, and one that does so anyway.
 CASES: tuple[tuple[str, str, str, tuple[int, int, int, int], dict[str, Any]], ...] = (
     ("v2-factorized-rgb", "bmshj2018-factorized", "RGB", (150, 90, 187, 113), {"sync_safe": False}),
@@ -117,9 +117,9 @@ def main() -> None:
         if path.exists():
             continue
         net = compressai.load(HERE / f"{model}.safetensors")
-        picture = read_picture(_picture(mode, box), keep_metadata=True)
-        coded = encode_picture(net, picture, model=model, **arguments)
-        save_picture(decode_picture(net, coded), path.with_suffix(".png"))
+        picture = read_image(_picture(mode, box), keep_metadata=True)
+        coded = encode_image(net, picture, model=model, **arguments)
+        save_image(decode_image(net, coded), path.with_suffix(".png"))
         print(path.name, write_coded(coded, path), "bytes")
     if not (video := HERE / "v2-video.cav").exists():
         _save_video(video)

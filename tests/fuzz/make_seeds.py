@@ -20,7 +20,7 @@ from PIL import Image
 from targets import CORPUS, SEEDS, load_net
 from videos import video_seeds
 
-from compressai.bitstream import encode_picture, read_picture
+from compressai.bitstream import encode_image, read_image
 from compressai.models import FactorizedPrior
 
 __all__ = ["main"]
@@ -37,11 +37,11 @@ def main() -> None:
     exif[0x010F] = "maker"
     files = {}
     for model in ("bmshj2018-factorized", "mbt2018-mean", "cheng2020-anchor-checkerboard"):
-        picture = read_picture(rgb)
-        files[model] = encode_picture(load_net(model), picture, model=model)
-    tall = read_picture(rgba.convert("LA").resize((10, 90)))
+        picture = read_image(rgb)
+        files[model] = encode_image(load_net(model), picture, model=model)
+    tall = read_image(rgba.convert("LA").resize((10, 90)))
     net = load_net("bmshj2018-factorized")
-    tiled = encode_picture(net, tall, model="bmshj2018-factorized", tile=64, tile_overlap=8)
+    tiled = encode_image(net, tall, model="bmshj2018-factorized", tile=64, tile_overlap=8)
     files["tiled"] = replace(tiled, exif=exif.tobytes(), icc=bytes(36) + b"acsp", quality=3)
     for name, coded in files.items():
         for target in ("container", "picture"):

@@ -22,7 +22,7 @@ from torch import nn
 from videos import fuzz_video
 
 import compressai
-from compressai.bitstream import BitstreamError, decode_picture, parse_coded
+from compressai.bitstream import BitstreamError, decode_image, parse_coded
 from compressai.bitstream._fields import FieldReader
 from compressai.bitstream.container import _read_header
 from compressai.bitstream.legacy import write_version_0
@@ -62,7 +62,7 @@ def fuzz_picture(data: bytes) -> None:
         try:
             coded = parse_coded(_with_fitting_sums(data), best_effort=best_effort)
             net = load_net(coded.model)
-            picture = decode_picture(
+            picture = decode_image(
                 net, coded, best_effort=best_effort, max_pixels=MAX_PIXELS, workers=1
             )
         except BitstreamError:

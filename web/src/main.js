@@ -14,7 +14,7 @@ let shown = { picture: null, file: null, name: "", original: null };
 let latest = 0;
 
 const HELP = {
-  NotACodedPictureError: "This is neither a .cai file nor a picture that this browser knows.",
+  NotACodedImageError: "This is neither a .cai file nor a picture that this browser knows.",
   UnsupportedVersionError: "The file is of a version, or uses features, that this page does not read.",
   DamagedFileError: "The file is damaged.",
   TruncatedFileError: "The file is damaged: a part of it is missing.",
@@ -67,7 +67,7 @@ function showFacts() {
 async function samplesOf(blob) {
   const options = { imageOrientation: "from-image", premultiplyAlpha: "none" };
   const bitmap = await createImageBitmap(blob, options).catch(() => {
-    throw new CaiError("NotACodedPictureError", "it begins otherwise, and no other reader knows it");
+    throw new CaiError("NotACodedImageError", "it begins otherwise, and no other reader knows it");
   });
   const { width, height } = bitmap;
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });

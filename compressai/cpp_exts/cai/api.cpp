@@ -91,7 +91,7 @@ const char* cai_error_name(cai_status status) {
     case CAI_OUT_OF_MEMORY: return "MemoryError";
     case CAI_NETWORK_FAILED: return "RuntimeError";
     case CAI_BAD_BUNDLE: return "BundleError";
-    case CAI_NOT_A_CODED_PICTURE: return "NotACodedPictureError";
+    case CAI_NOT_A_CODED_IMAGE: return "NotACodedImageError";
     case CAI_UNSUPPORTED_VERSION: return "UnsupportedVersionError";
     case CAI_UNSUPPORTED_FILE: return "UnsupportedFileError";
     case CAI_TOO_LARGE: return "TooLargeError";

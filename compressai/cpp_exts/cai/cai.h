@@ -39,7 +39,8 @@ typedef enum cai_status {
   CAI_OUT_OF_MEMORY = 3,
   CAI_NETWORK_FAILED = 4, /* the callback said so */
   CAI_BAD_BUNDLE = 5,     /* none, damaged, or of another version */
-  CAI_NOT_A_CODED_PICTURE = 10, /* the file begins otherwise */
+  CAI_NOT_A_CODED_IMAGE = 10, /* the file begins otherwise */
+  CAI_NOT_A_CODED_PICTURE = CAI_NOT_A_CODED_IMAGE, /* its name at first */
   CAI_UNSUPPORTED_VERSION = 11, /* of a version, or with features, that are not read here */
   CAI_UNSUPPORTED_FILE = 12,    /* what the model at hand cannot decode */
   CAI_TOO_LARGE = 13,           /* more pixels than max_pixels */

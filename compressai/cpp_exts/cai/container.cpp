@@ -187,7 +187,7 @@ std::vector<float> Tiling::row_weights(std::uint64_t index) const {
 Container read_container(Bytes bytes) {
   if (bytes.size == 0) throw Failure(CAI_TRUNCATED, "the file is empty");
   if (std::memcmp(bytes.data, kMagic, std::min(bytes.size, sizeof kMagic)) != 0) {
-    throw Failure(CAI_NOT_A_CODED_PICTURE, "this is no .cai file: it begins otherwise");
+    throw Failure(CAI_NOT_A_CODED_IMAGE, "this is no .cai file: it begins otherwise");
   }
   if (bytes.size < 5) {
     throw Failure(CAI_TRUNCATED,

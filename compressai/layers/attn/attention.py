@@ -154,7 +154,7 @@ class WindowAttention(nn.Module):
         """Attend inside each window.
 
         Args:
-            x: ``(num_windows * B, L, C)``, windows of a picture one after another.
+            x: ``(num_windows * B, L, C)``, windows of an image one after another.
             mask: added to the logits, ``(num_windows, L, L)``, or ``(1, L, L)`` for all windows.
 
         Returns:

@@ -22,17 +22,17 @@ def _to_map(x: Tensor, H: int, W: int) -> Tensor:
 
 
 class PatchEmbed(nn.Module):
-    """Cut a picture into patches and embed each by a linear map (a strided convolution).
+    """Cut an image into patches and embed each by a linear map (a strided convolution).
 
     Args:
         patch_size: side of a patch in pixels.
-        in_chans: channels of the picture.
+        in_chans: channels of the image.
         embed_dim: channels of an embedded patch.
         norm_layer: class of the normalisation, called with ``embed_dim``; None for none.
 
     State dict: ``proj``, and ``norm`` if wanted.
     Shape: ``(B, in_chans, H, W)`` to ``(B, ceil(H / patch_size), ceil(W / patch_size),
-    embed_dim)``; the picture is padded with zeros on the right and at the bottom.
+    embed_dim)``; the image is padded with zeros on the right and at the bottom.
     Source: Liu et al. 2021, "Swin transformer", sec. 3.1.
     """
 

@@ -118,7 +118,7 @@ def build_window_attention_mask(
 ) -> Tensor | None:
     """Return which pairs of positions may see each other after a cyclic shift of the map.
 
-    A window of the shifted map may hold pieces that are far apart in the picture. Sizes that are
+    A window of the shifted map may hold pieces that are far apart in the image. Sizes that are
     no multiple of the window are rounded up, as :func:`pad_to_window_multiple` pads the map.
 
     Args:

@@ -49,10 +49,10 @@ class SharedDictionary(nn.Module):
         self.dt = nn.Parameter(torch.randn(dict_num, dictionary_dim))
 
     def expand_for(self, batch_size: int) -> Tensor:
-        """The table for each picture of a batch, without copying it.
+        """The table for each image of a batch, without copying it.
 
         Args:
-            batch_size: number of pictures.
+            batch_size: number of images.
 
         Returns:
             View ``(batch_size, dict_num, dictionary_dim)``.

@@ -91,7 +91,7 @@ def _up(in_ch: int, out_ch: int) -> ResidualBlockUpsample:
 
 
 class AnalysisTransform(nn.Module):
-    """From a picture to ``y``.
+    """From an image to ``y``.
 
     Args:
         N: width within.
@@ -117,7 +117,7 @@ class AnalysisTransform(nn.Module):
 
 
 class SynthesisTransform(nn.Module):
-    """From ``y`` to a picture.
+    """From ``y`` to an image.
 
     Args:
         N: width within.

@@ -46,7 +46,7 @@ _DTYPES = {
     "table": torch.int16,
     "exponent": torch.int8,
 }
-# From this number of pictures on, torch may take a kernel of NNPACK that transforms its inputs, and
+# From this number of images on, torch may take a kernel of NNPACK that transforms its inputs, and
 # so does not sum products.
 _NNPACK_BATCH = 16
 

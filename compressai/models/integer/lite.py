@@ -123,7 +123,7 @@ class IntegerLite(IntegerForm, Lite):
         tolerance: float = DEFAULT_TOLERANCE,
         verify: bool = False,
     ) -> dict[str, Any]:
-        """Code a batch of pictures.
+        """Code a batch of images.
 
         Args:
             x: ``(N, 3, H, W)`` in [0, 1].
@@ -148,7 +148,7 @@ class IntegerLite(IntegerForm, Lite):
         sync_safe: bool = True,
         latent_hash: Sequence[bytes] | None = None,
     ) -> dict[str, Tensor]:
-        """Decode a batch of pictures.
+        """Decode a batch of images.
 
         Args:
             strings, shape: what :meth:`compress` gave.

@@ -26,7 +26,7 @@ __all__ = ["quantize_entropy_path"]
 
 # Greatest magnitude behind a table that another convolution follows.
 _HIDDEN_LIMIT = 2**10 - 1
-# How far other pictures may go beyond what those for calibration do before they are clamped.
+# How far other images may go beyond what those for calibration do before they are clamped.
 _INPUT_MARGIN, _HIDDEN_MARGIN = 1.5, 1.2
 # What correcting a bias may change, and is kept free for that.
 _LARGEST_CORRECTION = 2**16
@@ -35,18 +35,18 @@ _FINEST = 30
 
 
 @torch.no_grad()
-def quantize_entropy_path(net: CompressionModel, pictures: Iterable[Tensor]) -> CompressionModel:
+def quantize_entropy_path(net: CompressionModel, images: Iterable[Tensor]) -> CompressionModel:
     """Make a model of integers of a trained one, without training.
 
     Weights get as many digits as exact sums leave room for, a power of two for each output
     channel. Activations are integers of 10 or 11 bits whose units come from the greatest values
-    that the pictures give. Biases take up what rounding shifts on average. Transforms and the hyper
+    that the images give. Biases take up what rounding shifts on average. Transforms and the hyper
     analysis are copies of those of ``net``.
 
     Args:
         net: trained model of a class that has a form of integers, on the CPU. Of the library's
             that is :class:`~compressai.models.Lite`.
-        pictures: for calibration, each ``(N, 3, H, W)`` in [0, 1] with sides that are multiples of
+        images: for calibration, each ``(N, 3, H, W)`` in [0, 1] with sides that are multiples of
             64. Some 50 of 256 x 256 that show all kinds of things will do.
 
     Returns:
@@ -55,7 +55,7 @@ def quantize_entropy_path(net: CompressionModel, pictures: Iterable[Tensor]) -> 
 
     Raises:
         TypeError: the class of ``net`` has no form of integers, or is one already.
-        ValueError: there are no pictures, or weights or what comes of pictures are not finite.
+        ValueError: there are no images, or weights or what comes of images are not finite.
     """
     form = _form_of(net)
     for name, parameter in net.named_parameters():
@@ -63,7 +63,7 @@ def quantize_entropy_path(net: CompressionModel, pictures: Iterable[Tensor]) -> 
             raise ValueError(f"{name.rpartition('.')[0]}: weights must be finite")
     made = form.like(net)
     networks = list(form.entropy_networks(net))
-    samples = _inputs(net, networks, pictures)
+    samples = _inputs(net, networks, images)
     for source, target in zip(networks, form.entropy_networks(made)):
         _quantize(
             source.module,
@@ -98,7 +98,7 @@ def _form_of(net: Any) -> type[IntegerForm]:
 
 
 def _inputs(
-    net: CompressionModel, networks: Sequence[EntropyNetwork], pictures: Iterable[Tensor]
+    net: CompressionModel, networks: Sequence[EntropyNetwork], images: Iterable[Tensor]
 ) -> dict[nn.Module, Tensor]:
     """What comes into each network of the entropy path."""
     found: dict[nn.Module, list[Tensor]] = {}
@@ -110,7 +110,7 @@ def _inputs(
     training = net.training
     try:
         net.eval()
-        for x in pictures:
+        for x in images:
             net(x)
     finally:
         net.train(training)

@@ -279,7 +279,7 @@ class ScaleSpaceFlow(CompressionModel):
 
     @staticmethod
     def gaussian_volume(x: Tensor, sigma: float, num_levels: int) -> Tensor:
-        """A picture and ever more blurred versions of it.
+        """An image and ever more blurred versions of it.
 
         Args:
             x: ``(N, C, H, W)``; sides must be multiples of ``2 ** (num_levels - 1)``.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Classical image codecs on a folder of pictures: ``python -m compressai.utils.bench``."""
+"""Classical image codecs on a folder of images: ``python -m compressai.utils.bench``."""
 
 from __future__ import annotations
 

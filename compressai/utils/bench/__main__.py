@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Rate, distortion and times of a classical codec on a folder of pictures."""
+"""Rate, distortion and times of a classical codec on a folder of images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ codecs: list[type[Codec]] = [JPEG, WebP, JPEG2000, BPG, TFCI, VTM, HM, AV1, AVIF
 
 
 def func(codec: Codec, i: int, *args: Any) -> tuple[int, dict[str, Any]]:
-    """Run a codec on ``(picture, quality, metrics)``; gives ``i`` back with the result."""
+    """Run a codec on ``(image, quality, metrics)``; gives ``i`` back with the result."""
     return i, codec.run(*args)
 
 
@@ -46,21 +46,21 @@ def collect(
     metrics: Sequence[str],
     num_jobs: int = 1,
 ) -> dict[str, list[float]]:
-    """Averages over the pictures of a folder.
+    """Averages over the images of a folder.
 
     Args:
         codec: the codec.
         dataset: folder, searched at any depth.
         qps: qualities.
         metrics: what to measure.
-        num_jobs: pictures to work on at the same time, which makes times longer.
+        num_jobs: images to work on at the same time, which makes times longer.
 
     Returns:
         For each key of :meth:`Codec.run` a value for each quality, in rising order.
 
     Raises:
         NotADirectoryError: ``dataset`` is no folder.
-        SystemExit: it has no pictures.
+        SystemExit: it has no images.
     """
     if not Path(dataset).is_dir():
         raise NotADirectoryError(f"{dataset} is no folder")

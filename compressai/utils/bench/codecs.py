@@ -64,7 +64,7 @@ def filesize(filepath: str | Path) -> int:
 
 
 def read_image(filepath: str | Path, mode: str = "RGB") -> Image.Image:
-    """A picture of Pillow, converted to ``mode``.
+    """An image of Pillow, converted to ``mode``.
 
     Raises:
         ValueError: it is no file.
@@ -142,17 +142,17 @@ class Codec(ABC):
         metrics: Sequence[str] | None = None,
         return_rec: bool = False,
     ) -> Any:
-        """Code a picture and measure.
+        """Code an image and measure.
 
         Args:
-            in_filepath: the picture.
+            in_filepath: the image.
             quality: on the codec's scale.
             metrics: see :func:`compute_metrics`.
-            return_rec: also return the decoded picture.
+            return_rec: also return the decoded image.
 
         Returns:
             ``bpp``, ``encoding_time`` and ``decoding_time`` (seconds), and the metrics; or these
-            and the picture.
+            and the image.
 
         Raises:
             ValueError: there is no such quality.
@@ -205,7 +205,7 @@ class JPEG2000(PillowCodec):
 
 
 class AVIF(PillowCodec):
-    """AV1 still pictures, quality 0 to 100."""
+    """AV1 still images, quality 0 to 100."""
 
     fmt = "AVIF"
     _name = "AVIF"

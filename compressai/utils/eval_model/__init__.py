@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Learned image models on a folder of pictures: ``python -m compressai.utils.eval_model``."""
+"""Learned image models on a folder of images: ``python -m compressai.utils.eval_model``."""
 
 from __future__ import annotations
 

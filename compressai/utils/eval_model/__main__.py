@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Rate, distortion and times of a learned model on a folder of pictures."""
+"""Rate, distortion and times of a learned model on a folder of images."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ _QUANTSTEPS = "10.0000,7.1715,5.1832,3.7211,2.6833,1.9305,1.3897,1.0000"
 
 
 def collect_images(rootpath: str | Path) -> list[Path]:
-    """Pictures in a folder, at any depth, sorted; whatever the case of their suffixes."""
+    """Images in a folder, at any depth, sorted; whatever the case of their suffixes."""
     return sorted(p for p in Path(rootpath).rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
 
 
 def read_image(filepath: str | Path) -> Tensor:
-    """A picture as ``(3, H, W)`` in [0, 1].
+    """An image as ``(3, H, W)`` in [0, 1].
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -117,13 +117,13 @@ def eval_model(
     vbr_scale: Any = None,
     **args: Any,
 ) -> dict[str, float]:
-    """Averages over pictures.
+    """Averages over images.
 
     Args:
         model: the model, in evaluation mode.
-        outputdir, inputdir: with ``per_image``, where the file of each picture goes, and the
+        outputdir, inputdir: with ``per_image``, where the file of each image goes, and the
             folder that its place below that mirrors.
-        filepaths: pictures.
+        filepaths: images.
         entropy_estimation: estimate the rate without coding.
         trained_net: name of the run, for the files.
         description: of the run, for the files.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""How ``eval_model`` codes a picture: rates of bare strings, padding on all sides.
+"""How ``eval_model`` codes an image: rates of bare strings, padding on all sides.
 
 This is CompressAI's way of measuring, kept so that figures stay comparable with its; see
 :mod:`compressai.evaluation` for rates of whole files.
@@ -29,7 +29,7 @@ def psnr(a: Tensor, b: Tensor, max_val: int = 255) -> float:
 
 
 def compute_metrics(org: Tensor, rec: Tensor, max_val: int = 255) -> dict[str, Any]:
-    """PSNR and MS-SSIM of pictures ``(1, 3, H, W)`` in [0, 1], rounded to ``max_val`` steps.
+    """PSNR and MS-SSIM of images ``(1, 3, H, W)`` in [0, 1], rounded to ``max_val`` steps.
 
     Raises:
         ValueError: sizes differ, or a side is shorter than 161 pixels.
@@ -42,7 +42,7 @@ def compute_metrics(org: Tensor, rec: Tensor, max_val: int = 255) -> dict[str, A
 def inference(
     model: nn.Module, x: Tensor, vbr_stage: int | None = None, vbr_scale: Any = None
 ) -> dict[str, Any]:
-    """Code a picture and decode it.
+    """Code an image and decode it.
 
     Args:
         model: the model, with tables.

@@ -53,12 +53,12 @@ def find_closest(
 
     Args:
         codec: the codec.
-        img: the picture.
+        img: the image.
         target: value to come close to.
         metric: what of: ``bpp``, ``psnr-rgb`` or ``ms-ssim-rgb``.
 
     Returns:
-        Of the closest that was tried: quality, what :meth:`Codec.run` gives, decoded picture.
+        Of the closest that was tried: quality, what :meth:`Codec.run` gives, decoded image.
     """
     is_reversed, lower, upper = get_codec_q_bounds(codec)
     metrics = [PSNR] if metric == "bpp" else list(dict.fromkeys((PSNR, metric)))
