@@ -10,7 +10,7 @@ UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 INSTALL_UV = command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet \
 	--disable-pip-version-check --require-hashes --requirement requirements-uv.txt
 CAI := $(wildcard compressai/cpp_exts/cai/*)
-NATIVE := $(wildcard compressai/cpp_exts/*.[ch]pp compressai/cpp_exts/*.inl compressai/cpp_exts/*.nb compressai/cpp_exts/CMakeLists.txt)
+NATIVE := $(wildcard compressai/cpp_exts/*.[ch]pp compressai/cpp_exts/kernels/* compressai/cpp_exts/*.nb compressai/cpp_exts/CMakeLists.txt)
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help

@@ -17,7 +17,7 @@ from scipy.special import ndtr
 SOURCES = Path(__file__).parents[1] / "compressai" / "cpp_exts"
 
 
-def _polynomials(function: str, file: str = "functions_kernel.inl") -> dict[str, list[float]]:
+def _polynomials(function: str, file: str = "kernels/functions.inl") -> dict[str, list[float]]:
     """The coefficients of the polynomials in a function, the highest power first."""
     body = (SOURCES / file).read_text().split(f"inline Lanes {function}(")[1].split("\n}")[0]
     terms = re.findall(r"(?:Lanes )?([pq]) = .*? \+ ([-+0-9.e]+)f;", body)
@@ -34,7 +34,7 @@ def _horner(coefficients: list[float], x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("function", ["exp2_negative", "gelu", "softplus"])
 def test_constants_are_those_of_the_script(function: str) -> None:
     fits = runpy.run_path(str(SOURCES / "fit_functions.py"))["FITS"]
-    file = "scan_kernel.inl" if function == "softplus" else "functions_kernel.inl"
+    file = "kernels/scan.cpp" if function == "softplus" else "kernels/functions.inl"
     _, expected = fits[function]()
     found = list(_polynomials(function, file).values())
     # Other processors round otherwise on the way to the same fit.
@@ -66,7 +66,7 @@ def test_gelu_keeps_its_error(dtype: type, bound: float) -> None:
 
 @pytest.mark.parametrize(("dtype", "bound"), [(np.float64, 1e-8), (np.float32, 4e-7)])
 def test_softplus_keeps_its_error(dtype: type, bound: float) -> None:
-    (p,) = _polynomials("softplus", "scan_kernel.inl").values()
+    (p,) = _polynomials("softplus", "kernels/scan.cpp").values()
     assert len(p) == 6
     x = np.linspace(-30, 20, 200001, dtype=dtype)
     z = np.exp(-np.abs(x))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Where the constants of ``functions_kernel.inl`` and ``scan_kernel.inl`` come from.
+"""Where the constants of ``kernels/functions.inl`` and ``kernels/scan.cpp`` come from.
 
 Each function is a polynomial or rational whose largest error is as small as can be. It is found by
 least squares whose weights are multiplied by the errors again and again (Lawson 1961,

@@ -13,6 +13,9 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <vector>
+
+#include "common.hpp"
 
 namespace compressai {
 
@@ -130,6 +133,22 @@ template <typename Output, typename Array>
 void check_apart(const Output& out, const Array& array, const std::string& name) {
   check(!Extent::of(out).meets(Extent::of(array)), "out must share no memory with " + name +
                                                        ", got arrays that overlap");
+}
+
+// The kernels of the module. One that stands in its file as `const Registered registered(&bind);` is
+// a part of the module, and nobody else need know.
+class Registered {
+ public:
+  using Bind = void (*)(nb::module_&);
+  explicit Registered(Bind bind) { all().push_back(bind); }
+  static std::vector<Bind>& all() {
+    static std::vector<Bind> kernels;
+    return kernels;
+  }
+};
+
+inline void check_available() {
+  if (!kernels_available()) throw std::runtime_error("no kernels for this processor");
 }
 
 }  // namespace compressai

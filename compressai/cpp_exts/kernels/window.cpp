@@ -1,9 +1,82 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-#include "window_binding.hpp"
+// Transformer blocks on the windows of a map.
+#include "window.hpp"
+
+#ifdef KERNEL_INSTRUCTIONS
+
+#include "attention.inl"
+#include "rows.inl"
+
+namespace compressai {
+void KERNEL(window_block)(const WindowBlock& block, const WindowGroup& group) {
+  const std::size_t channels = block.channels, stride = whole_panels(channels);
+  const std::size_t qkv_stride = whole_panels(3 * channels);
+  const std::size_t hidden_stride = whole_panels(block.fc1.outputs);
+  const std::size_t tokens = group.tokens, positions = block.positions();
+  float* const x = group.scratch;
+  float* const normal = x + tokens * stride;
+  float* const mixed = normal + tokens * stride;
+  float* const wide = mixed + tokens * stride;  // queries, keys and values, then hidden channels
+  float* const scratch = wide + tokens * (qkv_stride > hidden_stride ? qkv_stride : hidden_stride);
+
+  for (std::size_t t = 0; t < tokens; ++t) {
+    float* const row = x + t * stride;
+    const float* const source = group.sources[t];
+    const std::size_t filled = source == nullptr ? 0 : channels;
+    for (std::size_t c = 0; c < filled; ++c) row[c] = source[c];
+    for (std::size_t c = filled; c < stride; ++c) row[c] = 0;
+  }
+
+  const float* input = x;
+  if (block.norm1.weight != nullptr) {
+    normalize(block.norm1, channels, x, tokens, stride, normal);
+    for (std::size_t t = 0; t < tokens; ++t) {
+      if (group.sources[t] != nullptr) continue;
+      for (std::size_t c = 0; c < channels; ++c) normal[t * stride + c] = 0;
+    }
+    input = normal;
+  }
+  linear<Then::kStore>(block.qkv, input, stride, tokens, wide, qkv_stride);
+
+  const std::size_t dim = channels / block.heads, columns = bias_columns(positions);
+  const Head head{positions,    dim,     qkv_stride, channels,
+                  2 * channels, columns, stride,     block.scale};
+  for (std::size_t first = 0, window = 0; first < tokens; first += positions, ++window) {
+    for (std::size_t n = 0; n < block.heads; ++n) {
+      const std::size_t table = group.kinds[window] * block.heads + n;
+      attend(head, wide + first * qkv_stride + n * dim, block.bias + table * positions * columns,
+             scratch, mixed + first * stride + n * dim);
+    }
+  }
+  if (block.skip) {
+    linear<Then::kAdd>(block.proj, mixed, stride, tokens, x, stride);
+  } else {
+    linear<Then::kStore>(block.proj, mixed, stride, tokens, x, stride);
+  }
+
+  if (block.fc1.outputs != 0) {
+    input = x;
+    if (block.norm2.weight != nullptr) {
+      normalize(block.norm2, channels, x, tokens, stride, normal);
+      input = normal;
+    }
+    linear<Then::kGelu>(block.fc1, input, stride, tokens, wide, hidden_stride);
+    linear<Then::kAdd>(block.fc2, wide, hidden_stride, tokens, x, stride);
+  }
+
+  for (std::size_t t = 0; t < tokens; ++t) {
+    float* const target = group.targets[t];
+    if (target == nullptr) continue;
+    for (std::size_t c = 0; c < channels; ++c) target[c] = x[t * stride + c];
+  }
+}
+
+}  // namespace compressai
+
+#else
 
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/tuple.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -12,15 +85,133 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
-#include "kernel_arguments.hpp"
-#include "kernels_docs.hpp"
-#include "window_block.hpp"
+#include "arguments.hpp"
 
 using namespace nanobind::literals;
 
 namespace compressai {
+
+KERNEL_VERSIONS(window_block, const WindowBlock& block, const WindowGroup& group)
+
 namespace {
+
+constexpr const char* kWindowBlock = R"(Transformer block on the windows of a map.
+
+``x = [x +] proj(attention(norm1(x)))``, then ``x + fc2(gelu(fc1(norm2(x))))`` if there is
+a feed-forward network. The map is padded on the right and at the bottom to whole windows,
+with zeros behind ``norm1``, and rolled up and to the left by ``shift``.
+
+Linear layers are pairs of ``(ceil(out / 16), in, 16)`` weights, zeros behind the last
+output, and the bias of all of these outputs.
+
+Args:
+    x: ``(N, H, W, C)``, any C; may be some channels of a wider map.
+    out: likewise, written to; may be ``x``, or other channels of the map that has ``x``.
+    window: height and width, at most 64.
+    shift: smaller than both.
+    heads: number of them, a divisor of C.
+    scale: factor of the dot products.
+    bias: added to the logits times log2(e): ``(kinds, heads, keys, queries)`` in one
+        dimension, where keys are the positions of a window, and queries too, rounded up to
+        a multiple of 32. There is one kind without shift, else there are four: for inner
+        windows, those at the right, those at the bottom, the corner.
+    skip: whether ``x`` is added to the attention.
+    norm1: weight, bias and epsilon of a layer normalisation.
+    qkv: linear layer, queries before keys before values, heads major in each.
+    proj: linear layer behind the attention.
+    norm2: as ``norm1``.
+    mlp: hidden channels and two linear layers.
+    threads: at most as many, and at most 256.
+
+Source: Liu et al. 2021, "Swin transformer".)";
+
+// -- threads -------------------------------------------------------------------------------------
+
+constexpr std::size_t kTokens = 64;  // windows are taken together up to about so many positions
+constexpr std::size_t kMaxTile = 32;  // queries that any kernel works on together
+
+// Floats of scratch.
+std::size_t window_scratch(const WindowBlock& block, std::size_t tokens) {
+  const std::size_t wide =
+      std::max(whole_panels(3 * block.channels), whole_panels(block.fc1.outputs));
+  const std::size_t positions = block.positions(), dim = block.channels / block.heads;
+  const std::size_t attention = dim * bias_columns(positions) + 2 * positions * dim +
+                                positions * kMaxTile + 4 * kMaxTile;
+  return tokens * (3 * whole_panels(block.channels) + wide) + attention;
+}
+
+// What one thread works with.
+struct Workspace {
+  Workspace(const WindowBlock& block, std::size_t windows)
+      : sources(windows * block.positions()),
+        targets(windows * block.positions()),
+        kinds(windows),
+        memory(window_scratch(block, windows * block.positions()) + 16) {}
+
+  float* scratch() {
+    const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
+    return memory.data() + (64 - address % 64) % 64 / sizeof(float);
+  }
+
+  std::vector<const float*> sources;
+  std::vector<float*> targets;
+  std::vector<std::size_t> kinds;
+  std::vector<float> memory;
+};
+
+
+void run_window_block(const WindowBlock& block, const Map<const float>& x, const Map<float>& out,
+                      int threads) {
+  const auto run = window_block();
+  const std::size_t h = block.window_height, w = block.window_width, positions = h * w;
+  const std::size_t down = (x.height + h - 1) / h, across = (x.width + w - 1) / w;
+  const std::size_t windows = x.batch * down * across;
+  const std::size_t together = std::max<std::size_t>(1, kTokens / positions);
+  const std::size_t groups = (windows + together - 1) / together;
+  const std::size_t parts = std::min<std::size_t>(
+      static_cast<std::size_t>(std::clamp(threads, 1, kMostThreads)), std::max<std::size_t>(groups, 1));
+
+  std::vector<Workspace> workspaces;
+  workspaces.reserve(parts);
+  for (std::size_t i = 0; i < parts; ++i) workspaces.emplace_back(block, together);
+
+  const auto place = [&](std::size_t index, std::size_t at, Workspace& space) {
+    const std::size_t image = index / (down * across);
+    const std::size_t i = index / across % down, j = index % across;
+    for (std::size_t t = 0; t < positions; ++t) {
+      const std::size_t row = (i * h + t / w + block.shift) % (down * h);
+      const std::size_t column = (j * w + t % w + block.shift) % (across * w);
+      const bool inside = row < x.height && column < x.width;
+      space.sources[at * positions + t] =
+          !inside ? nullptr
+                  : x.data + image * x.image_stride + row * x.row_stride + column * x.token_stride;
+      space.targets[at * positions + t] =
+          !inside ? nullptr
+                  : out.data + image * out.image_stride + row * out.row_stride +
+                        column * out.token_stride;
+    }
+    const std::size_t bottom = i + 1 == down, right = j + 1 == across;
+    space.kinds[at] = block.shift == 0 ? 0 : 2 * bottom + right;
+  };
+  const auto work = [&](std::size_t part) {
+    Workspace& space = workspaces[part];
+    for (std::size_t g = groups * part / parts; g < groups * (part + 1) / parts; ++g) {
+      const std::size_t first = g * together, count = std::min(together, windows - first);
+      for (std::size_t at = 0; at < count; ++at) place(first + at, at, space);
+      run(block, {count * positions, space.sources.data(), space.targets.data(),
+                     space.kinds.data(), space.scratch()});
+    }
+  };
+  const int last = static_cast<int>(parts);
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(last) schedule(static, 1)
+#endif
+  for (int part = 0; part < last; ++part) work(static_cast<std::size_t>(part));
+}
+
+// -- arguments -----------------------------------------------------------------------------------
 
 using Input = Strided<const float, 4>;
 using Output = Strided<float, 4>;
@@ -152,7 +343,7 @@ void run(nb::handle given_x, nb::handle given_out, std::tuple<std::size_t, std::
          std::size_t shift, std::size_t heads, float scale, nb::handle given_bias, bool skip,
          nb::handle given_norm1, nb::handle given_qkv, nb::handle given_proj,
          nb::handle given_norm2, nb::handle given_mlp, int threads) {
-  if (!kernels_available()) throw std::runtime_error("no kernels for this processor");
+  check_available();
   const auto x = take<const float, 4, Strided>(given_x, "x");
   const auto out = take<float, 4, Strided>(given_out, "out");
   const Values bias = take_values(given_bias, "bias");
@@ -213,9 +404,7 @@ void run(nb::handle given_x, nb::handle given_out, std::tuple<std::size_t, std::
   run_window_block(block, from, to, threads);
 }
 
-}  // namespace
-
-void bind_window_block(nb::module_& m) {
+void bind(nb::module_& m) {
   m.def("window_block", &run, "x"_a, "out"_a, "window"_a, "shift"_a, "heads"_a,
         "scale"_a, "bias"_a, "skip"_a, "norm1"_a.none(),
         "qkv"_a, "proj"_a, "norm2"_a.none(),
@@ -226,7 +415,12 @@ void bind_window_block(nb::module_& m) {
                 "proj: tuple[Tensor, Tensor], norm2: tuple[Tensor, Tensor, float] | None, "
                 "mlp: tuple[int, tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None, "
                 "threads: int) -> None"),
-        docs::kWindowBlock);
+        kWindowBlock);
 }
 
+const Registered registered(&bind);
+
+}  // namespace
 }  // namespace compressai
+
+#endif

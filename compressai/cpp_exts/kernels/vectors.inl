@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// Included once for each set of instructions, with KERNEL_LANES floats in a vector and KERNEL_ROWS
-// rows of a matrix product at once. No function of the standard library: the linker would keep one
-// version of it, which might be the one for the newer processor.
+// Vectors, products of matrices and results, for the set of instructions that is compiled for. No
+// function of the standard library: the linker would keep one version of it, which might be the one
+// for the newer processor.
 #include <cstdint>
-
-#include "kernels.hpp"
 
 namespace compressai {
 namespace {
@@ -77,7 +75,7 @@ inline void multiply_panels(const float* values, std::size_t rows, std::size_t d
 }  // namespace
 }  // namespace compressai
 
-#include "functions_kernel.inl"
+#include "functions.inl"
 
 namespace compressai {
 namespace {

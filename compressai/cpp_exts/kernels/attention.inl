@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// Attention between the positions of one window. See kernel_common.inl.
+// Attention between the positions of one window. See vectors.inl.
 namespace compressai {
 namespace {
 

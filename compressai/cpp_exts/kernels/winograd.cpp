@@ -1,6 +1,39 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// Included once for each set of instructions, after kernel_common.inl.
-#include "kernel_blocks.hpp"
+// Convolutions of 3x3 and 5x5 with fewer multiplications.
+#include "common.hpp"
+
+namespace compressai {
+
+// Convolution of stride 1 with as many zeros around as keep the size, by Winograd's F(4x4, 3x3),
+// F(2x2, 5x5) or F(2x2, 3x3): about a quarter, a third or four ninths of the multiplications.
+// (Lavin and Gray 2016, "Fast algorithms for convolutional neural networks".) Its weights are
+// transformed, positions of panels. The last of them rounds about as much as a plain sum does.
+//
+// in_channels and out_channels must be multiples of 16, so must be the channels of the output if it
+// is not planar.
+struct WinogradConv : Layer {
+  std::size_t kernel = 3;  // or 5
+  // Side of the results that are computed together: 4 or 2 for 3x3 kernels, 2 for 5x5.
+  std::size_t tile = 4;
+  // Side of the pixels that they are computed from: 6 or 4.
+  std::size_t points() const { return tile + kernel - 1; }
+  std::size_t positions() const { return points() * points(); }
+};
+
+// Tiles of results.
+struct WinogradBlock {
+  std::size_t first, tiles;
+  float* values;  // [position][tile][input], positions values_stride apart
+  std::size_t values_stride;
+  float* products;  // [position][tile][products_width], positions products_stride apart
+  std::size_t products_stride;
+  std::size_t products_width;  // outputs at once
+  const float* zeros;          // as many as inputs
+};
+
+}  // namespace compressai
+
+#ifdef KERNEL_INSTRUCTIONS
 
 namespace compressai {
 namespace {
@@ -154,3 +187,109 @@ void KERNEL(winograd)(const WinogradConv& call, const WinogradBlock& block) {
 }
 
 }  // namespace compressai
+
+#else
+
+#include "layer_arguments.hpp"
+#include "threads.hpp"
+
+using namespace nanobind::literals;
+
+namespace compressai {
+
+KERNEL_VERSIONS(winograd, const WinogradConv& call, const WinogradBlock& block)
+
+namespace {
+
+constexpr const char* kConv3x3 = R"(3x3 convolution of stride 1 and padding 1, with fewer multiplications.
+
+Args:
+    x: ``(N, H, W, in_channels)``.
+    weights: ``(36, out_channels / 16, in_channels, 16)``, transformed for F(4x4, 3x3): a
+        quarter of the multiplications. Or ``(16, ...)`` for F(2x2, 3x3): four ninths of them,
+        and results about as close to those of exact arithmetic as those of torch.
+    bias: ``(out_channels,)``.
+    slope: factor of negative results: 1 none, 0 ReLU, else leaky ReLU.
+    gelu: GELU in place of these.
+    residual: of the shape of ``out``; added behind the activation.
+    activate_sum: whether the activation stands behind the residual.
+    shuffle: factor of a pixel shuffle of the result; 1 is none.
+    planes: if not 0, ``out`` is ``(N, planes, shuffle H, shuffle W)``, made of the first
+        ``planes * shuffle**2`` results in the order (channel, row, column), and there is no
+        residual to add and no ``activate_sum``.
+    out: written to; ``(N, shuffle H, shuffle W, C)`` of the results in the order (row, column,
+        channel), unless there are planes.
+    threads: at most as many, and at most 256.
+
+Source: Lavin and Gray 2016, "Fast algorithms for convolutional neural networks".)";
+
+constexpr const char* kConv5x5 = R"(5x5 convolution of stride 1 and padding 2, with a third of the multiplications.
+
+The arguments are those of :func:`conv3x3`, with weights transformed for F(2x2, 5x5).)";
+
+// For 36 positions; more for less, since the weights are read once for each block.
+constexpr std::size_t kMostTiles = 48, kLeastTiles = 24, kPositions = 36;
+// Transformed values of a block: as many as the second-level cache holds.
+constexpr std::size_t kValues = 512 * 1024 / sizeof(float);
+// Between positions, so that the same place in all of them falls on different cache lines.
+constexpr std::size_t kGap = 16;
+
+void winograd_conv(const WinogradConv& call) {
+  const auto run = winograd();
+  const std::size_t tile = call.tile, positions = call.positions();
+  const std::size_t count =
+      call.batch * ((call.height + tile - 1) / tile) * ((call.width + tile - 1) / tile);
+  if (count == 0) return;
+  const std::size_t fitting = kValues / positions / call.in_channels;
+  const std::size_t tiles_at_once = std::clamp(fitting, kLeastTiles * kPositions / positions,
+                                               kMostTiles * kPositions / positions);
+  const std::size_t most = tiles_at_once / kRowGroup * kRowGroup;
+  const std::size_t tiles = block_size(count, most, call.threads);
+  WinogradBlock block{};
+  block.products_width = std::min(kMostOutputs, call.out_channels);
+  block.values_stride = tiles * call.in_channels + kGap;
+  block.products_stride = tiles * block.products_width + kGap;
+  const std::size_t memory = positions * (block.values_stride + block.products_stride);
+  const std::vector<float> zeros(call.in_channels);
+  block.zeros = zeros.data();
+  for_blocks(count, tiles, call.threads, memory,
+             [&](float* scratch, std::size_t first, std::size_t size) {
+               WinogradBlock mine = block;
+               mine.first = first;
+               mine.tiles = size;
+               mine.values = scratch;
+               mine.products = mine.values + positions * mine.values_stride;
+               run(call, mine);
+             });
+}
+
+// The positions of the weights tell the tile.
+template <std::size_t kKernel>
+void run_winograd(nb::handle x, nb::handle weights, nb::handle bias, float slope, bool gelu,
+                  nb::handle residual, bool activate_sum, std::size_t shuffle, std::size_t planes,
+                  nb::handle out, int threads) {
+  const Arguments given(x, bias, residual, out);
+  const InputMap transformed = take<const float, 4, Contiguous>(weights, "weights");
+  WinogradConv call;
+  call.kernel = kKernel;
+  call.tile = kKernel == 3 && transformed.shape(0) != 16 ? 4 : 2;
+  check_shape(transformed, {call.positions(), transformed.shape(1), given.x.shape(3), kPanel},
+              "weights");
+  fill(call, given, transformed, transformed.shape(1) * kPanel, {slope, gelu, activate_sum},
+       shuffle, planes, threads);
+  const nb::gil_scoped_release release;
+  winograd_conv(call);
+}
+
+
+void bind(nb::module_& m) {
+  DEFINE_CONVOLUTION(m, "conv3x3", &run_winograd<3>, kConv3x3);
+  DEFINE_CONVOLUTION(m, "conv5x5", &run_winograd<5>, kConv5x5);
+}
+
+const Registered registered(&bind);
+
+}  // namespace
+}  // namespace compressai
+
+#endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// Functions of vectors. See kernel_common.inl. Constants: fit_functions.py.
+// Functions of vectors. See vectors.inl. Constants: fit_functions.py.
 namespace compressai {
 namespace {
 

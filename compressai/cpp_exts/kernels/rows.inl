@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// Layers on rows of channels: linear ones, and normalisation. See kernel_common.inl.
+// Layers on rows of channels: linear ones, and normalisation. See vectors.inl.
 namespace compressai {
 namespace {
 

@@ -1,6 +1,54 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// The selective scan of some channels of an image. See kernel_common.inl.
-#include "kernel_blocks.hpp"
+// The selective scan of state-space models, on a map that is gone through in several directions.
+#include "common.hpp"
+
+namespace compressai {
+
+// Directions: row by row, column by column, and both of them backwards.
+constexpr std::size_t kMostDirections = 4;
+
+// For each image, direction and channel c, with positions t in the order of the direction:
+//
+//   step_t = softplus(bias[c] + sum over r of weights[r][c] * params_t[r])
+//   h_t[n] = exp(step_t * decay[n][c]) * h_{t-1}[n] + step_t * x_t[c] * B_t[n]
+//   y_t    = skip[c] * x_t[c] + sum over n of h_t[n] * C_t[n]
+//
+// where params_t = [rank values | B_t | C_t] of the direction. The result is the sum of all
+// directions' y at the positions that they were read from. No two channels interact, and each is
+// computed by one thread: results do not depend on the number of threads.
+struct SelectiveScan {
+  const float* x = nullptr;
+  std::size_t batch = 0, height = 0, width = 0, channels = 0;
+  // [image][row][column][direction][rank + 2 states]
+  const float* params = nullptr;
+  std::size_t directions = 0, rank = 0, states = 0;
+  // [direction][rank][channel]; null: the rank is `channels`, and `params` has the sums themselves.
+  const float* weights = nullptr;
+  const float* bias = nullptr;   // [direction][channel]
+  const float* decay = nullptr;  // [direction][state][channel], none positive
+  const float* skip = nullptr;   // [direction][channel]
+  float* out = nullptr;          // of the shape of x, which it must not be
+  int threads = 1;
+};
+
+
+// Channels of an image that a thread scans at once, and positions for which it first works out the
+// steps: all of it stays in the first-level cache.
+constexpr std::size_t kScanChannels = 16, kScanPositions = 32;
+
+struct ScanBlock {
+  std::size_t image, first;  // first channel
+  float* scratch;            // scan_scratch() floats
+};
+
+inline std::size_t scan_scratch(const SelectiveScan& call) {
+  const std::size_t rank = call.weights ? call.rank : 0, aligned = 64 / sizeof(float);
+  return kScanChannels * (2 * call.states + rank + 3 * kScanPositions) + aligned;
+}
+
+}  // namespace compressai
+
+#ifdef KERNEL_INSTRUCTIONS
 
 namespace compressai {
 namespace {
@@ -157,3 +205,116 @@ void KERNEL(scan_channels)(const SelectiveScan& call, const ScanBlock& block) {
 }
 
 }  // namespace compressai
+
+#else
+
+#include "arguments.hpp"
+#include "threads.hpp"
+
+using namespace nanobind::literals;
+
+namespace compressai {
+
+KERNEL_VERSIONS(scan_channels, const SelectiveScan& call, const ScanBlock& block)
+
+namespace {
+
+constexpr const char* kSelectiveScan = R"(Selective scan of a map in one to four directions, whose results are added.
+
+For each image, direction and channel c, with positions t in the order of the direction (row by
+row, column by column, and both backwards)::
+
+    step_t = softplus(bias[c] + sum over r of weights[r, c] * params_t[r])
+    h_t[n] = exp(step_t * decay[n, c]) * h_{t-1}[n] + step_t * x_t[c] * B_t[n]
+    y_t    = skip[c] * x_t[c] + sum over n of h_t[n] * C_t[n]
+
+Args:
+    x: ``(N, H, W, C)``, any C.
+    params: ``(N, H, W, directions, R + 2 S)`` with R values, B and C of S states.
+    weights: ``(directions, R, C)``; None if R is C and the R values are the sums themselves.
+    bias: ``(directions, C)``.
+    decay: ``(directions, S, C)``, none positive.
+    skip: ``(directions, C)``.
+    out: ``(N, H, W, C)``, written to: at each position the sum of the directions' y.
+    threads: at most as many, and at most 256; the result does not depend on them.
+
+Source: Gu and Dao 2023, "Mamba: linear-time sequence modeling with selective state spaces".)";
+
+void selective_scan(const SelectiveScan& call) {
+  const auto run = scan_channels();
+  const std::size_t groups = (call.channels + kScanChannels - 1) / kScanChannels;
+  if (call.batch * call.height * call.width * groups == 0) return;
+  for_blocks(call.batch * groups, 1, call.threads, scan_scratch(call),
+             [&](float* scratch, std::size_t item, std::size_t) {
+               run(call, {item / groups, item % groups * kScanChannels, scratch});
+             });
+}
+
+void run(nb::handle given_x, nb::handle given_params, nb::handle given_weights,
+         nb::handle given_bias, nb::handle given_decay, nb::handle given_skip, nb::handle given_out,
+         int threads) {
+  check_available();
+  const auto x = take<const float, 4, Contiguous>(given_x, "x");
+  const auto params = take<const float, 5, Contiguous>(given_params, "params");
+  const auto bias = take<const float, 2, Contiguous>(given_bias, "bias");
+  const auto decay = take_panels(given_decay, "decay");
+  const auto skip = take<const float, 2, Contiguous>(given_skip, "skip");
+  const auto out = take<float, 4, Contiguous>(given_out, "out");
+  check_threads(threads);
+
+  SelectiveScan call;
+  call.x = x.data();
+  call.batch = x.shape(0);
+  call.height = x.shape(1);
+  call.width = x.shape(2);
+  call.channels = x.shape(3);
+  call.params = params.data();
+  call.directions = params.shape(3);
+  check(call.directions >= 1 && call.directions <= kMostDirections,
+        "params must have 1.." + std::to_string(kMostDirections) + " directions, got " +
+            shape_of(params));
+  call.states = decay.shape(1);
+  check_shape(decay, {call.directions, call.states, call.channels}, "decay");
+  check_shape(bias, {call.directions, call.channels}, "bias");
+  check_shape(skip, {call.directions, call.channels}, "skip");
+  call.rank = call.channels;
+  if (!given_weights.is_none()) {
+    const Panels weights = take_panels(given_weights, "weights");
+    call.rank = weights.shape(1);
+    check_shape(weights, {call.directions, call.rank, call.channels}, "weights");
+    check_apart(out, weights, "weights");
+    call.weights = weights.data();
+  }
+  check_shape(params,
+              {call.batch, call.height, call.width, call.directions, call.rank + 2 * call.states},
+              "params");
+  check_shape(out, {call.batch, call.height, call.width, call.channels}, "out");
+  check_apart(out, x, "x");
+  check_apart(out, params, "params");
+  check_apart(out, bias, "bias");
+  check_apart(out, decay, "decay");
+  check_apart(out, skip, "skip");
+  call.bias = bias.data();
+  call.decay = decay.data();
+  call.skip = skip.data();
+  call.out = out.data();
+  call.threads = threads;
+  const nb::gil_scoped_release release;
+  selective_scan(call);
+}
+
+
+void bind(nb::module_& m) {
+  m.def("selective_scan", &run, "x"_a, "params"_a, "weights"_a.none(), "bias"_a, "decay"_a,
+        "skip"_a, "out"_a, "threads"_a,
+        nb::sig("def selective_scan(x: Tensor, params: Tensor, weights: Tensor | None, "
+                "bias: Tensor, decay: Tensor, skip: Tensor, out: Tensor, threads: int) -> None"),
+        kSelectiveScan);
+}
+
+const Registered registered(&bind);
+
+}  // namespace
+}  // namespace compressai
+
+#endif

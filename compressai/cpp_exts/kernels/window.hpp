@@ -6,7 +6,7 @@
 
 #include <cstddef>
 
-#include "kernels.hpp"
+#include "common.hpp"
 
 namespace compressai {
 
@@ -60,10 +60,6 @@ constexpr std::size_t kLargestWindow = 64;  // side
 // Positions of a window, rounded up to what kernels read at once.
 constexpr std::size_t bias_columns(std::size_t positions) { return (positions + 31) / 32 * 32; }
 
-// out may be x. Throws std::bad_alloc.
-void run_window_block(const WindowBlock& block, const Map<const float>& x, const Map<float>& out,
-                      int threads);
-
 // What one thread computes at once: some windows, `tokens` positions in all. Sources that are null are padding.
 struct WindowGroup {
   std::size_t tokens;
@@ -72,8 +68,5 @@ struct WindowGroup {
   const std::size_t* kinds;  // one a window
   float* scratch;            // aligned to 64 bytes
 };
-
-// Floats of scratch.
-std::size_t window_scratch(const WindowBlock& block, std::size_t tokens);
 
 }  // namespace compressai

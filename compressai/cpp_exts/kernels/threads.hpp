@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: BSD-3-Clause-Clear
+// How the work of a kernel is shared by threads.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "common.hpp"
+
+namespace compressai {
+
+inline std::size_t round_up(std::size_t value, std::size_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+#ifdef _OPENMP
+inline std::size_t thread_number() { return static_cast<std::size_t>(omp_get_thread_num()); }
+#else
+inline std::size_t thread_number() { return 0; }
+#endif
+
+// Calls work(scratch, first, count) for all blocks of up to `size` items. The caller's thread keeps
+// the scratch memory of all threads for the next layer, and it holds what that left there. It is
+// allocated here, because an error could not leave the parallel region.
+template <typename Work>
+void for_blocks(std::size_t items, std::size_t size, int threads, std::size_t memory,
+                const Work& work) {
+  thread_local std::vector<float> kept;
+  const std::ptrdiff_t blocks = static_cast<std::ptrdiff_t>((items + size - 1) / size);
+  const int team =
+      static_cast<int>(std::min<std::ptrdiff_t>(std::min(threads, kMostThreads), blocks));
+  const std::size_t whole = static_cast<std::size_t>(team) * memory;
+  if (kept.size() < whole) kept.resize(whole);
+  float* const scratch = kept.data();
+#pragma omp parallel for num_threads(team) schedule(dynamic)
+  for (std::ptrdiff_t i = 0; i < blocks; ++i) {
+    const std::size_t first = static_cast<std::size_t>(i) * size;
+    work(scratch + thread_number() * memory, first, std::min(size, items - first));
+  }
+}
+
+// Enough items for every thread, in whole groups of rows. There are some items.
+inline std::size_t block_size(std::size_t items, std::size_t most, int threads) {
+  const std::size_t team = static_cast<std::size_t>(threads);
+  return std::min(most, round_up((items + team - 1) / team, kRowGroup));
+}
+
+}  // namespace compressai
