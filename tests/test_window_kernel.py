@@ -370,7 +370,7 @@ FORMULAS = {
     CrossSparseWindowAttention.forward: "433848a7fdc9b73b",
     CrossSparseWindowAttention._attend_inside: "4891076c6fb98cbc",
     CrossSparseWindowAttention.relative_position_bias: "ee12ac3786f96dca",
-    WindowAttention.forward: "6e46b383411c596b",
+    WindowAttention.forward: "c48dcc72fbc73b9d",
     WindowAttention._bias: "a9c1e61fef72e0fa",
     WindowAttention.relative_position_bias: "b0a0491049eaa1b0",
     attend_with_bias: "5307bd496712c34f",
