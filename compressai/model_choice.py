@@ -27,10 +27,9 @@ from compressai.checkpoint import read_metadata
 from compressai.extensions import load_extensions
 from compressai.inference import prepare
 from compressai.models.base import ModelIdentity
-from compressai.registry import MODELS
+from compressai.registry import ENTRIES, MODELS
 from compressai.zoo import image_models
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
-from compressai.zoo.image import entries
 from compressai.zoo.weights import weights_at_hand
 
 __all__ = [
@@ -43,6 +42,7 @@ __all__ = [
     "Ladder",
     "ModelCache",
     "choose_model",
+    "default_quality",
     "model_of",
     "rates_of",
 ]
@@ -73,7 +73,7 @@ class ChosenModel:
 
 def choose_model(
     model: str | None,
-    quality: float,
+    quality: float | None,
     metric: str,
     checkpoint: Path | None,
     zoo: Zoo = image_models,
@@ -89,7 +89,8 @@ def choose_model(
 
     Args:
         model: name in the zoo; may be ``None`` if ``checkpoint`` tells.
-        quality, metric: which weights of the zoo; a checkpoint has its own.
+        quality, metric: which weights of the zoo, or which number on the scale of its model;
+            ``None`` is the model's default. A checkpoint has its own.
         checkpoint: file with weights, in place of the zoo's.
         zoo: the models to choose from, by name.
         level: of a variable-rate model in a checkpoint: the quality to code with, from 1, ``None``
@@ -119,11 +120,30 @@ def choose_model(
     elif model not in zoo:
         raise ValueError(f"model must be one of {', '.join(zoo)}, got {model!r}")
     else:
+        if quality is None:
+            quality = default_quality(model)
         random_weights = not weights_at_hand(model, metric, quality)
         make = _random if random_weights else _published
-        net = make(zoo[model], quality, metric)
+        net = make(zoo[model], _weights_quality(model, quality), metric)
+        rate_level(net, quality)
         chosen = ChosenModel(net, model, quality, metric, random_weights)
     return dataclasses.replace(chosen, net=_ready(chosen.net, precision, device))
+
+
+def default_quality(model: str | None) -> float:
+    """The quality that a model of the zoo is taken with where nobody names one.
+
+    Args:
+        model: its name; ``None`` is the default model. A name without a row has 3.
+    """
+    entry = ENTRIES.get(model or DEFAULT_MODEL)
+    return DEFAULT_QUALITY if entry is None else entry.default_quality
+
+
+def _weights_quality(model: str | None, quality: float | None) -> float | None:
+    """What to call a zoo function with: nothing where a quality is a number on a scale."""
+    entry = ENTRIES.get(model) if model else None
+    return None if entry is not None and entry.scale else quality
 
 
 def rates_of(net: nn.Module) -> Sequence[float] | None:
@@ -234,9 +254,10 @@ class Chooser:
         """
         if self.checkpoint is not None:
             return Ladder(self._load, None)
-        entry = entries().get(self.model or DEFAULT_MODEL)
-        qualities = None if entry is None else range(entry.qualities[0], entry.qualities[1] + 1)
-        return Ladder(self._load, qualities)
+        entry = ENTRIES.get(self.model or DEFAULT_MODEL)
+        if entry is None or entry.variable_rate:
+            return Ladder(self._load, None)
+        return Ladder(self._load, range(entry.qualities[0], entry.qualities[1] + 1))
 
     def _load(self, quality: float | None) -> ChosenModel:
         model = self.model
@@ -244,7 +265,7 @@ class Chooser:
             model = DEFAULT_MODEL
         return choose_model(
             model,
-            DEFAULT_QUALITY if quality is None else quality,
+            quality,
             DEFAULT_METRIC if self.metric is None else self.metric,
             self.checkpoint,
             level=quality if self.checkpoint is not None else None,
@@ -325,7 +346,8 @@ def _from_zoo(coded: Coded, zoo: Zoo) -> nn.Module:
         )
     make = _random if coded.random_weights else _published
     try:
-        return make(zoo[coded.model], coded.quality, coded.metric or DEFAULT_METRIC)
+        quality = _weights_quality(coded.model, coded.quality)
+        return make(zoo[coded.model], quality, coded.metric or DEFAULT_METRIC)
     except RuntimeError as error:
         raise WrongWeightsError(str(error)) from error
     except ValueError as error:
@@ -363,23 +385,32 @@ class ModelCache:
     def choose_model(
         self,
         model: str | None,
-        quality: float,
+        quality: float | None,
         metric: str,
         checkpoint: Path | None,
         level: float | None = None,
     ) -> ChosenModel:
         """As the function :func:`choose_model`."""
-        key = (model, _version_of(checkpoint), level) if checkpoint else (model, quality, metric)
-        return self._get(
+        if checkpoint is None and quality is None:
+            quality = default_quality(model)
+        which = _weights_quality(model, quality)
+        key = (model, _version_of(checkpoint), level) if checkpoint else (model, which, metric)
+        chosen = self._get(
             ("encode", *key),
             lambda: choose_model(model, quality, metric, checkpoint, level=level, **self._how),
         )
+        if checkpoint is not None or which == quality:
+            return chosen
+        # The same weights serve the whole scale.
+        rate_level(chosen.net, quality)
+        return dataclasses.replace(chosen, quality=quality)
 
     def model_of(self, coded: CodedImage, checkpoint: Path | None) -> nn.Module:
         """As the function :func:`model_of`."""
         key: tuple[Hashable, ...] = (coded.model, _version_of(checkpoint))
         if checkpoint is None:
-            key = (coded.model, coded.quality, coded.metric, coded.random_weights)
+            which = _weights_quality(coded.model, coded.quality)
+            key = (coded.model, which, coded.metric, coded.random_weights)
         return self._get(("decode", *key), lambda: model_of(coded, checkpoint, **self._how))
 
     def _get(self, key: Hashable, load: Callable[[], Any]) -> Any:
@@ -401,11 +432,11 @@ def _version_of(path: Path | None) -> Hashable:
     return (str(path.resolve()), status.st_mtime_ns, status.st_size)
 
 
-def _published(make: Callable[..., nn.Module], quality: int, metric: str) -> nn.Module:
+def _published(make: Callable[..., nn.Module], quality: float | None, metric: str) -> nn.Module:
     return make(quality, metric, pretrained=True)
 
 
-def _random(make: Callable[..., nn.Module], quality: int, metric: str) -> nn.Module:
+def _random(make: Callable[..., nn.Module], quality: float | None, metric: str) -> nn.Module:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(_SEED)
         net = make(quality, metric)

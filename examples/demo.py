@@ -25,7 +25,7 @@ from compressai.bitstream import read_image as read
 from compressai.bitstream import save_image as save
 from compressai.evaluation import Coded, ImageCodec, find_codec, ms_ssim, psnr
 from compressai.evaluation.metrics import MS_SSIM_MIN_SIDE
-from compressai.model_choice import DEFAULT_MODEL, DEFAULT_QUALITY, ChosenModel, choose_model
+from compressai.model_choice import DEFAULT_MODEL, ChosenModel, choose_model
 
 HERE = Path(__file__).parent
 QUALITIES = range(101)
@@ -180,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photo", nargs="?", type=Path, default=HERE / "assets" / "chelsea.png")
     parser.add_argument("--model", help=f"name in the model zoo (default: {DEFAULT_MODEL})")
-    parser.add_argument("--quality", type=int, default=DEFAULT_QUALITY, help="of the zoo's weights")
+    parser.add_argument("--quality", type=float, help="in the zoo (default: the model's)")
     parser.add_argument("--checkpoint", type=Path, help="file with weights, in place of the zoo's")
     parser.add_argument("--output", type=Path, default=Path("out"), help="folder for the files")
     args = parser.parse_args(argv)
@@ -189,7 +189,11 @@ def main(argv: list[str] | None = None) -> None:
     original = read(args.photo).to_image().convert("RGB")
     args.output.mkdir(parents=True, exist_ok=True)
     model = args.model or (None if args.checkpoint else DEFAULT_MODEL)
-    chosen = choose_model(model, args.quality, "mse", args.checkpoint, precision="auto")
+    quality = args.quality
+    if quality is not None and quality.is_integer():
+        quality = int(quality)
+    level = quality if args.checkpoint else None
+    chosen = choose_model(model, quality, "mse", args.checkpoint, level=level, precision="auto")
     rows = [code_with(chosen, args.photo, args.output)]
     for name, title in (("jpeg", "JPEG"), ("webp", "WebP")):
         quality, coded = not_smaller(find_codec(name), original, rows[0].size)

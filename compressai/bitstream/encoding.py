@@ -181,6 +181,10 @@ def _told(
         quality = known.quality
     elif engine.rate_level(None) is None:
         raise ValueError(f"quality of this net is {known.quality}, got {quality}")
+    level = engine.rate_level(quality) if quality is None and known.weights else None
+    if isinstance(level, int):
+        # Weights of the zoo are found by a quality; that of a scale is noted by the caller.
+        quality = level + 1
     return _Told(known.model, quality, known.metric, known.random_weights)
 
 

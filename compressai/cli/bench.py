@@ -16,6 +16,7 @@ from compressai.cli.options import (
     ModelName,
     Precision,
     PrecisionName,
+    parse_quality,
 )
 
 __all__ = ["bench"]
@@ -25,7 +26,14 @@ def bench(
     image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
     model: ModelName = None,
     quality: Annotated[
-        int | None, typer.Option("-q", "--quality", help="Quality in the zoo (default: 3)")
+        float | None,
+        typer.Option(
+            "-q",
+            "--quality",
+            parser=parse_quality,
+            metavar="NUMBER",
+            help="Quality in the zoo. (default: the model's)",
+        ),
     ] = None,
     metric: Annotated[
         str | None, typer.Option(help="What the zoo's weights were trained for (default: mse)")
@@ -54,7 +62,7 @@ def bench(
         model = model_choice.DEFAULT_MODEL
     chosen = model_choice.choose_model(
         model,
-        model_choice.DEFAULT_QUALITY if quality is None else quality,
+        quality,
         metric or model_choice.DEFAULT_METRIC,
         checkpoint,
         precision=precision.value,

@@ -32,7 +32,7 @@ from compressai.cli.options import (
 from compressai.cli.pipeline import Stages, run
 from compressai.cli.places import STANDARD, local_paths, split_places
 from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
-from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_QUALITY
+from compressai.zoo.defaults import DEFAULT_METRIC
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedImage, ImageData
@@ -73,8 +73,8 @@ def encode(
             "--quality",
             parser=parse_quality,
             metavar="NUMBER",
-            help="Quality in the zoo, or level of a variable-rate --checkpoint. "
-            f"(default: {DEFAULT_QUALITY})",
+            help="Quality in the zoo, or level of a variable-rate --checkpoint. (default: the "
+            "model's)",
         ),
     ] = None,
     metric: Annotated[

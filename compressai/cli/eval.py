@@ -224,9 +224,9 @@ def _model_codec(
     """What makes a codec of the model under test, with a network for each point."""
     from compressai import model_choice
     from compressai.evaluation import ModelCodec
-    from compressai.zoo.image import entries
+    from compressai.registry import ENTRIES
 
-    def choose(quality: float, file: Path | None = None) -> model_choice.ChosenModel:
+    def choose(quality: float | None, file: Path | None = None) -> model_choice.ChosenModel:
         return model_choice.choose_model(
             *(model, quality, metric or model_choice.DEFAULT_METRIC, file),
             precision=precision,
@@ -234,16 +234,19 @@ def _model_codec(
         )
 
     if checkpoints:
-        chosen = [choose(0, file) for file in checkpoints]
-        labels: list[int | str] = [file.stem for file in checkpoints]
+        chosen = [choose(None, file) for file in checkpoints]
+        labels: list[float | str] = [file.stem for file in checkpoints]
         if len(set(labels)) < len(labels):
             labels = [str(file) for file in checkpoints]
     else:
         model = model or model_choice.DEFAULT_MODEL
-        entry = entries().get(model)
-        default = (1,) if entry is None else range(entry.qualities[0], entry.qualities[1] + 1)
-        labels = list(dict.fromkeys(quality or default))
-        chosen = [choose(label) for label in labels]
+        entry = ENTRIES.get(model)
+        labels = list(dict.fromkeys(quality or ()))
+        if entry is not None and entry.scale:
+            labels = labels[:1]  # the same weights for all
+        elif not labels and entry is not None and not entry.variable_rate:
+            labels = list(range(entry.qualities[0], entry.qualities[1] + 1))
+        chosen = [choose(label) for label in labels or [None]]
     rates = model_choice.rates_of(chosen[0].net)
     if rates is not None and (len(chosen) == 1 or not checkpoints):
         # The same weights for all rates. Six show the whole of a scale.

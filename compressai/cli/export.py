@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from compressai.cli.messages import print_note, print_report
-from compressai.cli.options import AsJson, Checkpoint, ModelName, Overwrite
+from compressai.cli.options import AsJson, Checkpoint, ModelName, Overwrite, parse_quality
 from compressai.cli.tasks import check_output
-from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
+from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL
 
 __all__ = ["export"]
 
@@ -26,8 +26,14 @@ def export(
     ] = None,
     model: ModelName = None,
     quality: Annotated[
-        int | None,
-        typer.Option("-q", "--quality", help=f"Quality in the zoo. (default: {DEFAULT_QUALITY})"),
+        float | None,
+        typer.Option(
+            "-q",
+            "--quality",
+            parser=parse_quality,
+            metavar="NUMBER",
+            help="Quality in the zoo. (default: the model's)",
+        ),
     ] = None,
     metric: Annotated[
         str | None,
@@ -59,7 +65,7 @@ def export(
         model = DEFAULT_MODEL
     chosen = model_choice.choose_model(
         model,
-        DEFAULT_QUALITY if quality is None else quality,
+        quality,
         DEFAULT_METRIC if metric is None else metric,
         checkpoint,
     )

@@ -80,7 +80,7 @@ def models(
         [
             (
                 entry["model"],
-                entry["quality"],
+                f"{entry['quality']:g}",
                 "{}-{}".format(*entry["qualities"]),
                 _millions(entry["parameters"]),
                 _thousands(entry["encode_macs_per_pixel"]),
@@ -120,7 +120,9 @@ def _describe(name: str, quality: int) -> dict[str, Any]:
     entry = ENTRIES.get(name)
     lowest, highest = entry.qualities if entry else (1, 8)
     metrics = entry.metrics if entry else ("mse",)
-    quality = max(lowest, min(quality, highest))
+    # Of models of variable rate all qualities have the same size and weights.
+    whole = entry is not None and entry.variable_rate
+    quality = entry.default_quality if whole else max(lowest, min(quality, highest))
     build = image_models[name]
     facts = {
         "model": name,
@@ -136,12 +138,15 @@ def _describe(name: str, quality: int) -> dict[str, Any]:
         "decode_macs_per_pixel": None,
         "note": None,
         "weights": {
-            metric: {q: weights_status(name, metric, q) for q in range(lowest, highest + 1)}
+            metric: {
+                q: weights_status(name, metric, None if whole else q)
+                for q in (["all"] if whole else range(lowest, highest + 1))
+            }
             for metric in metrics
         },
     }
     try:
-        net = _without_values(build, quality)
+        net = _without_values(build, None if whole else quality)
     except ImportError as error:
         return {**facts, "note": str(error)}
     counts = multiplications(net)
@@ -154,7 +159,7 @@ def _describe(name: str, quality: int) -> dict[str, Any]:
     }
 
 
-def _without_values(build: Any, quality: int) -> nn.Module:
+def _without_values(build: Any, quality: int | None) -> nn.Module:
     """A model whose weights take no memory."""
     import torch
 

@@ -114,7 +114,7 @@ def encode(
         model = DEFAULT_MODEL
     chosen = model_choice.choose_model(
         model,
-        model_choice.DEFAULT_QUALITY if quality is None else quality,
+        quality,
         model_choice.DEFAULT_METRIC if metric is None else metric,
         checkpoint,
         video_models,

@@ -13,7 +13,6 @@ from compressai.bitstream import CodedImage, fingerprint
 from compressai.model_choice import (
     DEFAULT_METRIC,
     DEFAULT_MODEL,
-    DEFAULT_QUALITY,
     ChosenModel,
     ModelCache,
 )
@@ -57,7 +56,7 @@ def use_checkpoint(path: str | os.PathLike[str], model: str | None = None) -> No
         OSError: it cannot be read.
         ValueError: it is none, or does not fit the model.
     """
-    net = _cache.choose_model(model, DEFAULT_QUALITY, DEFAULT_METRIC, Path(path)).net
+    net = _cache.choose_model(model, None, DEFAULT_METRIC, Path(path)).net
     remember_checkpoint(fingerprint(net), path, model)
 
 
@@ -84,12 +83,10 @@ def model_to_encode(
     if checkpoint is not None:
         if metric is not None:
             raise ValueError("metric chooses weights of the zoo, not of a checkpoint")
-        return _cache.choose_model(
-            model, DEFAULT_QUALITY, DEFAULT_METRIC, Path(checkpoint), level=quality
-        )
+        return _cache.choose_model(model, None, DEFAULT_METRIC, Path(checkpoint), level=quality)
     chosen = _cache.choose_model(
         model or DEFAULT_MODEL,
-        DEFAULT_QUALITY if quality is None else quality,
+        quality,
         metric or DEFAULT_METRIC,
         None,
     )
@@ -112,4 +109,4 @@ def model_to_decode(coded: CodedImage) -> nn.Module:
         checkpoint, model = _checkpoints.get(coded.fingerprint, (None, None))
     if checkpoint is None:
         return _cache.model_of(coded, None)
-    return _cache.choose_model(model, DEFAULT_QUALITY, DEFAULT_METRIC, checkpoint).net
+    return _cache.choose_model(model, None, DEFAULT_METRIC, checkpoint).net

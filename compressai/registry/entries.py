@@ -39,6 +39,7 @@ order."""
 # Levels of the models of variable rate that there are, and what others may name where all
 # qualities have one size.
 _NUM_QUALITIES = 8
+_DEFAULT_QUALITY = 3
 
 V = TypeVar("V")
 
@@ -59,6 +60,8 @@ class ModelEntry:
         needs_quality: whether the zoo function has to be told a quality; otherwise it builds the
             class with ``arguments`` alone.
         metrics: distortions that the model can be had for.
+        points: numbers on the scale of the model (its ``quality_range``) that the qualities of the
+            zoo function stand for.
         losses: weights of the loss that published models were trained with, by metric and quality.
         training: constructor arguments of a model that is going to be trained.
         weights: file names of weights published for CompressAI, by metric and quality, with the
@@ -87,6 +90,7 @@ class ModelEntry:
     sizes: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     needs_quality: bool = False
     metrics: tuple[str, ...] = METRICS
+    points: Mapping[int, float] = field(default_factory=dict)
     losses: Mapping[str, Mapping[int, Mapping[str, float]]] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -102,11 +106,27 @@ class ModelEntry:
     in_zoo: bool = True
 
     @property
+    def scale(self) -> tuple[float, float] | None:
+        """Lowest and highest quality of a model that takes any number between; else ``None``."""
+        return getattr(self.model, "quality_range", None)
+
+    @property
     def qualities(self) -> tuple[int, int]:
-        """Lowest and highest quality."""
+        """Lowest and highest quality that programs take."""
+        if self.scale:
+            low, high = self.scale
+            return int(low), int(high)
         if self.sizes:
             return min(self.sizes), max(self.sizes)
         return 1, int(getattr(self.model, "levels", _NUM_QUALITIES))
+
+    @property
+    def default_quality(self) -> float:
+        """The quality that programs take where nobody names one."""
+        if self.scale:
+            return float(self.model.default_quality)
+        low, high = self.qualities
+        return max(low, min(_DEFAULT_QUALITY, high))
 
     @property
     def published(self) -> bool:
@@ -116,7 +136,7 @@ class ModelEntry:
     @property
     def variable_rate(self) -> bool:
         """Whether one set of weights codes at many rates."""
-        return hasattr(self.model, "levels") or hasattr(self.model, "quality_range")
+        return hasattr(self.model, "levels") or self.scale is not None
 
     @property
     def function(self) -> str:

@@ -23,6 +23,8 @@ from compressai.training.sampling import RecordingBatchSampler, begin_epoch, ite
 __all__ = ["LOG_INTERVAL", "test_epoch", "train_one_epoch"]
 
 LOG_INTERVAL = 10
+# Names in the log of what levels call models with.
+_NOTED = {"s": "level", "quality": "quality"}
 
 
 def train_one_epoch(
@@ -93,7 +95,7 @@ def train_one_epoch(
                     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                         out = model(part, **level.arguments)
                     out["x_hat"] = out["x_hat"].float()
-                    found = add_regularizers(level.criterion(out, part), out, net)
+                    found = add_regularizers(level.losses(out, part), out, net)
                     share = weight * len(part) / len(x)
                     # Gradients are averaged over the processes, and have to be summed.
                     (found["loss"] * (share * processes.count)).backward()
@@ -133,7 +135,7 @@ def train_one_epoch(
                 step=epoch * len(train_dataloader) + i,
                 batch=i,
                 learning_rate=optimizer.param_groups[0]["lr"],
-                **({"level": level.arguments["s"]} if "s" in level.arguments else {}),
+                **{_NOTED[key]: v for key, v in level.arguments.items() if key in _NOTED},
                 **values,
             )
 
@@ -178,7 +180,7 @@ def test_epoch(
             forward = net if processes.count > 1 else model
             share = _weight(test_dataloader, i) / len(levels.levels)
             for level in levels.levels:
-                _add(losses, level.criterion(forward(x, **level.arguments), x), share)
+                _add(losses, level.losses(forward(x, **level.arguments), x), share)
             losses = dict(zip(losses, processes.sum(list(losses.values()))))
             check_finite(losses["loss"], "test loss", epoch, i, test_dataloader)
             for key, loss in {**losses, "aux_loss": _aux_loss(net)}.items():

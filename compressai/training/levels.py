@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["Level", "Levels"]
 
@@ -23,10 +23,23 @@ class Level:
     Attributes:
         criterion: the loss.
         arguments: those that the model is called with, besides the images.
+        weight: what its loss is multiplied by. Losses grow with the weight of the distortion, and
+            the highest rates would have all the say.
     """
 
     criterion: nn.Module
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    weight: float = 1.0
+
+    def losses(self, out: Mapping[str, Any], x: Tensor) -> dict[str, Tensor]:
+        """What the criterion says, with the ``loss`` multiplied by the weight.
+
+        Args:
+            out: what the model gave.
+            x: the pictures, ``(N, 3, H, W)``.
+        """
+        losses = self.criterion(out, x)
+        return {**losses, "loss": self.weight * losses["loss"]}
 
 
 class Levels:

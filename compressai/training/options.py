@@ -12,13 +12,11 @@ from typing import Any
 
 import torch
 
-from compressai.registry import LAMBDAS
+from compressai.registry import ENTRIES, LAMBDAS
 from compressai.zoo import image_models, image_vbr
 from compressai.zoo.image import entries, training_recipe
 
 __all__ = ["add_output_options", "parse_args"]
-
-_DEFAULT_QUALITY = 3
 
 
 def parse_args(argv: Sequence[str], program: str | None = None) -> argparse.Namespace:
@@ -71,8 +69,7 @@ def _settle_quality(args: argparse.Namespace, parser: argparse.ArgumentParser) -
         except ValueError as error:
             parser.error(str(error))
     if args.quality is None:
-        low, high = entries()[args.model].qualities
-        args.quality = max(low, min(_DEFAULT_QUALITY, high))
+        args.quality = entries()[args.model].default_quality
     args.beta = recipe.get("beta", 1.0)
     args.lmbda = recipe.get("lmbda", 1e-2) if args.lmbda is None else args.lmbda[0]
     _check_lambda(args.lmbda, parser)
@@ -86,6 +83,9 @@ def _settle_levels(args: argparse.Namespace, parser: argparse.ArgumentParser) ->
         # They round outside of their entropy models.
         parser.error(f"--precision {args.precision} is for models of one rate")
     args.quality, args.beta = 0, 1.0
+    if ENTRIES[args.model].scale:
+        _settle_scale(args, parser)
+        return
     args.stage = args.stage or 2
     lambdas = list(LAMBDAS[args.metric]) if args.lmbda is None else args.lmbda
     for value in lambdas:
@@ -99,6 +99,15 @@ def _settle_levels(args: argparse.Namespace, parser: argparse.ArgumentParser) ->
         parser.error(f"--lambda takes {count} numbers for {args.model}, got {len(lambdas)}")
     else:
         args.lmbda = lambdas
+
+
+def _settle_scale(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """A model whose qualities are a scale knows the weight of the distortion at each."""
+    for option, value in (("--stage", args.stage), ("--lambda", args.lmbda)):
+        if value is not None:
+            parser.error(f"{option} is not for {args.model}, whose scale of qualities has its own")
+    if args.metric != "mse":
+        parser.error(f"--metric of {args.model} must be mse, got {args.metric}")
 
 
 def _check_lambda(value: float, parser: argparse.ArgumentParser) -> None:

@@ -46,6 +46,9 @@ __all__ = [
     "main",
 ]
 
+# Number of qualities of a scale that steps draw from.
+_POINTS = 21
+
 
 class CustomDataParallel(nn.DataParallel):
     """DataParallel that still shows the methods of the model inside."""
@@ -77,7 +80,7 @@ def configure_optimizers(
 def build_model(args: argparse.Namespace) -> tuple[nn.Module, dict[str, Any]]:
     """The model that was asked for, and the arguments that rebuild it."""
     entry = ENTRIES[args.model]
-    if args.model_args:
+    if args.model_args or entry.scale:
         arguments = {**entry.arguments, **entry.training, **args.model_args}
         net = entry.model(**arguments)
     else:
@@ -103,12 +106,28 @@ def build_levels(net: nn.Module, args: argparse.Namespace, seed: int | None) -> 
         args: the options.
         seed: of the draws; ``None`` takes the default generator.
     """
+    if ENTRIES[args.model].scale:
+        return _points_of_scale(net, seed)
     if args.stage is None:
         return Levels([Level(build_criterion(net, args))])
     if args.stage == 1:
         return Levels([Level(build_criterion(net, args), {"stage": 1})])
     losses = [RateDistortionLoss(lmbda=lmbda, metric=args.metric) for lmbda in args.lmbda]
     return Levels([Level(loss, {"stage": 2, "s": s}) for s, loss in enumerate(losses)], seed)
+
+
+def _points_of_scale(net: nn.Module, seed: int | None) -> Levels:
+    """Qualities that cover the scale of a model."""
+    low, high = net.quality_range
+    qualities = [low + (high - low) * i / (_POINTS - 1) for i in range(_POINTS)]
+    lambdas = [net.lagrangian_multiplier(quality=quality) for quality in qualities]
+    # Losses grow with about the root of the multiplier.
+    weights = [(lambdas[_POINTS // 2] / lmbda) ** 0.5 for lmbda in lambdas]
+    levels = [
+        Level(RateDistortionLoss(lmbda), {"quality": quality}, weight)
+        for quality, lmbda, weight in zip(qualities, lambdas, weights)
+    ]
+    return Levels(levels, seed)
 
 
 def build_loaders(

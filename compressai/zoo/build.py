@@ -80,22 +80,43 @@ def load_model(
         raise ValueError(f"metric must be one of {list(entry.metrics)}, got {metric!r}")
     # Of models of variable rate all qualities are one model.
     arguments = dict(entry.arguments) if entry.variable_rate else entry.at(quality)
+    point = _point(entry, quality)
     if not pretrained:
         net = entry.model(**{**arguments, **kwargs})
         net.identity = ModelIdentity(entry.name)
-        return _with_multiplier(net, entry, metric, quality)
+        return _with_multiplier(net, entry, metric, quality, point)
     if kwargs:
         raise TypeError(f"pretrained weights fix the architecture, {sorted(kwargs)} have no use")
     loaded, digits = _weights_of(entry, metric, quality, progress)
     net = weights.load_into(entry.model.from_state_dict, loaded)
-    net.identity = ModelIdentity(entry.name, quality, metric, weights=digits)
-    return _with_multiplier(net, entry, metric, quality)
+    rate = None if entry.variable_rate else quality
+    net.identity = ModelIdentity(entry.name, rate, metric, weights=digits)
+    return _with_multiplier(net, entry, metric, quality, point)
+
+
+def _point(entry: ModelEntry, quality: int | None) -> float | None:
+    """The number on the scale of a model that a quality of the zoo function stands for."""
+    if not entry.points or quality is None:
+        return None
+    if quality not in entry.points:
+        told = ", ".join(f"{key} ({value:g})" for key, value in entry.points.items())
+        raise ValueError(
+            f"quality must be one of {told}, which stand for numbers on the scale of "
+            f"{entry.name}, got {quality!r}; others are given to compress and decompress"
+        )
+    return float(entry.points[quality])
 
 
 def _with_multiplier(
-    net: CompressionModel, entry: ModelEntry, metric: str, quality: int | None
+    net: CompressionModel,
+    entry: ModelEntry,
+    metric: str,
+    quality: int | None,
+    point: float | None,
 ) -> CompressionModel:
-    """Note the weight of the distortion where that of the rate is one, as far as it is known."""
+    """Note rate and weight of the distortion where that of the rate is one, if they are known."""
+    if point is not None:
+        net.default_quality = point
     recipe = entry.losses.get(metric, {}).get(quality, {})
     if "lmbda" in recipe and not entry.variable_rate:
         net.lmbda = recipe["lmbda"] / recipe.get("beta", 1)
@@ -109,7 +130,9 @@ def _weights_of(
     name = weights.published_file(entry.name, metric, quality)
     if name is not None:
         return weights.load_weights(name, progress), weights.hash_digits(name)
-    path = None if quality is None else weights.installed_weights(entry.name, metric, quality)
+    path = None
+    if quality is not None or entry.variable_rate:
+        path = weights.installed_weights(entry.name, metric, quality)
     if path is None:
         raise RuntimeError(_where_from(entry, metric, quality))
     loaded = weights.load_installed(entry.name, metric, quality)
@@ -161,17 +184,26 @@ def _builder(entry: ModelEntry) -> Builder:
     """The zoo function of a row: quality first, required only where the row says so."""
 
     def build(
-        quality: int,
+        quality: int | None,
         metric: str = METRICS[0],
         pretrained: bool = False,
         progress: bool = True,
         **kwargs: Any,
     ) -> CompressionModel:
+        if entry.variable_rate and not entry.points:
+            quality = None
         return load_model(entry, metric, quality, pretrained, progress, **kwargs)
 
     defaults = build.__defaults__ or ()
     qualities = "{} (lowest) to {}".format(*entry.qualities)
-    if entry.variable_rate:
+    if entry.points:
+        build.__defaults__ = (None, *defaults)
+        points = ", ".join(f"{key} for {value:g}" for key, value in entry.points.items())
+        qualities = (
+            f"which number on the scale of the model is its ``default_quality``, {points}; others "
+            "are given to ``compress`` and ``decompress``, and None leaves that of the class"
+        )
+    elif entry.variable_rate:
         build.__defaults__ = (0, *defaults)
         qualities = (
             "without effect, for calls that suit all models: the rate is chosen at each "

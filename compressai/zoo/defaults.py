@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The model that programs take if nobody names one."""
+"""The model that programs take if nobody names one.
+
+The quality is that of its row, :attr:`~compressai.registry.ModelEntry.default_quality`.
+"""
 
 from __future__ import annotations
 

@@ -58,16 +58,28 @@ _TIMEOUT_S = 60
 _HASH = re.compile(r"-([0-9a-f]{8,})\.")
 
 
+# In place of the quality, in the name of a file that is for all of them.
+_ALL = "all"
+
+
+def _which(architecture: str, quality: float | None) -> str:
+    """What the name of a file of weights says of their quality."""
+    entry = ENTRIES.get(architecture)
+    if quality is None or (entry is not None and entry.variable_rate):
+        return _ALL
+    return f"{quality:g}"
+
+
 def published_weights() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
     """File names of published weights: ``{architecture: {metric: {quality: name}}}``."""
     return {name: entry.weights for name, entry in ENTRIES.items() if entry.weights}
 
 
-def published_file(architecture: str, metric: str, quality: int | None) -> str | None:
+def published_file(architecture: str, metric: str, quality: float | None) -> str | None:
     """Name of the file that was published for a quality, or ``None``."""
     files = published_weights().get(architecture, {}).get(metric, {})
     # Variable-rate models have one file for all qualities.
-    return files.get("-") if quality is None else files.get(str(int(quality)), files.get("-"))
+    return files.get("-") if quality is None else files.get(f"{quality:g}", files.get("-"))
 
 
 def hash_digits(file_name: str) -> str:
@@ -76,7 +88,7 @@ def hash_digits(file_name: str) -> str:
     return match[1] if match else ""
 
 
-def weights_status(architecture: str, metric: str, quality: int) -> str | None:
+def weights_status(architecture: str, metric: str, quality: float | None) -> str | None:
     """Where weights of a zoo entry are.
 
     Returns:
@@ -94,7 +106,7 @@ def weights_status(architecture: str, metric: str, quality: int) -> str | None:
     return "installed" if (weights_folder() / name).exists() else "published"
 
 
-def weights_at_hand(architecture: str, metric: str, quality: int) -> bool:
+def weights_at_hand(architecture: str, metric: str, quality: float | None) -> bool:
     """Whether ``pretrained=True`` has a chance: a file is there, or a mirror may have it.
 
     Raises:
@@ -133,24 +145,29 @@ def load_weights(file_name: str, progress: bool = True) -> Mapping[str, Tensor]:
     return load_checked(path)
 
 
-def installed_weights(architecture: str, metric: str, quality: int) -> Path | None:
+def installed_weights(architecture: str, metric: str, quality: float | None) -> Path | None:
     """The file that ships with the library or that :func:`install_weights` made, or ``None``.
+
+    Args:
+        architecture, metric: of the weights.
+        quality: of the weights; without effect for models of variable rate.
 
     Raises:
         RuntimeError: there are several.
     """
-    pattern = f"{architecture}-{metric}-{quality}-*.safetensors"
+    which = _which(architecture, quality)
+    pattern = f"{architecture}-{metric}-{which}-*.safetensors"
     # Files that were coded with what ships must decode, whatever lies in the weights folder.
     found = sorted(_SHIPPED.glob(pattern)) or sorted(weights_folder().glob(pattern))
     if len(found) > 1:
         raise RuntimeError(
-            f"there are several weights of {architecture}, metric {metric}, quality {quality}: "
+            f"there are several weights of {architecture}, metric {metric}, quality {which}: "
             f"{', '.join(map(str, found))}; delete all but one"
         )
     return found[0] if found else None
 
 
-def load_installed(architecture: str, metric: str, quality: int) -> Mapping[str, Tensor]:
+def load_installed(architecture: str, metric: str, quality: float | None) -> Mapping[str, Tensor]:
     """Load installed weights, after checking them against the hash in the name.
 
     Returns:
@@ -169,13 +186,19 @@ def load_installed(architecture: str, metric: str, quality: int) -> Mapping[str,
 
 
 def install_weights(
-    content: bytes, architecture: str, metric: str, quality: int, *, overwrite: bool = False
+    content: bytes,
+    architecture: str,
+    metric: str,
+    quality: float | None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Put weights into the weights folder, for ``pretrained=True`` to find.
 
     Args:
         content: a safetensors file.
-        architecture, metric, quality: what they are for.
+        architecture, metric, quality: what they are for; the last one without effect for models
+            of variable rate.
         overwrite: replace others that are installed for the same.
 
     Returns:
@@ -185,12 +208,13 @@ def install_weights(
         FileExistsError: there are others.
     """
     digest = hashlib.sha256(content).hexdigest()
-    prefix = f"{architecture}-{metric}-{quality}-"
+    which = _which(architecture, quality)
+    prefix = f"{architecture}-{metric}-{which}-"
     path = weights_folder() / f"{prefix}{digest[:_HASH_DIGITS]}.safetensors"
     others = [p for p in weights_folder().glob(f"{prefix}*.safetensors") if p != path]
     if others and not overwrite:
         raise FileExistsError(
-            f"other weights of {architecture}, metric {metric}, quality {quality} are installed "
+            f"other weights of {architecture}, metric {metric}, quality {which} are installed "
             f"already ({others[0]}); overwrite replaces them"
         )
     weights_folder().mkdir(parents=True, exist_ok=True)
