@@ -26,7 +26,7 @@ from compressai.bitstream import decode_image, encode_image, read_image
 from compressai.bitstream.errors import DesyncError, WrongWeightsError
 from compressai.checkpoint import load_checkpoint, save_checkpoint
 from compressai.inference import prepare
-from compressai.models import IntegerLite, Lite
+from compressai.models import IntegerLite, IntegerLiteVbr, Lite, LiteVbr
 from compressai.models.integer import quantize_entropy_path
 from compressai.models.integer.layers import (
     EXACT_BELOW,
@@ -141,6 +141,53 @@ def test_every_arithmetic_decodes_to_the_same_latent(
     with setting():
         decoded = other.decompress(coded["strings"], coded["shape"])["y_hat"]
     assert torch.equal(decoded.to(want.dtype), want)
+
+
+@pytest.fixture(scope="module")
+def variable() -> IntegerLiteVbr:
+    """A small model of variable rate in integers; tests must not change it."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        source = LiteVbr(**{**TINY, "context_widths": [6]}).eval()
+        with torch.no_grad():
+            source.g_a[-1].weight.mul_(60)
+            source.latent_codec.hyper.h_a[-1].weight.mul_(20)
+            for place in IntegerLiteVbr.entropy_networks(source):
+                place.module[-1].weight.mul_(4)
+                place.module[-1].bias.uniform_(0.2, 1)
+    source.update()
+    return quantize_entropy_path(source, [_pictures(4)])
+
+
+@pytest.mark.parametrize("quality", [0, 47.5, 100])
+@pytest.mark.parametrize("name", ARITHMETICS)
+def test_every_arithmetic_decodes_to_the_same_latent_at_every_rate(
+    name: str, quality: float, variable: IntegerLiteVbr
+) -> None:
+    coded = variable.compress(_pictures(2), quality=quality)
+    want = coded["y_hat"]
+    assert want.unique().numel() > 30
+    convert, setting = ARITHMETICS[name]
+    other = convert(copy.deepcopy(variable))
+    with setting():
+        out = other.decompress(coded["strings"], coded["shape"], quality=quality)
+    assert torch.equal(out["y_hat"].to(want.dtype), want)
+
+
+def test_gains_leave_room_for_exact_products(variable: IntegerLiteVbr) -> None:
+    """Whatever the side information, or networks of integers would be fed with rounded values."""
+    assert type(variable) is IntegerLiteVbr
+    hyper = variable.latent_codec.hyper
+    seen = []
+    for network in (hyper.h_s.h_mean_s, hyper.h_s.h_scale_s):
+        network.input.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    z_hat = (torch.arange(-20_000, 20_000, 7) / 16)[:5712].view(1, 4, -1, 1)
+    for quality in (0.0, 13.7, 86.1, 100.0):
+        gains = variable.decoder_gains(torch.tensor([quality]))["z_gain_inv"]
+        hyper.synthesis(z_hat, gains)
+        exact = z_hat.double().clamp(-INPUT_LIMIT, INPUT_LIMIT) * gains.double()
+        assert torch.equal(seen[-1].double(), exact)
+    assert len(seen) == 8
 
 
 def test_an_arithmetic_that_is_not_exact_does_not(net: IntegerLite) -> None:
@@ -334,7 +381,7 @@ def test_medians_between_the_grid_are_refused(net: IntegerLite) -> None:
 
 
 def test_only_trained_models_with_pictures_are_quantised(source: Lite, net: IntegerLite) -> None:
-    with pytest.raises(TypeError, match=r"has a form of integers \(Lite\), got IntegerLite"):
+    with pytest.raises(TypeError, match=r"has a form of integers \(Lite, LiteVbr\), got IntegerLite"):
         quantize_entropy_path(net, [_pictures()])
     with pytest.raises(TypeError, match="got Linear"):
         quantize_entropy_path(nn.Linear(1, 1), [_pictures()])

@@ -56,7 +56,7 @@ MLICS = {
     "mlicv2": (MLICv2, {"context_window": 3}),
 }
 MAMBAS = ["mambaic", "mambavc"]
-OTHERS = ["hpcm", "lite", "lite-integer", "lite-vbr", "ssf2020"]
+OTHERS = ["hpcm", "lite", "lite-integer", "lite-vbr", "lite-vbr-integer", "ssf2020"]
 FAMILIES = [*SIZES, *VBR, *SLICES, *MLICS, *MAMBAS, *OTHERS]
 
 
@@ -89,9 +89,9 @@ def build(family: str) -> Any:
         return net
     if family == "hpcm":
         return small_hpcm("phi")
-    net = LiteVbr(**TINY_VBR).eval() if family == "lite-vbr" else Lite(**TINY).eval()
+    net = LiteVbr(**TINY_VBR).eval() if family.startswith("lite-vbr") else Lite(**TINY).eval()
     net.g_a[-1].weight.data *= 40
-    if family == "lite-integer":
+    if family.endswith("-integer"):
         net.update()
         return quantize_entropy_path(net, [torch.rand(1, 3, 64, 64)])
     return net

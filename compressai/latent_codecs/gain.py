@@ -55,13 +55,17 @@ class GainHyperLatentCodec(LatentCodec):
         z_hat, likelihoods = bottleneck_forward(
             self.entropy_bottleneck, self.h_a(y) * gain, self.quantizer
         )
-        return {"likelihoods": {"z": likelihoods}, "params": self.h_s(z_hat * gain_inv)}
+        return {"likelihoods": {"z": likelihoods}, "params": self.synthesis(z_hat, gain_inv)}
+
+    def synthesis(self, z_hat: Tensor, gain_inv: Tensor) -> Tensor:
+        """The side information: ``h_s(z_hat * gain_inv)``; shapes as in :meth:`forward`."""
+        return self.h_s(z_hat * gain_inv)
 
     def compress(self, y: Tensor, gain: Tensor, gain_inv: Tensor) -> dict[str, Any]:
         """``{"strings": [z], "shape": spatial size of z, "params"}``."""
         z = self.h_a(y) * gain
         strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        params = self.h_s(z_hat * gain_inv)
+        params = self.synthesis(z_hat, gain_inv)
         return {"strings": [strings], "shape": z.size()[-2:], "params": params}
 
     def decompress(
@@ -73,7 +77,7 @@ class GainHyperLatentCodec(LatentCodec):
         """``{"params"}``."""
         z_strings = only_strings(strings, type(self).__name__)
         z_hat = self.entropy_bottleneck.decompress(z_strings, shape)
-        return {"params": self.h_s(z_hat * gain_inv)}
+        return {"params": self.synthesis(z_hat, gain_inv)}
 
 
 @register_module("GainHyperpriorLatentCodec")

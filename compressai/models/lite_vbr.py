@@ -73,6 +73,9 @@ class RateGains(nn.Module):
         rise: natural logarithm of last gain over first gain to begin with.
         falls: gains that shrink with quality instead.
 
+    Attributes:
+        digits: binary digits of what :meth:`exact` gives.
+
     Raises:
         ValueError: fewer than two nodes.
 
@@ -85,6 +88,7 @@ class RateGains(nn.Module):
         if nodes < 2:
             raise ValueError(f"nodes must be at least 2, got {nodes}")
         self.sign = -1 if falls else 1
+        self.digits = 16
         step = rise / (nodes - 1)
         self.middle = nn.Parameter(torch.zeros(channels))
         self.steps = nn.Parameter(torch.full((nodes - 1, channels), _inverse_softplus(step)))
@@ -105,14 +109,16 @@ class RateGains(nn.Module):
         """The same without gradient, rounded so that all machines get the same bits.
 
         They are computed in double precision, where machines differ in the last bit, and rounded
-        to 16 bits, which takes that difference away but in one case out of some hundred million.
+        to ``digits`` bits, which takes that difference away but in one case out of some hundred
+        million.
 
         Args and result as :meth:`forward`.
         """
         values = (self.middle, self.steps, quality)
         gains = self._gains(*(value.detach().cpu().double() for value in values))
         mantissa, exponent = torch.frexp(gains)
-        return torch.ldexp((mantissa * 2**16).round() / 2**16, exponent).to(self.steps)
+        unit = 2**self.digits
+        return torch.ldexp((mantissa * unit).round() / unit, exponent).to(self.steps)
 
     def _gains(self, middle: Tensor, steps: Tensor, quality: Tensor) -> Tensor:
         steps = F.softplus(steps)

@@ -52,8 +52,17 @@ class IntegerForm:
 
     form_of: ClassVar[type[CompressionModel]]
 
-    @staticmethod
-    def entropy_networks(net: CompressionModel) -> Iterator[EntropyNetwork]:
+    @classmethod
+    def rates(cls, net: nn.Module) -> list[dict[str, float]]:
+        """Arguments that ``net`` is called with to see what comes into its networks.
+
+        Args:
+            net: a ``form_of``.
+        """
+        return [{}]
+
+    @classmethod
+    def entropy_networks(cls, net: CompressionModel) -> Iterator[EntropyNetwork]:
         """The networks of the entropy path of a model, in the order in which they run.
 
         Args:

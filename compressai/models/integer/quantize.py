@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def quantize_entropy_path(net: CompressionModel, images: Iterable[Tensor]) -> Co
 
     Args:
         net: trained model of a class that has a form of integers, on the CPU. Of the library's
-            that is :class:`~compressai.models.Lite`.
+            these are :class:`~compressai.models.Lite` and :class:`~compressai.models.LiteVbr`.
         images: for calibration, each ``(N, 3, H, W)`` in [0, 1] with sides that are multiples of
             64. Some 50 of 256 x 256 that show all kinds of things will do.
 
@@ -63,7 +63,7 @@ def quantize_entropy_path(net: CompressionModel, images: Iterable[Tensor]) -> Co
             raise ValueError(f"{name.rpartition('.')[0]}: weights must be finite")
     made = form.like(net)
     networks = list(form.entropy_networks(net))
-    samples = _inputs(net, networks, images)
+    samples = _inputs(net, networks, images, form.rates(net))
     for source, target in zip(networks, form.entropy_networks(made)):
         _quantize(
             source.module,
@@ -98,7 +98,10 @@ def _form_of(net: Any) -> type[IntegerForm]:
 
 
 def _inputs(
-    net: CompressionModel, networks: Sequence[EntropyNetwork], images: Iterable[Tensor]
+    net: CompressionModel,
+    networks: Sequence[EntropyNetwork],
+    images: Iterable[Tensor],
+    rates: Sequence[Mapping[str, float]],
 ) -> dict[nn.Module, Tensor]:
     """What comes into each network of the entropy path."""
     found: dict[nn.Module, list[Tensor]] = {}
@@ -111,7 +114,8 @@ def _inputs(
     try:
         net.eval()
         for x in images:
-            net(x)
+            for rate in rates:
+                net(x, **rate)
     finally:
         net.train(training)
         for handle in handles:
