@@ -253,6 +253,17 @@ def test_views_take_other_functions_for_the_time_being(monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("forgotten")
+def test_row_that_comes_back_has_the_same_function_in_all_views() -> None:
+    known, entry = zoo.image_models["lite"], ENTRIES["lite"]
+    register_entry(replace(entry, summary="Another"))
+    assert zoo.models["lite"] is zoo.image_models["lite"] is not known
+    register_entry(replace(entry, summary="A third"))
+    assert zoo.models["lite"] is not known  # looked up in one view only
+    register_entry(entry)
+    assert zoo.models["lite"] is zoo.image_models["lite"] is known
+
+
+@pytest.mark.usefixtures("forgotten")
 def test_what_is_no_row_is_refused() -> None:
     with pytest.raises(TypeError, match="entry must be a ModelEntry, got dict"):
         register_entry({})

@@ -381,7 +381,7 @@ def test_medians_between_the_grid_are_refused(net: IntegerLite) -> None:
 
 
 def test_only_trained_models_with_pictures_are_quantised(source: Lite, net: IntegerLite) -> None:
-    with pytest.raises(TypeError, match=r"has a form of integers \(Lite, LiteVbr\), got IntegerLite"):
+    with pytest.raises(TypeError, match=r"of integers \(Lite, LiteVbr\), got IntegerLite"):
         quantize_entropy_path(net, [_pictures()])
     with pytest.raises(TypeError, match="got Linear"):
         quantize_entropy_path(nn.Linear(1, 1), [_pictures()])

@@ -203,7 +203,9 @@ class EntryView(MutableMapping[str, V]):
         first: Callable[[ModelEntry], bool] = lambda entry: True,
     ) -> None:
         self._keep, self._make, self._first = keep, make, first
-        self._made: dict[str, tuple[ModelEntry, V]] = {}
+        # With the rows, so that none gets the identity of one that is gone. A row that comes back
+        # finds what was made of it.
+        self._made: dict[int, tuple[ModelEntry, V]] = {}
         self._set: dict[str, V] = {}
 
     def _names(self) -> dict[str, None]:
@@ -217,9 +219,9 @@ class EntryView(MutableMapping[str, V]):
         entry = ENTRIES[name]
         if not self._keep(entry):
             raise KeyError(name)
-        made = self._made.get(name)
-        if made is None or made[0] is not entry:
-            made = self._made[name] = (entry, self._make(entry))
+        made = self._made.get(id(entry))
+        if made is None:
+            made = self._made[id(entry)] = (entry, self._make(entry))
         return made[1]
 
     def __setitem__(self, name: str, value: V) -> None:
