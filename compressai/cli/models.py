@@ -80,8 +80,7 @@ def models(
         [
             (
                 entry["model"],
-                f"{entry['quality']:g}",
-                "{}-{}".format(*entry["qualities"]),
+                *_qualities(entry),
                 _millions(entry["parameters"]),
                 _thousands(entry["encode_macs_per_pixel"]),
                 _thousands(entry["decode_macs_per_pixel"]),
@@ -199,6 +198,12 @@ def multiplications(net: nn.Module) -> dict[str, float]:
         if name in ("g_a", "g_s", "h_a"):
             counts[name] = sum(operations.values()) / 2 / _SIDE**2
     return counts
+
+
+def _qualities(entry: dict[str, Any]) -> tuple[str, str]:
+    """The one shown, and those that there are; of a scale there is nothing to choose."""
+    low, high = entry["qualities"]
+    return (str(entry["quality"]), f"{low}-{high}") if low else ("", "any")
 
 
 def _millions(value: int | None) -> str:

@@ -225,7 +225,10 @@ class EntryView(MutableMapping[str, V]):
         return made[1]
 
     def __setitem__(self, name: str, value: V) -> None:
-        self._set[name] = value
+        self._set.pop(name, None)
+        # Who puts back what was there hides no row.
+        if self.get(name) is not value:
+            self._set[name] = value
 
     def __delitem__(self, name: str) -> None:
         del self._set[name]
