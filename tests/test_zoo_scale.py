@@ -16,7 +16,7 @@ from PIL import Image
 from program import alone_in, program, save_photo
 
 from compressai import zoo
-from compressai.bitstream import decode_picture, encode_picture, read_coded, read_picture
+from compressai.bitstream import decode_image, encode_image, read_coded, read_image
 from compressai.losses import RateDistortionLoss
 from compressai.model_choice import Chooser, ModelCache, choose_model, default_quality, model_of
 from compressai.models import LiteVbr
@@ -71,10 +71,10 @@ def test_old_qualities_are_points_of_the_scale(installed: Path) -> None:
     # The multipliers of the four models that these stand for, to the next whole number.
     lambdas = [net.lagrangian_multiplier() for net in nets]
     assert lambdas == pytest.approx([0.0035, 0.009, 0.0225, 0.056], rel=0.04)
-    picture = read_picture("photo.png")
+    picture = read_image("photo.png")
     sizes = []
     for net in nets:
-        coded = encode_picture(net.eval(), picture)
+        coded = encode_image(net.eval(), picture)
         assert coded.quality == net.default_quality
         sizes.append(len(coded.to_bytes()))
     assert sizes == sorted(set(sizes))
@@ -156,8 +156,8 @@ def test_cache_keeps_one_model_for_all_rates(installed: Path) -> None:
     assert len({id(one.net) for one in chosen}) == 1
     with pytest.raises(ValueError, match="got 101"):
         cache.choose_model(NAME, 101, "mse", None)
-    picture = read_picture("photo.png")
-    coded = [encode_picture(chosen[0].net, picture, quality=quality) for quality in (3, 47.5)]
+    picture = read_image("photo.png")
+    coded = [encode_image(chosen[0].net, picture, quality=quality) for quality in (3, 47.5)]
     assert [one.quality for one in coded] == [3, 47.5]
     assert len({id(cache.model_of(one, None)) for one in coded}) == 1
 
@@ -165,10 +165,10 @@ def test_cache_keeps_one_model_for_all_rates(installed: Path) -> None:
 def test_random_weights_are_made_again() -> None:
     chosen = choose_model(NAME, 20, "mse", None)
     assert chosen.random_weights
-    picture = read_picture("photo.png")
-    coded = encode_picture(picture=picture, **vars(chosen))
+    picture = read_image("photo.png")
+    coded = encode_image(picture=picture, **vars(chosen))
     assert (coded.quality, coded.random_weights) == (20, True)
-    decode_picture(model_of(coded, None), coded)  # compares hashes
+    decode_image(model_of(coded, None), coded)  # compares hashes
 
 
 def test_training_refuses_what_the_scale_settles(capsys: Any) -> None:
