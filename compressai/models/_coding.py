@@ -67,7 +67,8 @@ def coding(method: Method) -> Method:
                 if not self.has_tables:
                     # Outside of inference mode: tables stay, and are moved and loaded into later.
                     self.update()
-            coder = SyncDecoder() if decodes and kwargs.get("sync_safe") else None
+            steered = decodes and kwargs.get("sync_safe") and self.needs_synchrony
+            coder = SyncDecoder() if steered else None
             with coding_session(coder), torch.inference_mode():
                 result = method(self, *args, **kwargs)
             if decodes and verify is not None:

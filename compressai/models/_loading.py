@@ -15,11 +15,47 @@ from compressai.latent_codecs import HyperpriorLatentCodec
 from compressai.models._state_dict import NativeStateDict, clean_state_dict
 from compressai.models.base import SimpleVAECompressionModel
 
-__all__ = ["ConvertedModel"]
+__all__ = ["ConvertedModel", "SizedModel"]
 
 
-class ConvertedModel(SimpleVAECompressionModel):
-    """Base class of models that are loaded from authors' weights, without being told sizes.
+class SizedModel:
+    """Base of models that read their sizes off weights, by :meth:`infer_arguments`."""
+
+    @classmethod
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Constructor arguments of the model that native weights are of."""
+        raise NotImplementedError(f"{cls.__name__} cannot be built from a state dict alone")
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, Any], **arguments: Any) -> Any:
+        """Build a model of the size that a state dict has, and load it.
+
+        Args:
+            state_dict: weights or a checkpoint that holds them, in the layout of this library or
+                of the authors' program.
+            arguments: of the constructor, in place of what the weights tell.
+
+        Returns:
+            The model.
+
+        Raises:
+            ValueError: the weights are of another model.
+            RuntimeError: some are missing, unexpected or of another shape; the message tells what
+                was found and what was expected.
+        """
+        weights = cls._native(clean_state_dict(state_dict))
+        net: Any = cls(**{**cls.infer_arguments(weights), **arguments})
+        net.load_state_dict(weights)
+        return net
+
+    @classmethod
+    def _native(cls, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights in the layout of this library, from clean ones."""
+        return state_dict
+
+
+class ConvertedModel(SizedModel, SimpleVAECompressionModel):
+    """Base class of models that are loaded from authors' weights, too.
 
     A subclass overrides :meth:`infer_arguments`, and :meth:`convert` if there is another layout.
     """
@@ -33,30 +69,8 @@ class ConvertedModel(SimpleVAECompressionModel):
         return dict(state_dict)
 
     @classmethod
-    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Constructor arguments of the model that native weights are of."""
-        raise NotImplementedError(f"{cls.__name__} cannot be built from a state dict alone")
-
-    @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Any:
-        """Build a model of the size that a state dict has, and load it.
-
-        Args:
-            state_dict: weights or a checkpoint that holds them, in the layout of this library or
-                of the authors' program.
-
-        Returns:
-            The model.
-
-        Raises:
-            ValueError: the weights are of another model.
-            RuntimeError: some are missing, unexpected or of another shape; the message tells what
-                was found and what was expected.
-        """
-        state_dict = NativeStateDict(cls.convert(clean_state_dict(state_dict)))
-        net = cls(**cls.infer_arguments(state_dict))
-        net.load_state_dict(state_dict)
-        return net
+    def _native(cls, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        return NativeStateDict(cls.convert(state_dict))
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

@@ -37,6 +37,7 @@ __all__ = [
     "CompressionModel",
     "ModelIdentity",
     "SimpleVAECompressionModel",
+    "TransformCodingModel",
     "Strings",
     "check_latent_size",
     "check_strings",
@@ -211,6 +212,9 @@ class CompressionModel(nn.Module):
     identity: ModelIdentity | None = None
     # Weight of the distortion in training, if known.
     lmbda: Any = None
+    # Whether the decoder computes anything that other machines might compute otherwise; without,
+    # all strings are the same, in synchrony or not.
+    needs_synchrony: bool = True
 
     def __init__(
         self, entropy_bottleneck_channels: int | None = None, init_weights: bool | None = None
@@ -333,7 +337,7 @@ class CompressionModel(nn.Module):
         Raises:
             ValueError: ``tolerance`` is negative or not finite.
         """
-        if not sync_safe:
+        if not (sync_safe and self.needs_synchrony):
             return code(y)
         with coding_session(self._sync_encoder(tolerance, code, setting)):
             return code(y)
@@ -398,7 +402,113 @@ class CompressionModel(nn.Module):
         return sum(m.loss() for m in self.modules() if isinstance(m, EntropyBottleneck))
 
 
-class SimpleVAECompressionModel(CompressionModel):
+class TransformCodingModel(CompressionModel):
+    """An analysis transform, a synthesis transform, and something between that codes the latent.
+
+    A subclass sets ``g_a`` and ``g_s``, and overrides :meth:`_code_latent` and
+    :meth:`_decode_latent`.
+    """
+
+    # Whether sides must be multiples of ``downsampling_factor`` before they see the analysis.
+    whole_units: bool = False
+
+    if TYPE_CHECKING:
+
+        @property
+        def downsampling_factor(self) -> int: ...
+
+    @coding
+    def compress(
+        self,
+        x: Tensor,
+        *,
+        sync_safe: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
+        verify: bool = False,
+    ) -> dict[str, Any]:
+        """Code a batch of images.
+
+        Args:
+            x: ``(N, 3, H, W)`` in [0, 1].
+            sync_safe: make strings that decode to the same ``"y_hat"`` on every machine, see
+                ``docs/synchrony.md``. Decode them with ``sync_safe``, too.
+            tolerance: how far the arithmetic of such machines may be apart.
+            verify: also give ``"latent_hash"``, one hash of ``"y_hat"`` an item.
+
+        Returns:
+            ``{"strings", "shape", "y_hat"}``: what codes the latent, such as a latent codec, says
+            how many lists of strings there are, each with one string an image.
+
+        Raises:
+            ValueError: height or width do not fit the transforms, ``x`` is not finite, or
+                ``tolerance`` is negative.
+        """
+        return self._compress(x, self._code_latent, sync_safe, tolerance)
+
+    @coding
+    def decompress(
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: Any,
+        *,
+        sync_safe: bool = False,
+        latent_hash: Sequence[bytes] | None = None,
+    ) -> dict[str, Tensor]:
+        """Decode a batch of images.
+
+        Args:
+            strings, shape: what :meth:`compress` gave.
+            sync_safe: what :meth:`compress` got.
+            latent_hash: what :meth:`compress` gave with ``verify``, to compare with; ``None``
+                compares nothing.
+
+        Returns:
+            ``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
+
+        Raises:
+            AssertionError: ``strings`` is no list of as many lists as there must be.
+            ValueError: strings and shape do not fit, a string is damaged, or the latent is not that
+                of ``latent_hash``.
+        """
+        return self._decompress(self._decode_latent(strings, shape))
+
+    def _compress(
+        self,
+        x: Tensor,
+        code: Callable[[Tensor], dict[str, Any]],
+        sync_safe: bool,
+        tolerance: float,
+        setting: tuple[Any, ...] = (),
+    ) -> dict[str, Any]:
+        """What :meth:`compress` gives; the last four as in :meth:`code_latent`."""
+        return self.code_latent(code, self._latent(x), sync_safe, tolerance, setting)
+
+    def _decompress(self, decoded: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What :meth:`decompress` gives, of what :meth:`_decode_latent` gave."""
+        y = decoded.get("y_fine", decoded["y_hat"])
+        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": decoded["y_hat"]}
+
+    def _latent(self, x: Tensor) -> Tensor:
+        """The latent of images of a size that fits; ValueError for others."""
+        if self.whole_units:
+            check_latent_size(x, x, self.downsampling_factor, factor=1)
+        y = self.g_a(x)
+        self._check_size(x, y)
+        return y
+
+    def _check_size(self, x: Tensor, y: Tensor) -> None:
+        """Raise ValueError if the latent's size does not suit what codes it."""
+
+    def _code_latent(self, y: Tensor) -> dict[str, Any]:
+        """``{"strings", "shape", "y_hat"}``."""
+        raise NotImplementedError
+
+    def _decode_latent(self, strings: Strings, shape: Any) -> dict[str, Tensor]:
+        """``{"y_hat"}``, and ``"y_fine"`` if the synthesis gets something else."""
+        raise NotImplementedError
+
+
+class SimpleVAECompressionModel(TransformCodingModel):
     """An analysis transform, a synthesis transform, and a latent codec that does all the rest.
 
     A subclass sets ``g_a``, ``g_s`` and ``latent_codec``.
@@ -423,67 +533,14 @@ class SimpleVAECompressionModel(CompressionModel):
         Raises:
             ValueError: height or width do not fit the transforms.
         """
-        y = self.g_a(x)
-        self._check_size(x, y)
-        out = self.latent_codec(y)
+        out = self.latent_codec(self._latent(x))
         return {"x_hat": self.g_s(out["y_hat"]), "likelihoods": out["likelihoods"]}
 
-    @coding
-    def compress(
-        self,
-        x: Tensor,
-        *,
-        sync_safe: bool = False,
-        tolerance: float = DEFAULT_TOLERANCE,
-        verify: bool = False,
-    ) -> dict[str, Any]:
-        """Code a batch of images.
+    def _code_latent(self, y: Tensor) -> dict[str, Any]:
+        return self.latent_codec.compress(y)
 
-        Args:
-            x: ``(N, 3, H, W)`` in [0, 1].
-            sync_safe: make strings that decode to the same ``"y_hat"`` on every machine, see
-                ``docs/synchrony.md``. Decode them with ``sync_safe``, too.
-            tolerance: how far the arithmetic of such machines may be apart.
-            verify: also give ``"latent_hash"``, one hash of ``"y_hat"`` an item.
-
-        Returns:
-            ``{"strings", "shape", "y_hat"}`` of the latent codec.
-
-        Raises:
-            ValueError: height or width do not fit the transforms, ``x`` is not finite, or
-                ``tolerance`` is negative.
-        """
-        y = self.g_a(x)
-        self._check_size(x, y)
-        return self.code_latent(self.latent_codec.compress, y, sync_safe, tolerance)
-
-    @coding
-    def decompress(
-        self,
-        strings: Sequence[Sequence[bytes]],
-        shape: Any,
-        *,
-        sync_safe: bool = False,
-        latent_hash: Sequence[bytes] | None = None,
-    ) -> dict[str, Tensor]:
-        """Decode a batch of images.
-
-        Args:
-            strings, shape: what :meth:`compress` gave.
-            sync_safe: what :meth:`compress` got.
-            latent_hash: what :meth:`compress` gave with ``verify``, to compare with; ``None``
-                compares nothing.
-
-        Returns:
-            ``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
-
-        Raises:
-            ValueError: strings and shape do not fit, a string is damaged, or the latent is not that
-                of ``latent_hash``.
-        """
-        out = self.latent_codec.decompress(strings, shape)
-        y = out.get("y_fine", out["y_hat"])
-        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": out["y_hat"]}
+    def _decode_latent(self, strings: Strings, shape: Any) -> dict[str, Tensor]:
+        return self.latent_codec.decompress(strings, shape)
 
     @property
     def downsampling_factor(self) -> int:
@@ -505,6 +562,5 @@ class SimpleVAECompressionModel(CompressionModel):
         )
 
     def _check_size(self, x: Tensor, y: Tensor) -> None:
-        """Raise ValueError if the latent's size does not suit the codec."""
         factor, multiple = self._factors
         check_latent_size(x, y, multiple, factor)

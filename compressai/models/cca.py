@@ -201,8 +201,7 @@ class CCAModel(ChannelSliceModel):
             ``{"x_hat", "likelihoods": {"y", "z"}, "y", "aux_likelihoods"}``; the last is ``None``
             without ``cca_training``.
         """
-        self._check_sides(x)
-        y = self.g_a(x)
+        y = self._latent(x)
         return {"y": y, "aux_likelihoods": None, **self._forward_latent(y)}
 
     @staticmethod

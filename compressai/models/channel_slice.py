@@ -13,7 +13,6 @@ from typing import Any
 
 from torch import Tensor
 
-from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.latent_codecs import HyperpriorLatentCodec
 from compressai.latent_codecs._slice_helpers import (
     infer_max_support_slices,
@@ -32,7 +31,6 @@ from compressai.models._helpers.channel_slice import (
 )
 from compressai.models._helpers.sizes import consecutive
 from compressai.models._loading import ConvertedModel
-from compressai.models.base import check_latent_size, coding
 from compressai.models.causal_context import CausalContextAdjustmentEntropyModel
 
 __all__ = [
@@ -73,6 +71,7 @@ class ChannelSliceModel(ConvertedModel):
 
     latent_codec: HyperpriorLatentCodec
     aux_entropy_model: CausalContextAdjustmentEntropyModel | None
+    whole_units = True
     # What the halves of the side information are.
     _side_order = ("means", "scales")
 
@@ -122,8 +121,7 @@ class ChannelSliceModel(ConvertedModel):
         Raises:
             ValueError: height or width do not fit the transforms.
         """
-        self._check_sides(x)
-        return self._forward_latent(self.g_a(x))
+        return self._forward_latent(self._latent(x))
 
     def _forward_latent(self, y: Tensor) -> dict[str, Any]:
         """What :meth:`forward` gives for an image whose latent is ``y``."""
@@ -166,39 +164,6 @@ class ChannelSliceModel(ConvertedModel):
         """
         loss = super().aux_loss()
         return loss + self.ortho_loss() if self.has_projections else loss
-
-    @coding
-    def compress(
-        self,
-        x: Tensor,
-        *,
-        sync_safe: bool = False,
-        tolerance: float = DEFAULT_TOLERANCE,
-        verify: bool = False,
-    ) -> dict[str, Any]:
-        """Code a batch of images.
-
-        Args:
-            x: ``(N, 3, H, W)`` in [0, 1].
-            sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
-            verify: as in :meth:`SimpleVAECompressionModel.compress`.
-
-        Returns:
-            ``{"strings": lists of slice 0, slice 1, ..., z, each with one string an image,
-            "shape": {"y": [size of each slice], "z": size}, "y_hat"}``.
-
-        Raises:
-            ValueError: height or width do not fit the transforms, ``x`` is not finite, or
-                ``tolerance`` is negative.
-        """
-        self._check_sides(x)
-        return super().compress(x, sync_safe=sync_safe, tolerance=tolerance)
-
-    def _check_size(self, x: Tensor, y: Tensor) -> None:
-        """Nothing: the sides of ``x`` were checked before there was a latent."""
-
-    def _check_sides(self, x: Tensor) -> None:
-        check_latent_size(x, x, self.downsampling_factor, factor=1)
 
     # -- loading --------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,14 +14,14 @@ from torch import Tensor
 from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.entropy_models._overrides import of_this_package, overridden
 from compressai.entropy_models.session import active_coder, strings_at_once
-from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.latent_codecs._positions import concatenate
 from compressai.latent_codecs.rasterscan import (
     scan_compress,
     scan_decompress,
 )
 from compressai.layers import GDN, MaskedConv2d
-from compressai.models._state_dict import clean_state_dict, entry_size
+from compressai.models._loading import SizedModel
+from compressai.models._state_dict import entry_size
 from compressai.models.base import (
     SCALES_LEVELS,
     SCALES_MAX,
@@ -29,9 +29,9 @@ from compressai.models.base import (
     CompressionModel,
     SimpleVAECompressionModel,
     Strings,
+    TransformCodingModel,
     check_latent_size,
     check_strings,
-    coding,
     get_scale_table,
 )
 from compressai.models.utils import conv, deconv
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-class _GdnTransforms(CompressionModel):
+class _GdnTransforms(SizedModel, TransformCodingModel):
     """The analysis and synthesis transforms that all models of this file share."""
 
     @staticmethod
@@ -87,24 +87,11 @@ class _GdnTransforms(CompressionModel):
         )
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Any:
-        """Build a model of the size that a state dict has, and load it.
-
-        Args:
-            state_dict: weights, or a checkpoint that holds them.
-
-        Returns:
-            The model.
-
-        Raises:
-            ValueError: the weights are of another model.
-        """
-        state_dict = clean_state_dict(state_dict)
-        N = entry_size(state_dict, "g_a.0.weight", 0, cls)
-        M = entry_size(state_dict, "g_a.6.weight", 0, cls)
-        net = cls(N, M)
-        net.load_state_dict(state_dict)
-        return net
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {
+            "N": entry_size(state_dict, "g_a.0.weight", 0, cls),
+            "M": entry_size(state_dict, "g_a.6.weight", 0, cls),
+        }
 
 
 @register_model("bmshj2018-factorized")
@@ -121,6 +108,8 @@ class FactorizedPrior(_GdnTransforms):
 
     Source: Ballé et al. 2018, "Variational image compression with a scale hyperprior", section 3.
     """
+
+    needs_synchrony = False
 
     def __init__(self, N: int, M: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -141,45 +130,13 @@ class FactorizedPrior(_GdnTransforms):
         y_hat, y_likelihoods = self.entropy_bottleneck(y)
         return {"x_hat": self.g_s(y_hat), "likelihoods": {"y": y_likelihoods}}
 
-    @coding
-    def compress(
-        self,
-        x: Tensor,
-        *,
-        sync_safe: bool = False,
-        tolerance: float = DEFAULT_TOLERANCE,
-        verify: bool = False,
-    ) -> dict[str, Any]:
-        """``{"strings": [y], "shape": size of the latent, "y_hat"}``.
-
-        Args:
-            x: ``(N, 3, H, W)`` in [0, 1].
-            sync_safe, tolerance: without effect. The decoder computes nothing that steers it.
-            verify: as in :meth:`SimpleVAECompressionModel.compress`.
-        """
-        y = self.g_a(x)
+    def _code_latent(self, y: Tensor) -> dict[str, Any]:
         strings, y_hat = self.entropy_bottleneck.compress_and_quantize(y)
         return {"strings": [strings], "shape": y.size()[-2:], "y_hat": y_hat}
 
-    @coding
-    def decompress(
-        self,
-        strings: Strings,
-        shape: Sequence[int],
-        *,
-        sync_safe: bool = False,
-        latent_hash: Sequence[bytes] | None = None,
-    ) -> dict[str, Tensor]:
-        """``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``; ``sync_safe`` is without effect,
-        ``latent_hash`` as in :meth:`SimpleVAECompressionModel.decompress`.
-
-        Raises:
-            AssertionError: ``strings`` is not a list of one list.
-            ValueError: a string is damaged.
-        """
+    def _decode_latent(self, strings: Strings, shape: Any) -> dict[str, Tensor]:
         check_strings(strings, 1)
-        y_hat = self.entropy_bottleneck.decompress(strings[0], shape)
-        return {"x_hat": self.g_s(y_hat).clamp_(0, 1), "y_hat": y_hat}
+        return {"y_hat": self.entropy_bottleneck.decompress(strings[0], shape)}
 
 
 @register_model("bmshj2018-factorized-relu")
@@ -269,8 +226,7 @@ class ScaleHyperprior(_GdnTransforms):
         Raises:
             ValueError: the sides do not fit.
         """
-        y = self.g_a(x)
-        check_latent_size(x, y, 4)
+        y = self._latent(x)
         z_hat, z_likelihoods = self.entropy_bottleneck(self._hyper_analysis(y))
         scales, means = self._scales_means(z_hat)
         y_hat, y_likelihoods = self.gaussian_conditional(y, scales, means=means)
@@ -279,62 +235,36 @@ class ScaleHyperprior(_GdnTransforms):
             "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
         }
 
-    @coding
-    def compress(
-        self,
-        x: Tensor,
-        *,
-        sync_safe: bool = False,
-        tolerance: float = DEFAULT_TOLERANCE,
-        verify: bool = False,
-    ) -> dict[str, Any]:
-        """``{"strings": [y, z], "shape": size of z, "y_hat"}``.
-
-        Args:
-            x: ``(N, 3, H, W)`` in [0, 1].
-            sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
-            verify: as in :meth:`SimpleVAECompressionModel.compress`.
-
-        Raises:
-            ValueError: the sides do not fit, ``x`` is not finite, or ``tolerance`` is negative.
-        """
-        y = self.g_a(x)
+    def _check_size(self, x: Tensor, y: Tensor) -> None:
         check_latent_size(x, y, 4)
-        return self.code_latent(self._code_latent, y, sync_safe, tolerance)
 
-    def _code_latent(self, y: Tensor) -> dict[str, Any]:
+    def _code_latent(
+        self,
+        y: Tensor,
+        code_y: Callable[[Tensor, Tensor], tuple[list[bytes], Tensor]] | None = None,
+        z_step: Callable[[], dict[str, Tensor]] = dict,
+    ) -> dict[str, Any]:
+        """As in the base class; something else may code ``y``, and ``z`` have other steps."""
         z = self._hyper_analysis(y)
-        z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        y_strings, y_hat = self._code_y(y, self.h_s(z_hat))
+        z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z, **z_step())
+        y_strings, y_hat = (code_y or self._code_y)(y, self.h_s(z_hat))
         return {"strings": [y_strings, z_strings], "shape": z.size()[-2:], "y_hat": y_hat}
 
     def _code_y(self, y: Tensor, params: Tensor) -> tuple[list[bytes], Tensor]:
         return self.gaussian_conditional.code(y, *self._split_parameters(params))
 
-    @coding
-    def decompress(
+    def _decode_latent(
         self,
         strings: Strings,
-        shape: Sequence[int],
-        *,
-        sync_safe: bool = False,
-        latent_hash: Sequence[bytes] | None = None,
+        shape: Any,
+        decode_y: Callable[[Sequence[bytes], Tensor], tuple[Tensor, Tensor]] | None = None,
+        z_step: Callable[[], dict[str, Tensor]] = dict,
     ) -> dict[str, Tensor]:
-        """``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
-
-        Args:
-            strings, shape: what :meth:`compress` gave.
-            sync_safe: what :meth:`compress` got.
-            latent_hash: as in :meth:`SimpleVAECompressionModel.decompress`.
-
-        Raises:
-            AssertionError: ``strings`` is not a list of two lists.
-            ValueError: a string is damaged.
-        """
+        """Inverse of :meth:`_code_latent`."""
         check_strings(strings, 2)
-        z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
-        y_hat, y = self._decode_y(strings[0], self.h_s(z_hat))
-        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": y_hat}
+        z_hat = self.entropy_bottleneck.decompress(strings[1], shape, **z_step())
+        y_hat, y = (decode_y or self._decode_y)(strings[0], self.h_s(z_hat))
+        return {"y_hat": y_hat, "y_fine": y}
 
     def _decode_y(self, strings: Sequence[bytes], params: Tensor) -> tuple[Tensor, Tensor]:
         """``y_hat``, and what the synthesis gets."""
@@ -417,8 +347,7 @@ class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
 
     def forward(self, x: Tensor) -> dict[str, Any]:
         """``{"x_hat", "likelihoods": {"y", "z"}}``; see :meth:`ScaleHyperprior.forward`."""
-        y = self.g_a(x)
-        check_latent_size(x, y, 4)
+        y = self._latent(x)
         z_hat, z_likelihoods = self.entropy_bottleneck(self.h_a(y))
         params = self.h_s(z_hat)
         y_hat = self.gaussian_conditional.quantize(y, "noise" if self.training else "dequantize")

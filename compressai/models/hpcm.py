@@ -12,7 +12,6 @@ import numpy as np
 import torch.nn as nn
 from torch import Tensor
 
-from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.latent_codecs import (
     HierarchicalProgressiveLatentCodec,
     HyperpriorLatentCodec,
@@ -28,7 +27,6 @@ from compressai.models._helpers.sizes import consecutive, numbers_after
 from compressai.models._helpers.upstream import has_root, rename, strip_wrapper
 from compressai.models._loading import ConvertedModel
 from compressai.models._state_dict import entry_size
-from compressai.models.base import check_latent_size, coding
 from compressai.registry import ModelEntry, known_lambdas, register_entry, register_model
 
 __all__ = ["HPCM", "SIZES", "convert_upstream_hpcm_state_dict", "hpcm_scale_table"]
@@ -176,6 +174,7 @@ class HPCM(ConvertedModel):
             ),
         )
 
+    whole_units = True
     # The authors' program has the constants of the entropy models elsewhere.
     _CONSTANTS = (".bound", ".scale_bound")
 
@@ -206,35 +205,6 @@ class HPCM(ConvertedModel):
         table = hpcm_scale_table() if scale_table is None else scale_table
         updated = self.latent_codec.z.update(force)
         return self.latent_codec.y.gaussian_conditional.update_scale_table(table, force) or updated
-
-    def forward(self, x: Tensor) -> dict[str, Any]:
-        """As :meth:`SimpleVAECompressionModel.forward`; sizes are checked first."""
-        self._check_sides(x)
-        return super().forward(x)
-
-    @coding
-    def compress(
-        self,
-        x: Tensor,
-        *,
-        sync_safe: bool = False,
-        tolerance: float = DEFAULT_TOLERANCE,
-        verify: bool = False,
-    ) -> dict[str, Any]:
-        """As :meth:`SimpleVAECompressionModel.compress`; sizes are checked first.
-
-        Returns:
-            ``{"strings": [strings of y, strings of z], "shape": {"y", "z"}, "y_hat"}``, one string
-            an image in each list.
-        """
-        self._check_sides(x)
-        return super().compress(x, sync_safe=sync_safe, tolerance=tolerance)
-
-    def _check_size(self, x: Tensor, y: Tensor) -> None:
-        """Nothing: the sides of ``x`` were checked before there was a latent."""
-
-    def _check_sides(self, x: Tensor) -> None:
-        check_latent_size(x, x, self.downsampling_factor, factor=1)
 
     # -- loading --------------------------------------------------------------------------------
 

@@ -273,9 +273,8 @@ class LiteVbr(ChannelSliceModel):
         Raises:
             ValueError: height or width do not fit the transforms, or ``quality`` is outside.
         """
-        self._check_sides(x)
-        gains = self.encoder_gains(self._quality(quality))
-        out = self.latent_codec(self.g_a(x), **gains)
+        y = self._latent(x)
+        out = self.latent_codec(y, **self.encoder_gains(self._quality(quality)))
         return {"x_hat": self.g_s(out["y_hat"]), "likelihoods": out["likelihoods"]}
 
     @coding
@@ -288,25 +287,10 @@ class LiteVbr(ChannelSliceModel):
         tolerance: float = DEFAULT_TOLERANCE,
         verify: bool = False,
     ) -> dict[str, Any]:
-        """Code a batch of images.
-
-        Args:
-            x: ``(N, 3, H, W)`` in [0, 1].
-            quality: as in :meth:`forward`; one for all.
-            sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
-            verify: as in :meth:`SimpleVAECompressionModel.compress`.
-
-        Returns:
-            As :meth:`ChannelSliceModel.compress`.
-
-        Raises:
-            ValueError: as :meth:`forward`, ``x`` is not finite, or ``tolerance`` is negative.
-        """
-        self._check_sides(x)
+        """As :meth:`TransformCodingModel.compress`; ``quality`` as :meth:`forward`, one for all."""
         qualities = self._quality(quality)
         code = partial(self.latent_codec.compress, **self.encoder_gains(qualities))
-        setting = tuple(qualities.tolist())
-        return self.code_latent(code, self.g_a(x), sync_safe, tolerance, setting)
+        return self._compress(x, code, sync_safe, tolerance, tuple(qualities.tolist()))
 
     @coding
     def decompress(
@@ -318,23 +302,9 @@ class LiteVbr(ChannelSliceModel):
         sync_safe: bool = False,
         latent_hash: Sequence[bytes] | None = None,
     ) -> dict[str, Tensor]:
-        """Decode a batch of images.
-
-        Args:
-            strings, shape: what :meth:`compress` gave.
-            quality, sync_safe: what :meth:`compress` got.
-
-        Returns:
-            ``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
-
-        Raises:
-            ValueError: ``quality`` is outside, strings and shape do not fit, or a string is
-                damaged.
-        """
+        """As :meth:`TransformCodingModel.decompress`; ``quality`` is what :meth:`compress` got."""
         gains = self.decoder_gains(self._quality(quality))
-        out = self.latent_codec.decompress(strings, shape, **gains)
-        y = out.get("y_fine", out["y_hat"])
-        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": out["y_hat"]}
+        return self._decompress(self.latent_codec.decompress(strings, shape, **gains))
 
     # -- loading --------------------------------------------------------------------------------
 

@@ -25,7 +25,8 @@ from compressai.layers import (
     conv1x1,
     sequential_channel_ramp,
 )
-from compressai.models._state_dict import clean_state_dict, entry_size
+from compressai.models._loading import SizedModel
+from compressai.models._state_dict import entry_size
 from compressai.models.base import SimpleVAECompressionModel
 from compressai.models.utils import conv, deconv
 from compressai.models.waseda import (
@@ -51,7 +52,7 @@ __all__ = [
 
 
 @register_model("cheng2020-anchor-checkerboard")
-class Cheng2020AnchorCheckerboard(SimpleVAECompressionModel):
+class Cheng2020AnchorCheckerboard(SizedModel, SimpleVAECompressionModel):
     """:class:`~compressai.models.Cheng2020Anchor` with a checkerboard context.
 
     Args:
@@ -88,16 +89,8 @@ class Cheng2020AnchorCheckerboard(SimpleVAECompressionModel):
         self.N = N
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Any:
-        """Build a model of the size that a state dict has, and load it.
-
-        Raises:
-            ValueError: the weights are of another model.
-        """
-        state_dict = clean_state_dict(state_dict)
-        net = cls(entry_size(state_dict, "g_a.0.conv1.weight", 0, cls))
-        net.load_state_dict(state_dict)
-        return net
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"N": entry_size(state_dict, "g_a.0.conv1.weight", 0, cls)}
 
 
 def _checkerboard(
@@ -112,7 +105,7 @@ def _checkerboard(
     )
 
 
-class _Elic(SimpleVAECompressionModel):
+class _Elic(SizedModel, SimpleVAECompressionModel):
     """What both variants of ELIC share; they differ in the entropy parameters and contexts."""
 
     chunks: tuple[str, str]
@@ -205,25 +198,16 @@ class _Elic(SimpleVAECompressionModel):
         )
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Any:
-        """Build a model with the sizes and groups that a state dict has, and load it.
-
-        Raises:
-            ValueError: the weights are of another model.
-        """
-        state_dict = clean_state_dict(state_dict)
-
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         def context(k: int) -> str:
             return f"latent_codec.y.latent_codec.y{k}.context_prediction.weight"
 
         slices = takewhile(lambda k: context(k) in state_dict, count())
-        net = cls(
-            N=entry_size(state_dict, "g_a.0.weight", 0, cls),
-            M=entry_size(state_dict, "g_a.13.weight", 0, cls),
-            groups=[state_dict[context(k)].size(1) for k in slices],
-        )
-        net.load_state_dict(state_dict)
-        return net
+        return {
+            "N": entry_size(state_dict, "g_a.0.weight", 0, cls),
+            "M": entry_size(state_dict, "g_a.13.weight", 0, cls),
+            "groups": [state_dict[context(k)].size(1) for k in slices],
+        }
 
 
 def _bottlenecks(N: int) -> list[nn.Module]:

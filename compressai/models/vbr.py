@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,8 +27,7 @@ from compressai.entropy_models import EntropyBottleneckVbr
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.latent_codecs._positions import ScanRate, concatenate
 from compressai.latent_codecs.rasterscan import scan_compress, scan_decompress
-from compressai.models._state_dict import clean_state_dict, entry_size
-from compressai.models.base import Strings, check_latent_size, check_strings, coding
+from compressai.models.base import Strings, coding
 from compressai.models.google import (
     JointAutoregressiveHierarchicalPriors,
     MeanScaleHyperprior,
@@ -193,8 +192,7 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         if not _is_variable(stage):
             return super().forward(x)
         gain = self._forward_gain(s, inputscale)
-        y = self.g_a(x)
-        check_latent_size(x, y, 4)
+        y = self._latent(x)
         z_hat, z_likelihoods = self._forward_z(self._hyper_analysis(y), gain)
         y_hat, y_likelihoods = self._forward_y(y, z_hat, gain)
         return {
@@ -235,43 +233,19 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         tolerance: float = DEFAULT_TOLERANCE,
         verify: bool = False,
     ) -> dict[str, Any]:
-        """Code a batch of images.
+        """As :meth:`TransformCodingModel.compress`, at a rate.
 
         Args:
-            x: ``(N, 3, H, W)`` in [0, 1].
             stage: 1 for the fixed rate, 2 for the variable rate.
             s: level, from 0 (lowest rate) to 7.
             inputscale: gain in place of ``Gain[s]``, unless it is 0; a number or a tensor of one.
-            sync_safe, tolerance: see :meth:`SimpleVAECompressionModel.compress`.
-            verify: as in :meth:`SimpleVAECompressionModel.compress`.
-
-        Returns:
-            ``{"strings": [y, z], "shape": size of z, "y_hat"}``.
+            x, sync_safe, tolerance, verify: as there.
 
         Raises:
-            ValueError: unknown ``stage`` or ``s``, bad ``inputscale``, the sides do not fit, or
-                ``x`` is not finite.
+            ValueError: as there, unknown ``stage`` or ``s``, or bad ``inputscale``.
         """
-        if not _is_variable(stage):
-            return super().compress(x, sync_safe=sync_safe, tolerance=tolerance)
-        gain = self._coding_gain(s, inputscale)
-        y = self._latent(x)
-        code = partial(self._code_variable, gain)
-        return self.code_latent(code, y, sync_safe, tolerance, (stage, float(gain)))
-
-    def _code_variable(self, gain: Tensor, y: Tensor) -> dict[str, Any]:
-        z = self._hyper_analysis(y)
-        z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(
-            z, **self._z_arguments(gain)
-        )
-        scales, means = self._split_parameters(self.h_s(z_hat))
-        residual = y * gain if means is None else y * gain - means * gain
-        y_strings, y_hat = self.gaussian_conditional.code(
-            residual,
-            scales * gain,
-            correct=partial(self._dequantize_y, scales=scales, means=means, gain=gain),
-        )
-        return {"strings": [y_strings, z_strings], "shape": z.size()[-2:], "y_hat": y_hat}
+        code, _, setting = self._at_rate(stage, s, inputscale)
+        return self._compress(x, code, sync_safe, tolerance, setting)
 
     @coding
     def decompress(
@@ -285,34 +259,37 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         sync_safe: bool = False,
         latent_hash: Sequence[bytes] | None = None,
     ) -> dict[str, Tensor]:
-        """``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``.
+        """As :meth:`TransformCodingModel.decompress`, with what :meth:`compress` got."""
+        _, decode, _ = self._at_rate(stage, s, inputscale)
+        return self._decompress(decode(strings, shape))
 
-        Args:
-            strings, shape: what :meth:`compress` gave.
-            stage, s, inputscale, sync_safe: what :meth:`compress` got.
-
-        Raises:
-            AssertionError: ``strings`` is not a list of two lists.
-            ValueError: unknown ``stage`` or ``s``, bad ``inputscale``, or a string is damaged.
-        """
+    def _at_rate(
+        self, stage: int, s: int, inputscale: float | Tensor
+    ) -> tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]:
+        """What codes a latent at a rate, what decodes it, and what tells the rate from others."""
         if not _is_variable(stage):
-            return super().decompress(strings, shape, sync_safe=sync_safe)
-        check_strings(strings, 2)
+            return self._code_latent, self._decode_latent, ()
         gain = self._coding_gain(s, inputscale)
-        z_hat = self.entropy_bottleneck.decompress(strings[1], shape, **self._z_arguments(gain))
-        scales, means = self._split_parameters(self.h_s(z_hat))
-        out = self.gaussian_conditional.decode(
-            strings[0],
-            scales * gain,
-            correct=partial(self._dequantize_y, scales=scales, means=means, gain=gain),
+        z_step = partial(self._z_arguments, gain)
+        return (
+            partial(self._code_latent, code_y=partial(self._code_with, gain), z_step=z_step),
+            partial(self._decode_latent, decode_y=partial(self._decode_with, gain), z_step=z_step),
+            (stage, float(gain)),
         )
-        y = out.get("y_fine", out["y_hat"])
-        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": out["y_hat"]}
 
-    def _latent(self, x: Tensor) -> Tensor:
-        y = self.g_a(x)
-        check_latent_size(x, y, 4)
-        return y
+    def _code_with(self, gain: Tensor, y: Tensor, params: Tensor) -> tuple[list[bytes], Tensor]:
+        scales, means = self._split_parameters(params)
+        residual = y * gain if means is None else y * gain - means * gain
+        correct = partial(self._dequantize_y, scales=scales, means=means, gain=gain)
+        return self.gaussian_conditional.code(residual, scales * gain, correct=correct)
+
+    def _decode_with(
+        self, gain: Tensor, strings: Sequence[bytes], params: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        scales, means = self._split_parameters(params)
+        correct = partial(self._dequantize_y, scales=scales, means=means, gain=gain)
+        out = self.gaussian_conditional.decode(strings, scales * gain, correct=correct)
+        return out["y_hat"], out.get("y_fine", out["y_hat"])
 
     def update(
         self,
@@ -362,19 +339,18 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
             ValueError: the weights are of another model.
             RuntimeError: they are of the other kind of bottleneck.
         """
-        state_dict = clean_state_dict(state_dict)
-        if vr_entbttlnck is None:
-            vr_entbttlnck = "gayn2zqstep.0.weight" in state_dict
-        return cls._from_weights(state_dict, vr_entbttlnck=vr_entbttlnck)
+        told = {} if vr_entbttlnck is None else {"vr_entbttlnck": vr_entbttlnck}
+        return super().from_state_dict(state_dict, **told)
 
     @classmethod
-    def _from_weights(cls, state_dict: dict[str, Tensor], **kwargs: Any) -> Any:
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        variable = "gayn2zqstep.0.weight" in state_dict
+        return {**super().infer_arguments(state_dict), "vr_entbttlnck": variable}
+
+    @classmethod
+    def _native(cls, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         state_dict.pop("QuantOffset", None)
-        N = entry_size(state_dict, "g_a.0.weight", 0, cls)
-        M = entry_size(state_dict, "g_a.6.weight", 0, cls)
-        net = cls(N, M, **kwargs)
-        net.load_state_dict(state_dict)
-        return net
+        return state_dict
 
 
 @register_model("mbt2018-mean-vbr")
@@ -466,48 +442,16 @@ class JointAutoregressiveHierarchicalPriorsVbr(
         scales, means = self.entropy_parameters(concatenate(params, context)).chunk(2, 1)
         return scales, means
 
-    @coding
-    def compress(
-        self,
-        x: Tensor,
-        stage: int = 2,
-        s: int = 1,
-        inputscale: float | Tensor = 0,
-        *,
-        sync_safe: bool = False,
-        tolerance: float = DEFAULT_TOLERANCE,
-        verify: bool = False,
-    ) -> dict[str, Any]:
-        """``{"strings": [y, z], "shape", "y_hat"}``; see :meth:`ScaleHyperpriorVbr.compress`."""
+    def _at_rate(
+        self, stage: int, s: int, inputscale: float | Tensor
+    ) -> tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]]:
         gain = self._coding_gain(s, inputscale)
-        code = partial(self._code_scan, self._scan_rate(stage, gain))
-        y = self._latent(x)
-        return self.code_latent(code, y, sync_safe, tolerance, (stage, float(gain)))
-
-    def _code_scan(self, rate: ScanRate, y: Tensor) -> dict[str, Any]:
-        z = self._hyper_analysis(y)
-        z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        y_strings, y_hat = scan_compress(self, y, self.h_s(z_hat), rate)
-        return {"strings": [y_strings, z_strings], "shape": z.size()[-2:], "y_hat": y_hat}
-
-    @coding
-    def decompress(
-        self,
-        strings: Strings,
-        shape: Sequence[int],
-        stage: int = 2,
-        s: int = 1,
-        inputscale: float | Tensor = 0,
-        *,
-        sync_safe: bool = False,
-        latent_hash: Sequence[bytes] | None = None,
-    ) -> dict[str, Tensor]:
-        """``{"x_hat", "y_hat"}``; see :meth:`ScaleHyperpriorVbr.decompress`."""
-        check_strings(strings, 2)
-        rate = self._scan_rate(stage, self._coding_gain(s, inputscale))
-        z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
-        y_hat, y = scan_decompress(self, strings[0], self.h_s(z_hat), rate)
-        return {"x_hat": self.g_s(y).clamp_(0, 1), "y_hat": y_hat}
+        rate = self._scan_rate(stage, gain)
+        return (
+            partial(self._code_latent, code_y=partial(scan_compress, self, rate=rate)),
+            partial(self._decode_latent, decode_y=partial(scan_decompress, self, rate=rate)),
+            (stage, float(gain)),
+        )
 
     def _scan_rate(self, stage: int, gain: Tensor) -> ScanRate:
         value = float(gain)
@@ -528,11 +472,10 @@ class JointAutoregressiveHierarchicalPriorsVbr(
         )
 
     @classmethod
-    def from_state_dict(
-        cls, state_dict: Mapping[str, Any]
-    ) -> JointAutoregressiveHierarchicalPriorsVbr:
-        """As :meth:`ScaleHyperpriorVbr.from_state_dict`."""
-        return cls._from_weights(clean_state_dict(state_dict))
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        arguments = super().infer_arguments(state_dict)
+        del arguments["vr_entbttlnck"]
+        return arguments
 
 
 def _magnitude_offset(network: nn.Module, scales: Tensor, gain: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch.nn as nn
+from torch import Tensor
 
 from compressai.layers import (
     AttentionBlock,
@@ -16,7 +17,7 @@ from compressai.layers import (
     conv3x3,
     subpel_conv3x3,
 )
-from compressai.models._state_dict import clean_state_dict, entry_size
+from compressai.models._state_dict import entry_size
 from compressai.models.google import JointAutoregressiveHierarchicalPriors
 from compressai.registry import (
     ModelEntry,
@@ -109,16 +110,8 @@ class Cheng2020Anchor(JointAutoregressiveHierarchicalPriors):
         self.g_s = cheng_synthesis(N)
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Any:
-        """Build a model of the size that a state dict has, and load it.
-
-        Raises:
-            ValueError: the weights are of another model.
-        """
-        state_dict = clean_state_dict(state_dict)
-        net = cls(entry_size(state_dict, "g_a.0.conv1.weight", 0, cls))
-        net.load_state_dict(state_dict)
-        return net
+    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {"N": entry_size(state_dict, "g_a.0.conv1.weight", 0, cls)}
 
 
 @register_model("cheng2020-attn")

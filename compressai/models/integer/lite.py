@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.latent_codecs import GainHyperLatentCodec, LRPGaussianLatentCodec
-from compressai.models.base import CompressionModel, coding
+from compressai.models.base import CompressionModel
 from compressai.models.integer.form import EntropyNetwork, IntegerForm
 from compressai.models.integer.layers import INPUT_LIMIT, IntegerNetwork
 from compressai.models.lite import Lite
@@ -47,6 +46,7 @@ class _IntegerSlices(IntegerForm):
         bottleneck: name of the entropy model of ``z``.
     """
 
+    needs_synchrony = False
     hyper: ClassVar[str]
     bottleneck: ClassVar[str]
 
@@ -111,60 +111,6 @@ class _IntegerSlices(IntegerForm):
         if not torch.equal(medians, _round_medians(medians)):
             raise ValueError(f"medians of z must be multiples of 1/{2**_Z}, got {medians.tolist()}")
         return result
-
-    @coding
-    def compress(
-        self,
-        x: Tensor,
-        *,
-        sync_safe: bool = True,
-        tolerance: float = DEFAULT_TOLERANCE,
-        verify: bool = False,
-        **rate: Any,
-    ) -> dict[str, Any]:
-        """Code a batch of images.
-
-        Args:
-            x: ``(N, 3, H, W)`` in [0, 1].
-            sync_safe, tolerance: taken from callers that code with any model, without effect:
-                there is nothing that other machines compute otherwise.
-            verify: as in :meth:`SimpleVAECompressionModel.compress`.
-            rate: of a model of variable rate, ``quality``.
-
-        Returns:
-            As :meth:`ChannelSliceModel.compress`.
-
-        Raises:
-            ValueError: height or width do not fit the transforms, or ``x`` is not finite.
-        """
-        return super().compress(x, **rate)
-
-    @coding
-    def decompress(
-        self,
-        strings: Any,
-        shape: Any,
-        *,
-        sync_safe: bool = True,
-        latent_hash: Sequence[bytes] | None = None,
-        **rate: Any,
-    ) -> dict[str, Tensor]:
-        """Decode a batch of images.
-
-        Args:
-            strings, shape: what :meth:`compress` gave.
-            sync_safe: without effect, as there.
-            latent_hash: as in :meth:`SimpleVAECompressionModel.decompress`.
-            rate: as there.
-
-        Returns:
-            ``{"x_hat": (N, 3, H, W) in [0, 1], "y_hat"}``, the latter to the bit that of
-            :meth:`compress`.
-
-        Raises:
-            ValueError: strings and shape do not fit, or a string is damaged.
-        """
-        return super().decompress(strings, shape, **rate)
 
 
 @register_model("lite-integer")
