@@ -14,13 +14,107 @@ from compressai.latent_codecs.base import LatentCodec, check_batch, join
 from compressai.ops import quantize_ste
 from compressai.registry import register_module
 
-__all__ = ["CheckerboardLatentCodec"]
+__all__ = ["CheckerboardLatentCodec", "TwoPassLatentCodec"]
 
 _METHODS = ("onepass", "twopass", "twopass_faster")
 
 
+class TwoPassLatentCodec(LatentCodec):
+    """Base of codecs of two passes over a checkerboard: anchors, and the rest in their context.
+
+    A half is a tensor of half the width. What is known of a latent when a half is coded, nothing or
+    the anchors, is a whole map with zeros elsewhere. A subclass sets ``y``, the inner codec, and
+    ``anchor_parity``, and overrides :meth:`_code_half` and :meth:`_decode_half`.
+    """
+
+    anchor_parity: str
+
+    @property
+    def latent_codec(self) -> dict[str, nn.Module]:
+        """The inner codec, under ``"y"``."""
+        return {"y": self.y}
+
+    def __getitem__(self, key: str) -> nn.Module:
+        return self.latent_codec[key]
+
+    def compress(self, y: Tensor, side_params: Tensor) -> dict[str, Any]:
+        """``{"strings": [anchors, rest], "shape": (C, H, W), "y_hat"}``.
+
+        Raises:
+            ValueError: odd width, or values that are not finite.
+        """
+        y_halves = self.unembed(y)
+        outs: list[dict[str, Any]] = []
+        known = torch.zeros_like(y)
+        for step, values in enumerate(y_halves):
+            outs.append(self._code_half(step, values, side_params, known))
+            known = self.placed(0, outs[0]["y_hat"])
+        return {
+            "strings": [out["strings"] for out in outs],
+            "shape": y.shape[1:],
+            "y_hat": self.embed(torch.stack([out["y_hat"] for out in outs])),
+        }
+
+    def decompress(
+        self,
+        strings: Sequence[Sequence[bytes]],
+        shape: Sequence[int],
+        side_params: Tensor,
+    ) -> dict[str, Any]:
+        """``{"y_hat"}``, perhaps ``"y_fine"``, see :class:`LatentCodec`.
+
+        Args:
+            strings: two lists, of the anchors and of the rest.
+            shape: ``(C, H, W)``.
+            side_params: side information ``(N, D, H, W)``.
+
+        Raises:
+            ValueError: not two lists of one length, the sizes do not fit, or a string is damaged.
+        """
+        if len(strings) != 2:
+            raise ValueError(f"strings must hold anchors and rest, got {len(strings)} list(s)")
+        check_batch(strings, type(self).__name__)
+        if tuple(shape[1:]) != tuple(side_params.shape[2:]):
+            raise ValueError(
+                f"shape {tuple(shape)} does not fit side information of size "
+                f"{tuple(side_params.shape[2:])}"
+            )
+        outs: list[dict[str, Tensor]] = []
+        known = side_params.new_zeros((len(side_params), *shape))
+        for step in range(2):
+            outs.append(self._decode_half(step, strings[step], side_params, known))
+            known = self.placed(0, outs[0]["y_hat"])
+        return join(outs, lambda halves: self.embed(torch.stack(halves)))
+
+    def _code_half(
+        self, step: int, values: Tensor, side_params: Tensor, known: Tensor
+    ) -> dict[str, Any]:
+        """``{"strings": one an item, "y_hat"}`` of a half."""
+        raise NotImplementedError
+
+    def _decode_half(
+        self, step: int, strings: Sequence[bytes], side_params: Tensor, known: Tensor
+    ) -> dict[str, Tensor]:
+        """``{"y_hat"}`` of a half, perhaps ``"y_fine"``."""
+        raise NotImplementedError
+
+    def placed(self, step: int, half: Tensor) -> Tensor:
+        """A half on a whole map, with zeros at the positions of the other one."""
+        halves = [torch.zeros_like(half)] * 2
+        halves[step] = half
+        return self.embed(torch.stack(halves))
+
+    def unembed(self, y: Tensor) -> Tensor:
+        """Take a checkerboard apart, see :func:`unembed`."""
+        return unembed(y, self.anchor_parity)
+
+    def embed(self, halves: Tensor) -> Tensor:
+        """Inverse of :meth:`unembed`."""
+        return embed(halves, self.anchor_parity)
+
+
 @register_module("CheckerboardLatentCodec")
-class CheckerboardLatentCodec(LatentCodec):
+class CheckerboardLatentCodec(TwoPassLatentCodec):
     """Two passes over a checkerboard: anchors first, then the rest, which sees the anchors.
 
     Each half is held as a tensor of half the width ("unembedded"), so that nothing is computed
@@ -72,14 +166,6 @@ class CheckerboardLatentCodec(LatentCodec):
         )
         self.y = latent_codec["y"]
 
-    @property
-    def latent_codec(self) -> dict[str, nn.Module]:
-        """The inner codec, under ``"y"``."""
-        return {"y": self.y}
-
-    def __getitem__(self, key: str) -> nn.Module:
-        return self.latent_codec[key]
-
     def merge(self, *args: Tensor) -> Tensor:
         """Join context and side information; may be replaced on an instance."""
         return torch.cat(args, dim=1)
@@ -113,13 +199,14 @@ class CheckerboardLatentCodec(LatentCodec):
         return {"likelihoods": {"y": out["likelihoods"]["y"]}, "y_hat": y_hat}
 
     def _forward_twopass(self, y: Tensor, side_params: Tensor) -> dict[str, Any]:
-        y_halves, side_halves = self.unembed(y), self.unembed(side_params)
         halves: list[Tensor] = []
         params: list[Tensor] = []
-        for step in range(2):
-            params.append(self._step_params(step, halves, side_halves, y.size(1)))
+        known = torch.zeros_like(y)
+        for step, values in enumerate(self.unembed(y)):
+            params.append(self._step_params(step, side_params, known))
             _, means = self.y._chunk(self.y.entropy_parameters(params[step]))
-            halves.append(quantize_ste(y_halves[step] - means) + means)
+            halves.append(quantize_ste(values - means) + means)
+            known = self.placed(0, halves[0])
         out = self.y(y, self.embed(torch.stack(params)))
         if self.forward_method == "twopass_faster":
             halves[1] = self.unembed(out["y_hat"])[1]
@@ -128,22 +215,16 @@ class CheckerboardLatentCodec(LatentCodec):
             "y_hat": self.embed(torch.stack(halves)),
         }
 
-    def _step_params(
-        self,
-        step: int,
-        halves: Sequence[Tensor],
-        side_halves: Tensor,
-        channels: int,
-    ) -> Tensor:
-        """Side information of the inner codec for one half, given the halves before it."""
+    def _step_params(self, step: int, side_params: Tensor, known: Tensor) -> Tensor:
+        """Side information of the inner codec for one half, given the anchors or nothing."""
+        side = self.unembed(side_params)[step]
         if step == 0:
             # The anchors' context is zero, without the bias of the context network.
-            _, n, _, h, w = side_halves.shape
-            context = side_halves.new_zeros((n, self._context_channels(channels), h, w))
+            n, _, h, w = side.shape
+            context = side.new_zeros((n, self._context_channels(known.size(1)), h, w))
         else:
-            anchors = self.embed(torch.stack((halves[0], torch.zeros_like(halves[0]))))
-            context = self.unembed(self.context_prediction(anchors))[1]
-        return self.entropy_parameters(self.merge(context, side_halves[step]))
+            context = self.unembed(self.context_prediction(known))[1]
+        return self.entropy_parameters(self.merge(context, side))
 
     def _context_channels(self, channels: int) -> int:
         known = getattr(self.context_prediction, "out_channels", None)
@@ -152,69 +233,19 @@ class CheckerboardLatentCodec(LatentCodec):
         probe = next(self.parameters()).new_zeros((1, channels, 8, 8))
         return self.context_prediction(probe).size(1)
 
-    def compress(self, y: Tensor, side_params: Tensor) -> dict[str, Any]:
-        """``{"strings": [anchors, rest], "shape": (C, H, W), "y_hat"}``.
-
-        Raises:
-            ValueError: odd width, or the inner codec takes more than one coding step.
-        """
-        y_halves, side_halves = self.unembed(y), self.unembed(side_params)
-        strings: list[Sequence[bytes]] = []
-        halves: list[Tensor] = []
-        for step in range(2):
-            params = self._step_params(step, halves, side_halves, y.size(1))
-            out = self.y.compress(y_halves[step], params)
-            if len(out["strings"]) != 1:
-                raise ValueError("the inner codec must code in one step")
-            strings += out["strings"]
-            halves.append(out["y_hat"])
-        return {
-            "strings": strings,
-            "shape": y.shape[1:],
-            "y_hat": self.embed(torch.stack(halves)),
-        }
-
-    def decompress(
-        self,
-        strings: Sequence[Sequence[bytes]],
-        shape: Sequence[int],
-        side_params: Tensor,
+    def _code_half(
+        self, step: int, values: Tensor, side_params: Tensor, known: Tensor
     ) -> dict[str, Any]:
-        """What the inner codec gives for both halves, joined.
+        out = self.y.compress(values, self._step_params(step, side_params, known))
+        if len(out["strings"]) != 1:
+            raise ValueError("the inner codec must code in one step")
+        return {**out, "strings": out["strings"][0]}
 
-        Args:
-            strings: two lists, of the anchors and of the rest.
-            shape: ``(C, H, W)``.
-            side_params: side information ``(N, D, H, W)``.
-
-        Raises:
-            ValueError: not two lists of one length, or the sizes do not fit.
-        """
-        check_halves(strings, type(self).__name__)
-        side_halves = self.unembed(side_params)
-        channels, height, width = shape
-        halves: list[Tensor] = []
-        outs: list[dict[str, Any]] = []
-        for step in range(2):
-            params = self._step_params(step, halves, side_halves, channels)
-            outs.append(self.y.decompress([strings[step]], (height, width // 2), params))
-            halves.append(outs[-1]["y_hat"])
-        return join(outs, lambda halves: self.embed(torch.stack(halves)))
-
-    def unembed(self, y: Tensor) -> Tensor:
-        """Take a checkerboard apart, see :func:`unembed`."""
-        return unembed(y, self.anchor_parity)
-
-    def embed(self, halves: Tensor) -> Tensor:
-        """Inverse of :meth:`unembed`."""
-        return embed(halves, self.anchor_parity)
-
-
-def check_halves(strings: Sequence[Sequence[bytes]], codec: str) -> None:
-    """Raise ValueError for anything but two lists of one length, of the anchors and of the rest."""
-    if len(strings) != 2:
-        raise ValueError(f"strings must hold anchors and rest, got {len(strings)} list(s)")
-    check_batch(strings, codec)
+    def _decode_half(
+        self, step: int, strings: Sequence[bytes], side_params: Tensor, known: Tensor
+    ) -> dict[str, Tensor]:
+        params = self._step_params(step, side_params, known)
+        return self.y.decompress([strings], params.shape[2:], params)
 
 
 def unembed(y: Tensor, anchor_parity: str) -> Tensor:

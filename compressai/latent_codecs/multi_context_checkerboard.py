@@ -12,8 +12,7 @@ from torch import Tensor
 
 from compressai.entropy_models import GaussianConditional
 from compressai.entropy_models.session import active_coder
-from compressai.latent_codecs.base import LatentCodec, join
-from compressai.latent_codecs.checkerboard import check_halves, embed, unembed
+from compressai.latent_codecs.checkerboard import TwoPassLatentCodec
 from compressai.latent_codecs.gaussian_conditional import GaussianConditionalLatentCodec
 from compressai.ops import quantize_ste
 from compressai.registry import register_module
@@ -27,7 +26,7 @@ LRPInputBuilder = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @register_module("MultiContextCheckerboardLatentCodec")
-class MultiContextCheckerboardLatentCodec(LatentCodec):
+class MultiContextCheckerboardLatentCodec(TwoPassLatentCodec):
     """Anchors first, then the rest in their context, with networks for each of the two.
 
     The head of a step gets ``[spatial context | side information | intra-channel context]``; a
@@ -113,14 +112,6 @@ class MultiContextCheckerboardLatentCodec(LatentCodec):
         self.lrp_scale = float(lrp_scale)
         self.y = latent_codec["y"]
 
-    @property
-    def latent_codec(self) -> dict[str, nn.Module]:
-        """The inner codec, under ``"y"``."""
-        return {"y": self.y}
-
-    def __getitem__(self, key: str) -> nn.Module:
-        return self.latent_codec[key]
-
     def forward(self, y: Tensor, side_params: Tensor) -> dict[str, Any]:
         """Likelihoods and reconstruction.
 
@@ -134,7 +125,7 @@ class MultiContextCheckerboardLatentCodec(LatentCodec):
         Raises:
             ValueError: odd width.
         """
-        y_halves = unembed(y, self.anchor_parity)
+        y_halves = self.unembed(y)
         anchors = torch.zeros_like(y)
         params, halves, selections = [], [], []
         for step, values in enumerate(y_halves):
@@ -147,85 +138,34 @@ class MultiContextCheckerboardLatentCodec(LatentCodec):
                     quantised
                 )
             )
-            if step == 0:
-                anchors = self._placed(0, halves[0])
-        likelihoods = self.y(y, embed(torch.stack(params), self.anchor_parity))["likelihoods"]["y"]
+            anchors = self.placed(0, halves[0])
+        likelihoods = self.y(y, self.embed(torch.stack(params)))["likelihoods"]["y"]
         if self.selective_predictor is not None:
-            coded = embed(torch.stack(selections), self.anchor_parity)
+            coded = self.embed(torch.stack(selections))
             likelihoods = torch.where(coded, likelihoods, torch.ones_like(likelihoods))
         return {
             "likelihoods": {"y": likelihoods},
-            "y_hat": embed(torch.stack(halves), self.anchor_parity),
+            "y_hat": self.embed(torch.stack(halves)),
         }
 
-    def compress(self, y: Tensor, side_params: Tensor) -> dict[str, Any]:
-        """``{"strings": [anchors, rest], "shape": (C, H, W), "y_hat"}``.
-
-        Raises:
-            ValueError: odd width, or values that are not finite.
-        """
-        y_halves = unembed(y, self.anchor_parity)
-        anchors = torch.zeros_like(y)
-        strings: list[list[bytes]] = []
-        halves: list[Tensor] = []
-        for step, values in enumerate(y_halves):
-            params = self._params(step, side_params, anchors)
-            scales, means = params.chunk(2, dim=1)
-            selected = self._coding_selection(step, side_params, scales, means)
-            correct = self._corrected(step, side_params, params, anchors, selected)
-            if selected is None:
-                step_strings, y_hat = self._conditional.code(values, scales, means, correct)
-            else:
-                step_strings, y_hat = self._code_selected(values, scales, means, selected)
-                y_hat = correct(y_hat)
-            strings.append(step_strings)
-            halves.append(y_hat)
-            if step == 0:
-                anchors = self._placed(0, y_hat)
-        return {
-            "strings": strings,
-            "shape": y.shape[1:],
-            "y_hat": embed(torch.stack(halves), self.anchor_parity),
-        }
-
-    def decompress(
-        self,
-        strings: Sequence[Sequence[bytes]],
-        shape: Sequence[int],
-        side_params: Tensor,
+    def _code_half(
+        self, step: int, values: Tensor, side_params: Tensor, known: Tensor
     ) -> dict[str, Any]:
-        """``{"y_hat"}``, perhaps ``"y_fine"``, see :class:`LatentCodec`.
+        scales, means, selected, correct = self._half(step, side_params, known)
+        if selected is None:
+            strings, y_hat = self._conditional.code(values, scales, means, correct)
+        else:
+            strings, y_hat = self._code_selected(values, scales, means, selected)
+            y_hat = correct(y_hat)
+        return {"strings": strings, "y_hat": y_hat}
 
-        Args:
-            strings: two lists, of the anchors and of the rest.
-            shape: ``(C, H, W)``.
-            side_params: side information ``(N, D, H, W)``.
-
-        Raises:
-            ValueError: not two lists of one length, the sizes do not fit, or a string is damaged.
-        """
-        check_halves(strings, type(self).__name__)
-        channels, height, width = shape
-        if tuple(side_params.shape[2:]) != (height, width):
-            raise ValueError(
-                f"shape {tuple(shape)} does not fit side information of size "
-                f"{tuple(side_params.shape[2:])}"
-            )
-        anchors = side_params.new_zeros((len(side_params), channels, height, width))
-        outs: list[dict[str, Tensor]] = []
-        for step in range(2):
-            params = self._params(step, side_params, anchors)
-            scales, means = params.chunk(2, dim=1)
-            selected = self._coding_selection(step, side_params, scales, means)
-            correct = self._corrected(step, side_params, params, anchors, selected)
-            if selected is None:
-                outs.append(self._conditional.decode(strings[step], scales, means, correct))
-            else:
-                y_hat = self._decode_selected(strings[step], scales, means, selected)
-                outs.append({"y_hat": correct(y_hat)})
-            if step == 0:
-                anchors = self._placed(0, outs[0]["y_hat"])
-        return join(outs, lambda halves: embed(torch.stack(halves), self.anchor_parity))
+    def _decode_half(
+        self, step: int, strings: Sequence[bytes], side_params: Tensor, known: Tensor
+    ) -> dict[str, Tensor]:
+        scales, means, selected, correct = self._half(step, side_params, known)
+        if selected is None:
+            return self._conditional.decode(strings, scales, means, correct)
+        return {"y_hat": correct(self._decode_selected(strings, scales, means, selected))}
 
     # -- steps ----------------------------------------------------------------------------------
 
@@ -233,11 +173,16 @@ class MultiContextCheckerboardLatentCodec(LatentCodec):
     def _conditional(self) -> GaussianConditional:
         return self.y.gaussian_conditional
 
-    def _placed(self, step: int, half: Tensor) -> Tensor:
-        """A half on a whole map, with zeros at the positions of the other one."""
-        halves = [torch.zeros_like(half)] * 2
-        halves[step] = half
-        return embed(torch.stack(halves), self.anchor_parity)
+    def _half(
+        self, step: int, side_params: Tensor, known: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None, Callable[[Tensor], Tensor]]:
+        """Scales, means, where values are coded, and what corrects them, for coding a half."""
+        params = self._params(step, side_params, known)
+        scales, means = params.chunk(2, dim=1)
+        # In synchrony all are coded.
+        in_synchrony = active_coder() is not None
+        selected = None if in_synchrony else self._selection(step, side_params, scales, means)
+        return scales, means, selected, self._corrected(step, side_params, params, known, selected)
 
     def _params(self, step: int, side_params: Tensor, anchors: Tensor) -> Tensor:
         """``[scales | means]`` of a half. Anchors are those decoded, zeros before."""
@@ -256,7 +201,7 @@ class MultiContextCheckerboardLatentCodec(LatentCodec):
             parts.insert(0, spatial(anchors, **extra))
         if intra is not None:
             parts.append(intra(side_params, anchors))
-        return head(unembed(torch.cat(parts, dim=1), self.anchor_parity)[step])
+        return head(self.unembed(torch.cat(parts, dim=1))[step])
 
     def _corrected(
         self,
@@ -275,12 +220,12 @@ class MultiContextCheckerboardLatentCodec(LatentCodec):
                 half = torch.where(selected, half, means)
             if predictor is None:
                 return half
-            seen = self._placed(step, half) + anchors
+            seen = self.placed(step, half) + anchors
             if self.lrp_input_builder is None:
                 support = torch.cat((side_params, seen), dim=1)
             else:
-                support = self.lrp_input_builder(side_params, self._placed(step, params), seen)
-            error = unembed(predictor(support), self.anchor_parity)[step]
+                support = self.lrp_input_builder(side_params, self.placed(step, params), seen)
+            error = self.unembed(predictor(support))[step]
             if self.lrp_activation is not None:
                 error = self.lrp_activation(error)
             out = half + self.lrp_scale * error
@@ -298,17 +243,14 @@ class MultiContextCheckerboardLatentCodec(LatentCodec):
             return None
         found = self.selective_predictor(
             side_params=side_params,
-            scales=self._placed(step, scales),
-            means=self._placed(step, means),
+            scales=self.placed(step, scales),
+            means=self.placed(step, means),
             step=_STEPS[step],
         )
         found = found["selective_map"] if isinstance(found, Mapping) else found
         found = found if found.dtype == torch.bool else found >= _SELECTED
         size = (*means.shape[:3], 2 * means.size(3))
-        return unembed(found.expand(size), self.anchor_parity)[step]
-
-    def _coding_selection(self, *args: Any) -> Tensor | None:
-        return None if active_coder() is not None else self._selection(*args)
+        return self.unembed(found.expand(size))[step]
 
     def _code_selected(
         self, values: Tensor, scales: Tensor, means: Tensor, selected: Tensor
