@@ -27,6 +27,13 @@ from compressai.entropy_models.synchrony import (
 )
 from compressai.latent_codecs import LatentCodec
 from compressai.models._coding import coding
+from compressai.models._sides import (
+    Strings,
+    check_latent_size,
+    check_strings,
+    hyper_factor,
+    resampling_factor,
+)
 from compressai.models._state_dict import clean_state_dict
 from compressai.models.utils import remap_old_keys, update_registered_buffers
 
@@ -58,10 +65,8 @@ SCALES_LEVELS = 64
 _PROBE_SIDE = 256
 _NOISY_RUNS = 2
 
-# How much smaller latent and side information are where no module tells.
-_LATENT_FACTOR, _HYPER_FACTOR = 16, 4
-
-Strings = Sequence[Sequence[bytes]]
+# How much smaller a latent is where no module tells.
+_LATENT_FACTOR = 16
 
 
 def get_scale_table(
@@ -90,66 +95,6 @@ def get_scale_table(
     if levels == 1:
         logs[:] = first
     return torch.from_numpy(np.exp(logs.astype(np.float32).astype(np.float64)).astype(np.float32))
-
-
-def check_latent_size(x: Tensor, y: Tensor, multiple: int, factor: int = 16) -> None:
-    """Refuse images whose latent the hyper transforms cannot halve and double again.
-
-    Args:
-        x: image ``(N, 3, H, W)``.
-        y: its latent.
-        multiple: what the sides of ``y`` must be multiples of.
-        factor: pixels of ``x`` per position of ``y``, along a side.
-
-    Raises:
-        ValueError: they are not.
-    """
-    if y.size(-2) % multiple or y.size(-1) % multiple:
-        raise ValueError(
-            f"height and width must be multiples of {multiple * factor}, got "
-            f"{x.size(-2)} x {x.size(-1)}: pad with torch.nn.functional.pad and "
-            f"compressai.ops.compute_padding(..., min_div={multiple * factor})"
-        )
-
-
-def check_strings(strings: Strings, count: int) -> None:
-    """Refuse to decode anything but a list with ``count`` lists of strings.
-
-    Raises:
-        AssertionError: which is what code written for CompressAI catches.
-    """
-    if not isinstance(strings, list) or len(strings) != count:
-        raise AssertionError(f"strings must be a list of {count} lists of bytes")
-
-
-def resampling_factor(module: nn.Module) -> int:
-    """How many times smaller a network makes the sides of what it sees.
-
-    Args:
-        module: an analysis. Layers in a :class:`torch.nn.Sequential` run one after the other; other
-            modules hold layers that run side by side, or branches, of which the one that makes
-            most of it counts.
-
-    Returns:
-        The product of strides.
-    """
-    if isinstance(module, nn.PixelUnshuffle):
-        return module.downscale_factor
-    if isinstance(module, (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)):
-        stride = module.stride
-        return int(stride if isinstance(stride, int) else stride[0])
-    factors = [resampling_factor(child) for child in module.children()]
-    return math.prod(factors) if isinstance(module, nn.Sequential) else max(factors, default=1)
-
-
-def _hyper_factor(codec: nn.Module | None) -> int:
-    """That of the hyper analysis, which a codec has itself or in one of its parts."""
-    parts = [] if codec is None else [codec, *codec.children()]
-    for part in parts:
-        analysis = part._modules.get("h_a")
-        if analysis is not None:
-            return resampling_factor(analysis)
-    return _HYPER_FACTOR
 
 
 def coding_networks(module: nn.Module) -> list[nn.Module]:
@@ -558,7 +503,7 @@ class SimpleVAECompressionModel(TransformCodingModel):
         analysis = self._modules.get("g_a")
         return (
             _LATENT_FACTOR if analysis is None else resampling_factor(analysis),
-            _hyper_factor(self._modules.get("latent_codec")),
+            hyper_factor(self._modules.get("latent_codec")),
         )
 
     def _check_size(self, x: Tensor, y: Tensor) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,9 +19,8 @@ from compressai.latent_codecs.rasterscan import (
     scan_compress,
     scan_decompress,
 )
-from compressai.layers import GDN, MaskedConv2d
-from compressai.models._loading import SizedModel
-from compressai.models._state_dict import entry_size
+from compressai.layers import MaskedConv2d
+from compressai.models._helpers.gdn import BALLE, MINNEN, GdnModel, register_sized
 from compressai.models.base import (
     SCALES_LEVELS,
     SCALES_MAX,
@@ -29,18 +28,12 @@ from compressai.models.base import (
     CompressionModel,
     SimpleVAECompressionModel,
     Strings,
-    TransformCodingModel,
     check_latent_size,
     check_strings,
     get_scale_table,
 )
 from compressai.models.utils import conv, deconv
 from compressai.registry import (
-    ModelEntry,
-    at_qualities,
-    known_lambdas,
-    numbered,
-    register_entry,
     register_model,
 )
 
@@ -59,43 +52,8 @@ __all__ = [
 ]
 
 
-class _GdnTransforms(SizedModel, TransformCodingModel):
-    """The analysis and synthesis transforms that all models of this file share."""
-
-    @staticmethod
-    def _analysis(N: int, M: int, activation: Any = GDN) -> nn.Sequential:
-        return nn.Sequential(
-            conv(3, N),
-            activation(N),
-            conv(N, N),
-            activation(N),
-            conv(N, N),
-            activation(N),
-            conv(N, M),
-        )
-
-    @staticmethod
-    def _synthesis(N: int, M: int, activation: Any = GDN) -> nn.Sequential:
-        return nn.Sequential(
-            deconv(M, N),
-            activation(N, inverse=True),
-            deconv(N, N),
-            activation(N, inverse=True),
-            deconv(N, N),
-            activation(N, inverse=True),
-            deconv(N, 3),
-        )
-
-    @classmethod
-    def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {
-            "N": entry_size(state_dict, "g_a.0.weight", 0, cls),
-            "M": entry_size(state_dict, "g_a.6.weight", 0, cls),
-        }
-
-
 @register_model("bmshj2018-factorized")
-class FactorizedPrior(_GdnTransforms):
+class FactorizedPrior(GdnModel):
     """Factorized prior model.
 
     Args:
@@ -160,7 +118,7 @@ class FactorizedPriorReLU(FactorizedPrior):
 
 
 @register_model("bmshj2018-hyperprior")
-class ScaleHyperprior(_GdnTransforms):
+class ScaleHyperprior(GdnModel):
     """Scale hyperprior model: latents are zero-mean Gaussians with coded scales.
 
     Args:
@@ -462,52 +420,11 @@ def _inside(padded: Tensor, padding: int) -> Tensor:
 
 # -- rows --------------------------------------------------------------------------------------
 
-_BALLE = "Ballé et al. 2018, Variational image compression with a scale hyperprior"
-_MINNEN = (
-    "Minnen et al. 2018, Joint autoregressive and hierarchical priors for learned image compression"
-)
-
-
-def _register(
-    name: str,
-    model: type[CompressionModel],
-    summary: str,
-    paper: str,
-    sizes: tuple[tuple[int, int], tuple[int, int], int],
-    weights: tuple[str, str] | None = None,
-    prefix: str | None = None,
-    multiple: int = 64,
-) -> None:
-    """Enter a row: (N, M) up to a quality and above, and hashes of mse and ms-ssim weights."""
-    (low, high, last) = sizes
-    files = {}
-    if weights is not None:
-        files = {
-            "mse": numbered(f"{prefix or name}-{{}}-{{}}.pth.tar", weights[0]),
-            "ms-ssim": numbered(f"{name}-ms-ssim-{{}}-{{}}.pth.tar", weights[1]),
-        }
-    register_entry(
-        ModelEntry(
-            name=name,
-            model=model,
-            summary=summary,
-            paper=paper,
-            sizes=at_qualities((last, dict(zip("NM", low))), (8, dict(zip("NM", high)))),
-            needs_quality=True,
-            losses=known_lambdas(),
-            weights=files,
-            licence="BSD-3-Clause-Clear" if files else "",
-            multiple=multiple,
-            small={"N": 4, "M": 6},
-        )
-    )
-
-
-_register(
+register_sized(
     "bmshj2018-factorized",
     FactorizedPrior,
     "Factorized prior",
-    _BALLE,
+    BALLE,
     ((128, 192), (192, 320), 5),
     (
         "446d5c7f 87279a02 5c6f152b 1ed4405a 866ba797 9b02ea3a 6dfd6734 5232faa3",
@@ -516,41 +433,41 @@ _register(
     prefix="bmshj2018-factorized-prior",
     multiple=16,
 )
-_register(
+register_sized(
     "bmshj2018-factorized-relu",
     FactorizedPriorReLU,
     "Factorized prior with ReLU in place of GDN",
-    _BALLE,
+    BALLE,
     ((128, 192), (192, 320), 5),
     multiple=16,
 )
-_register(
+register_sized(
     "bmshj2018-hyperprior",
     ScaleHyperprior,
     "Scale hyperprior",
-    _BALLE,
+    BALLE,
     ((128, 192), (192, 320), 5),
     (
         "7eb97409 93677231 6d87be32 de1b779c f8b614e1 1ab9c41e 3804dcbd a583f0cf",
         "5cf249be 1ff60d1f 92dd7878 4377354e c34afc8d 3a6d8229 8747d3bc cc15b5f3",
     ),
 )
-_register(
+register_sized(
     "mbt2018-mean",
     MeanScaleHyperprior,
     "Mean-scale hyperprior",
-    _MINNEN,
+    MINNEN,
     ((128, 192), (192, 320), 4),
     (
         "e522738d e54a039d 723404a8 6dba02a3 d504e8eb a19628ab d5d441d1 8089ae3e",
         "5bf9c0b6 e2a1bf3f 640ce819 12626c13 1be7f059 b83bf379 ddf9644c 0cc7b94f",
     ),
 )
-_register(
+register_sized(
     "mbt2018",
     JointAutoregressiveHierarchicalPriors,
     "Hyperprior with autoregressive context",
-    _MINNEN,
+    MINNEN,
     ((192, 192), (192, 320), 4),
     (
         "3f36cd77 43b70cdd 22901978 456e2af9 b4a046dd 7052e5ea 8ba2bf82 dd0097aa",

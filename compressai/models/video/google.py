@@ -12,151 +12,19 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from compressai.entropy_models import EntropyBottleneck, GaussianConditional
-from compressai.entropy_models.session import coding_session
-from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, Gain, SyncEncoder
-from compressai.layers import QReLU
+from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.models._state_dict import clean_state_dict, entry_size
 from compressai.models.base import (
     CompressionModel,
     Strings,
     check_latent_size,
-    check_strings,
     coding,
 )
-from compressai.models.utils import conv, deconv, gaussian_blur, gaussian_kernel2d, meshgrid2d
-from compressai.ops import quantize_ste
+from compressai.models.utils import gaussian_blur, gaussian_kernel2d, meshgrid2d
+from compressai.models.video.hyperprior import Hyperprior, decoder, encoder
 from compressai.registry import ModelEntry, at_qualities, numbered, register_entry, register_model
 
 __all__ = ["ScaleSpaceFlow"]
-
-# Scales and means come straight from a network each, whose input is exact: nothing amplifies.
-_GAIN = 1.0
-
-
-def _encoder(in_channels: int, N: int, M: int) -> nn.Sequential:
-    return nn.Sequential(
-        conv(in_channels, N),
-        nn.ReLU(),
-        conv(N, N),
-        nn.ReLU(),
-        conv(N, N),
-        nn.ReLU(),
-        conv(N, M),
-    )
-
-
-def _decoder(in_channels: int, N: int) -> nn.Sequential:
-    return nn.Sequential(
-        deconv(in_channels, N),
-        nn.ReLU(),
-        deconv(N, N),
-        nn.ReLU(),
-        deconv(N, N),
-        nn.ReLU(),
-        deconv(N, 3),
-    )
-
-
-def _hyper_network(layer: Any, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        layer(channels, channels),
-        nn.ReLU(),
-        layer(channels, channels),
-        nn.ReLU(),
-        layer(channels, channels),
-    )
-
-
-class _HyperDecoderScale(nn.Module):
-    """From ``z`` to the scales of ``y``, clipped to [0, 255] after each layer."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.deconv1 = deconv(channels, channels)
-        self.deconv2 = deconv(channels, channels)
-        self.deconv3 = deconv(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in (self.deconv1, self.deconv2, self.deconv3):
-            x = QReLU.apply(layer(x), 8, 100)
-        return x
-
-
-class _Hyperprior(CompressionModel):
-    """Codes one latent ``y`` with scales and means from side information ``z``.
-
-    Args:
-        channels: channels of ``y`` and ``z``.
-
-    Shape: ``y`` ``(N, channels, H, W)`` with sides that are multiples of 8.
-    """
-
-    def __init__(self, channels: int = 192) -> None:
-        super().__init__()
-        self.entropy_bottleneck = EntropyBottleneck(channels)
-        self.hyper_encoder = _hyper_network(conv, channels)
-        self.hyper_decoder_mean = _hyper_network(deconv, channels)
-        self.hyper_decoder_scale = _HyperDecoderScale(channels)
-        self.gaussian_conditional = GaussianConditional(None)
-        self._channels = channels
-
-    def forward(self, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """``(y_hat, {"y", "z"})``: rounded values, in training too, and likelihoods."""
-        z_hat, z_likelihoods = self.entropy_bottleneck(self.hyper_encoder(y))
-        scales, means = self.hyper_decoder_scale(z_hat), self.hyper_decoder_mean(z_hat)
-        _, y_likelihoods = self.gaussian_conditional(y, scales, means)
-        return quantize_ste(y - means) + means, {"y": y_likelihoods, "z": z_likelihoods}
-
-    @coding
-    def compress(
-        self, y: Tensor, *, sync_safe: bool = False, tolerance: float = DEFAULT_TOLERANCE
-    ) -> tuple[Tensor, dict[str, Any]]:
-        """Code a latent.
-
-        Args:
-            y: ``(N, C, H, W)``.
-            sync_safe, tolerance: as :meth:`ScaleSpaceFlow.encode_keyframe`.
-
-        Returns:
-            ``(y_hat, {"strings": [y, z], "shape": size of z, "y_hat"})``. The first ``y_hat`` is
-            for the synthesis; the second one is the decoder's to the bit if ``sync_safe``.
-        """
-        z = self.hyper_encoder(y)
-        z_strings, z_hat = self.entropy_bottleneck.compress_and_quantize(z)
-        scales, means = self.hyper_decoder_scale(z_hat), self.hyper_decoder_mean(z_hat)
-        with coding_session(self._encoder(tolerance) if sync_safe else None):
-            y_strings, y_hat = self.gaussian_conditional.code(y, scales, means)
-        # In synchrony, y_hat was rounded for networks that steer decoding, which there are none of.
-        fine = torch.round(y - means) + means if sync_safe else y_hat
-        coded = {"strings": [y_strings, z_strings], "shape": z.size()[-2:], "y_hat": y_hat}
-        return fine, coded
-
-    def _encoder(self, tolerance: float) -> SyncEncoder:
-        gains = torch.full((self._channels,), _GAIN)
-        return SyncEncoder([Gain(gains, gains)], tolerance)
-
-    @coding
-    def decompress(
-        self,
-        strings: Strings,
-        shape: Sequence[int],
-        *,
-        sync_safe: bool = False,
-        with_latent: bool = False,
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """``y_hat`` for the synthesis; ``with_latent``, also the one that ``compress`` gives.
-
-        Raises:
-            AssertionError: ``strings`` is not a list of two lists.
-            ValueError: a string is damaged.
-        """
-        check_strings(strings, 2)
-        z_hat = self.entropy_bottleneck.decompress(strings[1], shape)
-        scales, means = self.hyper_decoder_scale(z_hat), self.hyper_decoder_mean(z_hat)
-        out = self.gaussian_conditional.decode(strings[0], scales, means)
-        fine = out.get("y_fine", out["y_hat"])
-        return (fine, out["y_hat"]) if with_latent else fine
 
 
 @register_model("ssf2020")
@@ -198,15 +66,15 @@ class ScaleSpaceFlow(CompressionModel):
             raise ValueError(f"sigma0 must be positive, got {sigma0}")
         if N < 1 or M < 1:
             raise ValueError(f"N and M must be at least 1, got {N} and {M}")
-        self.img_encoder = _encoder(3, N, M)
-        self.img_decoder = _decoder(M, N)
-        self.img_hyperprior = _Hyperprior(M)
-        self.res_encoder = _encoder(3, N, M)
-        self.res_decoder = _decoder(2 * M, N)
-        self.res_hyperprior = _Hyperprior(M)
-        self.motion_encoder = _encoder(2 * 3, N, M)
-        self.motion_decoder = _decoder(M, N)
-        self.motion_hyperprior = _Hyperprior(M)
+        self.img_encoder = encoder(3, N, M)
+        self.img_decoder = decoder(M, N)
+        self.img_hyperprior = Hyperprior(M)
+        self.res_encoder = encoder(3, N, M)
+        self.res_decoder = decoder(2 * M, N)
+        self.res_hyperprior = Hyperprior(M)
+        self.motion_encoder = encoder(2 * 3, N, M)
+        self.motion_decoder = decoder(M, N)
+        self.motion_hyperprior = Hyperprior(M)
         self.num_levels = int(num_levels)
         self.sigma0 = float(sigma0)
         self.scale_field_shift = scale_field_shift
