@@ -71,8 +71,6 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-import google_crc32c
-
 from compressai._moved import old_names
 from compressai.bitstream._fields import (
     MAX_VARINT,
@@ -83,8 +81,19 @@ from compressai.bitstream._fields import (
     text,
     varint,
 )
+from compressai.bitstream._sections import (
+    ALPHA,
+    CRC,
+    EXIF,
+    ICC,
+    SECTION_NAMES,
+    TILE,
+    Sections,
+    check_sum,
+    checksum,
+    place_of,
+)
 from compressai.bitstream.errors import (
-    ChecksumError,
     DamagedFileError,
     ImpossibleHeaderError,
     NotACodedImageError,
@@ -112,11 +121,8 @@ COLOUR_MODES = ("L", "LA", "RGB", "RGBA")
 
 _RANDOM_WEIGHTS, _SYNC_SAFE, _HASHES, _PLACED, _ON_SCALE = 1, 2, 4, 8, 16
 _FLAGS = _RANDOM_WEIGHTS | _SYNC_SAFE | _HASHES | _PLACED | _ON_SCALE
-_TILE, _ALPHA, _ICC, _EXIF = range(4)
 _OPTIONAL = 128
 _FIXED = struct.Struct("<4sBBI")
-_CRC = struct.Struct("<I")
-_NUMBER = struct.Struct("<I")
 _PART = struct.Struct("<H")
 _HASH_BYTES = 8
 # A damaged flag that turns a few bytes into millions of empty strings must not cost memory.
@@ -209,8 +215,8 @@ class CodedImage:
         """
         _check_fields(self)
         with_hash = bool(self.tiles[0].y_hat_hash)
-        sections = [(_TILE, _tile_bytes(tile, with_hash)) for tile in self.tiles]
-        others = ((_ALPHA, self.alpha), (_ICC, self.icc), (_EXIF, self.exif))
+        sections = [(TILE, _tile_bytes(tile, with_hash)) for tile in self.tiles]
+        others = ((ALPHA, self.alpha), (ICC, self.icc), (EXIF, self.exif))
         sections += [(kind, content) for kind, content in others if content]
         header = b"".join(
             (
@@ -231,10 +237,10 @@ class CodedImage:
         flags = _RANDOM_WEIGHTS * self.random_weights | _SYNC_SAFE * self.sync_safe
         flags |= _HASHES * with_hash | _PLACED | _ON_SCALE * isinstance(self.quality, float)
         head = _FIXED.pack(MAGIC, VERSION, flags, len(header)) + header
-        head_sum = _checksum(head)
+        head_sum = checksum(head)
         parts = [head, head_sum]
         for number, (_, content) in enumerate(sections):
-            parts += (content, _checksum(content, _place(head_sum, number)))
+            parts += (content, checksum(content, place_of(head_sum, number)))
         return b"".join(parts)
 
     @classmethod
@@ -275,13 +281,13 @@ class CodedImage:
     def _read(cls, content: bytes, best_effort: bool) -> CodedImage:
         file = FieldReader(memoryview(content))
         flags, head_sum, fields, directory = _read_head(file, content)
-        sections = _Sections(file, directory, head_sum if flags & _PLACED else b"", best_effort)
+        sections = Sections(file, directory, head_sum if flags & _PLACED else b"", best_effort)
         tiles = [
             _read_tile(*sections.next(), bool(flags & _HASHES), best_effort)
             for kind, _ in directory
-            if kind == _TILE
+            if kind == TILE
         ]
-        others = {_ALPHA: b"", _ICC: b"", _EXIF: b""}
+        others = {ALPHA: b"", ICC: b"", EXIF: b""}
         damage = []
         for kind, _ in directory[len(tiles) :]:
             section, problem = sections.next()
@@ -297,79 +303,12 @@ class CodedImage:
             random_weights=bool(flags & _RANDOM_WEIGHTS),
             sync_safe=bool(flags & _SYNC_SAFE),
             tiles=tuple(tiles),
-            alpha=others[_ALPHA],
-            icc=others[_ICC],
-            exif=others[_EXIF],
+            alpha=others[ALPHA],
+            icc=others[ICC],
+            exif=others[EXIF],
             damage=tuple(damage),
             **fields,
         )
-
-
-class _Sections:
-    """Takes the sections of a file one after the other, and checks their sums.
-
-    ``head_sum`` is what their sums cover besides; empty if they cover nothing else.
-    """
-
-    def __init__(
-        self,
-        file: FieldReader,
-        directory: list[tuple[int, int]],
-        head_sum: bytes,
-        best_effort: bool,
-    ) -> None:
-        total = sum(length + _CRC.size for _, length in directory)
-        if total > file.left and not best_effort:
-            raise TruncatedFileError(
-                f"the file is truncated: {total} bytes are announced behind the header, "
-                f"{file.left} are there; get it again"
-            )
-        self._file = file
-        self._head_sum = head_sum
-        self._names = [
-            f"section {place} ({_NAMES.get(kind, f'kind {kind}')})"
-            for place, (kind, _) in enumerate(directory)
-        ]
-        self._lengths = [length for _, length in directory]
-        self._number = 0
-        self._best_effort = best_effort
-
-    def next(self) -> tuple[bytes, str]:
-        """The bytes of the next section as far as they are there, and what is wrong with it."""
-        number, self._number = self._number, self._number + 1
-        name, length = self._names[number], self._lengths[number]
-        if length + _CRC.size > self._file.left:
-            section = bytes(self._file.take(self._file.left))[:length]
-            return section, f"{name} is missing or cut: the file is truncated"
-        section = bytes(self._file.take(length))
-        place = _place(self._head_sum, number) if self._head_sum else b""
-        try:
-            _check_sum(self._file, section, name, place)
-        except ChecksumError as error:
-            if not self._best_effort:
-                raise
-            return section, str(error)
-        return section, ""
-
-
-_NAMES = {_TILE: "a tile", _ALPHA: "the alpha plane", _ICC: "the ICC profile", _EXIF: "EXIF"}
-
-
-def _checksum(content: bytes, place: bytes = b"") -> bytes:
-    return _CRC.pack(google_crc32c.extend(google_crc32c.value(place), content))
-
-
-def _place(head_sum: bytes, number: int) -> bytes:
-    """What the checksum of a section covers before its bytes."""
-    return head_sum + _NUMBER.pack(number)
-
-
-def _check_sum(file: FieldReader, content: bytes, name: str, place: bytes = b"") -> bytes:
-    """The checksum that follows, if it is that of the content."""
-    found = bytes(file.take(_CRC.size))
-    if found != _checksum(content, place):
-        raise ChecksumError(f"{name} was changed: its checksum does not match; get the file again")
-    return found
 
 
 def announced_sizes(head: bytes) -> tuple[int, int, int]:
@@ -386,7 +325,7 @@ def announced_sizes(head: bytes) -> tuple[int, int, int]:
     """
     file = FieldReader(memoryview(head))
     _, _, fields, directory = _read_head(file, head)
-    sections = sum(length + _CRC.size for _, length in directory)
+    sections = sum(length + CRC.size for _, length in directory)
     return fields["width"], fields["height"], len(head) - file.left + sections
 
 
@@ -399,7 +338,7 @@ def head_size(start: bytes) -> int:
     length = _FIXED.unpack_from(start)[3]
     if length > _MOST_HEADER_BYTES:
         raise ImpossibleHeaderError(f"impossible header: it has a length of {length} bytes")
-    return _FIXED.size + length + _CRC.size
+    return _FIXED.size + length + CRC.size
 
 
 def _read_head(
@@ -408,7 +347,7 @@ def _read_head(
     """Flags, checksum, fields, and kind and length of each section; leaves the file behind it."""
     _, _, flags, header_length = _FIXED.unpack(file.take(_FIXED.size))
     header = FieldReader(file.take(header_length))
-    head_sum = _check_sum(file, content[: _FIXED.size + header_length], "the header")
+    head_sum = check_sum(file, content[: _FIXED.size + header_length], "the header")
     if flags & ~_FLAGS:
         raise UnsupportedVersionError(
             f"the file uses features (flags {flags:#04x}) that this program does not know: "
@@ -458,24 +397,24 @@ def _check_directory(fields: dict[str, Any], kinds: list[int]) -> None:
         )
     except ValueError as error:
         raise ImpossibleHeaderError(f"impossible header: {error}") from error
-    tiles = kinds.count(_TILE)
-    if tiles != tiling.count or _TILE in kinds[tiles:]:
+    tiles = kinds.count(TILE)
+    if tiles != tiling.count or TILE in kinds[tiles:]:
         raise ImpossibleHeaderError(
             f"a picture of {tiling.width} x {tiling.height} in tiles of {tiling.size} has "
             f"{tiling.count} tiles before all else, the file has {tiles}"
         )
     for kind in kinds[tiles:]:
-        if kind < _OPTIONAL and kind not in _NAMES:
+        if kind < _OPTIONAL and kind not in SECTION_NAMES:
             raise UnsupportedVersionError(
                 f"the file has a section of kind {kind}, which this program does not know: "
                 "update it"
             )
         if kind < _OPTIONAL and kinds.count(kind) > 1:
-            raise ImpossibleHeaderError(f"impossible header: {_NAMES[kind]} is there twice")
-    if (_ALPHA in kinds) != fields["mode"].endswith("A"):
+            raise ImpossibleHeaderError(f"impossible header: {SECTION_NAMES[kind]} is there twice")
+    if (ALPHA in kinds) != fields["mode"].endswith("A"):
         raise ImpossibleHeaderError(
             f"impossible header: mode {fields['mode']} and an alpha plane contradict each other"
-            if _ALPHA in kinds
+            if ALPHA in kinds
             else f"impossible header: mode {fields['mode']} needs an alpha plane"
         )
 

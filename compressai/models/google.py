@@ -15,10 +15,7 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.entropy_models._overrides import of_this_package, overridden
 from compressai.entropy_models.session import active_coder, strings_at_once
 from compressai.latent_codecs._positions import concatenate
-from compressai.latent_codecs.rasterscan import (
-    scan_compress,
-    scan_decompress,
-)
+from compressai.latent_codecs.rasterscan import scan_compress, scan_decompress
 from compressai.layers import MaskedConv2d
 from compressai.models._helpers.gdn import BALLE, MINNEN, GdnModel, register_sized
 from compressai.models.base import (
@@ -33,9 +30,7 @@ from compressai.models.base import (
     get_scale_table,
 )
 from compressai.models.utils import conv, deconv
-from compressai.registry import (
-    register_model,
-)
+from compressai.registry import register_model
 
 __all__ = [
     "SCALES_LEVELS",
@@ -138,11 +133,7 @@ class ScaleHyperprior(GdnModel):
         self.g_a = self._analysis(N, M)
         self.g_s = self._synthesis(N, M)
         self.h_a = nn.Sequential(
-            conv(M, N, stride=1, kernel_size=3),
-            nn.ReLU(),
-            conv(N, N),
-            nn.ReLU(),
-            conv(N, N),
+            conv(M, N, stride=1, kernel_size=3), nn.ReLU(), conv(N, N), nn.ReLU(), conv(N, N)
         )
         self.h_s = nn.Sequential(
             deconv(N, N),
@@ -188,10 +179,7 @@ class ScaleHyperprior(GdnModel):
         z_hat, z_likelihoods = self.entropy_bottleneck(self._hyper_analysis(y))
         scales, means = self._scales_means(z_hat)
         y_hat, y_likelihoods = self.gaussian_conditional(y, scales, means=means)
-        return {
-            "x_hat": self.g_s(y_hat),
-            "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
-        }
+        return {"x_hat": self.g_s(y_hat), "likelihoods": {"y": y_likelihoods, "z": z_likelihoods}}
 
     def _check_size(self, x: Tensor, y: Tensor) -> None:
         check_latent_size(x, y, 4)
@@ -312,10 +300,7 @@ class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
         merged = concatenate(params, self.context_prediction(y_hat))
         scales, means = self.entropy_parameters(merged).chunk(2, 1)
         _, y_likelihoods = self.gaussian_conditional(y, scales, means=means)
-        return {
-            "x_hat": self.g_s(y_hat),
-            "likelihoods": {"y": y_likelihoods, "z": z_likelihoods},
-        }
+        return {"x_hat": self.g_s(y_hat), "likelihoods": {"y": y_likelihoods, "z": z_likelihoods}}
 
     def _code_y(self, y: Tensor, params: Tensor) -> tuple[list[bytes], Tensor]:
         if not overridden(self, ("_compress_ar",)):
@@ -356,13 +341,7 @@ class JointAutoregressiveHierarchicalPriors(MeanScaleHyperprior):
         return size, pad
 
     def _compress_ar(
-        self,
-        y_hat: Tensor,
-        params: Tensor,
-        height: int,
-        width: int,
-        kernel_size: int,
-        padding: int,
+        self, y_hat: Tensor, params: Tensor, height: int, width: int, kernel_size: int, padding: int
     ) -> bytes:
         """Code one item, position by position.
 

@@ -22,10 +22,9 @@ from compressai.models._helpers.mlic import (
     VanillaGlobalIntraContext,
     head_count,
 )
+from compressai.models._helpers.mlic_base import LEAF, BaseMLIC, convert_upstream_mlicpp_state_dict
 from compressai.models._helpers.mlic_base import (
-    LEAF,
-    BaseMLIC,
-    convert_upstream_mlicpp_state_dict,
+    _is_upstream_mlicpp_state_dict as _is_upstream_mlicpp_state_dict,
 )
 from compressai.models._helpers.mlicv2 import (
     GSCModule,
@@ -34,9 +33,7 @@ from compressai.models._helpers.mlicv2 import (
     STMAnalysis,
     STMSynthesis,
 )
-from compressai.models._helpers.multi_context_slice import (
-    PreviousSlice,
-)
+from compressai.models._helpers.multi_context_slice import PreviousSlice
 from compressai.models._helpers.sizes import numbers_after
 from compressai.models._helpers.upstream import has_names
 from compressai.models._state_dict import entry_size
@@ -48,13 +45,7 @@ from compressai.registry import (
     register_model,
 )
 
-__all__ = [
-    "MLIC",
-    "MLICPlus",
-    "MLICPlusPlus",
-    "MLICv2",
-    "convert_upstream_mlicpp_state_dict",
-]
+__all__ = ["MLIC", "MLICPlus", "MLICPlusPlus", "MLICv2", "convert_upstream_mlicpp_state_dict"]
 
 
 class _LinearIntra(PreviousSlice, LinearGlobalIntraContext):

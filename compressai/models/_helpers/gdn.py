@@ -12,18 +12,9 @@ from torch import Tensor
 from compressai.layers import GDN
 from compressai.models._loading import SizedModel
 from compressai.models._state_dict import entry_size
-from compressai.models.base import (
-    CompressionModel,
-    TransformCodingModel,
-)
+from compressai.models.base import CompressionModel, TransformCodingModel
 from compressai.models.utils import conv, deconv
-from compressai.registry import (
-    ModelEntry,
-    at_qualities,
-    known_lambdas,
-    numbered,
-    register_entry,
-)
+from compressai.registry import ModelEntry, at_qualities, known_lambdas, numbered, register_entry
 
 __all__ = ["BALLE", "MINNEN", "GdnModel", "register_sized"]
 

@@ -120,10 +120,7 @@ class BaseMLIC(ChannelSliceModel):
     # -- what models differ in --------------------------------------------------------------------
 
     def _transforms(self) -> tuple[nn.Module, nn.Module]:
-        return (
-            AnalysisTransform(self.N, self.M),
-            SynthesisTransform(self.N, self.M, self.legacy),
-        )
+        return (AnalysisTransform(self.N, self.M), SynthesisTransform(self.N, self.M, self.legacy))
 
     def _inter(self, in_dim: int, out_dim: int) -> nn.Module | None:
         """Context of all positions of earlier slices."""

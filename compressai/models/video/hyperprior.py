@@ -14,12 +14,7 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.entropy_models.session import coding_session
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, Gain, SyncEncoder
 from compressai.layers import QReLU
-from compressai.models.base import (
-    CompressionModel,
-    Strings,
-    check_strings,
-    coding,
-)
+from compressai.models.base import CompressionModel, Strings, check_strings, coding
 from compressai.models.utils import conv, deconv
 from compressai.ops import quantize_ste
 
@@ -31,13 +26,7 @@ _GAIN = 1.0
 
 def encoder(in_channels: int, N: int, M: int) -> nn.Sequential:
     return nn.Sequential(
-        conv(in_channels, N),
-        nn.ReLU(),
-        conv(N, N),
-        nn.ReLU(),
-        conv(N, N),
-        nn.ReLU(),
-        conv(N, M),
+        conv(in_channels, N), nn.ReLU(), conv(N, N), nn.ReLU(), conv(N, N), nn.ReLU(), conv(N, M)
     )
 
 
