@@ -14,7 +14,7 @@ NATIVE := $(wildcard compressai/cpp_exts/*.[ch]pp compressai/cpp_exts/kernels/* 
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo web test test-slow test-processors test-lowest lint types format docs bench lock sanitize fuzz soak install clean
+.PHONY: help demo web test test-slow test-processors test-lowest lint types format recipes docs bench lock sanitize fuzz soak install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -69,6 +69,9 @@ build/lowest/.installed: $(VENV)/.installed
 
 web: install ## the page that opens .cai files in a browser, in web/dist; needs npm and emscripten
 	$(BIN)/python web/build.py $(WEB_FLAGS)
+
+recipes: install ## what makes bundles of the weights that ship; to be run when these or their networks change
+	$(BIN)/python examples/export_recipes.py
 
 docs: install ## HTML documentation in docs/_build/html, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -1,27 +1,33 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""How long whole commands take, and their memory, against another checkout of this repository.
+"""How long whole commands take, and their memory: without torch, with it, and in another checkout.
 
-``python benchmarks/startup.py OTHER`` runs each command in a process of its own, by turns with the
-Python of this environment and with ``OTHER/.venv/bin/python``, and prints medians and their ratios,
-below the load of the machine. ``models`` is ``models --names``, or ``models --markdown`` in a
-checkout that has no shorter list.
+``python benchmarks/startup.py`` runs each command in a process of its own, by turns as it is and
+with ``--engine torch``, and prints medians and their ratios, below the load of the machine. With
+``--folder 100`` it also codes so many copies of the photo, and decodes them. With ``OTHER``, a
+checkout of this repository with a ``.venv``, commands run with ``OTHER/.venv/bin/python`` instead
+of ``--engine torch``.
+
+Modules are compiled once before, as they are where the library was installed. ``models`` is
+``models --names``, or ``models --markdown`` in a checkout that has no shorter list.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from _report import PHOTO
 
-__all__ = ["main", "measure"]
+__all__ = ["Way", "commands", "main", "measure"]
 
 
 def measure(command: Sequence[str], folder: Path) -> tuple[float, float]:
@@ -56,41 +62,89 @@ def _knows_names(python: Path, folder: Path) -> bool:
     return "--names" in run.stdout
 
 
+@dataclass(frozen=True)
+class Way:
+    """One of the two ways in which commands run.
+
+    Attributes:
+        name: for the heading.
+        python: the interpreter.
+        options: more words for ``encode`` and ``decode``.
+    """
+
+    name: str
+    python: Path
+    options: tuple[str, ...] = ()
+
+
+def commands(folder: Path, photos: int) -> dict[str, list[str]]:
+    """Command lines by title; those that code need ``photo.cai`` and the folder ``photos``."""
+    coded = str(folder / "photo.cai")
+    found = {
+        "--help": ["--help"],
+        "--version": ["--version"],
+        "models": ["models"],
+        "info": ["info", coded],
+        "encode": ["encode", "--overwrite", str(PHOTO), coded],
+        "decode": ["decode", "--overwrite", coded, str(folder / "again.png")],
+    }
+    if photos:
+        coded_folder, again = str(folder / "coded"), str(folder / "again")
+        found[f"encode {photos}"] = ["encode", "--overwrite", str(folder / "photos"), coded_folder]
+        found[f"decode {photos}"] = ["decode", "--overwrite", coded_folder, again]
+    return found
+
+
+def _words(title: str, words: Sequence[str], way: Way, names: bool) -> list[str]:
+    more = way.options if title.partition(" ")[0] in ("encode", "decode") else ()
+    if title == "models":
+        more = ("--names",) if names else ("--markdown",)
+    return [str(way.python), "-m", "compressai", *words, *more]
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("other", type=Path, help="checkout with a .venv, to compare with")
+    parser.add_argument(
+        "other", type=Path, nargs="?", help="checkout with a .venv, to compare with"
+    )
     parser.add_argument("--repeats", type=int, default=10, help="(default: 10)")
+    parser.add_argument("--folder", type=int, default=0, help="photos to code at once, too")
+    parser.add_argument("--only", nargs="*", help="commands to run (default: all)")
     args = parser.parse_args(argv)
-    pythons = {"here": Path(sys.executable), "other": args.other / ".venv" / "bin" / "python"}
-    pythons = {name: path.absolute() for name, path in pythons.items()}
+    # Without compiled modules, most of the time would go into compiling them.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    here = Way("here", Path(sys.executable).absolute())
+    other = Way("torch", here.python, ("--engine", "torch"))
+    if args.other is not None:
+        other = Way("other", (args.other / ".venv" / "bin" / "python").absolute())
     print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, median of {args.repeats}")
-    print(f"{'command':10}{'here':>9}{'other':>9}{'ratio':>7}{'here':>10}{'other':>10}{'ratio':>7}")
+    heading = f"{'command':12}{'here':>9}{other.name:>9}{'ratio':>7}"
+    print(f"{heading}{'here':>10}{other.name:>10}{'ratio':>7}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        coded = str(folder / "photo.cai")
-        names = {key: _knows_names(path, folder) for key, path in pythons.items()}
-        commands = {
-            "--help": ["--help"],
-            "--version": ["--version"],
-            "models": ["models"],
-            "info": ["info", coded],
-            "encode": ["encode", "--overwrite", str(PHOTO), coded],
-            "decode": ["decode", "--overwrite", coded, str(folder / "again.png")],
-        }
-        measure([sys.executable, "-m", "compressai", *commands["encode"]], folder)
-        for title, words in commands.items():
-            found: dict[str, list[tuple[float, float]]] = {key: [] for key in pythons}
+        names = {way: _knows_names(way.python, folder) for way in (here, other)}
+        lines = commands(folder, args.folder)
+        if args.folder:
+            (folder / "photos").mkdir()
+            for number in range(args.folder):
+                shutil.copy(PHOTO, folder / "photos" / f"{number:04}.png")
+            measure(_words("encode", lines[f"encode {args.folder}"], here, True), folder)
+        for title in ("encode", "decode"):
+            for way in (here, other):
+                measure(_words(title, lines[title], way, True), folder)
+        for title, line in lines.items():
+            if args.only and title not in args.only:
+                continue
+            found: dict[Way, list[tuple[float, float]]] = {here: [], other: []}
             for _ in range(args.repeats):
-                for key, python in pythons.items():
-                    shortest = "--names" if names[key] else "--markdown"
-                    full = [*words, shortest] if title == "models" else words
-                    found[key].append(measure([str(python), "-m", "compressai", *full], folder))
-            (here, here_size), (other, other_size) = (
-                [statistics.median(values) for values in zip(*found[key])] for key in pythons
+                for way, results in found.items():
+                    results.append(measure(_words(title, line, way, names[way]), folder))
+            (seconds, size), (other_seconds, other_size) = (
+                [statistics.median(values) for values in zip(*found[way])] for way in found
             )
             print(
-                f"{title:10}{here:7.2f} s{other:7.2f} s{here / other:7.2f}{here_size:7.0f} MB"
-                f"{other_size:7.0f} MB{here_size / other_size:7.2f}",
+                f"{title:12}{seconds:7.2f} s{other_seconds:7.2f} s{seconds / other_seconds:7.2f}"
+                f"{size:7.0f} MB{other_size:7.0f} MB{size / other_size:7.2f}",
                 flush=True,
             )
 

@@ -23,6 +23,7 @@ from compressai.bitstream import (
     WrongWeightsError,
 )
 from compressai.bitstream._nets import rate_level
+from compressai.bitstream.chosen import ChosenModel
 from compressai.checkpoint import read_metadata
 from compressai.extensions import load_extensions
 from compressai.inference import prepare
@@ -58,17 +59,6 @@ Coded = CodedImage | VideoHeader
 
 # Random weights are those of this seed, so that a decoder can make them again.
 _SEED = 0
-
-
-@dataclass(frozen=True)
-class ChosenModel:
-    """A model that is ready to code, and what a file says about it; see ``CodedImage``."""
-
-    net: nn.Module
-    model: str
-    quality: float | None
-    metric: str | None
-    random_weights: bool = False
 
 
 def choose_model(

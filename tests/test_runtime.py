@@ -22,18 +22,21 @@ pytest.importorskip("onnx")
 from compressai.inference import export_bundle
 
 NETS = ("lite", "lite-integer", "mbt2018-mean", "bmshj2018-hyperprior", "bmshj2018-factorized")
+SLOW = ("cca", "tcm", "wacnn")
 SIZES = ((64, 64), (128, 192), (256, 128))
 
 
 def _net(name: str) -> nn.Module:
     if name.startswith("lite"):
         return zoo.image_models[name](3, pretrained=True).eval()
-    net = small_net(name) if name in ("cca",) else tiny_net(name)
+    net = small_net(name) if name in SLOW else tiny_net(name)
     net.identity = ModelIdentity(name, 1, "mse")
     return net
 
 
-@pytest.fixture(scope="module", params=[*NETS, pytest.param("cca", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=[*NETS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, Path]:

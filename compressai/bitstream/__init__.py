@@ -12,7 +12,7 @@ from compressai._lazy import lazy_names
 from compressai._moved import RENAMED
 
 if TYPE_CHECKING:
-    from compressai.bitstream._memory import MemoryBudget
+    from compressai.bitstream._budget import MemoryBudget
     from compressai.bitstream.container import CodedImage, CodedTile
     from compressai.bitstream.decoding import decode_image, decoding_bytes
     from compressai.bitstream.encoding import encode_image, encoding_bytes
@@ -103,7 +103,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "_memory": "MemoryBudget",
+        "_budget": "MemoryBudget",
         "container": "CodedImage CodedTile",
         "decoding": "decode_image decoding_bytes",
         "encoding": "encode_image encoding_bytes",

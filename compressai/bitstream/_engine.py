@@ -13,9 +13,18 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from compressai.bitstream._fields import QUALITY_STEPS
 from compressai.bitstream.tiling import Tiling
 
-__all__ = ["Decoded", "Engine", "Item", "Result", "hash_values", "padded_tile"]
+__all__ = [
+    "Decoded",
+    "Engine",
+    "Item",
+    "Result",
+    "hash_values",
+    "padded_tile",
+    "quality_on_scale",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -110,3 +119,18 @@ def hash_values(y_hat: np.ndarray) -> bytes:
     # Plus 0 makes one zero of both.
     values = np.ascontiguousarray(y_hat, dtype="<f4") + np.float32(0)
     return hashlib.sha256(memoryview(values).cast("B")).digest()[:8]
+
+
+def quality_on_scale(low: float, high: float, wanted: float) -> float:
+    """A quality of a model that has a scale, as nearly as files tell it.
+
+    Args:
+        low, high: ends of the scale.
+        wanted: the quality.
+
+    Raises:
+        ValueError: it is not on the scale.
+    """
+    if not low <= wanted <= high:
+        raise ValueError(f"quality of this model must be in {low:g} ... {high:g}, got {wanted}")
+    return round(wanted * QUALITY_STEPS) / QUALITY_STEPS

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compressai.bitstream._engine import Decoded, Engine, Item, Result
+from compressai.bitstream._engine import Decoded, Engine, Item, Result, quality_on_scale
 from compressai.bitstream.errors import UnsupportedFileError
 from compressai.bitstream.tiling import Tiling, padded_side
 from compressai.runtime.model import RuntimeModel
@@ -58,11 +58,15 @@ class _BundleEngine:
                 "the program that coded it: install torch, and decode it with --engine torch"
             )
 
-    def rate_level(self, quality: float | None) -> None:
-        """A bundle has one rate."""
+    def rate_level(self, quality: float | None) -> float | None:
+        rates = self._net.rates
+        if rates is None:
+            return None
+        wanted = rates.default if quality is None else quality
+        return quality_on_scale(rates.low, rates.high, wanted)
 
     def prepared_for(self, level: float | None) -> AbstractContextManager[Mapping[str, Any]]:
-        return nullcontext({})
+        return nullcontext({} if level is None else {"quality": level})
 
     def fingerprint(self, version: int = 2) -> bytes:
         return self._net.bundle.fingerprints[version]
@@ -85,7 +89,7 @@ class _BundleEngine:
             raise ValueError("effort must be 1 without torch: install torch, use --engine torch")
         if not sync_safe and not self.exact:
             raise ValueError(f"sync_safe must not be False for a bundle of {self.name}")
-        out = self._net.compress(x)
+        out = self._net.compress(x, **rate)
         hyper, *others = out["strings"]
         return [*others, hyper], out["y_hat"]
 
@@ -97,7 +101,7 @@ class _BundleEngine:
         rate: Mapping[str, Any],
     ) -> Decoded:
         *others, hyper = strings
-        out = self._net.decompress([hyper, *others], *shape)
+        out = self._net.decompress([hyper, *others], *shape, **rate)
         return out["x_hat"][0], out["y_hat"]
 
     def map_in_order(

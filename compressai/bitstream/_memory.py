@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from compressai.bitstream._nets import padding_multiple
 from compressai.bitstream._parallel import default_workers
 from compressai.bitstream.tiling import Tiling, padded_side
 
-__all__ = ["MemoryBudget", "coding_bytes", "tiles_bytes"]
+__all__ = ["coding_bytes", "tiles_bytes"]
 
 # Two sizes, so that what does not grow with the image drops out.
 _SIDES = (128, 256)
@@ -99,28 +98,3 @@ class _LiveBytes(TorchDispatchMode):
 
     def _drop(self, key: int) -> None:
         self._live -= self._sizes.pop(key)
-
-
-class MemoryBudget:
-    """Bytes that threads share: who would exceed them waits, unless nobody else has any.
-
-    Args:
-        limit: bytes.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._used = limit, 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def hold(self, amount: int) -> Iterator[None]:
-        """Have so many bytes."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._used or self._used + amount <= self._limit)
-            self._used += amount
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._used -= amount
-                self._changed.notify_all()

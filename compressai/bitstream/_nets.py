@@ -14,7 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from compressai.bitstream._fields import QUALITY_STEPS
+from compressai.bitstream._engine import quality_on_scale
 from compressai.entropy_models import EntropyModel, GaussianConditional
 
 __all__ = [
@@ -109,11 +109,7 @@ def rate_level(net: nn.Module, quality: float | None) -> int | float | None:
     """
     scale = getattr(net, "quality_range", None)
     if scale is not None:
-        low, high = scale
-        wanted = net.default_quality if quality is None else quality
-        if not low <= wanted <= high:
-            raise ValueError(f"quality of this model must be in {low:g} ... {high:g}, got {wanted}")
-        return round(wanted * QUALITY_STEPS) / QUALITY_STEPS
+        return quality_on_scale(*scale, net.default_quality if quality is None else quality)
     if isinstance(quality, float):
         raise ValueError(f"quality of this model must be a whole number, got {quality}")
     levels = getattr(net, "levels", None)

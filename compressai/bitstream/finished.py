@@ -4,27 +4,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch.nn as nn
-
-from compressai.bitstream._nets import (
-    padding_multiple,
-    prepared_for,
-    rate_level,
-    supports_sync_safe,
-)
+from compressai.bitstream._engines import engine_of
 from compressai.bitstream.container import CodedImage
 from compressai.bitstream.encoding import choose_tiling
 from compressai.bitstream.errors import BitstreamError
-from compressai.bitstream.hashes import fingerprint
 from compressai.bitstream.image import read_image
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressai.runtime import RuntimeModel
 
 __all__ = ["is_coded_with", "is_up_to_date"]
 
 
 def is_coded_with(
     coded: CodedImage,
-    net: nn.Module,
+    net: nn.Module | RuntimeModel,
     *,
     model: str,
     quality: float | None,
@@ -40,23 +38,24 @@ def is_coded_with(
         net, model, quality, metric, random_weights, tile, sync_safe: as there. Other arguments, and
             the precision of the transforms, cannot be read off a file and are not compared.
     """
-    level = rate_level(net, quality)
+    engine = engine_of(net)
+    level = engine.rate_level(quality)
     told = (coded.model, coded.quality, coded.metric, coded.random_weights)
     if told != (model, level if isinstance(level, float) else quality, metric, random_weights):
         return False
-    if coded.sync_safe != (supports_sync_safe(net) if sync_safe is None else sync_safe):
+    if coded.sync_safe != (engine.supports_sync_safe if sync_safe is None else sync_safe):
         return False
-    tiling = choose_tiling(coded.width, coded.height, tile, None, padding_multiple(net))
+    tiling = choose_tiling(coded.width, coded.height, tile, None, engine.multiple)
     if coded.tiling != tiling:
         return False
-    with prepared_for(net, level):
-        return coded.fingerprint == fingerprint(net)
+    with engine.prepared_for(level):
+        return coded.fingerprint == engine.fingerprint()
 
 
 def is_up_to_date(
     result: Path,
     source: Path,
-    net: nn.Module,
+    net: nn.Module | RuntimeModel,
     *,
     keep_metadata: bool = False,
     **arguments: object,

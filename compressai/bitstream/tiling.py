@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 __all__ = ["MIN_TILE", "Box", "Tiling", "padded_side"]
@@ -130,6 +129,9 @@ class Tiling:
         return start, min(self.size, length - start) if self.size else length
 
     def _ramps(self, place: int, count: int, length: int) -> np.ndarray:
+        # Headers are read without.
+        import numpy as np
+
         weights = np.ones(self._span(place, length)[1], dtype=np.float32)
         steps = np.arange(self.overlap, dtype=np.float32) + np.float32(0.5)
         rise = steps / np.float32(max(self.overlap, 1))

@@ -25,6 +25,7 @@ from compressai.cli.info import info
 from compressai.cli.messages import print_error
 from compressai.cli.models import models
 from compressai.cli.pipeline import EXPECTED
+from compressai.cli.plain_values import take_plain_values
 from compressai.cli.plot import PlotCommand, plot
 from compressai.cli.published import published
 from compressai.cli.train import TRAIN_SETTINGS, train
@@ -36,6 +37,16 @@ __all__ = ["app", "main"]
 
 class _Program(TyperGroup):
     """Ends with one line on stderr and status 1 where the library raises an error."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        take_plain_values(self, ctx)
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            take_plain_values(command, ctx)
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -56,6 +67,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    # Boxes around help take longer to draw than all the rest.
+    rich_markup_mode=None,
 )
 
 

@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compressai.cli.engines import (
+    ENGINE_HELP,
+    DecodingEngine,
+    check_runtime,
+    decoding_bundle,
+    engine_name,
+)
 from compressai.cli.messages import Notes
 from compressai.cli.options import (
     AsJson,
@@ -27,29 +34,20 @@ from compressai.cli.options import (
     SkipExisting,
     debugging,
 )
-from compressai.cli.pipeline import Stages, run
+from compressai.cli.pipeline import Stages, run, threads_each
 from compressai.cli.places import STANDARD, local_paths, split_places
 from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedImage, ImageData
     from compressai.model_choice import ModelCache
-    from compressai.runtime import RuntimeModel
 
 __all__ = ["decode"]
 
 
-class DecodingEngine(str, enum.Enum):
-    """What runs the networks."""
-
-    AUTO = "auto"
-    TORCH = "torch"
-    RUNTIME = "runtime"
-
-
 # Single precision of three colours, and the 8-bit images that are made of them to be written.
 _BYTES_HELD = 24
-RANDOM_WEIGHTS = "coded with RANDOM weights, the picture will not be recognisable"
+RANDOM_WEIGHTS = "coded with RANDOM weights, the image will not be recognisable"
 
 
 class Format(str, enum.Enum):
@@ -71,29 +69,26 @@ def decode(
         typer.Option(
             "-o",
             "--output",
-            help="Picture, folder for the pictures, or - for stdout. (default: beside each file)",
+            help="ImageData, folder for the images, or - for stdout. (default: beside each file)",
         ),
     ] = None,
     format_: Annotated[
         Format,
-        typer.Option("--format", help="Kind of picture where no name of an output tells it."),
+        typer.Option("--format", help="Kind of image where no name of an output tells it."),
     ] = Format.PNG,
     checkpoint: Checkpoint = None,
     precision: Precision = PrecisionName.AUTO,
     device: Device = "cpu",
     engine: Annotated[
         DecodingEngine,
-        typer.Option(
-            help="What runs the networks: torch, or onnxruntime with a bundle; auto takes a "
-            "bundle where there is one."
-        ),
+        typer.Option(help=ENGINE_HELP),
     ] = DecodingEngine.AUTO,
     jobs: Jobs = None,
     region: Annotated[
         str | None,
         typer.Option(
             metavar="X,Y,WIDTH,HEIGHT",
-            help="Decode a part only, of tiled pictures with no more work than the part takes.",
+            help="Decode a part only, of tiled images with no more work than the part takes.",
         ),
     ] = None,
     best_effort: Annotated[
@@ -109,8 +104,7 @@ def decode(
 ) -> None:
     """Decompress coded images: decode IN OUT."""
     box = _region(region)
-    if engine is DecodingEngine.RUNTIME and (checkpoint is not None or device != "cpu"):
-        raise typer.BadParameter("--engine runtime takes neither --checkpoint nor --device")
+    check_runtime(engine, checkpoint, device, precision)
     suffix = f".{format_.value}"
     from compressai.bitstream import IMAGE_SUFFIXES
 
@@ -126,7 +120,7 @@ def decode(
         output,
         suffixes=[".cai"],
         new_suffix=suffix,
-        what="coded picture",
+        what="coded image",
     )
     # After everything that can be wrong with the command line, because this takes long.
     from compressai.bitstream import (
@@ -139,12 +133,16 @@ def decode(
     )
 
     models: ModelCache | None = None
+    threads = threads_each(chosen_plan, jobs)
+    # Half precision is something that only torch has.
+    may_be_bundle = checkpoint is None and device == "cpu" and precision is not PrecisionName.BF16
     lock = threading.Lock()
 
     def model_of(coded: CodedImage) -> Any:
         nonlocal models
-        if engine is not DecodingEngine.TORCH and checkpoint is None and device == "cpu":
-            found = _bundle_of(coded, engine is DecodingEngine.RUNTIME)
+        if engine is not DecodingEngine.TORCH and may_be_bundle:
+            needed = engine is DecodingEngine.RUNTIME
+            found = decoding_bundle(coded, needed=needed, threads=threads)
             if found is not None:
                 return found
         with lock:
@@ -175,7 +173,7 @@ def decode(
             if _is_image_of(task, size):
                 raise Skip
             raise FileExistsError(
-                f"{task.target} exists and is older than {task.source}, or another picture; give "
+                f"{task.target} exists and is older than {task.source}, or another image; give "
                 "--overwrite to replace it, or --skip-existing to keep it"
             )
         lossy = check_image_file(named(task.target), coded.mode)
@@ -219,7 +217,7 @@ def decode(
             "quality": coded.quality,
             "metric": coded.metric,
             "random_weights": coded.random_weights,
-            "engine": _engine_name(net),
+            "engine": engine_name(net),
             "complete": not image.notes,
             "seconds": seconds,
         }
@@ -244,40 +242,6 @@ def decode(
         debug=debugging(context),
         notes=notes,
     )
-
-
-def _bundle_of(coded: CodedImage, needed: bool) -> RuntimeModel | None:
-    """The model of a bundle that decodes a file.
-
-    Raises:
-        WrongWeightsError: it is needed, and there is none.
-    """
-    from compressai.bitstream import WrongWeightsError
-    from compressai.runtime import bundle_file, installed_bundle
-
-    told = (coded.model, coded.quality, coded.metric)
-    try:
-        found = None if coded.random_weights else installed_bundle(*told)
-    except ImportError:
-        if needed:
-            raise
-        return None
-    if found is None:
-        if needed:
-            raise WrongWeightsError(
-                f"no bundle of {coded.model} is at {bundle_file(*told)}: make it with compressai "
-                "export --bundle, or decode with --engine torch"
-            )
-        return None
-    fits = coded.version > 1 and (coded.sync_safe or found.exact)
-    fits = fits and found.bundle.fingerprints.get(coded.version) == coded.fingerprint
-    return found if fits or needed else None
-
-
-def _engine_name(net: Any) -> str:
-    from compressai.runtime import RuntimeModel
-
-    return "runtime" if isinstance(net, RuntimeModel) else "torch"
 
 
 def _is_image_of(task: Task, size: Sequence[int]) -> bool:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.corpus import Engine, EngineName, Retries, check_engine, encode_on_ray
+from compressai.cli.corpus import EngineName, Retries, check_engine, encode_on_ray
+from compressai.cli.engines import (
+    ENGINE_HELP,
+    EncodingEngine,
+    check_runtime,
+    encoding_bundle,
+    engine_name,
+)
 from compressai.cli.messages import Notes, print_note, share_bar
 from compressai.cli.options import (
     AsJson,
@@ -29,14 +36,15 @@ from compressai.cli.options import (
     debugging,
     parse_quality,
 )
-from compressai.cli.pipeline import Stages, run
+from compressai.cli.pipeline import Stages, run, threads_each
 from compressai.cli.places import STANDARD, local_paths, split_places
 from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
 from compressai.zoo.defaults import DEFAULT_METRIC
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedImage, ImageData
-    from compressai.model_choice import ChosenModel, Ladder
+    from compressai.bitstream.chosen import ChosenModel
+    from compressai.model_choice import Ladder
     from compressai.targets import Target
 
 __all__ = ["encode"]
@@ -51,7 +59,7 @@ def encode(
         list[str],
         typer.Argument(
             metavar="IN",
-            help="Pictures of any kind that Pillow reads, folders with pictures, or - for stdin; "
+            help="Images of any kind that Pillow reads, folders with images, or - for stdin; "
             "then, unless -o names it, the output.",
             show_default=False,
         ),
@@ -61,7 +69,7 @@ def encode(
         typer.Option(
             "-o",
             "--output",
-            help="File, folder for the results, or - for stdout. (default: beside each picture, "
+            help="File, folder for the results, or - for stdout. (default: beside each image, "
             "with suffix .cai)",
         ),
     ] = None,
@@ -89,8 +97,8 @@ def encode(
         str,
         typer.Option(
             metavar="auto|none|SIZE",
-            help="Side of the tiles that a picture is cut into, which bound the memory that coding "
-            "takes; auto cuts pictures above 2^22 pixels.",
+            help="Side of the tiles that an image is cut into, which bound the memory that coding "
+            "takes; auto cuts images above 2^22 pixels.",
         ),
     ] = "auto",
     keep_metadata: Annotated[
@@ -113,7 +121,7 @@ def encode(
         typer.Option(help="Code with the best quality whose file has at most so many bytes."),
     ] = None,
     target_bpp: Annotated[
-        float | None, typer.Option(help="The same in bits for each pixel of the picture.")
+        float | None, typer.Option(help="The same in bits for each pixel of the image.")
     ] = None,
     target_psnr: Annotated[
         float | None, typer.Option(help="Code with the lowest quality that has so many dB.")
@@ -124,7 +132,9 @@ def encode(
     effort: Effort = 1,
     lmbda: Multiplier = None,
     max_pixels: MaxPixels = None,
-    engine: Engine = EngineName.LOCAL,
+    engine: Annotated[
+        EncodingEngine, typer.Option(help=f"{ENGINE_HELP} ray codes on a Ray cluster.")
+    ] = EncodingEngine.AUTO,
     retries: Retries = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
@@ -134,12 +144,18 @@ def encode(
     tile_size = _tile_size(tile)
     if checkpoint is not None and metric is not None:
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
-    check_engine(engine, device, {"--retries": retries})
+    on_ray = engine is EncodingEngine.RAY
+    check_engine(EngineName.RAY if on_ray else EngineName.LOCAL, device, {"--retries": retries})
+    check_runtime(engine, checkpoint, device, precision)
     if lmbda is not None and effort == 1:
         raise typer.BadParameter("--lambda: only for --effort 2 to 9")
     target = _target(target_bytes, target_bpp, target_psnr, target_ms_ssim)
     if target is not None and quality is not None:
         raise typer.BadParameter(f"--quality and --target-{target.kind} contradict each other")
+    # What only torch can do.
+    needs_torch = effort > 1 or target is not None
+    if engine is EncodingEngine.RUNTIME and needs_torch:
+        raise typer.BadParameter("--engine runtime has neither --effort nor --target-...")
     from compressai._images import buffer_image, image_suffixes, read_size
 
     suffixes = image_suffixes()
@@ -147,7 +163,7 @@ def encode(
         images, output, source_suffixes=suffixes, result_suffixes=[".cai"]
     )
     choice = (model, quality, metric, checkpoint, precision.value, device)
-    if engine is EngineName.RAY:
+    if on_ray:
         options = {"tile": tile_size, "sync_safe": sync_safe, "keep_metadata": keep_metadata}
         if effort > 1:
             options |= {"effort": effort, "lmbda": lmbda}
@@ -167,10 +183,9 @@ def encode(
     named = sources if output is None else [*sources, output]
     paths = local_paths(named, "give --engine ray for files elsewhere")
     chosen_plan = plan(
-        paths[: len(sources)], output, suffixes=suffixes, new_suffix=".cai", what="picture"
+        paths[: len(sources)], output, suffixes=suffixes, new_suffix=".cai", what="image"
     )
     # After everything that can be wrong with the command line, because this takes long.
-    from compressai import model_choice
     from compressai.bitstream import (
         MAX_PIXELS,
         BitstreamError,
@@ -181,7 +196,15 @@ def encode(
     )
     from compressai.bitstream.finished import is_up_to_date
 
-    chooser = model_choice.Chooser(*choice)
+    bundle: ChosenModel | None = None
+    may_be_bundle = checkpoint is None and device == "cpu" and precision is not PrecisionName.BF16
+    if engine is not EncodingEngine.TORCH and may_be_bundle and not needs_torch:
+        bundle = encoding_bundle(
+            *(model, quality, metric),
+            needed=engine is EncodingEngine.RUNTIME,
+            plain=sync_safe is False,
+            threads=threads_each(chosen_plan, jobs),
+        )
     notes = Notes()
     progress: Callable[[float], None] | None = None
     most_pixels = max_pixels or MAX_PIXELS
@@ -196,7 +219,12 @@ def encode(
         if source == STANDARD:
             with open_input(STANDARD) as stream:
                 source = buffer_image(stream, most_pixels)
-        image = read_image(source, keep_metadata=keep_metadata, max_pixels=most_pixels)
+        image = read_image(
+            source,
+            keep_metadata=keep_metadata,
+            max_pixels=most_pixels,
+            as_array=bundle is not None,
+        )
         for note in image.notes:
             notes.tell(task.source, note)
         return image
@@ -211,7 +239,7 @@ def encode(
         if rate is not None and is_up_to_date(task.target, task.source, **options, **vars(rate)):
             raise Skip
         raise FileExistsError(
-            f"{task.target} exists and is older than the picture, or was coded otherwise; give "
+            f"{task.target} exists and is older than the image, or was coded otherwise; give "
             "--overwrite to replace it, or --skip-existing to keep it"
         )
 
@@ -256,6 +284,7 @@ def encode(
             "quality": coded.quality,
             "metric": coded.metric,
             "random_weights": coded.random_weights,
+            "engine": engine_name(chosen.net),
             "seconds": seconds,
         }
 
@@ -270,6 +299,12 @@ def encode(
 
     def load() -> ChosenModel:
         nonlocal ladder
+        if bundle is not None:
+            return bundle
+        # Needs torch.
+        from compressai import model_choice
+
+        chooser = model_choice.Chooser(*choice)
         if target is None:
             chosen = chooser()
         else:

@@ -11,20 +11,11 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
-from rich.cells import cell_len
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = [
     "Notes",
@@ -38,11 +29,25 @@ __all__ = [
     "share_bar",
 ]
 
-_stderr = Console(stderr=True)
+# What prints in colour and in tables is imported where that is done: it takes longer than to tell
+# what is in a file.
+
+
+@cache
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+# Dependencies of the library that compressai-runtime has not.
+_WITH_TORCH = ("torch", "torchvision", "scipy", "pytorch_msssim", "safetensors")
 
 
 def explain(error: BaseException) -> str:
     """What an error says to a user; of the system's errors, without numbers and quotes."""
+    if isinstance(error, ModuleNotFoundError) and error.name in _WITH_TORCH:
+        return "this needs PyTorch: install compressai in place of compressai-runtime"
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error) or type(error).__name__
     if error.filename is None:
@@ -57,12 +62,12 @@ def explain(error: BaseException) -> str:
 
 def print_error(error: BaseException | str) -> None:
     """One line on stderr."""
-    _say("[red]error:[/]", error if isinstance(error, str) else explain(error))
+    _say("red", "error:", error if isinstance(error, str) else explain(error))
 
 
 def print_note(text: str) -> None:
     """One line on stderr."""
-    _say("[yellow]note:[/]", text)
+    _say("yellow", "note:", text)
 
 
 class Notes:
@@ -122,6 +127,11 @@ def print_table(
         columns: headings, and on which side the cells begin.
         rows: a value for each column.
     """
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     cells = [[_printable(str(value)) for value in row] for row in rows]
     table = Table(box=None, pad_edge=False)
     needed = 0
@@ -156,24 +166,48 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
         title: what is being done.
         total: number of things to do.
     """
+    if not _is_terminal():
+        with _told_if_interrupted(title, total) as count:
+            yield lambda name: count()
+        return
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         *(TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
         TextColumn("{task.description}"),
     )
-    # Redirected, results on stdout would end up on stderr.
-    hidden = not _stderr.is_terminal
+    with (
+        _told_if_interrupted(title, total) as count,
+        Progress(*columns, console=_stderr(), **_TRANSIENT) as bar,
+    ):
+        row = bar.add_task("", total=total)
+
+        def advance(name: str) -> None:
+            count()
+            bar.update(row, advance=1, description=escape(_printable(name)))
+
+        yield advance
+
+
+@contextlib.contextmanager
+def _told_if_interrupted(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """Gives what counts the things done, and tells their number if the program is interrupted."""
     lock, done = threading.Lock(), 0
+
+    def count() -> None:
+        nonlocal done
+        with lock:
+            done += 1
+
     try:
-        with Progress(*columns, console=_stderr, disable=hidden, **_TRANSIENT) as bar:
-            row = bar.add_task("", total=total)
-
-            def advance(name: str) -> None:
-                nonlocal done
-                with lock:
-                    done += 1
-                bar.update(row, advance=1, description=escape(_printable(name)))
-
-            yield advance
+        yield count
     except (KeyboardInterrupt, SystemExit):
         print_note(f"{title}: interrupted, {done} of {total} are done")
         raise
@@ -186,18 +220,40 @@ def share_bar(title: str) -> Iterator[Callable[[float], None]]:
     Args:
         title: what is being done.
     """
+    if not _is_terminal():
+        yield lambda share: None
+        return
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (TextColumn(title), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    hidden = not _stderr.is_terminal
-    with Progress(*columns, console=_stderr, disable=hidden, **_TRANSIENT) as bar:
+    with Progress(*columns, console=_stderr(), **_TRANSIENT) as bar:
         row = bar.add_task("", total=1.0)
         yield lambda share: bar.update(row, completed=share)
 
 
+# Redirected, results on stdout would end up on stderr.
 _TRANSIENT = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
 
 
-def _say(label: str, text: str) -> None:
-    _stderr.print(f"{label} {escape(_printable(text))}", soft_wrap=True, highlight=False)
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _say(colour: str, label: str, text: str) -> None:
+    if not _is_terminal():
+        print(f"{label} {_printable(text)}", file=sys.stderr)
+        return
+    from rich.markup import escape
+
+    # By the console of the bars, which stay below.
+    told = f"[{colour}]{label}[/] {escape(_printable(text))}"
+    _stderr().print(told, soft_wrap=True, highlight=False)
 
 
 def _printable(text: str) -> str:

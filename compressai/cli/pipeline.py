@@ -15,6 +15,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -36,7 +37,15 @@ from compressai.cli.messages import (
 from compressai.cli.places import STANDARD
 from compressai.cli.tasks import Plan, Skip, Task
 
-__all__ = ["EXPECTED", "Stages", "default_jobs", "failures", "print_failures", "run"]
+__all__ = [
+    "EXPECTED",
+    "Stages",
+    "default_jobs",
+    "failures",
+    "print_failures",
+    "run",
+    "threads_each",
+]
 
 Source = TypeVar("Source")
 Result = TypeVar("Result")
@@ -78,6 +87,27 @@ def _cores() -> int:
 def default_jobs(files: int) -> int:
     """How many files to code at the same time."""
     return max(1, min(files, _cores(), _MOST_JOBS))
+
+
+def threads_each(plan: Plan, jobs: int | None) -> int | None:
+    """Threads for the networks of each job of a plan; ``None`` for all, of a single file.
+
+    Args:
+        plan: the files.
+        jobs: as for :func:`run`.
+    """
+    return _share(jobs or default_jobs(len(plan.tasks))) if plan.is_job else None
+
+
+def _share(jobs: int) -> int:
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        most = torch.get_num_threads()
+    else:
+        # What torch would take.
+        told = os.environ.get("OMP_NUM_THREADS", "")
+        most = int(told) if told.isdecimal() and int(told) else _cores()
+    return max(1, min(most, _cores()) // jobs)
 
 
 def run(
@@ -168,12 +198,15 @@ def _outcomes(
 
     def code(task: Task, source: Future[Any]) -> Any:
         content = source.result()
+        _give_torch(threads)
         with coding.hold(0 if stages.needed is None else stages.needed(task, content)):
+            # Perhaps it was imported only now.
+            _give_torch(threads)
             return stages.code(task, content)
 
     # pillow's and torch's warnings are caught while reading, which only one thread can do.
     readers = ThreadPoolExecutor(1, "read")
-    coders = ThreadPoolExecutor(jobs, "code", initializer=_set_threads, initargs=(threads,))
+    coders = ThreadPoolExecutor(jobs, "code")
     writers = ThreadPoolExecutor(jobs, "write")
     try:
         for task in tasks:
@@ -197,24 +230,25 @@ def _outcomes(
             pool.shutdown(wait=True)
 
 
-def _set_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
+def _give_torch(threads: int) -> None:
+    """Set the threads of operations of torch that this thread calls, if torch is used at all."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
 def _share_of_cores(jobs: int) -> Iterator[int]:
     """Threads for the operations of each job, set for the time being."""
-    import torch
-
-    before = torch.get_num_threads()
-    threads = max(1, min(before, _cores()) // jobs)
-    torch.set_num_threads(threads)
+    torch = sys.modules.get("torch")
+    threads = _share(jobs)
+    before = None if torch is None else torch.get_num_threads()
+    _give_torch(threads)
     try:
         yield threads
     finally:
-        torch.set_num_threads(before)
+        if before is not None:
+            _give_torch(before)
 
 
 def _summarise(

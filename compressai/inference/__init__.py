@@ -18,6 +18,7 @@ from compressai.inference.precision import (
     name_precision,
 )
 from compressai.inference.prepare import Preparation, prepare
+from compressai.inference.recipe import export_recipe
 from compressai.models.effort import EFFORTS, MAX_EFFORT, compress_with_effort
 from compressai.models.integer import quantize_entropy_path
 
@@ -32,6 +33,7 @@ __all__ = [
     "compress_with_effort",
     "export_bundle",
     "export_onnx",
+    "export_recipe",
     "has_native_bfloat16",
     "keep_freed_memory",
     "name_precision",

@@ -17,7 +17,15 @@ import numpy as np
 
 from compressai._files import atomic_write
 
-__all__ = ["FORMAT", "MANIFEST", "VERSION", "Bundle", "BundleError", "write_bundle"]
+__all__ = [
+    "FORMAT",
+    "MANIFEST",
+    "VERSION",
+    "Bundle",
+    "BundleError",
+    "graph_metadata",
+    "write_bundle",
+]
 
 FORMAT = "compressai-bundle"
 VERSION = 1
@@ -130,6 +138,22 @@ class Bundle:
             return flat.reshape(entry["shape"]).astype(entry["dtype"], copy=False)
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{self.name} is damaged: array {name}: {error}") from error
+
+
+def graph_metadata(manifest: Mapping[str, Any], network: str) -> dict[str, str]:
+    """What a graph says about itself.
+
+    Args:
+        manifest: of its bundle.
+        network: its name there.
+    """
+    names = ("model", "quality", "metric", "random_weights", "licence", "paper", "library")
+    texts = {key: manifest.get(key) for key in names}
+    return {
+        **{key: "" if value is None else str(value) for key, value in texts.items()},
+        "fingerprint": manifest["fingerprints"]["2"],
+        "network": network,
+    }
 
 
 def write_bundle(

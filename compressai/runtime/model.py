@@ -24,6 +24,7 @@ from compressai.entropy_models._grid import (
 )
 from compressai.runtime.bundle import Bundle, BundleError
 from compressai.runtime.networks import OnnxNetworks
+from compressai.runtime.rates import Rates
 
 __all__ = ["RuntimeModel", "Table"]
 
@@ -75,6 +76,7 @@ class RuntimeModel:
 
     Attributes:
         bundle: the model.
+        rates: its qualities if it is of variable rate, else ``None``.
 
     Raises:
         BundleError: the file is no bundle, damaged, or of another version.
@@ -93,6 +95,17 @@ class RuntimeModel:
         manifest = self.bundle.manifest
         self._networks: Any = networks or OnnxNetworks(self.bundle, threads)
         self._tables = {name: Table(self.bundle, name) for name in manifest["tables"]}
+        self._arrays: dict[str, np.ndarray] = {}
+        self.rates = self._read_rates(manifest.get("rate"))
+
+    def _read_rates(self, told: Mapping[str, Any] | None) -> Rates | None:
+        if told is None:
+            return None
+        try:
+            names = [f[key] for f in told["factors"].values() for key in ("middle", "steps")]
+            return Rates(told, {name: self.array(name) for name in names})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{self.bundle.name} is damaged: rate: {error}") from error
 
     @property
     def multiple(self) -> int:
@@ -115,45 +128,74 @@ class RuntimeModel:
         """Whether strings are plain and decode alike everywhere."""
         return self.bundle.manifest["exact"]
 
-    def compress(self, x: np.ndarray, *, tolerance: float = DEFAULT_TOLERANCE) -> dict[str, Any]:
+    def _quality(self, quality: float | None) -> float | None:
+        if self.rates is None:
+            if quality is not None:
+                raise ValueError(f"quality must be None: {self.bundle.name} has one rate")
+            return None
+        value = self.rates.default if quality is None else float(quality)
+        if not self.rates.low <= value <= self.rates.high:
+            raise ValueError(
+                f"quality must be in {self.rates.low:g} ... {self.rates.high:g}, got {quality}"
+            )
+        return value
+
+    def compress(
+        self,
+        x: np.ndarray,
+        *,
+        quality: float | None = None,
+        tolerance: float = DEFAULT_TOLERANCE,
+    ) -> dict[str, Any]:
         """Code a tile.
 
         Args:
             x: float32 ``(1, 3, H, W)`` in [0, 1]; sides are multiples of :attr:`multiple`.
+            quality: of a bundle of variable rate, ``None`` is its default; else ``None``.
             tolerance: see :class:`~compressai.entropy_models.synchrony.SyncEncoder`.
 
         Returns:
             ``{"strings": one a step, in the order of a ``.cai`` file, "y_hat"}``.
 
         Raises:
-            ValueError: sides do not fit, or what comes of ``x`` is not finite.
+            ValueError: sides do not fit, what comes of ``x`` is not finite, or there is no such
+                quality.
         """
+        rate = self._quality(quality)
         if x.ndim != 4 or x.shape[:2] != (1, 3) or any(n % self.multiple for n in x.shape[2:]):
             raise ValueError(
                 f"x must be (1, 3, H, W) with sides that are multiples of {self.multiple}, got "
                 f"{x.shape}"
             )
         values: Values = {"x": np.ascontiguousarray(x, dtype=np.float32)}
-        self._run(self.bundle.manifest["analysis"], values, None)
-        encoder = _Encoder(self, tolerance)
-        self._run(self.bundle.manifest["coding"], values, encoder)
+        self._run(self.bundle.manifest["analysis"], values, rate)
+        encoder = _Encoder(self, tolerance, rate)
+        self._run(self.bundle.manifest["coding"], values, rate, encoder)
         return {"strings": encoder.strings(), "y_hat": values["y_hat"]}
 
     def decompress(
-        self, strings: Sequence[bytes | None], height: int, width: int
+        self,
+        strings: Sequence[bytes | None],
+        height: int,
+        width: int,
+        *,
+        quality: float | None = None,
     ) -> dict[str, np.ndarray]:
         """Decode a tile.
 
         Args:
             strings: one a step, in the order of a ``.cai`` file; ``None`` for one that is lost.
             height, width: of the padded tile, multiples of :attr:`multiple`.
+            quality: what :meth:`compress` got.
 
         Returns:
             ``{"x_hat": float32 (1, 3, H, W) in [0, 1], "y_hat"}``.
 
         Raises:
-            ValueError: a string is damaged, or what comes of it is not finite.
+            ValueError: a string is damaged, what comes of it is not finite, or there is no such
+                quality.
         """
+        rate = self._quality(quality)
         count = self.bundle.manifest["strings"]
         if len(strings) != count:
             raise ValueError(f"strings must be {count}, got {len(strings)}")
@@ -162,12 +204,19 @@ class RuntimeModel:
                 f"height and width must be multiples of {self.multiple}, got {height} x {width}"
             )
         values: Values = {}
-        self._run(self.bundle.manifest["coding"], values, _Decoder(self, strings, height, width))
-        self._run(self.bundle.manifest["synthesis"], values, None)
+        decoder = _Decoder(self, strings, height, width)
+        self._run(self.bundle.manifest["coding"], values, rate, decoder)
+        self._run(self.bundle.manifest["synthesis"], values, rate)
         x_hat = values["x_hat"]
         return {"x_hat": np.clip(x_hat, 0, 1, out=x_hat), "y_hat": values["y_hat"]}
 
-    def _run(self, steps: Sequence[Mapping[str, Any]], values: Values, coder: Any) -> None:
+    def _run(
+        self,
+        steps: Sequence[Mapping[str, Any]],
+        values: Values,
+        rate: float | None,
+        coder: Any = None,
+    ) -> None:
         for step in steps:
             operation = step["op"]
             if operation == "run":
@@ -175,6 +224,9 @@ class RuntimeModel:
             elif operation == "concatenate":
                 parts = [values[name] for name in step["inputs"]]
                 values[step["output"]] = np.concatenate(parts, axis=1)
+            elif operation == "scale" and self.rates is not None and rate is not None:
+                factor = self.rates.factor(step["factor"], rate)
+                values[step["output"]] = values[step["input"]] * factor
             elif operation in ("factorized", "gaussian") and coder is not None:
                 getattr(coder, operation)(step, values)
             else:
@@ -190,7 +242,16 @@ class RuntimeModel:
 
     def array(self, name: str) -> np.ndarray:
         """An array of the bundle."""
-        return self.bundle.array(name)
+        if name not in self._arrays:
+            self._arrays[name] = self.bundle.array(name)
+        return self._arrays[name]
+
+    def guards(self, name: str | None, rate: float | None) -> np.ndarray | None:
+        """What guards of the channels of a latent are, over the tolerance; ``None`` for none."""
+        if name is None:
+            return None
+        found = self.array(name)
+        return found if self.rates is None or rate is None else self.rates.guards(found, rate)
 
     def correct(self, step: Mapping[str, Any], symbols: np.ndarray, values: Values) -> Any:
         """What symbols stand for; ``None`` if for themselves."""
@@ -245,9 +306,9 @@ class _Coder:
 
 
 class _Encoder(_Coder):
-    def __init__(self, model: RuntimeModel, tolerance: float) -> None:
+    def __init__(self, model: RuntimeModel, tolerance: float, rate: float | None) -> None:
         super().__init__(model)
-        self._tolerance = tolerance
+        self._tolerance, self._rate = tolerance, rate
         self._strings: dict[int, bytes] = {}
 
     def strings(self) -> list[bytes]:
@@ -274,8 +335,7 @@ class _Encoder(_Coder):
             string = self._write(symbols, rows, table)
         else:
             gains = {
-                key: None if name is None else self.model.array(name)
-                for key, name in step["gains"].items()
+                key: self.model.guards(name, self._rate) for key, name in step["gains"].items()
             }
             planner = Planner(table.levels, gains["scales"], gains["values"], self._tolerance)
             plan = planner.plan(_flat(scales)[0], None if restored is None else _flat(restored)[0])

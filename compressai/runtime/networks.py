@@ -45,6 +45,8 @@ class OnnxNetworks:
         self._options = onnxruntime.SessionOptions()
         self._options.log_severity_level = 4  # what goes wrong is raised, too
         self._options.intra_op_num_threads = threads or 0
+        # Those of one network would wait for work at full speed while another one has it.
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Memory of the largest image would stay with each network.
         self._options.enable_cpu_mem_arena = False
         self._loaded: dict[str, Callable[[Values], Values]] = {}

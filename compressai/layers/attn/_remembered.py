@@ -31,7 +31,8 @@ class Remembered:
         """
         trained = torch.is_grad_enabled() and any(source.requires_grad for source in sources)
         on_cpu = all(source.device.type == "cpu" for source in sources)
-        if torch.compiler.is_compiling() or trained or not on_cpu:
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if traced or trained or not on_cpu:
             return compute()
         for known, result in self._results:
             if len(known) == len(sources) and all(map(_same, known, sources)):

@@ -72,7 +72,7 @@ def attend_with_bias(
     Returns:
         ``(windows, L, heads * D)``.
     """
-    if bias.shape[0] > 1:
+    if 1 < bias.shape[0] != q.shape[0]:
         bias = bias.repeat(q.shape[0] // bias.shape[0], 1, 1, 1)
     return join_heads(biased_attention(q, k, v, bias, scale=scale, dropout=dropout))
 

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""``--engine``: what runs the networks, and the models that need no torch."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from compressai.cli.options import PrecisionName
+from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
+
+if TYPE_CHECKING:
+    from compressai.bitstream import CodedImage
+    from compressai.bitstream.chosen import ChosenModel
+    from compressai.runtime import RuntimeModel
+
+__all__ = [
+    "ENGINE_HELP",
+    "DecodingEngine",
+    "EncodingEngine",
+    "check_runtime",
+    "decoding_bundle",
+    "encoding_bundle",
+    "engine_name",
+]
+
+ENGINE_HELP = (
+    "What runs the networks: torch, or onnxruntime with a bundle; auto takes a bundle where there "
+    "is one, which saves the seconds that torch takes to load."
+)
+
+
+class DecodingEngine(str, enum.Enum):
+    """What runs the networks."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    RUNTIME = "runtime"
+
+
+class EncodingEngine(str, enum.Enum):
+    """What runs the networks, and where."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    RUNTIME = "runtime"
+    RAY = "ray"
+
+
+def check_runtime(
+    engine: enum.Enum, checkpoint: Path | None, device: str, precision: PrecisionName
+) -> None:
+    """Refuse options that need torch, with ``--engine runtime``.
+
+    Raises:
+        typer.BadParameter: there is such an option.
+    """
+    if engine.value != "runtime":
+        return
+    if checkpoint is not None or device != "cpu":
+        raise typer.BadParameter("--engine runtime takes neither --checkpoint nor --device")
+    if precision is PrecisionName.BF16:
+        raise typer.BadParameter("--engine runtime computes in fp32, --precision bf16 needs torch")
+
+
+def encoding_bundle(
+    model: str | None,
+    quality: float | None,
+    metric: str | None,
+    *,
+    needed: bool,
+    plain: bool,
+    threads: int | None,
+) -> ChosenModel | None:
+    """The model of a bundle that a command line asks for.
+
+    Args:
+        model, quality, metric: what was given.
+        needed: whether it must be a bundle.
+        plain: whether files are to be coded without synchrony.
+        threads: of one network.
+
+    Returns:
+        The model; ``None`` if torch has to code.
+
+    Raises:
+        ValueError: a bundle is needed, and there is none, or it cannot code so.
+        ImportError: onnxruntime is needed, and missing.
+    """
+    from compressai.bitstream.chosen import ChosenModel
+    from compressai.runtime import bundle_file
+
+    told = (
+        DEFAULT_MODEL if model is None else model,
+        DEFAULT_QUALITY if quality is None else quality,
+        DEFAULT_METRIC if metric is None else metric,
+    )
+    found = _installed(*told, needed=needed, threads=threads)
+    if found is None or found.identity.random_weights:
+        if needed:
+            raise ValueError(
+                f"no bundle of {told[0]}, quality {told[1]}, {told[2]} is at {bundle_file(*told)}: "
+                "make it with compressai export --bundle, or encode with --engine torch"
+            )
+        return None
+    if plain and not found.exact:
+        if needed:
+            raise ValueError(f"--plain needs --engine torch for {told[0]}, which codes with floats")
+        return None
+    if found.rates is None:
+        quality = found.identity.quality
+    elif quality is None:
+        quality = found.rates.default
+    return ChosenModel(found, found.identity.model, quality, found.identity.metric)
+
+
+def decoding_bundle(coded: CodedImage, *, needed: bool, threads: int | None) -> RuntimeModel | None:
+    """The model of a bundle that decodes a file.
+
+    Args:
+        coded: the file.
+        needed: whether it must be a bundle.
+        threads: of one network.
+
+    Returns:
+        The model; ``None`` if torch has to decode.
+
+    Raises:
+        WrongWeightsError: it is needed, and there is none.
+        ImportError: onnxruntime is needed, and missing.
+    """
+    from compressai.bitstream import WrongWeightsError
+    from compressai.runtime import bundle_file
+
+    told = (coded.model, coded.quality, coded.metric)
+    found = None
+    if not coded.random_weights:
+        found = _installed(*told, needed=needed, threads=threads)
+    if found is None:
+        if needed:
+            raise WrongWeightsError(
+                f"no bundle of {coded.model} is at {bundle_file(*told)}: make it with compressai "
+                "export --bundle, or decode with --engine torch"
+            )
+        return None
+    fits = coded.version > 1 and (coded.sync_safe or found.exact)
+    fits = fits and found.bundle.fingerprints.get(coded.version) == coded.fingerprint
+    return found if fits or needed else None
+
+
+def _installed(
+    model: str,
+    quality: float | None,
+    metric: str | None,
+    *,
+    needed: bool,
+    threads: int | None,
+) -> RuntimeModel | None:
+    from compressai.runtime import installed_bundle
+
+    try:
+        return installed_bundle(model, quality, metric, threads=threads)
+    except ImportError:
+        if needed:
+            raise
+        return None
+
+
+def engine_name(net: Any) -> str:
+    """``"runtime"`` or ``"torch"``."""
+    from compressai.runtime import RuntimeModel
+
+    return "runtime" if isinstance(net, RuntimeModel) else "torch"

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""How a model codes, as the data of a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+from compressai.inference._bundle_networks import (
+    Correction,
+    Function,
+    HyperAnalysis,
+    Leaf,
+    Parameters,
+    Slice,
+)
+from compressai.inference.transforms import probe_image
+from compressai.latent_codecs import (
+    ChannelGroupsLatentCodec,
+    EntropyBottleneckLatentCodec,
+    GainHyperpriorLatentCodec,
+    GaussianConditionalLatentCodec,
+    HyperLatentCodec,
+    HyperpriorLatentCodec,
+    LRPGaussianLatentCodec,
+)
+from compressai.models import CompressionModel
+from compressai.models.base import SimpleVAECompressionModel
+from compressai.models.channel_slice import ChannelSliceModel
+from compressai.models.google import FactorizedPrior, ScaleHyperprior
+from compressai.models.integer import IntegerLite
+from compressai.models.lite_vbr import LiteVbr, RateGains
+from compressai.runtime.rates import Rates
+
+__all__ = ["Network", "Plan"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of the plan: from values by name to values by name."""
+
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass
+class Plan:
+    """How a model codes, as data.
+
+    Raises:
+        ValueError: there are no words for it.
+    """
+
+    net: CompressionModel
+    networks: dict[str, Network] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
+    latents: dict[str, Any] = field(default_factory=dict)
+    analysis: list[dict[str, Any]] = field(default_factory=list)
+    coding: list[dict[str, Any]] = field(default_factory=list)
+    synthesis: list[dict[str, Any]] = field(default_factory=list)
+    strings: int = 0
+    exact: bool = False
+    rate: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        net = self.net
+        codes = {type(net).compress, type(net).decompress}
+        known = (ChannelSliceModel, IntegerLite, SimpleVAECompressionModel)
+        self.exact = isinstance(net, (IntegerLite, FactorizedPrior))
+        if isinstance(net, LiteVbr) and codes == _coding(LiteVbr):
+            self.run(self.analysis, "g_a", net.g_a, ["x"], ["y_plain"])
+            self.run(
+                self.synthesis, "g_s", net.g_s, [self.gained(net, net.latent_codec)], ["x_hat"]
+            )
+            return
+        self.run(self.analysis, "g_a", net.g_a, ["x"], ["y"])
+        if isinstance(net, FactorizedPrior) and codes == _coding(FactorizedPrior):
+            self.factorized("y", net.entropy_bottleneck, "y_hat")
+            fine = "y_hat"
+        elif isinstance(net, ScaleHyperprior) and codes == _coding(ScaleHyperprior):
+            if type(net)._code_y is not ScaleHyperprior._code_y:
+                raise _no_words(net, "it codes position by position")
+            fine = self.scale_hyperprior(net)
+        elif any(
+            isinstance(net, family) and codes <= _coding(*known) for family in known
+        ) and isinstance(net.latent_codec, HyperpriorLatentCodec):
+            fine = self.hyperprior(net, net.latent_codec)
+        else:
+            raise _no_words(net, "its class codes in a way of its own")
+        self.run(self.synthesis, "g_s", net.g_s, [fine], ["x_hat"])
+
+    def run(
+        self,
+        steps: list[dict[str, Any]],
+        name: str,
+        module: nn.Module | Callable[..., Any],
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+    ) -> None:
+        """Append a network to steps."""
+        if not isinstance(module, nn.Module):
+            module = Function(self.net, module)
+        self.networks[name] = Network(module, tuple(inputs), tuple(outputs))
+        steps.append({"op": "run", "network": name})
+
+    def factorized(self, latent: str, bottleneck: EntropyBottleneck, output: str) -> None:
+        """Append the coding of a latent with a factorized prior."""
+        self.arrays[f"{latent}.medians"] = bottleneck.quantiles[:, 0, 1].detach().numpy().copy()
+        self.tables[latent] = self._table(latent, _native(bottleneck))
+        self.coding.append(
+            {
+                "op": "factorized",
+                "latent": latent,
+                "string": self._next_string(),
+                "table": latent,
+                "medians": f"{latent}.medians",
+                "output": output,
+            }
+        )
+
+    def scale_hyperprior(self, net: ScaleHyperprior) -> str:
+        self.run(self.analysis, "h_a", HyperAnalysis(net), ["y"], ["z"])
+        self.factorized("z", net.entropy_bottleneck, "z_hat")
+        has_means = net._split_parameters(torch.zeros(1, 2, 1, 1))[1] is not None
+        outputs = ["scales", "means"] if has_means else ["scales"]
+        self.run(self.coding, "h_s", Parameters(net), ["z_hat"], outputs)
+        self.gaussian(net.gaussian_conditional, outputs, output="y_hat", fine="y_fine")
+        return "y_fine"
+
+    def hyperprior(self, net: CompressionModel, codec: HyperpriorLatentCodec) -> str:
+        side = codec.hyper if codec._side == "hyper" else codec.z
+        hyper = side if isinstance(side, HyperLatentCodec) else codec
+        if not isinstance(side, (HyperLatentCodec, EntropyBottleneckLatentCodec)):
+            raise _no_words(net, f"its side information is coded by {type(side).__name__}")
+        self.run(self.analysis, "h_a", hyper.h_a, ["y"], ["z"])
+        self.factorized("z", side.entropy_bottleneck, "z_hat")
+        self.run(self.coding, "h_s", hyper.h_s, ["z_hat"], ["side"])
+        if isinstance(codec.y, ChannelGroupsLatentCodec):
+            return self.slices(net, codec.y)
+        self.leaf(net, codec.y, Leaf(codec.y), "", ["side"])
+        return "y_fine"
+
+    def gained(self, net: LiteVbr, codec: GainHyperpriorLatentCodec) -> str:
+        """Append the coding at any rate: as :meth:`hyperprior`, with factors around latents."""
+        low, high = net.quality_range
+        self.rate = {"low": low, "high": high, "default": net.default_quality, "factors": {}}
+        for name in ("y_gain", "y_gain_inv", "z_gain", "z_gain_inv"):
+            gains: RateGains = getattr(net, name)
+            arrays = {"middle": gains.middle, "steps": gains.steps}
+            self.arrays |= {f"{name}.{k}": v.detach().numpy().copy() for k, v in arrays.items()}
+            told = {key: f"{name}.{key}" for key in arrays}
+            self.rate["factors"][name] = {**told, "falls": gains.sign < 0}
+        self.scale(self.analysis, "y_plain", "y_gain", "y")
+        self.run(self.analysis, "h_a", codec.hyper.h_a, ["y_plain"], ["z_plain"])
+        self.scale(self.analysis, "z_plain", "z_gain", "z")
+        self.factorized("z", codec.hyper.entropy_bottleneck, "z_units")
+        self.scale(self.coding, "z_units", "z_gain_inv", "z_hat")
+        self.run(self.coding, "h_s", codec.hyper.h_s, ["z_hat"], ["side"])
+        self.slices(net, codec.y, ("y_units", "y_units_fine"))
+        self.scale(self.coding, "y_units", "y_gain_inv", "y_hat")
+        self.scale(self.synthesis, "y_units_fine", "y_gain_inv", "y_fine")
+        return "y_fine"
+
+    def scale(self, steps: list[dict[str, Any]], value: str, factor: str, output: str) -> None:
+        """Append the multiplication of each channel by a factor that the quality tells."""
+        steps.append({"op": "scale", "input": value, "factor": factor, "output": output})
+
+    def slices(
+        self,
+        net: CompressionModel,
+        codec: ChannelGroupsLatentCodec,
+        joined: Sequence[str] = ("y_hat", "y_fine"),
+    ) -> str:
+        count = len(codec.groups)
+        for k in range(count):
+            # What it selects is told by the very list that it gets.
+            earlier = [torch.empty(0) for _ in range(k)]
+            chosen = codec._select_support(k, earlier)
+            seen = [i for i in range(k) if any(earlier[i] is one for one in chosen)]
+            begin, end = codec.groups_acc[k : k + 2]
+            inputs = ["side", *(f"y_hat_{i}" for i in seen)]
+            leaf = codec.latent_codec[f"y{k}"]
+            self.leaf(net, leaf, Slice(codec, k, seen), f"_{k}", inputs, (begin, end))
+        for name, output in zip(("y_hat", "y_fine"), joined):
+            parts = [f"{name}_{k}" for k in range(count)]
+            self.coding.append({"op": "concatenate", "inputs": parts, "output": output})
+        return joined[1]
+
+    def leaf(
+        self,
+        net: CompressionModel,
+        codec: nn.Module,
+        context: nn.Module,
+        suffix: str,
+        inputs: Sequence[str],
+        channels: tuple[int, int] | None = None,
+    ) -> None:
+        """Append a leaf codec: its context, and the coding with what that predicts."""
+        if not isinstance(codec, GaussianConditionalLatentCodec):
+            raise _no_words(net, f"its latent is coded by {type(codec).__name__}")
+        names = [f"scales{suffix}"]
+        if "means" in codec.chunks:
+            names.append(f"means{suffix}")
+        corrects = isinstance(codec, LRPGaussianLatentCodec)
+        outputs = [*names, *([f"params{suffix}"] if corrects else [])]
+        self.run(self.coding, f"context{suffix}", context, inputs, outputs)
+        correction = f"correction{suffix}" if corrects else None
+        self.gaussian(
+            codec.gaussian_conditional,
+            names,
+            output=f"y_hat{suffix}",
+            fine=f"y_fine{suffix}",
+            channels=channels,
+            correction=correction,
+        )
+        if correction:
+            self.networks[correction] = Network(
+                Correction(codec),
+                (f"params{suffix}", f"values{suffix}"),
+                (f"corrected{suffix}",),
+            )
+
+    def gaussian(
+        self,
+        conditional: GaussianConditional,
+        predicted: Sequence[str],
+        *,
+        output: str,
+        fine: str,
+        channels: tuple[int, int] | None = None,
+        correction: str | None = None,
+    ) -> None:
+        """Append the coding of a latent, or some of its channels, with predicted scales."""
+        if type(conditional) is not GaussianConditional:
+            raise _no_words(self.net, f"{type(conditional).__name__} is not the plain one")
+        scales, *means = predicted
+        self.coding.append(
+            {
+                "op": "gaussian",
+                "latent": "y",
+                "channels": None if channels is None else list(channels),
+                "string": self._next_string(),
+                "table": self._gaussian_table(conditional),
+                "scales": scales,
+                "means": means[0] if means else None,
+                "correction": correction,
+                "gains": None if self.exact else self._gains(),
+                "output": output,
+                "fine": fine,
+            }
+        )
+
+    def _next_string(self) -> int:
+        self.strings += 1
+        return self.strings - 1
+
+    def _gains(self) -> dict[str, str | None]:
+        """Arrays of what the next latent's deviations can be, over those of one network."""
+        number = sum(name.endswith(".gain_scales") for name in self.arrays)
+        found = [gains[number] for gains in self._gains_by_node]
+        names: dict[str, str | None] = {"scales": None, "values": None}
+        for key in names:
+            rows = [getattr(gain, key) for gain in found]
+            if rows[0] is not None:
+                names[key] = f"y_{number}.gain_{key}"
+                array = np.stack([row.numpy() for row in rows])
+                self.arrays[names[key]] = array if self.rate else array[0]
+        return names
+
+    @cached_property
+    def _gains_by_node(self) -> list[Any]:
+        """Gains of all latents; for each quality at which factors are learned, else once."""
+        settings: list[dict[str, Any]] = [{}]
+        if self.rate is not None:
+            settings = [{"quality": quality} for quality in Rates(self.rate, self.arrays).nodes]
+        found = []
+        for setting in settings:
+            self.net.compress(probe_image(self.net), sync_safe=True, **setting)
+            assert self.net._sync_gains is not None
+            found.append(self.net._sync_gains[2])
+        return found
+
+    def _gaussian_table(self, conditional: GaussianConditional) -> str:
+        prepared = conditional._scales()
+        arrays = {**_native(conditional), "scales": prepared.table, "levels": prepared.levels[0]}
+        for name, table in self.tables.items():
+            # Slices have one table, as a rule.
+            if table.keys() >= arrays.keys() and all(
+                np.array_equal(self.arrays[table[key]], array) for key, array in arrays.items()
+            ):
+                return name
+        name = "y" if "y" not in self.tables else f"y_{len(self.tables)}"
+        self.tables[name] = {**self._table(name, arrays), "first": prepared.first}
+        return name
+
+    def _table(self, name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Keep arrays of a table, and give their names."""
+        self.arrays.update({f"{name}.{key}": np.array(array) for key, array in arrays.items()})
+        return {key: f"{name}.{key}" for key in arrays}
+
+
+def _native(model: Any) -> dict[str, np.ndarray]:
+    """The tables of an entropy model."""
+    return {
+        "cdfs": model._quantized_cdf.to(torch.int32).numpy().copy(),
+        "lengths": model._cdf_length.to(torch.int32).reshape(-1).numpy().copy(),
+        "offsets": model._offset.to(torch.int32).reshape(-1).numpy().copy(),
+    }
+
+
+def _coding(*classes: type) -> set[Any]:
+    return {method for one in classes for method in (one.compress, one.decompress)}
+
+
+def _no_words(net: nn.Module, why: str) -> ValueError:
+    return ValueError(
+        f"{type(net).__name__} cannot be written as a bundle: {why}; bundles are for factorized "
+        "priors, hyperpriors, and slices with a Gaussian each"
+    )

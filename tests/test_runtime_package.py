@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""The wheel compressai-runtime, built and used where there is no torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compressai import decode
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+ROOT = Path(__file__).parents[1]
+PROJECT = ROOT / "packages" / "runtime"
+PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
+# What pip would install with it, by the names of its folders and files.
+NEEDED = (
+    *("numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime", "google", "google_crc32c"),
+    *("google_crc32c.libs", "typer", "click", "pydantic", "pydantic_core", "annotated_types"),
+    *("annotated_doc", "typing_inspection", "typing_extensions.py", "rich", "markdown_it", "mdurl"),
+    *("pygments", "shellingham", "flatbuffers", "packaging"),
+)
+
+
+def _project(path: Path) -> dict[str, object]:
+    return tomllib.loads((path / "pyproject.toml").read_text())["project"]
+
+
+def test_dependencies_are_those_of_the_library_without_torch() -> None:
+    ours, theirs = (set(_project(path)["dependencies"]) for path in (PROJECT, ROOT))
+    assert ours <= theirs
+    names = {line.partition(">")[0] for line in theirs - ours}
+    assert names == {"torch", "torchvision", "scipy", "pytorch-msssim", "safetensors"}
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with the wheel, and without torch."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("scikit_build_core")
+    folder = tmp_path_factory.mktemp("runtime")
+    # Neither fetches anything: what builds is installed here, and so is what the wheel needs.
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    options = [f"--config-settings=build-dir={folder / 'build'}", "--wheel-dir", folder, PROJECT]
+    subprocess.run([*build, *options], check=True, capture_output=True, text=True)
+    (wheel,) = folder.glob("compressai_runtime-*.whl")
+    assert wheel.stat().st_size < 12e6
+    environment = folder / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    places = {"base": str(environment), "platbase": str(environment)}
+    packages = Path(sysconfig.get_path("purelib", "venv", vars=places))
+    with zipfile.ZipFile(wheel) as file:
+        assert not any(name.endswith((".hpp", ".cpp")) for name in file.namelist())
+        assert any(name.endswith("licenses/LICENSE") for name in file.namelist())
+        file.extractall(packages)
+    for name in NEEDED:
+        source = Path(np.__file__).parents[1] / name
+        if source.exists():
+            (packages / name).symlink_to(source)
+    return Path(sysconfig.get_path("scripts", "venv", vars=places)) / Path(sys.executable).name
+
+
+def _run(python: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run(
+        [python, *words], capture_output=True, text=True, cwd=python.parent, env=environment
+    )
+
+
+@pytest.mark.slow
+def test_wheel_codes_without_torch(python: Path, tmp_path: Path) -> None:
+    assert _run(python, "-c", "import torch").returncode != 0
+    coded, decoded = tmp_path / "photo.cai", tmp_path / "photo.png"
+    for words, said in (
+        (("--version",), "compressai "),
+        (("--help",), "Learned image compression"),
+        (("models", "--names"), "mbt2018-mean"),
+        (("encode", PHOTO, coded), "runtime"),
+        (("info", coded), "lite"),
+        (("decode", coded, decoded), "runtime"),
+    ):
+        done = _run(python, "-m", "compressai", *words)
+        assert (done.returncode, said in done.stdout) == (0, True), (words, done.stderr)
+    ours = np.asarray(Image.open(decoded), int)
+    theirs = np.asarray(decode(coded.read_bytes()), int)
+    assert (np.abs(ours - theirs) <= 1).mean() >= 0.9999
+    program = (
+        "import sys, compressai\n"
+        "data = compressai.encode(sys.argv[1], quality=30)\n"
+        "print(compressai.decode(data).size, 'torch' in sys.modules)"
+    )
+    done = _run(python, "-c", program, PHOTO)
+    assert done.stdout == "(451, 300) False\n", done.stderr
+
+
+@pytest.mark.slow
+def test_what_needs_torch_says_so(python: Path) -> None:
+    for words in (("encode", "--engine", "torch", PHOTO, "a.cai"), ("eval", PHOTO)):
+        done = _run(python, "-m", "compressai", *words)
+        assert (done.returncode, "this needs PyTorch" in done.stderr) == (1, True), done.stderr

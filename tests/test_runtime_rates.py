@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: BSD-3-Clause-Clear
+"""Bundles of variable rate: factors and files as torch has them, at any quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_models_lite_vbr import TINY
+from tiny_nets import one_thread
+
+from compressai.bitstream import ImageData, decode_image, encode_image, parse_coded
+from compressai.models.base import ModelIdentity
+from compressai.models.lite_vbr import LiteVbr
+from compressai.runtime import Bundle, BundleError, RuntimeModel, bundle_file, installed_bundle
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+from compressai.inference import export_bundle
+
+GAINS = ("y_gain", "y_gain_inv", "z_gain", "z_gain_inv")
+QUALITIES = (0, 33.3, 60, 75, 100)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[LiteVbr, Path]:
+    torch.manual_seed(0)
+    net = LiteVbr(**TINY).eval()
+    with torch.no_grad():
+        net.g_a[-1].weight.mul_(40)
+        net.latent_codec.hyper.h_a[-1].weight.mul_(20)
+        for name in GAINS:
+            gains = getattr(net, name)
+            gains.middle.normal_(0, 0.2)
+            gains.steps.add_(0.3 * torch.randn_like(gains.steps))
+        # Where softplus is the identity, or nearly nothing.
+        net.y_gain.steps[0, :2] = torch.tensor([-30.0, 1.0])
+    net.update()
+    net.identity = ModelIdentity("lite-vbr", None, "mse")
+    path = tmp_path_factory.mktemp("rates") / "tiny.caibundle"
+    with one_thread():
+        export_bundle(net, path)
+    return net, path
+
+
+def _image() -> ImageData:
+    return ImageData(torch.rand(3, 70, 100, generator=torch.Generator().manual_seed(1)))
+
+
+def test_factors_are_those_of_torch_to_the_bit(pair: tuple[LiteVbr, Path]) -> None:
+    net, path = pair
+    rates = RuntimeModel(path, threads=1).rates
+    assert rates is not None
+    random = np.random.default_rng(0).uniform(0, 100, 200).astype(np.float32)
+    for quality in (0.0, 12.5, 100.0, *map(float, random)):
+        for name in GAINS:
+            expected = getattr(net, name).exact(torch.tensor([quality]))
+            np.testing.assert_array_equal(rates.factor(name, quality), expected)
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_files_decode_with_and_without_torch(pair: tuple[LiteVbr, Path], quality: float) -> None:
+    net, path = pair
+    runtime = RuntimeModel(path, threads=1)
+    made = {}
+    for engine, other in ((net, runtime), (runtime, net)):
+        coded = parse_coded(encode_image(engine, _image(), quality=quality).to_bytes())
+        assert coded.quality == pytest.approx(quality, abs=1e-4)
+        # Hashes of latents are compared, too.
+        decoded = [_levels(decode_image(one, coded)) for one in (engine, other)]
+        assert (np.abs(decoded[0] - decoded[1]) <= 1).mean() >= 0.9999
+        made[engine] = sum(len(string) for tile in coded.tiles for string in tile.strings)
+    # Guards are those of the nodes around.
+    assert made[runtime] == pytest.approx(made[net], rel=0.01)
+
+
+def _levels(image: ImageData) -> np.ndarray:
+    return np.rint(255 * np.asarray(image.pixels))
+
+
+def test_qualities_beyond_the_scale_are_refused(pair: tuple[LiteVbr, Path]) -> None:
+    _, path = pair
+    runtime = RuntimeModel(path, threads=1)
+    for quality in (-1, 100.5):
+        with pytest.raises(ValueError, match=r"quality.* must be in 0 \.\.\. 100"):
+            encode_image(runtime, _image(), quality=quality)
+        with pytest.raises(ValueError, match=r"quality must be in 0 \.\.\. 100"):
+            runtime.compress(np.zeros((1, 3, 64, 64), np.float32), quality=quality)
+    lite = installed_bundle("lite", 3, "mse")
+    assert lite is not None
+    with pytest.raises(ValueError, match="has one rate"):
+        lite.compress(np.zeros((1, 3, 64, 64), np.float32), quality=3)
+
+
+def test_one_bundle_serves_all_qualities(
+    pair: tuple[LiteVbr, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path))
+    place = bundle_file("lite-vbr", None, "mse")
+    assert place.name == "lite-vbr-mse.caibundle"
+    assert installed_bundle("lite-vbr", 12.5, "mse") is None
+    place.parent.mkdir()
+    place.write_bytes(pair[1].read_bytes())
+    found = installed_bundle("lite-vbr", 12.5, "mse")
+    assert found is not None
+    assert installed_bundle("lite-vbr", 60, "mse") is found
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("default", 200), ("low", "x"), ("factors", {}), ("factors", {"a": {}})]
+)
+def test_damaged_rates_are_refused(pair: tuple[LiteVbr, Path], field: str, value: Any) -> None:
+    bundle = Bundle.read(pair[1])
+    rate = {**bundle.manifest["rate"], field: value}
+    with pytest.raises(BundleError, match="rate"):
+        RuntimeModel(Bundle({**bundle.manifest, "rate": rate}, bundle.contents))
