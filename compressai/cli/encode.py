@@ -59,7 +59,7 @@ def encode(
         list[str],
         typer.Argument(
             metavar="IN",
-            help="Images of any kind that Pillow reads, folders with images, or - for stdin; "
+            help="Pictures of any kind that Pillow reads, folders with pictures, or - for stdin; "
             "then, unless -o names it, the output.",
             show_default=False,
         ),
@@ -69,7 +69,7 @@ def encode(
         typer.Option(
             "-o",
             "--output",
-            help="File, folder for the results, or - for stdout. (default: beside each image, "
+            help="File, folder for the results, or - for stdout. (default: beside each picture, "
             "with suffix .cai)",
         ),
     ] = None,
@@ -97,8 +97,8 @@ def encode(
         str,
         typer.Option(
             metavar="auto|none|SIZE",
-            help="Side of the tiles that an image is cut into, which bound the memory that coding "
-            "takes; auto cuts images above 2^22 pixels.",
+            help="Side of the tiles that a picture is cut into, which bound the memory that coding "
+            "takes; auto cuts pictures above 2^22 pixels.",
         ),
     ] = "auto",
     keep_metadata: Annotated[
@@ -121,7 +121,7 @@ def encode(
         typer.Option(help="Code with the best quality whose file has at most so many bytes."),
     ] = None,
     target_bpp: Annotated[
-        float | None, typer.Option(help="The same in bits for each pixel of the image.")
+        float | None, typer.Option(help="The same in bits for each pixel of the picture.")
     ] = None,
     target_psnr: Annotated[
         float | None, typer.Option(help="Code with the lowest quality that has so many dB.")
@@ -183,7 +183,7 @@ def encode(
     named = sources if output is None else [*sources, output]
     paths = local_paths(named, "give --engine ray for files elsewhere")
     chosen_plan = plan(
-        paths[: len(sources)], output, suffixes=suffixes, new_suffix=".cai", what="image"
+        paths[: len(sources)], output, suffixes=suffixes, new_suffix=".cai", what="picture"
     )
     # After everything that can be wrong with the command line, because this takes long.
     from compressai.bitstream import (
@@ -239,7 +239,7 @@ def encode(
         if rate is not None and is_up_to_date(task.target, task.source, **options, **vars(rate)):
             raise Skip
         raise FileExistsError(
-            f"{task.target} exists and is older than the image, or was coded otherwise; give "
+            f"{task.target} exists and is older than the picture, or was coded otherwise; give "
             "--overwrite to replace it, or --skip-existing to keep it"
         )
 
