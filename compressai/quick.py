@@ -16,7 +16,7 @@ from compressai.bitstream.encoding import encode_image
 from compressai.bitstream.errors import UnknownModelError, WrongWeightsError
 from compressai.bitstream.image import read_image
 from compressai.bitstream.reading import parse_coded
-from compressai.runtime.installed import installed_bundle
+from compressai.runtime.installed import bundle_of_file, installed_bundle
 from compressai.runtime.model import RuntimeModel
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL
 
@@ -75,15 +75,17 @@ def _model_of(coded: CodedImage) -> Any:
             f"the file was coded with weights of {coded.model} that have no name: decode it with "
             "compressai.bitstream.decode_image and the model that coded it"
         )
-    bundle = installed_bundle(coded.model, coded.quality, coded.metric)
-    plain = not coded.sync_safe and not (bundle and bundle.exact)
-    if bundle is not None and not plain and coded.version > 1:
-        return bundle
-    return _torch_model(coded.model, coded.quality, coded.metric or DEFAULT_METRIC)
+    return bundle_of_file(coded) or _torch_model(
+        coded.model, coded.quality, coded.metric or DEFAULT_METRIC
+    )
 
 
 def _model(model: str, quality: int, metric: str) -> Any:
-    return installed_bundle(model, quality, metric) or _torch_model(model, quality, metric)
+    try:
+        bundle = installed_bundle(model, quality, metric)
+    except ImportError:
+        bundle = None
+    return bundle or _torch_model(model, quality, metric)
 
 
 def _torch_model(model: str, quality: float, metric: str) -> Any:

@@ -180,7 +180,7 @@ def test_estimate_of_memory_grows_with_the_area(net, factor):
 
 
 def test_large_pictures_are_tiled_unless_it_is_forbidden(monkeypatch):
-    monkeypatch.setattr("compressai.bitstream.encoding.UNTILED_PIXELS", 1000 * 100 - 1)
+    monkeypatch.setattr("compressai.bitstream.encoding.TILED_ABOVE", 1000 * 100 - 1)
     net = tiny_net("bmshj2018-factorized")
     large, small = ImageData(torch.rand(3, 1100, 100)), ImageData(torch.rand(3, 999, 100))
     coded = encode_image(net, large, model="m")

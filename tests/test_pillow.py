@@ -7,6 +7,8 @@ import contextlib
 import copy
 import io
 import pickle
+import subprocess
+import sys
 import threading
 import warnings
 from dataclasses import replace
@@ -20,7 +22,7 @@ from program import MODEL, alone_in, blurred_noise
 from tiny_nets import tiny_net
 
 import compressai.pillow
-from compressai.bitstream import BitstreamError, decode_image, read_coded
+from compressai.bitstream import BitstreamError, decode_image, parse_coded, read_coded
 from compressai.pillow import models as plugin_models
 from compressai.pillow import plugin
 
@@ -336,3 +338,85 @@ def test_any_change_of_exif_is_read_or_an_error_of_pillows_kind(checkpoint):
             Path("bad.cai").write_bytes(replace(coded, exif=changed).to_bytes())
             with contextlib.suppress(OSError):
                 tables_of("bad.cai")
+
+
+# -- parts, small versions, and models that need no torch ------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiled(tmp_path_factory):
+    """An image of 3 x 2 tiles, coded with the default model."""
+    path = tmp_path_factory.mktemp("tiled") / "tiled.cai"
+    rng = np.random.Generator(np.random.PCG64(0))
+    small = rng.integers(60, 190, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(small).resize((300, 210)).save(path, tile=128)
+    assert parse_coded(path.read_bytes()).tiling.count == 6
+    return path
+
+
+def test_crops_decode_their_tiles_only(tiled, monkeypatch):
+    whole = Image.open(tiled)
+    whole.load()
+    regions = []
+
+    def decode(net, coded, **options):
+        regions.append(options.get("region"))
+        return decode_image(net, coded, **options)
+
+    monkeypatch.setattr(plugin, "decode_image", decode)
+    image = Image.open(tiled)
+    box = (20, 30.4, 90, 70)
+    part = image.crop(box)
+    assert (part.mode, part.size, part.info["model"]) == ("RGB", (70, 40), "lite")
+    np.testing.assert_array_equal(part, whole.crop(box))
+    assert regions == [(20, 30, 70, 40)]
+    # Beyond the image there is nothing to decode, so that Pillow fills it.
+    outside = (-5, 0, 20, 20)
+    np.testing.assert_array_equal(image.crop(outside), whole.crop(outside))
+    assert regions == [(20, 30, 70, 40), None]
+    np.testing.assert_array_equal(image.crop(box), part)
+    assert len(regions) == 2
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_drafts_are_means_of_squares(tiled, factor):
+    whole = Image.open(tiled)
+    whole.load()
+    image = Image.open(tiled)
+    mode, box = image.draft(None, (300 // factor, 210 // factor))
+    assert (mode, box) == ("RGB", (0, 0, 300 / factor, 210 / factor))
+    assert image.size == (300 // factor, -(-210 // factor))
+    apart = np.abs(np.asarray(image, int) - np.asarray(whole.reduce(factor), int))
+    assert apart.max() <= 1
+    assert image.draft(None, (10, 10)) is None
+
+
+def test_thumbnails_are_made_of_drafts(tiled):
+    image, whole = Image.open(tiled), Image.open(tiled).copy()
+    image.thumbnail((40, 40))
+    whole.thumbnail((40, 40))
+    assert image.size == whole.size == (40, 28)
+    apart = np.abs(np.asarray(image, int) - np.asarray(whole, int))
+    assert apart.mean() < 2
+    assert Image.open(tiled).draft(None, (299, 200)) is None
+
+
+def test_colours_behind_transparency_get_into_no_draft(tiled, tmp_path):
+    image = Image.open(tiled).convert("RGBA")
+    image.putalpha(128)
+    image.save(tmp_path / "alpha.cai")
+    assert Image.open(tmp_path / "alpha.cai").draft(None, (30, 30)) is None
+
+
+def test_the_default_model_needs_no_torch(tiled):
+    program = (
+        "import sys, compressai.pillow\n"
+        "from PIL import Image\n"
+        "image = Image.open(sys.argv[1])\n"
+        "image.load()\n"
+        "image.save(sys.argv[2])\n"
+        "print(image.size, [n for n in ('torch', 'scipy') if n in sys.modules])"
+    )
+    words = [sys.executable, "-c", program, str(tiled), str(tiled.with_name("again.cai"))]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout == "(300, 210) []\n"

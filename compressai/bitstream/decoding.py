@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from compressai.runtime import RuntimeModel
 
-__all__ = ["decode_image", "decoding_bytes"]
+__all__ = ["decode_image", "decoding_bytes", "reductions"]
 
 __getattr__ = old_names(__name__)
 
@@ -46,6 +46,7 @@ def decode_image(
     region: tuple[int, int, int, int] | None = None,
     best_effort: bool = False,
     workers: int | None = None,
+    reduce: int = 1,
 ) -> ImageData:
     """Decode an image.
 
@@ -68,6 +69,8 @@ def decode_image(
             rest of the latent is what the network expects of it; where the hyper latent is lost,
             so is the tile, which becomes grey. Read the file with ``best_effort``, too.
         workers: how many tiles are decoded at a time. Default: up to 4, as torch has threads.
+        reduce: give the means of squares of so many pixels a side, tile by tile: of a large image
+            with tiles, far less memory, and no less time. See :func:`reductions`.
 
     Returns:
         The image, or the region of it.
@@ -80,9 +83,15 @@ def decode_image(
         DamagedFileError: strings, sizes or alpha plane do not fit the image, or the file was
             found damaged when it was read (with ``best_effort`` only if nothing is left).
         DesyncError: the file is intact but does not decode here to what was coded.
-        ValueError: ``region`` is not within the image, or ``workers`` is less than 1.
+        ValueError: ``region`` is not within the image, ``workers`` is less than 1, or ``reduce`` is
+            not possible, as it never is of a region.
     """
     whole = Box(0, 0, coded.width, coded.height)
+    if reduce != 1 and (region is not None or reduce not in reductions(coded)):
+        raise ValueError(
+            f"reduce must be one of {reductions(coded)} for this image, and 1 for a region, got "
+            f"{reduce}"
+        )
     wanted = whole if region is None else _check_region(region, whole)
     tiling = coded.tiling
     if len(coded.tiles) != tiling.count:
@@ -105,18 +114,37 @@ def decode_image(
         if problem:
             raise TooLargeError(problem)
         decoder.prepare(rate, needed)
-        pixels = np.zeros((3, wanted.height, wanted.width), dtype=np.float32)
+        sides = (-(-side // reduce) for side in (wanted.height, wanted.width))
+        pixels = np.zeros((3, *sides), dtype=np.float32)
         lost = 0
         for index, (tile, problem) in zip(needed, engine.map_in_order(decoder, needed, workers)):
             if problem:
                 box = tiling[index]
                 notes.append(f"{_place(box)}: {problem}")
                 lost += tile is None
-            _blend(pixels, wanted, coded, index, tile)
+            if reduce == 1:
+                _blend(pixels, wanted, coded, index, tile)
+            else:
+                _blend_reduced(pixels, coded, index, tile, reduce)
     if lost == len(needed):
         raise DamagedFileError(f"nothing is left of the picture: {'; '.join(notes)}")
     np.clip(pixels, 0, 1, out=pixels)
     return ImageData(engine.pixels(pixels), grey=coded.mode.startswith("L"), notes=notes, **extras)
+
+
+def reductions(coded: CodedImage) -> tuple[int, ...]:
+    """What ``reduce`` of :func:`decode_image` can be.
+
+    Squares must not cross where tiles begin, and colours that nobody sees must not get into others.
+
+    Args:
+        coded: the coded image.
+    """
+    tiling = coded.tiling
+    if coded.alpha:
+        return (1,)
+    stride = tiling.size - tiling.overlap if tiling.count > 1 else 0
+    return tuple(factor for factor in (1, 2, 4, 8, 16) if stride % factor == 0)
 
 
 def decoding_bytes(net: nn.Module | RuntimeModel, coded: CodedImage) -> int:
@@ -332,3 +360,28 @@ def _blend(
 
 def _place(box: Box) -> str:
     return f"{box.width} x {box.height} pixels at {box.x}, {box.y}"
+
+
+def _blend_reduced(
+    pixels: np.ndarray, coded: CodedImage, index: int, tile: np.ndarray | None, factor: int
+) -> None:
+    """As :func:`_blend` with the whole image, onto the means of its squares."""
+    box = coded.tiling[index]
+    values = np.zeros((3, *(padded_side(side, factor) for side in box[:1:-1])), dtype=np.float32)
+    seen = values[:, : box.height, : box.width]
+    seen[...] = _GREY if tile is None else tile
+    if coded.tiling.count > 1:
+        seen *= coded.tiling.blend_weights(index)
+    _, height, width = values.shape
+    sums = values.reshape(3, height // factor, factor, width // factor, factor).sum((2, 4))
+    top, left = box.y // factor, box.x // factor
+    # Squares at the right and lower edge of the image are not whole.
+    rows, columns = (
+        np.minimum(factor, whole - factor * np.arange(begin, begin + count))
+        for whole, begin, count in (
+            (coded.height, top, sums.shape[1]),
+            (coded.width, left, sums.shape[2]),
+        )
+    )
+    area = (rows[:, None] * columns).astype(np.float32)
+    pixels[:, top : top + sums.shape[1], left : left + sums.shape[2]] += sums / area

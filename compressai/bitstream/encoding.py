@@ -13,7 +13,7 @@ from compressai.bitstream._engine import Engine, hash_values, padded_tile
 from compressai.bitstream._engines import engine_of
 from compressai.bitstream.container import CodedImage, CodedTile
 from compressai.bitstream.image import ImageData
-from compressai.bitstream.limits import MAX_PIXELS, UNTILED_PIXELS, excess_of, excess_of_tiles
+from compressai.bitstream.limits import MAX_PIXELS, excess_of, excess_of_tiles
 from compressai.bitstream.tiling import Tiling, padded_side
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ __all__ = ["TILE_OVERLAP", "TILE_SIZE", "choose_tiling", "encode_image", "encodi
 
 __getattr__ = old_names(__name__)
 
+# So that an image of four megapixels has regions.
+TILED_ABOVE = 3 * 2**20
 TILE_SIZE = 1024
 TILE_OVERLAP = 32
 
@@ -63,7 +65,7 @@ def encode_image(
             is that of :func:`~compressai.bitstream.decode_image`.
         tile: side of the tiles that the image is cut into, in pixels, a multiple of what the
             model asks for (64 always is one, or 128 or 256 for models with windows); ``None`` for
-            no tiles; ``"auto"`` takes 1024 for images above 2^22 pixels and else none.
+            no tiles; ``"auto"`` takes 1024 for images above 3 * 2^20 pixels and else none.
         tile_overlap: pixels that neighbouring tiles share and in which they are blended into each
             other; at most half of ``tile``. Default: 32.
         sync_safe: code so that differences in floating-point rounding between machines do not
@@ -218,7 +220,7 @@ def choose_tiling(
 ) -> Tiling:
     """The tiles that :func:`encode_image` cuts an image of that size into."""
     if tile == "auto":
-        tile = None if width * height <= UNTILED_PIXELS else padded_side(TILE_SIZE, multiple)
+        tile = None if width * height <= TILED_ABOVE else padded_side(TILE_SIZE, multiple)
     elif isinstance(tile, str):
         raise ValueError(f"tile must be 'auto', a number of pixels, or None, got {tile!r}")
     if tile is None:

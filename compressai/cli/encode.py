@@ -98,7 +98,7 @@ def encode(
         typer.Option(
             metavar="auto|none|SIZE",
             help="Side of the tiles that a picture is cut into, which bound the memory that coding "
-            "takes; auto cuts pictures above 2^22 pixels.",
+            "takes; auto cuts pictures above three megapixels.",
         ),
     ] = "auto",
     keep_metadata: Annotated[

@@ -90,31 +90,32 @@ def encoding_bundle(
         ValueError: a bundle is needed, and there is none, or it cannot code so.
         ImportError: onnxruntime is needed, and missing.
     """
-    from compressai.bitstream.chosen import ChosenModel
+    from compressai.bitstream.chosen import chosen_bundle
     from compressai.runtime import bundle_file
 
-    told = (
-        DEFAULT_MODEL if model is None else model,
-        DEFAULT_QUALITY if quality is None else quality,
-        DEFAULT_METRIC if metric is None else metric,
-    )
-    found = _installed(*told, needed=needed, threads=threads)
-    if found is None or found.identity.random_weights:
+    name = DEFAULT_MODEL if model is None else model
+    metric = DEFAULT_METRIC if metric is None else metric
+    try:
+        found = chosen_bundle(
+            *(name, quality, metric),
+            default_quality=DEFAULT_QUALITY,
+            plain=plain,
+            threads=threads,
+        )
+    except ImportError:
         if needed:
-            raise ValueError(
-                f"no bundle of {told[0]}, quality {told[1]}, {told[2]} is at {bundle_file(*told)}: "
-                "make it with compressai export --bundle, or encode with --engine torch"
-            )
+            raise
         return None
-    if plain and not found.exact:
-        if needed:
-            raise ValueError(f"--plain needs --engine torch for {told[0]}, which codes with floats")
-        return None
-    if found.rates is None:
-        quality = found.identity.quality
-    elif quality is None:
-        quality = found.rates.default
-    return ChosenModel(found, found.identity.model, quality, found.identity.metric)
+    if found is None and needed:
+        if plain:
+            raise ValueError(f"--plain needs --engine torch for {name}, which codes with floats")
+        wanted = DEFAULT_QUALITY if quality is None else quality
+        raise ValueError(
+            f"no bundle of {name}, quality {wanted}, {metric} is at "
+            f"{bundle_file(name, wanted, metric)}: make it with compressai export --bundle, or "
+            "encode with --engine torch"
+        )
+    return found
 
 
 def decoding_bundle(coded: CodedImage, *, needed: bool, threads: int | None) -> RuntimeModel | None:
@@ -133,40 +134,18 @@ def decoding_bundle(coded: CodedImage, *, needed: bool, threads: int | None) -> 
         ImportError: onnxruntime is needed, and missing.
     """
     from compressai.bitstream import WrongWeightsError
-    from compressai.runtime import bundle_file
+    from compressai.runtime import bundle_file, bundle_of_file, installed_bundle
 
+    if not needed:
+        return bundle_of_file(coded, threads=threads)
     told = (coded.model, coded.quality, coded.metric)
-    found = None
-    if not coded.random_weights:
-        found = _installed(*told, needed=needed, threads=threads)
+    found = None if coded.random_weights else installed_bundle(*told, threads=threads)
     if found is None:
-        if needed:
-            raise WrongWeightsError(
-                f"no bundle of {coded.model} is at {bundle_file(*told)}: make it with compressai "
-                "export --bundle, or decode with --engine torch"
-            )
-        return None
-    fits = coded.version > 1 and (coded.sync_safe or found.exact)
-    fits = fits and found.bundle.fingerprints.get(coded.version) == coded.fingerprint
-    return found if fits or needed else None
-
-
-def _installed(
-    model: str,
-    quality: float | None,
-    metric: str | None,
-    *,
-    needed: bool,
-    threads: int | None,
-) -> RuntimeModel | None:
-    from compressai.runtime import installed_bundle
-
-    try:
-        return installed_bundle(model, quality, metric, threads=threads)
-    except ImportError:
-        if needed:
-            raise
-        return None
+        raise WrongWeightsError(
+            f"no bundle of {coded.model} is at {bundle_file(*told)}: make it with compressai "
+            "export --bundle, or decode with --engine torch"
+        )
+    return found
 
 
 def engine_name(net: Any) -> str:

@@ -6,16 +6,15 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from compressai.bitstream import CodedImage
+from compressai.bitstream.chosen import ChosenModel, chosen_bundle
+from compressai.runtime import bundle_of_file
+from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
 
-from compressai.bitstream import CodedImage, fingerprint
-from compressai.model_choice import (
-    DEFAULT_METRIC,
-    DEFAULT_MODEL,
-    ChosenModel,
-    ModelCache,
-)
+if TYPE_CHECKING:
+    from compressai.model_choice import ModelCache
 
 __all__ = [
     "configure",
@@ -26,7 +25,8 @@ __all__ = [
 ]
 
 _lock = threading.Lock()
-_cache = ModelCache(precision="auto")
+_settings: dict[str, Any] = {"precision": "auto", "device": "cpu"}
+_cache: ModelCache | None = None
 # Checkpoints by the fingerprint of their weights, with the names of models that they need.
 _checkpoints: dict[bytes, tuple[Path, str | None]] = {}
 
@@ -35,12 +35,30 @@ def configure(*, precision: str = "auto", device: str = "cpu", models: int = 4) 
     """Choose how images are coded from now on.
 
     Args:
-        precision: of the transforms, see :func:`compressai.inference.prepare`.
-        device: where networks run.
+        precision: of the transforms, see :func:`compressai.inference.prepare`; bf16 needs torch.
+        device: where networks run; others than the CPU need torch.
         models: number of models to keep in memory.
     """
     global _cache
-    _cache = ModelCache(models, precision=precision, device=device)
+    with _lock:
+        _settings.update(size=models, precision=precision, device=device)
+        _cache = None
+
+
+def _torch_models() -> ModelCache:
+    """Models that torch runs."""
+    global _cache
+    # Slow to import, and not needed where there are bundles.
+    from compressai.model_choice import ModelCache
+
+    with _lock:
+        if _cache is None:
+            _cache = ModelCache(**_settings)
+        return _cache
+
+
+def _takes_bundles() -> bool:
+    return _settings["device"] == "cpu" and _settings["precision"] != "bf16"
 
 
 def use_checkpoint(path: str | os.PathLike[str], model: str | None = None) -> None:
@@ -56,7 +74,10 @@ def use_checkpoint(path: str | os.PathLike[str], model: str | None = None) -> No
         OSError: it cannot be read.
         ValueError: it is none, or does not fit the model.
     """
-    net = _cache.choose_model(model, None, DEFAULT_METRIC, Path(path)).net
+    # Needs torch, as checkpoints do.
+    from compressai.bitstream import fingerprint
+
+    net = _torch_models().choose_model(model, None, DEFAULT_METRIC, Path(path)).net
     remember_checkpoint(fingerprint(net), path, model)
 
 
@@ -73,8 +94,14 @@ def model_to_encode(
     quality: int | None,
     metric: str | None,
     checkpoint: str | os.PathLike[str] | None,
+    *,
+    plain: bool = False,
 ) -> ChosenModel:
-    """The model for saving.
+    """The model for saving: of a bundle where there is one.
+
+    Args:
+        model, quality, metric, checkpoint: keywords of ``Image.save``.
+        plain: whether files are to be coded without synchrony.
 
     Raises:
         ValueError: arguments contradict each other, or there is no such model.
@@ -83,11 +110,23 @@ def model_to_encode(
     if checkpoint is not None:
         if metric is not None:
             raise ValueError("metric chooses weights of the zoo, not of a checkpoint")
-        return _cache.choose_model(model, None, DEFAULT_METRIC, Path(checkpoint), level=quality)
-    chosen = _cache.choose_model(
-        model or DEFAULT_MODEL,
+        return _torch_models().choose_model(
+            model, None, DEFAULT_METRIC, Path(checkpoint), level=quality
+        )
+    name, metric = model or DEFAULT_MODEL, metric or DEFAULT_METRIC
+    if _takes_bundles():
+        try:
+            bundle = chosen_bundle(
+                name, quality, metric, default_quality=DEFAULT_QUALITY, plain=plain
+            )
+        except ImportError:
+            bundle = None
+        if bundle is not None:
+            return bundle
+    chosen = _torch_models().choose_model(
+        name,
         quality,
-        metric or DEFAULT_METRIC,
+        metric,
         None,
     )
     if chosen.random_weights:
@@ -98,8 +137,8 @@ def model_to_encode(
     return chosen
 
 
-def model_to_decode(coded: CodedImage) -> nn.Module:
-    """The model for opening.
+def model_to_decode(coded: CodedImage) -> Any:
+    """The model for opening: of a bundle where there is one.
 
     Raises:
         BitstreamError: the weights are not at hand, or unknown.
@@ -108,5 +147,6 @@ def model_to_decode(coded: CodedImage) -> nn.Module:
     with _lock:
         checkpoint, model = _checkpoints.get(coded.fingerprint, (None, None))
     if checkpoint is None:
-        return _cache.model_of(coded, None)
-    return _cache.choose_model(model, None, DEFAULT_METRIC, checkpoint).net
+        bundle = bundle_of_file(coded) if _takes_bundles() else None
+        return bundle or _torch_models().model_of(coded, None)
+    return _torch_models().choose_model(model, None, DEFAULT_METRIC, checkpoint).net

@@ -12,7 +12,7 @@ from compressai._lazy import lazy_names
 
 if TYPE_CHECKING:
     from compressai.runtime.bundle import Bundle, BundleError, write_bundle
-    from compressai.runtime.installed import bundle_file, installed_bundle
+    from compressai.runtime.installed import bundle_file, bundle_of_file, installed_bundle
     from compressai.runtime.model import RuntimeModel
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "BundleError",
     "RuntimeModel",
     "bundle_file",
+    "bundle_of_file",
     "installed_bundle",
     "write_bundle",
 ]
@@ -28,7 +29,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "bundle": "Bundle BundleError write_bundle",
-        "installed": "bundle_file installed_bundle",
+        "installed": "bundle_file bundle_of_file installed_bundle",
         "model": "RuntimeModel",
     },
     modules=["networks"],

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 from compressai._files import weights_folder
 from compressai.runtime.bundle import Bundle
 from compressai.runtime.model import RuntimeModel
 from compressai.runtime.recipe import bundle_by_recipe
 
-__all__ = ["SHIPPED", "bundle_file", "installed_bundle", "recipe_file"]
+__all__ = ["SHIPPED", "bundle_file", "bundle_of_file", "installed_bundle", "recipe_file"]
 
 SHIPPED = Path(__file__).parents[1] / "zoo" / "shipped"
 """The weights that come with the library."""
@@ -85,3 +86,25 @@ def installed_bundle(
             _loaded[path, version, rate, threads] = made
             return made
     return None
+
+
+def bundle_of_file(coded: Any, *, threads: int | None = None) -> RuntimeModel | None:
+    """The model in a bundle that decodes a file; ``None`` if torch has to.
+
+    Args:
+        coded: a :class:`~compressai.bitstream.CodedImage`.
+        threads: of one network, see :class:`RuntimeModel`.
+
+    Raises:
+        BundleError: as :func:`installed_bundle`.
+    """
+    if coded.random_weights or coded.version < 2:
+        return None
+    try:
+        found = installed_bundle(coded.model, coded.quality, coded.metric, threads=threads)
+    except ImportError:
+        return None
+    if found is None or not (coded.sync_safe or found.exact):
+        return None
+    fits = found.bundle.fingerprints.get(coded.version) == coded.fingerprint
+    return found if fits else None

@@ -31,7 +31,7 @@ from compressai.convert import convert_checkpoint
 
 __all__ = [
     *("CORPUS", "MAX_PIXELS", "SEEDS", "TARGETS"),
-    *("fuzz_checkpoint", "fuzz_container", "fuzz_picture", "load_net"),
+    *("fitting_sums", "fuzz_checkpoint", "fuzz_container", "fuzz_picture", "load_net"),
 ]
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -44,7 +44,7 @@ _PLACED, _ON_SCALE = 8, 16
 
 def fuzz_container(data: bytes) -> None:
     """Files: what is read can be written again, and is then the same."""
-    for content in (data, _with_fitting_sums(data)):
+    for content in (data, fitting_sums(data)):
         for best_effort in (False, True):
             try:
                 coded = parse_coded(content, best_effort=best_effort)
@@ -60,7 +60,7 @@ def fuzz_picture(data: bytes) -> None:
     """Files and the strings in them: a picture of the size that the file says, or an error."""
     for best_effort in (False, True):
         try:
-            coded = parse_coded(_with_fitting_sums(data), best_effort=best_effort)
+            coded = parse_coded(fitting_sums(data), best_effort=best_effort)
             net = load_net(coded.model)
             picture = decode_image(
                 net, coded, best_effort=best_effort, max_pixels=MAX_PIXELS, workers=1
@@ -137,7 +137,7 @@ def load_net(model: str) -> nn.Module:
     return compressai.load(CORPUS / f"{model if model in names else 'mbt2018-mean'}.safetensors")
 
 
-def _with_fitting_sums(data: bytes) -> bytes:
+def fitting_sums(data: bytes) -> bytes:
     """The data with checksums that fit, as far as they look like a file."""
     content = bytearray(data)
     if len(content) > 12 and content[4] == 1:

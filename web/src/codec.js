@@ -6,7 +6,7 @@ import { isGreyPng, writePng } from "./png.js";
 
 const here = (path) => new URL(path, import.meta.url);
 // Larger pictures are tiled, as everywhere in compressai.
-const UNTILED_PIXELS = 2 ** 22;
+const TILED_ABOVE = 3 * 2 ** 20;
 const TILING = { size: 1024, overlap: 32 };
 // Networks of a model take some ten megabytes.
 const MODELS_KEPT = 2;
@@ -175,7 +175,7 @@ async function toPicture({ width, height, rgba }) {
 export async function encode(picture, quality, most, progress) {
   const { core, models } = await start();
   const converted = await toPicture(picture);
-  const tiling = picture.width * picture.height > UNTILED_PIXELS ? TILING : { size: 0, overlap: 0 };
+  const tiling = picture.width * picture.height > TILED_ABOVE ? TILING : { size: 0, overlap: 0 };
   const tried = (await qualities()).filter((one) => one <= quality).reverse();
   let file;
   for (const one of most ? tried : tried.slice(0, 1)) {
