@@ -2,10 +2,10 @@
 """How long whole commands take, and their memory: without torch, with it, and in another checkout.
 
 ``python benchmarks/startup.py`` runs each command in a process of its own, by turns as it is and
-with ``--engine torch``, and prints medians and their ratios, below the load of the machine. With
-``--folder 100`` it also codes so many copies of the photo, and decodes them. With ``OTHER``, a
-checkout of this repository with a ``.venv``, commands run with ``OTHER/.venv/bin/python`` instead
-of ``--engine torch``.
+with ``--engine torch``, and prints medians and their ratios, below the load of the machine: of
+time, of time of processors, which other programs change less, and of memory. With ``--folder 100``
+it also codes so many copies of the photo, and decodes them. With ``OTHER``, a checkout of this
+repository with a ``.venv``, commands run with ``OTHER/.venv/bin/python`` instead of ``--engine torch``.
 
 Modules are compiled once before, as they are where the library was installed. ``models`` is
 ``models --names``, or ``models --markdown`` in a checkout that has no shorter list.
@@ -24,14 +24,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from _report import PHOTO
 
-__all__ = ["Way", "commands", "main", "measure"]
+__all__ = ["Measured", "Way", "commands", "main", "measure"]
 
 
-def measure(command: Sequence[str], folder: Path) -> tuple[float, float]:
-    """Seconds and peak memory in MB of a process.
+class Measured(NamedTuple):
+    """What a process took: seconds, those of processors, and MB at most."""
+
+    seconds: float
+    processor: float
+    megabytes: float
+
+
+def measure(command: Sequence[str], folder: Path) -> Measured:
+    """What a process takes.
 
     Args:
         command: program and arguments.
@@ -53,7 +62,8 @@ def measure(command: Sequence[str], folder: Path) -> tuple[float, float]:
             raise RuntimeError(f"{' '.join(command)} failed: {printed.read().decode()}")
     # At least what this program takes itself, which therefore imports nothing large.
     # Kilobytes on Linux, bytes on macOS.
-    return seconds, usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    size = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, size)
 
 
 def _knows_names(python: Path, folder: Path) -> bool:
@@ -81,8 +91,8 @@ def commands(folder: Path, photos: int) -> dict[str, list[str]]:
     """Command lines by title; those that code need ``photo.cai`` and the folder ``photos``."""
     coded = str(folder / "photo.cai")
     found = {
-        "--help": ["--help"],
-        "--version": ["--version"],
+        "help": ["--help"],
+        "version": ["--version"],
         "models": ["models"],
         "info": ["info", coded],
         "encode": ["encode", "--overwrite", str(PHOTO), coded],
@@ -118,8 +128,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.other is not None:
         other = Way("other", (args.other / ".venv" / "bin" / "python").absolute())
     print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, median of {args.repeats}")
-    heading = f"{'command':12}{'here':>9}{other.name:>9}{'ratio':>7}"
-    print(f"{heading}{'here':>10}{other.name:>10}{'ratio':>7}")
+    pair = f"{'here':>10}{other.name:>10}{'ratio':>7}"
+    print(f"{'':12}{'seconds':>27}{'of processors':>27}{'memory':>27}")
+    print(f"{'command':12}{3 * pair}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         names = {way: _knows_names(way.python, folder) for way in (here, other)}
@@ -135,18 +146,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         for title, line in lines.items():
             if args.only and title not in args.only:
                 continue
-            found: dict[Way, list[tuple[float, float]]] = {here: [], other: []}
+            found: dict[Way, list[Measured]] = {here: [], other: []}
             for _ in range(args.repeats):
                 for way, results in found.items():
                     results.append(measure(_words(title, line, way, names[way]), folder))
-            (seconds, size), (other_seconds, other_size) = (
+            ours, theirs = (
                 [statistics.median(values) for values in zip(*found[way])] for way in found
             )
-            print(
-                f"{title:12}{seconds:7.2f} s{other_seconds:7.2f} s{seconds / other_seconds:7.2f}"
-                f"{size:7.0f} MB{other_size:7.0f} MB{size / other_size:7.2f}",
-                flush=True,
-            )
+            print(f"{title:12}", end="")
+            for a, b, unit in zip(ours, theirs, (".2f", ".2f", ".0f")):
+                end = " MB" if unit == ".0f" else " s"
+                print(f"{format(a, unit) + end:>10}{format(b, unit) + end:>10}{a / b:7.2f}", end="")
+            print(flush=True)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from pathlib import Path
 from startup import measure
 
 program = "import time; held = b'1' * 200_000_000; time.sleep(0.2)"
-seconds, megabytes = measure([sys.executable, "-c", program], Path.cwd())
+seconds, processor, megabytes = measure([sys.executable, "-c", program], Path.cwd())
 assert seconds > 0.2, seconds
+assert 0 < processor < seconds
 assert 200 < megabytes < 300, megabytes
 try:
     measure([sys.executable, "-c", "import sys; sys.exit('lost')"], Path.cwd())
