@@ -5,7 +5,7 @@
 with ``--engine torch``, and prints medians and their ratios, below the load of the machine: of
 time, of time of processors, which other programs change less, and of memory. With ``--folder 100``
 it also codes so many copies of the photo, and decodes them. With ``OTHER``, a checkout of this
-repository with a ``.venv``, commands run with ``OTHER/.venv/bin/python`` instead of ``--engine torch``.
+repository with a ``.venv``, commands run with its Python instead of ``--engine torch``.
 
 Modules are compiled once before, as they are where the library was installed. ``models`` is
 ``models --names``, or ``models --markdown`` in a checkout that has no shorter list.

@@ -233,7 +233,8 @@ def _outcomes(
 def _give_torch(threads: int) -> None:
     """Set the threads of operations of torch that this thread calls, if torch is used at all."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.get_num_threads() != threads:
+    # Another thread may be importing it, and this one waits for that before it uses it.
+    if hasattr(torch, "get_num_threads") and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
 
