@@ -158,7 +158,11 @@ class Plan:
             arrays = {"middle": gains.middle, "steps": gains.steps}
             self.arrays |= {f"{name}.{k}": v.detach().numpy().copy() for k, v in arrays.items()}
             told = {key: f"{name}.{key}" for key in arrays}
-            self.rate["factors"][name] = {**told, "falls": gains.sign < 0}
+            self.rate["factors"][name] = {
+                **told,
+                "falls": gains.sign < 0,
+                "digits": gains.digits,
+            }
         self.scale(self.analysis, "y_plain", "y_gain", "y")
         self.run(self.analysis, "h_a", codec.hyper.h_a, ["y_plain"], ["z_plain"])
         self.scale(self.analysis, "z_plain", "z_gain", "z")

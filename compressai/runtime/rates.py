@@ -11,8 +11,9 @@ import numpy as np
 
 __all__ = ["Rates"]
 
-# Bits of a factor: what machines differ by in double precision is far below.
-_BITS = 16
+# Binary digits of a factor, if the bundle does not tell: machines differ in double precision by far
+# less than the last one.
+_DIGITS = 16
 # Above, softplus is the identity in double precision and would overflow.
 _LINEAR = 20.0
 
@@ -40,8 +41,9 @@ class Rates:
             middle, steps = arrays[one["middle"]], arrays[one["steps"]]
             if middle.ndim != 1 or steps.shape != (len(steps), len(middle)) or not len(steps):
                 raise ValueError(f"factor {name}: arrays have shapes {middle.shape}, {steps.shape}")
-            self._factors[name] = (middle, steps, -1 if one["falls"] else 1)
-        counts = {len(steps) for _, steps, _ in self._factors.values()}
+            unit = 2 ** int(one.get("digits", _DIGITS))
+            self._factors[name] = (middle, steps, -1 if one["falls"] else 1, unit)
+        counts = {len(steps) for _, steps, _, _ in self._factors.values()}
         if len(counts) != 1 or not self.low <= self.default <= self.high or self.low == self.high:
             raise ValueError("factors differ in their nodes, or qualities are out of order")
         self.nodes = np.linspace(self.low, self.high, counts.pop() + 1)
@@ -57,7 +59,7 @@ class Rates:
         Returns:
             float32 ``(1, C, 1, 1)``.
         """
-        middle, rises, sign = self._factors[name]
+        middle, rises, sign, unit = self._factors[name]
         rises = rises.astype(np.float64)
         rises = np.where(rises > _LINEAR, rises, np.log1p(np.exp(np.minimum(rises, _LINEAR))))
         count = len(rises)
@@ -66,7 +68,7 @@ class Rates:
         left, share = self.place(quality)
         log = logs[left] + share * rises[left]
         mantissa, exponent = np.frexp(np.exp(middle.astype(np.float64) + sign * log))
-        factor = np.ldexp(np.rint(mantissa * 2**_BITS) / 2**_BITS, exponent)
+        factor = np.ldexp(np.rint(mantissa * unit) / unit, exponent)
         return factor.astype(np.float32)[None, :, None, None]
 
     def place(self, quality: float) -> tuple[int, float]:
