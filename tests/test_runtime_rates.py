@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tiny_nets import one_thread
 
 from compressai.bitstream import ImageData, decode_image, encode_image, parse_coded
 from compressai.models.base import ModelIdentity
+from compressai.models.integer import IntegerLiteVbr, quantize_entropy_path
 from compressai.models.lite_vbr import LiteVbr
 from compressai.runtime import Bundle, BundleError, RuntimeModel, bundle_file, installed_bundle
 
@@ -79,6 +81,27 @@ def test_files_decode_with_and_without_torch(pair: tuple[LiteVbr, Path], quality
 
 def _levels(image: ImageData) -> np.ndarray:
     return np.rint(255 * np.asarray(image.pixels))
+
+
+def test_integers_decode_alike_at_any_quality(pair: tuple[LiteVbr, Path], tmp_path: Path) -> None:
+    source = copy.deepcopy(pair[0])
+    with torch.no_grad():
+        for place in IntegerLiteVbr.entropy_networks(source):
+            place.module[-1].weight.mul_(4)
+            place.module[-1].bias.uniform_(0.2, 1)
+    images = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(2))
+    net = quantize_entropy_path(source, [images])
+    net.identity = ModelIdentity("lite-vbr-integer", None, "mse")
+    with one_thread():
+        export_bundle(net, tmp_path / "integer.caibundle")
+    runtime = RuntimeModel(tmp_path / "integer.caibundle", threads=1)
+    assert runtime.exact
+    for quality in QUALITIES:
+        for engine, other in ((net, runtime), (runtime, net)):
+            coded = encode_image(engine, _image(), quality=quality, sync_safe=False)
+            # Hashes of latents are compared.
+            decoded = [_levels(decode_image(one, coded)) for one in (engine, other)]
+            assert (np.abs(decoded[0] - decoded[1]) <= 1).mean() >= 0.9999
 
 
 def test_qualities_beyond_the_scale_are_refused(pair: tuple[LiteVbr, Path]) -> None:

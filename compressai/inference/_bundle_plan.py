@@ -35,7 +35,8 @@ from compressai.models import CompressionModel
 from compressai.models.base import SimpleVAECompressionModel
 from compressai.models.channel_slice import ChannelSliceModel
 from compressai.models.google import FactorizedPrior, ScaleHyperprior
-from compressai.models.integer import IntegerLite
+from compressai.models.integer import IntegerLite, IntegerLiteVbr
+from compressai.models.integer.layers import INPUT_LIMIT
 from compressai.models.lite_vbr import LiteVbr, RateGains
 from compressai.runtime.rates import Rates
 
@@ -75,8 +76,8 @@ class Plan:
         net = self.net
         codes = {type(net).compress, type(net).decompress}
         known = (ChannelSliceModel, IntegerLite, SimpleVAECompressionModel)
-        self.exact = isinstance(net, (IntegerLite, FactorizedPrior))
-        if isinstance(net, LiteVbr) and codes == _coding(LiteVbr):
+        self.exact = isinstance(net, (IntegerLite, IntegerLiteVbr, FactorizedPrior))
+        if isinstance(net, LiteVbr) and codes in (_coding(LiteVbr), _coding(IntegerLiteVbr)):
             self.run(self.analysis, "g_a", net.g_a, ["x"], ["y_plain"])
             self.run(
                 self.synthesis, "g_s", net.g_s, [self.gained(net, net.latent_codec)], ["x_hat"]
@@ -168,6 +169,9 @@ class Plan:
         self.scale(self.analysis, "z_plain", "z_gain", "z")
         self.factorized("z", codec.hyper.entropy_bottleneck, "z_units")
         self.scale(self.coding, "z_units", "z_gain_inv", "z_hat")
+        if isinstance(net, IntegerLiteVbr):
+            # Products with larger values would not be exact.
+            self.coding[-1]["limit"] = INPUT_LIMIT
         self.run(self.coding, "h_s", codec.hyper.h_s, ["z_hat"], ["side"])
         self.slices(net, codec.y, ("y_units", "y_units_fine"))
         self.scale(self.coding, "y_units", "y_gain_inv", "y_hat")

@@ -200,7 +200,9 @@ def _walk(plan: Plan, x: Tensor) -> dict[str, Tensor]:
         elif step["op"] == "scale":
             assert plan.rate is not None
             factor = Rates(plan.rate, plan.arrays).factor(step["factor"], plan.rate["default"])
-            values[step["output"]] = values[step["input"]] * torch.from_numpy(factor)
+            limit = step.get("limit", np.inf)
+            value = values[step["input"]].clamp(-limit, limit)
+            values[step["output"]] = value * torch.from_numpy(factor)
         elif step["op"] == "factorized":
             medians = torch.from_numpy(plan.arrays[step["medians"]])[:, None, None]
             values[step["output"]] = torch.round(values[step["latent"]] - medians) + medians

@@ -226,7 +226,9 @@ class RuntimeModel:
                 values[step["output"]] = np.concatenate(parts, axis=1)
             elif operation == "scale" and self.rates is not None and rate is not None:
                 factor = self.rates.factor(step["factor"], rate)
-                values[step["output"]] = values[step["input"]] * factor
+                value, limit = values[step["input"]], step.get("limit")
+                value = value if limit is None else value.clip(-limit, limit)
+                values[step["output"]] = value * factor
             elif operation in ("factorized", "gaussian") and coder is not None:
                 getattr(coder, operation)(step, values)
             else:
