@@ -33,9 +33,8 @@ from compressai.latent_codecs import (
 )
 from compressai.models import CompressionModel
 from compressai.models.base import SimpleVAECompressionModel
-from compressai.models.channel_slice import ChannelSliceModel
 from compressai.models.google import FactorizedPrior, ScaleHyperprior
-from compressai.models.integer import IntegerLite, IntegerLiteVbr
+from compressai.models.integer import IntegerLiteVbr
 from compressai.models.integer.layers import INPUT_LIMIT
 from compressai.models.lite_vbr import LiteVbr, RateGains
 from compressai.runtime.rates import Rates
@@ -74,26 +73,23 @@ class Plan:
 
     def __post_init__(self) -> None:
         net = self.net
-        codes = {type(net).compress, type(net).decompress}
-        known = (ChannelSliceModel, IntegerLite, SimpleVAECompressionModel)
-        self.exact = isinstance(net, (IntegerLite, IntegerLiteVbr, FactorizedPrior))
-        if isinstance(net, LiteVbr) and codes in (_coding(LiteVbr), _coding(IntegerLiteVbr)):
+        self.exact = not net.needs_synchrony
+        if isinstance(net, LiteVbr) and _codes_like(net, LiteVbr):
             self.run(self.analysis, "g_a", net.g_a, ["x"], ["y_plain"])
-            self.run(
-                self.synthesis, "g_s", net.g_s, [self.gained(net, net.latent_codec)], ["x_hat"]
-            )
+            fine = self.gained(net, net.latent_codec)
+            self.run(self.synthesis, "g_s", net.g_s, [fine], ["x_hat"])
             return
         self.run(self.analysis, "g_a", net.g_a, ["x"], ["y"])
-        if isinstance(net, FactorizedPrior) and codes == _coding(FactorizedPrior):
+        if _codes_like(net, FactorizedPrior):
             self.factorized("y", net.entropy_bottleneck, "y_hat")
             fine = "y_hat"
-        elif isinstance(net, ScaleHyperprior) and codes == _coding(ScaleHyperprior):
+        elif _codes_like(net, ScaleHyperprior):
             if type(net)._code_y is not ScaleHyperprior._code_y:
                 raise _no_words(net, "it codes position by position")
             fine = self.scale_hyperprior(net)
-        elif any(
-            isinstance(net, family) and codes <= _coding(*known) for family in known
-        ) and isinstance(net.latent_codec, HyperpriorLatentCodec):
+        elif _codes_like(net, SimpleVAECompressionModel) and isinstance(
+            net.latent_codec, HyperpriorLatentCodec
+        ):
             fine = self.hyperprior(net, net.latent_codec)
         else:
             raise _no_words(net, "its class codes in a way of its own")
@@ -325,8 +321,12 @@ def _native(model: Any) -> dict[str, np.ndarray]:
     }
 
 
-def _coding(*classes: type) -> set[Any]:
-    return {method for one in classes for method in (one.compress, one.decompress)}
+def _codes_like(net: nn.Module, family: type) -> bool:
+    """Whether a model is of a family and its class codes as that does."""
+    names = ("compress", "decompress", "_code_latent", "_decode_latent")
+    return isinstance(net, family) and all(
+        getattr(type(net), name) is getattr(family, name) for name in names
+    )
 
 
 def _no_words(net: nn.Module, why: str) -> ValueError:
