@@ -14,6 +14,13 @@ from tiny_nets import one_thread, tiny_net
 from torch import nn
 
 from compressai import zoo
+from compressai.bitstream import (
+    BitstreamError,
+    ImageData,
+    decode_image,
+    encode_image,
+    parse_coded,
+)
 from compressai.models.base import ModelIdentity
 from compressai.runtime import RuntimeModel
 
@@ -118,3 +125,32 @@ def test_damaged_strings_and_pictures_of_other_sizes_are_refused(pair: tuple[Any
         runtime.compress(np.zeros((1, 3, 60, 64), dtype=np.float32))
     with pytest.raises(ValueError, match="finite"):
         runtime.compress(np.full((1, 3, 64, 64), np.nan, dtype=np.float32))
+
+
+def test_files_have_tiles_regions_and_damage_alike(pair: tuple[Any, Path]) -> None:
+    net, path = pair
+    runtime = RuntimeModel(path, threads=1)
+    pixels = _picture((192, 256))[0, :, :150, :200]
+    for coder, image in ((net, torch.from_numpy(pixels)), (runtime, pixels)):
+        content = encode_image(coder, ImageData(image), tile=128, tile_overlap=16).to_bytes()
+        coded = parse_coded(content)
+        assert len(coded.tiles) == 4
+        whole = [np.asarray(decode_image(one, coded).pixels) for one in (net, runtime)]
+        _equal_pictures(*whole)
+        region = (90, 100, 60, 40)
+        part = np.asarray(decode_image(runtime, coded, region=region).pixels)
+        np.testing.assert_array_equal(part, whole[1][:, 100:140, 90:150])
+        for place in (len(content) - 20, len(content) // 2):
+            damaged = bytearray(content)
+            damaged[place] ^= 16
+            found = []
+            for one in (net, runtime):
+                with pytest.raises(BitstreamError) as error:
+                    decode_image(one, parse_coded(bytes(damaged)))
+                found.append(type(error.value))
+            assert found[0] is found[1]
+            salvaged = [
+                decode_image(one, parse_coded(bytes(damaged), best_effort=True), best_effort=True)
+                for one in (net, runtime)
+            ]
+            assert salvaged[0].notes == salvaged[1].notes != []
