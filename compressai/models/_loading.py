@@ -95,7 +95,7 @@ class ConvertedModel(SizedModel, SimpleVAECompressionModel):
 def _check_entries(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Refuse weights that are not all those of a model, and no others.
 
-    Those of entropy models are left to these, which take tables of any size.
+    Tables of entropy models are left to these, which take them of any size.
 
     Raises:
         RuntimeError: says what was found and what was expected.
@@ -108,15 +108,20 @@ def _check_entries(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
             module.adopt_layout(found, prefix)
         elif isinstance(module, EntropyModel):
             coders.append(prefix)
-    own = {k: v for k, v in net.state_dict().items() if not k.startswith(tuple(coders))}
-    found = {k: v for k, v in found.items() if not k.startswith(tuple(coders))}
+    theirs = tuple(coders)
+    own = {k: v for k, v in net.state_dict().items() if not k.startswith(theirs)}
+    learned = [k for k, _ in net.named_parameters() if k.startswith(theirs)]
+    known = {_numbered(k) for k in found}
+    missing = [k for k in learned if _numbered(k) not in known]
+    found = {k: v for k, v in found.items() if not k.startswith(theirs)}
+    missing += [key for key in own if key not in found]
     others = [
         f"{key} is {tuple(value.shape)}, expected {tuple(own[key].shape)}"
         for key, value in found.items()
         if key in own and isinstance(value, Tensor) and value.shape != own[key].shape
     ]
     problems = [
-        *_parts("missing", [key for key in own if key not in found]),
+        *_parts("missing", missing),
         *_parts("unexpected", [key for key in found if key not in own]),
         *others[:1],
         *([f"{len(others) - 1} more have another shape"] if len(others) > 1 else []),
@@ -126,6 +131,11 @@ def _check_entries(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
             f"these weights do not fit {type(net).__name__}: found {len(found)} entries, expected "
             f"the {len(own)} of the size that they tell; {'; '.join(problems)}"
         )
+
+
+def _numbered(name: str) -> str:
+    """One name for what bottlenecks call ``_matrix0`` or ``matrices.0``."""
+    return re.sub(r"_?(matri|bias|factor)(?:x|ces|es|s|)\.?(\d+)$", r"\1.\2", name)
 
 
 _MOST = 2
