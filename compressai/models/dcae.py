@@ -65,7 +65,17 @@ _BLOCK_NUM = (1, 2, 12)
 
 
 class GatedWindowAttention(ShiftedWindows):
-    """Window attention under the names of the authors' program, channels last."""
+    """Window attention under the names of the authors' program, channels last.
+
+    Args:
+        dim: channels C.
+        head_dim: channels of a head, which divide ``dim``.
+        window_size: side of a window.
+        shifted: shift windows by half of it.
+
+    Shape: ``(B, H, W, C)``, input and output alike, any H and W.
+    Source: Lu et al. 2025, as :class:`DCAE`.
+    """
 
     relative_position_index: Tensor
 
@@ -102,6 +112,7 @@ class GatedWindowAttention(ShiftedWindows):
         return attend_with_bias(q, k, v, bias, scale=self.scale)
 
     def relative_position_bias(self) -> Tensor:
+        """What is added to the logits, ``(heads, positions, positions)``."""
         index = self.relative_position_index
         bias = self.relative_position_params.flatten(1).index_select(1, index.flatten())
         return bias.view(-1, *index.shape)

@@ -49,6 +49,15 @@ class CrossSparseWindowAttention(ShiftedWindows):
 
     Channels last. The tokens are trained, and shifted by the mean of the window; attention to them
     has no factor ``1 / sqrt(head_dim)``, as in the authors' program.
+
+    Args:
+        dim: channels C.
+        head_dim: channels of a head, which divide ``dim``.
+        window_size: side of a window.
+        num_global_tokens: how many tokens a window has.
+
+    Shape: ``(B, H, W, C)``, input and output alike, any H and W.
+    Source: Ma et al. 2026, as :class:`SAAF`.
     """
 
     relative_position_index: Tensor
@@ -85,6 +94,7 @@ class CrossSparseWindowAttention(ShiftedWindows):
         return (1 - self.global_alpha) * inside + self.global_alpha * globally
 
     def relative_position_bias(self) -> Tensor:
+        """What is added to the logits, ``(heads, positions, positions)``."""
         index = self.relative_position_index
         bias = self.relative_position_bias_table.t().index_select(1, index.flatten())
         return bias.view(self.num_heads, *index.shape)
