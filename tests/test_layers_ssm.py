@@ -179,15 +179,7 @@ class TestDirections:
     @pytest.mark.parametrize("backend", ["torch", pytest.param("native", marks=needs_kernels)])
     @pytest.mark.parametrize(
         ("channels", "states", "rank", "size"),
-<<<<<<< HEAD
         [(5, 3, 2, (7, 4)), (32, 16, 2, (3, 12)), (24, 4, 1, (1, 70)), (16, 16, 3, (9, 8))],
-=======
-        [
-            *((5, 3, 2, (7, 4)), (32, 16, 2, (3, 12)), (24, 4, 1, (1, 70)), (16, 16, 3, (9, 8))),
-            # More than are scanned at once.
-            *((130, 3, 2, (4, 5)), (300, 2, 1, (3, 3))),
-        ],
->>>>>>> 8788b99 (Quote how fast the latest models are prepared, with the reasons, and what was coded at full size)
     )
     def test_a_map_is_scanned_in_all_directions(
         self, channels: int, states: int, rank: int, size: tuple[int, int], backend: str

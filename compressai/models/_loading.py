@@ -127,8 +127,6 @@ def _check_entries(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
         *([f"{len(others) - 1} more have another shape"] if len(others) > 1 else []),
     ]
     if problems:
-        lost = [k for k in net.state_dict() if k.startswith(tuple(coders)) and k not in weights]
-        problems += _parts("missing", lost)
         raise RuntimeError(
             f"these weights do not fit {type(net).__name__}: found {len(found)} entries, expected "
             f"the {len(own)} of the size that they tell; {'; '.join(problems)}"
