@@ -373,7 +373,7 @@ FORMULAS = {
     WindowAttention.forward: "c48dcc72fbc73b9d",
     WindowAttention._bias: "a9c1e61fef72e0fa",
     WindowAttention.relative_position_bias: "b0a0491049eaa1b0",
-    attend_with_bias: "5307bd496712c34f",
+    attend_with_bias: "f24643047f62f114",
     join_heads: "021c8595216a3c29",
     masked_bias: "4723a36895aeaf21",
     split_heads: "4f5ffa2b0de812e3",

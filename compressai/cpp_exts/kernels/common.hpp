@@ -20,6 +20,12 @@ bool has_avx512();
 
 // Weights of a matrix product lie in panels of this many outputs: [panel][input][16].
 constexpr std::size_t kPanel = 16;
+
+// As many as fill whole panels.
+constexpr std::size_t whole_panels(std::size_t count) {
+  return (count + kPanel - 1) / kPanel * kPanel;
+}
+
 // Rows of a matrix product are computed in groups that divide this.
 constexpr std::size_t kRowGroup = 12;
 // Threads that a call starts at most, whatever it is asked for.

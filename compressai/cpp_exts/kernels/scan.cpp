@@ -32,13 +32,14 @@ struct SelectiveScan {
 };
 
 
-// Channels of an image that a thread scans at once, and positions for which it first works out the
-// steps: all of it stays in the first-level cache.
-constexpr std::size_t kScanChannels = 16, kScanPositions = 32;
+// Channels of an image that a thread scans at once, at most: what is the same for all of them is read
+// once. And positions for which it first works out the steps: all of it stays in the first-level
+// cache.
+constexpr std::size_t kScanChannels = 128, kScanPositions = 8;
 
 struct ScanBlock {
-  std::size_t image, first;  // first channel
-  float* scratch;            // scan_scratch() floats
+  std::size_t image, first, channels;
+  float* scratch;  // scan_scratch() floats
 };
 
 inline std::size_t scan_scratch(const SelectiveScan& call) {
@@ -53,7 +54,6 @@ inline std::size_t scan_scratch(const SelectiveScan& call) {
 namespace compressai {
 namespace {
 
-constexpr std::size_t kVectors = kScanChannels / kLanes;
 // States at once: they stay in registers.
 constexpr std::size_t kStates = kLanes / 2;
 
@@ -73,14 +73,12 @@ inline Lanes softplus(Lanes x) {
   return (x > 20.0f) | (x != x) ? x : result;
 }
 
-// Some channels of one position, in vectors; zeros behind the last one.
+// Some channels of one position; zeros behind the last one, up to a whole panel.
 inline void load_channels(const float* from, std::size_t count, float* to) {
-  if (count == kScanChannels) {
-    for (std::size_t v = 0; v < kVectors; ++v) store(to + v * kLanes, load(from + v * kLanes));
-    return;
-  }
-  for (std::size_t c = 0; c < count; ++c) to[c] = from[c];
-  for (std::size_t c = count; c < kScanChannels; ++c) to[c] = 0;
+  const std::size_t whole = count / kLanes * kLanes;
+  for (std::size_t c = 0; c < whole; c += kLanes) store(to + c, load(from + c));
+  for (std::size_t c = whole; c < count; ++c) to[c] = from[c];
+  for (std::size_t c = count; c % kPanel; ++c) to[c] = 0;
 }
 
 // The places, in raster order, of positions from `first` on in the order of a direction.
@@ -125,8 +123,7 @@ void scan_positions(std::size_t count, const float* steps, const float* inputs,
 
 void KERNEL(scan_channels)(const SelectiveScan& call, const ScanBlock& block) {
   const std::size_t positions = call.height * call.width, first_channel = block.first;
-  const std::size_t rest = call.channels - first_channel;
-  const std::size_t channels = rest < kScanChannels ? rest : kScanChannels;
+  const std::size_t channels = block.channels, whole = whole_panels(channels);
   const std::size_t width = call.rank + 2 * call.states, pitch = call.directions * width;
   const std::size_t rank = call.weights ? call.rank : 0;
   const float* const x = call.x + block.image * positions * call.channels + first_channel;
@@ -141,7 +138,7 @@ void KERNEL(scan_channels)(const SelectiveScan& call, const ScanBlock& block) {
   float* const results = inputs + kScanPositions * kScanChannels;
   const float* vectors[kScanPositions];
   std::size_t places[kScanPositions];
-  float row[kScanChannels];
+  float row[kScanChannels], own[kScanChannels] = {}, before[kScanChannels] = {};
 
   for (std::size_t direction = 0; direction < call.directions; ++direction) {
     const float* const params = image + direction * width;
@@ -151,7 +148,7 @@ void KERNEL(scan_channels)(const SelectiveScan& call, const ScanBlock& block) {
     for (std::size_t n = 0; n < call.states; ++n) {
       const std::size_t at = (direction * call.states + n) * call.channels + first_channel;
       load_channels(call.decay + at, channels, row);
-      for (std::size_t i = 0; i < kScanChannels; ++i) {
+      for (std::size_t i = 0; i < whole; ++i) {
         decay[n * kScanChannels + i] = row[i] * 1.44269504f;  // powers of 2 are easier than of e
         state[n * kScanChannels + i] = 0;
       }
@@ -167,12 +164,10 @@ void KERNEL(scan_channels)(const SelectiveScan& call, const ScanBlock& block) {
       for (std::size_t t = 0; t < count; ++t) {
         const float* const at = params + places[t] * pitch;
         vectors[t] = at + call.rank;
-        float own[kScanChannels] = {};
         if (!call.weights) load_channels(at + first_channel, channels, own);
         load_channels(x + places[t] * call.channels, channels, row);
-        float before[kScanChannels] = {};
         if (direction) load_channels(out + places[t] * call.channels, channels, before);
-        for (std::size_t i = 0; i < kScanChannels; i += kLanes) {
+        for (std::size_t i = 0; i < whole; i += kLanes) {
           Lanes sum = load(bias + i) + load(own + i);
           for (std::size_t r = 0; r < rank; ++r) sum += at[r] * load(weights + r * kScanChannels + i);
           const Lanes step = softplus(sum), value = load(row + i);
@@ -182,7 +177,7 @@ void KERNEL(scan_channels)(const SelectiveScan& call, const ScanBlock& block) {
           store(results + place, load(skip + i) * value + load(before + i));
         }
       }
-      for (std::size_t i = 0; i < kScanChannels; i += kLanes) {
+      for (std::size_t i = 0; i < whole; i += kLanes) {
         for (std::size_t n = 0; n < call.states;) {
           const bool several = n + kStates <= call.states;
           const auto run = several ? scan_positions<kStates> : scan_positions<1>;
@@ -194,11 +189,9 @@ void KERNEL(scan_channels)(const SelectiveScan& call, const ScanBlock& block) {
       for (std::size_t t = 0; t < count; ++t) {
         float* const to = out + places[t] * call.channels;
         const float* const from = results + t * kScanChannels;
-        if (channels == kScanChannels) {
-          for (std::size_t i = 0; i < kScanChannels; i += kLanes) store(to + i, load(from + i));
-        } else {
-          for (std::size_t c = 0; c < channels; ++c) to[c] = from[c];
-        }
+        std::size_t c = 0;
+        for (; c + kLanes <= channels; c += kLanes) store(to + c, load(from + c));
+        for (; c < channels; ++c) to[c] = from[c];
       }
     }
   }
@@ -242,11 +235,18 @@ Source: Gu and Dao 2023, "Mamba: linear-time sequence modeling with selective st
 
 void selective_scan(const SelectiveScan& call) {
   const auto run = scan_channels();
-  const std::size_t groups = (call.channels + kScanChannels - 1) / kScanChannels;
-  if (call.batch * call.height * call.width * groups == 0) return;
+  if (call.batch * call.height * call.width * call.channels == 0) return;
+  // Fewer channels at once where that gives every thread some.
+  const std::size_t team = static_cast<std::size_t>(std::min(call.threads, kMostThreads));
+  const std::size_t parts = (team + call.batch - 1) / call.batch;
+  const std::size_t share = round_up((call.channels + parts - 1) / parts, kPanel);
+  const std::size_t size = std::min(share, kScanChannels);
+  const std::size_t groups = (call.channels + size - 1) / size;
   for_blocks(call.batch * groups, 1, call.threads, scan_scratch(call),
              [&](float* scratch, std::size_t item, std::size_t) {
-               run(call, {item / groups, item % groups * kScanChannels, scratch});
+               const std::size_t first = item % groups * size;
+               const std::size_t channels = std::min(size, call.channels - first);
+               run(call, {item / groups, first, channels, scratch});
              });
 }
 

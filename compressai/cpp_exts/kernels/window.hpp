@@ -10,10 +10,6 @@
 
 namespace compressai {
 
-constexpr std::size_t whole_panels(std::size_t count) {
-  return (count + kPanel - 1) / kPanel * kPanel;
-}
-
 // weights: (panels, inputs, kPanel), bias: (panels, kPanel), zeros behind the last output.
 struct Linear {
   std::size_t inputs = 0, outputs = 0;
