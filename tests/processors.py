@@ -58,6 +58,7 @@ NUMERIC = (
     *_KERNELS,
     *_PRECISION,
     "test_benchmarks_precision.py",
+    "test_recipe.py",
 )
 # One has all. The others have what their own instructions, kernels, threads or precision reach:
 # all on each would take a quarter of an hour.
@@ -68,6 +69,7 @@ TESTS_OF = {
         "test_golden.py::test_tables_are_those_of_the_reference_but_for_the_last_bits_of_functions",
         *_PRECISION,
         "test_inference.py",
+        "test_recipe.py",
     ),
     "no-kernels": ("test_inference.py", "test_window_kernel.py", "test_bitstream_codec.py"),
     "avx512": ("test_entropy_bottleneck.py", "test_golden.py", *_NETWORKS),
