@@ -124,7 +124,11 @@ def default_quality(model: str | None) -> float:
     """The quality that a model of the zoo is taken with where nobody names one.
 
     Args:
-        model: its name; ``None`` is the default model. A name without a row has 3.
+        model: its name; ``None`` is the default model.
+
+    Returns:
+        A whole number from 1, :data:`DEFAULT_QUALITY` for a name without a row; or a number on
+        the scale of a model that has one.
     """
     entry = ENTRIES.get(model or DEFAULT_MODEL)
     return DEFAULT_QUALITY if entry is None else entry.default_quality

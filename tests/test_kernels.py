@@ -33,6 +33,15 @@ def _random(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
+def _on_threads(count: int, layer: nn.Module, *inputs: Tensor | None) -> Tensor:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count)
+        return layer(*inputs)
+    finally:
+        torch.set_num_threads(before)
+
+
 def _check(layer: nn.Module, x: Tensor, out: Tensor, residual: Tensor | None = None) -> None:
     """Within the rounding errors of float32 of what is right."""
     with torch.no_grad():
@@ -82,12 +91,7 @@ def test_convolutions(
     scale = factor or 1
     shape = (batch, outputs // scale**2, scale * height, scale * width)
     residual = _random(*shape) if with_residual else None
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        out = native(x, residual)
-    finally:
-        torch.set_num_threads(before)
+    out = _on_threads(threads, native, x, residual)
     _check(layer, x, out, residual)
 
 
@@ -119,12 +123,7 @@ def test_depthwise_convolutions(
     x = _random(batch, channels, height, width)
     size = {None: (), "map": x.shape, "channels": (1, channels, 1, 1)}[gate]
     factor = _random(*size) if gate else None
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        out = native(x, factor)
-    finally:
-        torch.set_num_threads(before)
+    out = _on_threads(threads, native, x, factor)
     layer = nn.Sequential(conv, activation or nn.Identity()).double()
     with torch.no_grad():
         expected = layer(x.double()) * (1 if factor is None else factor)

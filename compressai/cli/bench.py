@@ -16,7 +16,7 @@ from compressai.cli.options import (
     ModelName,
     Precision,
     PrecisionName,
-    parse_quality,
+    Quality,
 )
 
 __all__ = ["bench"]
@@ -25,16 +25,7 @@ __all__ = ["bench"]
 def bench(
     image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
     model: ModelName = None,
-    quality: Annotated[
-        float | None,
-        typer.Option(
-            "-q",
-            "--quality",
-            parser=parse_quality,
-            metavar="NUMBER",
-            help="Quality in the zoo. (default: the model's)",
-        ),
-    ] = None,
+    quality: Quality = None,
     metric: Annotated[
         str | None, typer.Option(help="What the zoo's weights were trained for (default: mse)")
     ] = None,

@@ -34,7 +34,7 @@ from compressai.cli.options import (
     PrecisionName,
     SkipExisting,
     debugging,
-    parse_quality,
+    quality_option,
 )
 from compressai.cli.pipeline import Stages, run, threads_each
 from compressai.cli.places import STANDARD, local_paths, split_places
@@ -76,14 +76,7 @@ def encode(
     model: ModelName = None,
     quality: Annotated[
         float | None,
-        typer.Option(
-            "-q",
-            "--quality",
-            parser=parse_quality,
-            metavar="NUMBER",
-            help="Quality in the zoo, or level of a variable-rate --checkpoint. (default: the "
-            "model's)",
-        ),
+        quality_option("Quality in the zoo, or level of a variable-rate --checkpoint."),
     ] = None,
     metric: Annotated[
         str | None,

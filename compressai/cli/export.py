@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from compressai.cli.messages import print_note, print_report
-from compressai.cli.options import AsJson, Checkpoint, ModelName, Overwrite, parse_quality
+from compressai.cli.options import AsJson, Checkpoint, ModelName, Overwrite, Quality
 from compressai.cli.tasks import check_output
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL
 
@@ -25,16 +25,7 @@ def export(
         typer.Option(metavar="FILE", help="Write the whole model into this file instead."),
     ] = None,
     model: ModelName = None,
-    quality: Annotated[
-        float | None,
-        typer.Option(
-            "-q",
-            "--quality",
-            parser=parse_quality,
-            metavar="NUMBER",
-            help="Quality in the zoo. (default: the model's)",
-        ),
-    ] = None,
+    quality: Quality = None,
     metric: Annotated[
         str | None,
         typer.Option(help=f"What the zoo's weights were trained for. (default: {DEFAULT_METRIC})"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,8 +23,11 @@ __all__ = [
     "Multiplier",
     "Overwrite",
     "Precision",
+    "Quality",
     "SkipExisting",
     "debugging",
+    "parse_quality",
+    "quality_option",
 ]
 
 
@@ -58,6 +61,22 @@ def parse_quality(text: str) -> float:
         raise typer.BadParameter(f"{text!r} is no number") from None
 
 
+def quality_option(text: str) -> Any:
+    """The option for a quality.
+
+    Args:
+        text: its help, without what the default is.
+    """
+    return typer.Option(
+        "-q",
+        "--quality",
+        parser=parse_quality,
+        metavar="NUMBER",
+        help=f"{text} (default: the model's)",
+    )
+
+
+Quality = Annotated[float | None, quality_option("Quality in the zoo.")]
 ModelName = Annotated[
     str | None,
     typer.Option(

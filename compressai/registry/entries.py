@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from compressai._lazy import LazyTable
 
 __all__ = [
+    "DEFAULT_QUALITY",
     "ENTRIES",
     "LAMBDAS",
     "METRICS",
@@ -39,7 +40,8 @@ order."""
 # Levels of the models of variable rate that there are, and what others may name where all
 # qualities have one size.
 _NUM_QUALITIES = 8
-_DEFAULT_QUALITY = 3
+DEFAULT_QUALITY = 3
+"""The quality that programs take of models without a scale where nobody names one."""
 
 V = TypeVar("V")
 
@@ -126,7 +128,7 @@ class ModelEntry:
         if self.scale:
             return float(self.model.default_quality)
         low, high = self.qualities
-        return max(low, min(_DEFAULT_QUALITY, high))
+        return max(low, min(DEFAULT_QUALITY, high))
 
     @property
     def published(self) -> bool:

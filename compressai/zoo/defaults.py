@@ -6,8 +6,9 @@ The quality is that of its row, :attr:`~compressai.registry.ModelEntry.default_q
 
 from __future__ import annotations
 
+from compressai.registry.entries import DEFAULT_QUALITY
+
 __all__ = ["DEFAULT_METRIC", "DEFAULT_MODEL", "DEFAULT_QUALITY"]
 
 DEFAULT_MODEL = "lite"
-DEFAULT_QUALITY = 3
 DEFAULT_METRIC = "mse"
