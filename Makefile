@@ -119,17 +119,17 @@ FUZZ_OPTIONS = -max_total_time=$$(($(FUZZ_SECONDS) / 5)) -max_len=4096 -rss_limi
 	-verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/
 
 fuzz: build/sanitize/built ## files, their decoding, videos, checkpoints and the native coder for FUZZ_SECONDS in all (600)
-	mkdir -p build/fuzz/container build/fuzz/picture build/fuzz/checkpoint build/fuzz/video
+	mkdir -p build/fuzz/container build/fuzz/image build/fuzz/checkpoint build/fuzz/video
 	OMP_NUM_THREADS=1 $(FUZZ) container $(FUZZ_OPTIONS) build/fuzz/container tests/fuzz/seeds/container
-	OMP_NUM_THREADS=1 $(FUZZ) picture $(FUZZ_OPTIONS) build/fuzz/picture tests/fuzz/seeds/picture
+	OMP_NUM_THREADS=1 $(FUZZ) image $(FUZZ_OPTIONS) build/fuzz/image tests/fuzz/seeds/image
 	OMP_NUM_THREADS=1 $(FUZZ) checkpoint $(FUZZ_OPTIONS) -max_len=16384 build/fuzz/checkpoint tests/fuzz/seeds/checkpoint
 	OMP_NUM_THREADS=1 $(FUZZ) video $(FUZZ_OPTIONS) build/fuzz/video tests/fuzz/seeds/video
 	build/sanitize/fuzz_coder --seconds $$(($(FUZZ_SECONDS) / 5)) $(FUZZ_SEED)
 
-SOAK_PICTURES ?= 1000
+SOAK_IMAGES ?= 1000
 
-soak: install ## random pictures to files and back with lite, TCM, CCA and ELIC: SOAK_PICTURES (1000)
-	$(BIN)/python benchmarks/soak.py --pictures $(SOAK_PICTURES)
+soak: install ## random images to files and back with lite, TCM, CCA and ELIC: SOAK_IMAGES (1000)
+	$(BIN)/python benchmarks/soak.py --images $(SOAK_IMAGES)
 
 lock: | $(BIN)/python ## resolve the dependencies anew into uv.lock, requirements.lock and requirements-uv.txt
 	@$(INSTALL_UV)

@@ -4,7 +4,7 @@
 TCM and ELIC have no weights that may be shipped, and with random ones neither their rate nor the
 way deviations travel through their networks would mean anything. What synchrony is about is the
 entropy path, so only that is trained: the hyperprior, contexts and residual prediction of the
-model, in the widths of its paper, code the latent that the shipped ``lite`` makes of a picture, and
+model, in the widths of its paper, code the latent that the shipped ``lite`` makes of an image, and
 the synthesis of ``lite`` shows it. Statistics of the latent and PSNR are those of a trained codec,
 the rate is somewhat above it; the transforms are not the model's own, and far cheaper than those,
 so that ratios of times are higher than with them.
@@ -39,12 +39,12 @@ _CROP, _BATCH = 8, 4  # positions of the latent along a side, crops a step
 _LEARNING_RATE = 5e-4
 
 
-def fitted(name: str, pictures: Sequence[Tensor], minutes: float, checkpoint: Path) -> nn.Module:
+def fitted(name: str, images: Sequence[Tensor], minutes: float, checkpoint: Path) -> nn.Module:
     """A model with the transforms of ``lite``, trained unless there is a checkpoint.
 
     Args:
         name: a key of :data:`FITTED`.
-        pictures: ``(1, 3, H, W)``, sides of at least 128 and multiples of 64; to train on.
+        images: ``(1, 3, H, W)``, sides of at least 128 and multiples of 64; to train on.
         minutes: of the processor, one thread, that training takes.
         checkpoint: the weights of the entropy path are read from it, or written to it.
     """
@@ -56,7 +56,7 @@ def fitted(name: str, pictures: Sequence[Tensor], minutes: float, checkpoint: Pa
         net.latent_codec.load_state_dict(load_file(checkpoint))
     else:
         with torch.no_grad():
-            latents = [teacher.g_a(x) for x in pictures]
+            latents = [teacher.g_a(x) for x in images]
         _scale(net.eval(), latents[0])
         _train(net.latent_codec.train(), latents, minutes)
         net.eval().update(force=True, solve_quantiles=True)

@@ -43,7 +43,7 @@ def build(name: str, quality: int) -> nn.Module:
     return net
 
 
-def pictures(count: int, height: int, width: int) -> torch.Tensor:
+def images(count: int, height: int, width: int) -> torch.Tensor:
     """A photograph of some size, ``count`` times, a little shifted."""
     with Image.open(PHOTO) as photo:
         x = pil_to_tensor(photo.convert("RGB").resize((width, height))).div(255)
@@ -134,10 +134,10 @@ class _Coder:
         self.tasks: dict[str, Callable[[], Any]] = {}
 
     def show(self, size: tuple[int, int], batch: int) -> tuple[list[int], list[list[bytes]]]:
-        """Take pictures to code from now on; gives their size and the strings of one."""
+        """Take images to code from now on; gives their size and the strings of one."""
         multiple = getattr(self.net, "downsampling_factor", 64)
         height, width = (side + -side % multiple for side in size)
-        self.x, several = pictures(1, height, width), pictures(batch, height, width)
+        self.x, several = images(1, height, width), images(batch, height, width)
         options = self.options
         coded = self.net.compress(self.x, **options)
         self.tasks = {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """How much the sequential scan of the autoregressive models costs.
 
-The limit is the network itself: one parallel ``forward`` of the same picture. Prints, for each
+The limit is the network itself: one parallel ``forward`` of the same image. Prints, for each
 model, the time of ``compress`` and ``decompress`` as multiples of that, measured in turn.
 
     python benchmarks/autoregressive.py [--models mbt2018 ...] [--size 512 768] [--repeats 5]

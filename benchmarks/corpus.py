@@ -3,7 +3,7 @@
 
 ::
 
-    python benchmarks/corpus.py --pictures 40 --size 256 384
+    python benchmarks/corpus.py --images 40 --size 256 384
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--model", default="mbt2018-mean", help="name in the zoo (default: %(default)s)")
     add("--quality", type=int, default=1, help="(default: %(default)s)")
-    add("--pictures", type=int, default=40, help="(default: %(default)s)")
+    add("--images", type=int, default=40, help="(default: %(default)s)")
     add(
         "--size",
         type=int,
         nargs=2,
         default=(256, 384),
         metavar=("H", "W"),
-        help="of the pictures, at most 300 451 (default: %(default)s)",
+        help="of the images, at most 300 451 (default: %(default)s)",
     )
     add("--runs", type=int, default=3, help="of each (default: %(default)s)")
     return parser.parse_args(argv)
 
 
 def working_time(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Seconds from the start of the first picture to the end of the last.
+    """Seconds from the start of the first image to the end of the last.
 
     So the start of the first worker does not count, which a large job does not feel; that another
     one starts later does.
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
         photos.mkdir()
         with Image.open(PHOTO) as photo:
             height, width = args.size
-            for i in range(args.pictures):
+            for i in range(args.images):
                 left, top = i % (photo.width - width + 1), i % (photo.height - height + 1)
                 crop = photo.convert("RGB").crop((left, top, left + width, top + height))
                 crop.save(photos / f"{i:05}.png")
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
                     raise SystemExit(f"corpus.py: {report.failed[0]['error']}")
                 if run:  # the first run warms up
                     times.append(working_time(report.done))
-    rates = {workers: args.pictures / statistics.median(t) for workers, t in seconds.items()}
+    rates = {workers: args.images / statistics.median(t) for workers, t in seconds.items()}
     result = {
         "model": args.model,
         "quality": args.quality,

@@ -6,7 +6,7 @@
     python benchmarks/effort.py photo.png --quality 3 --efforts 1 2 3 4 5 6
 
 Time is the processor's, of one thread. The objective is rate plus weighted distortion, with the
-bytes of the strings and the decoded picture, against effort 1.
+bytes of the strings and the decoded image, against effort 1.
 """
 
 from __future__ import annotations

@@ -104,12 +104,12 @@ def deviations(native: nn.Module, exact: nn.Module, x: Tensor) -> list[dict[str,
     return rows
 
 
-def pairs(nets: dict[str, nn.Module], pictures: list[Tensor]) -> dict[str, int]:
-    """For each encoder and decoder, how many pictures decode to the encoder's latent."""
+def pairs(nets: dict[str, nn.Module], images: list[Tensor]) -> dict[str, int]:
+    """For each encoder and decoder, how many images decode to the encoder's latent."""
     same: dict[str, int] = {}
     for encoder, net in nets.items():
         kind = next(net.parameters()).dtype
-        coded = [net.compress(x.to(kind), sync_safe=True) for x in pictures]
+        coded = [net.compress(x.to(kind), sync_safe=True) for x in images]
         for decoder, other in nets.items():
             same[f"{encoder} -> {decoder}"] = sum(
                 _agrees(other, each["strings"], each["shape"], each["y_hat"]) for each in coded
@@ -125,20 +125,20 @@ def _agrees(net: nn.Module, strings: Any, shape: Any, want: Tensor) -> bool:
     return torch.equal(y_hat.float(), want.float())
 
 
-def measure(name: str, pictures: list[Tensor], args: argparse.Namespace) -> dict[str, Any]:
+def measure(name: str, images: list[Tensor], args: argparse.Namespace) -> dict[str, Any]:
     """Figures of one model."""
     known = name.partition(":")[0] in {model.partition(":")[0] for model in MODELS}
     net: Any = build(name, args) if known or "=" in name else zoo_model(name, 1)
     assert isinstance(net, CompressionModel)
     net.update()
     multiple = getattr(net, "downsampling_factor", 64)
-    pictures = [
+    images = [
         x[:, :, : x.size(2) // multiple * multiple, : x.size(3) // multiple * multiple]
-        for x in pictures
+        for x in images
     ]
     nets = {engine: make(net) for engine, make in ENGINES.items()}
     largest: dict[str, dict[str, Any]] = {}
-    for x in pictures:
+    for x in images:
         for row in deviations(nets["native"], nets["float64"], x):
             before = largest.setdefault(row["network"], {"plain": 0.0, "native": 0.0})
             for engine in before:
@@ -149,8 +149,8 @@ def measure(name: str, pictures: list[Tensor], args: argparse.Namespace) -> dict
         each.g_s = _Same()
     return {
         "model": name,
-        "photos": len(pictures),
-        "same": pairs(nets, pictures),
+        "photos": len(images),
+        "same": pairs(nets, images),
         "deviations": largest,
     }
 
@@ -197,10 +197,10 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     print(json.dumps({"benchmark": "engines", "command": command, **machine()}))
     if not _kernels.available():
         raise SystemExit("there is no native code for this processor")
-    pictures = [x for _, x in photos(args.photos, tuple(args.size))]
+    images = [x for _, x in photos(args.photos, tuple(args.size))]
     results = []
     for model in args.models:
-        results.append(measure(model, pictures, args))
+        results.append(measure(model, images, args))
         print(json.dumps(results[-1]), flush=True)
     show(results)
     failed = {each["model"]: found for each in results if (found := problems(each))}

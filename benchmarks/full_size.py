@@ -62,31 +62,31 @@ def build(name: str, x: Tensor, arguments: dict[str, Any]) -> tuple[nn.Module, d
     return net, arguments
 
 
-def padded(picture: Image.Image, multiple: int) -> Tensor:
+def padded(image: Image.Image, multiple: int) -> Tensor:
     """``(1, 3, H, W)`` with sides that a model takes."""
-    x = to_tensor(picture)[None]
+    x = to_tensor(image)[None]
     pad = [-side % multiple for side in (x.shape[3], x.shape[2])]
     return nn.functional.pad(x, (0, pad[0], 0, pad[1]), mode="replicate")
 
 
 def by_program(
-    net: nn.Module, name: str, arguments: dict[str, Any], picture: Image.Image
+    net: nn.Module, name: str, arguments: dict[str, Any], image: Image.Image
 ) -> dict[str, Any]:
-    """Bits per pixel of each mode; decoding has to give a picture of the same size."""
+    """Bits per pixel of each mode; decoding has to give an image of the same size."""
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         files = {key: Path(folder) / key for key in ("n.safetensors", "p.png", "p.cai", "q.png")}
         checkpoint, photo, coded, decoded = files.values()
         save_checkpoint(checkpoint, net, architecture=name, arguments=arguments)
-        picture.save(photo)
+        image.save(photo)
         for mode in MODES:
             options = ["--checkpoint", checkpoint, "--overwrite", "--precision", "fp32"]
             run("encode", photo, "-o", coded, f"--{mode}", *options)
             run("decode", coded, "-o", decoded, "--checkpoint", checkpoint, "--overwrite")
             with Image.open(decoded) as got:
-                if got.size != picture.size:
-                    raise SystemExit(f"{name}: decoded {got.size}, coded {picture.size}")
-            area = picture.width * picture.height
+                if got.size != image.size:
+                    raise SystemExit(f"{name}: decoded {got.size}, coded {image.size}")
+            area = image.width * image.height
             result[mode] = 8 * coded.stat().st_size / area
     return result
 
@@ -129,20 +129,20 @@ def main(argv: list[str] | None = None) -> None:
     failed = []
     for name in args.models:
         for path in args.photos:
-            with Image.open(path) as image:
-                picture = image.convert("RGB").crop((0, 0, *args.size[::-1]))
+            with Image.open(path) as opened:
+                image = opened.convert("RGB").crop((0, 0, *args.size[::-1]))
             made_by = {"legacy": True} if args.legacy else {}
-            net, made_by = build(name, padded(picture, ENTRIES[name].multiple), made_by)
-            x = padded(picture, net.downsampling_factor)
+            net, made_by = build(name, padded(image, ENTRIES[name].multiple), made_by)
+            x = padded(image, net.downsampling_factor)
             parts: dict[str, Callable[[], dict[str, Any]]] = {
-                "program": lambda n=net, a=made_by, p=picture, m=name: by_program(n, m, a, p),
+                "program": lambda n=net, a=made_by, p=image, m=name: by_program(n, m, a, p),
                 "one": lambda n=net, x=x: by_calls(n, x),
                 "three": lambda n=net, x=x: by_calls(n, torch.cat([x, x.roll(9, 3), x.flip(2)])),
             }
             for part in args.parts:
                 call = parts[part]
                 start = time.perf_counter()
-                row = {"model": name, "photo": path.name, "size": picture.size[::-1], "part": part}
+                row = {"model": name, "photo": path.name, "size": image.size[::-1], "part": part}
                 row |= {**call(), "seconds": round(time.perf_counter() - start, 1)}
                 print(json.dumps(row), flush=True)
                 if not all(row.get("same", {}).values()):

@@ -35,7 +35,7 @@ from compressai.zoo import lite, lite_integer
 LIMITS = {**SYNC_LIMITS, "time": 1.2}
 
 
-def measure(quality: int, pictures: list[tuple[str, Tensor]], repeats: int) -> dict[str, Any]:
+def measure(quality: int, images: list[tuple[str, Tensor]], repeats: int) -> dict[str, Any]:
     """Figures of one quality."""
     nets = {"lite": lite(quality, pretrained=True).eval()}
     nets["sync-safe"] = nets["lite"]
@@ -44,7 +44,7 @@ def measure(quality: int, pictures: list[tuple[str, Tensor]], repeats: int) -> d
     decoders = Decoders(nets["integer"], 0)
     del decoders.settings["noise"]  # there are no deviations that it could stand for
     rows, ratios = [], {}
-    for photo, x in pictures:
+    for photo, x in images:
         coded = {name: net.compress(x, **options[name]) for name, net in nets.items()}
         tasks = {}
         for name, net in nets.items():
@@ -132,10 +132,10 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     command = " ".join(["python", *sys.argv])
     torch.set_num_threads(1)  # of which the clock counts the time
     print(json.dumps({"benchmark": "integer", "command": command, **machine()}))
-    pictures = list(photos(args.photos, tuple(args.size)))
+    images = list(photos(args.photos, tuple(args.size)))
     results = []
     for quality in args.qualities:
-        results.append(measure(quality, pictures, args.repeats))
+        results.append(measure(quality, images, args.repeats))
         print(json.dumps(results[-1]))
         show(results[-1])
     failed = ", ".join(str(result["quality"]) for result in results if not within_limits(result))

@@ -5,7 +5,7 @@ The reference is the model as it is: plain calls, default layout, float32. Besid
 preparations of ``compressai.inference.prepare``: ``fp32``, and ``bf16`` only where ``--precision
 auto`` takes it, unless asked for. Each runs in a process of its own. For each there is the time of
 each stage, the memory on top (of all tensors that live at the same time, and its ratio to what the
-larger of ``g_a`` and ``g_s`` takes alone), and for batches the time of one picture.
+larger of ``g_a`` and ``g_s`` takes alone), and for batches the time of one image.
 
 Sizes behind the first are for the growth, and only one preparation is measured there, once: the
 time of a pixel over that at the first size, where 1 is linear.
@@ -148,7 +148,7 @@ def print_table(name: str, result: dict[str, Any]) -> None:
             alone = figures["seconds"]["compress"]["median"]
             each = figures["seconds"][IN_BATCH]["median"]
             print(
-                f"{path:10} {each:9.3f} s a picture, {1 / each:.2f} images/s, {alone / each:.2f}x "
+                f"{path:10} {each:9.3f} s an image, {1 / each:.2f} images/s, {alone / each:.2f}x "
                 "as fast as one by one"
             )
 
@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
         help="rounded up to what the model takes",
     )
     parser.add_argument("--paths", nargs="+", choices=list(PATHS)[1:], help="besides the reference")
-    parser.add_argument("--batch", type=int, default=1, help="code as many pictures at once, too")
+    parser.add_argument("--batch", type=int, default=1, help="code as many images at once, too")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument(

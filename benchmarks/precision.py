@@ -26,7 +26,7 @@ from compressai.inference import prepare
 from compressai.zoo import image_models
 
 
-def compare(model: str, qualities: list[int], pictures: list[Path]) -> Evaluation:
+def compare(model: str, qualities: list[int], images: list[Path]) -> Evaluation:
     """Figures of the codecs ``fp32`` and ``bf16``."""
     nets = {}
     for quality in qualities:
@@ -42,11 +42,11 @@ def compare(model: str, qualities: list[int], pictures: list[Path]) -> Evaluatio
         )
         for precision in ("fp32", "bf16")
     ]
-    return evaluate(pictures, codecs)
+    return evaluate(images, codecs)
 
 
 def losses(result: Evaluation, quality: int) -> dict[str, tuple[float, float]]:
-    """For each picture the loss in decibels, and the bytes as part of those of float32."""
+    """For each image the loss in decibels, and the bytes as part of those of float32."""
     points = {(p.codec, p.image): p for p in result.points if p.quality == quality}
     return {
         image: (
@@ -59,28 +59,28 @@ def losses(result: Evaluation, quality: int) -> dict[str, tuple[float, float]]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="*", type=Path, default=[PHOTO], help="or folders")
+    parser.add_argument("images", nargs="*", type=Path, default=[PHOTO], help="or folders")
     parser.add_argument("--model", default="lite", choices=sorted(image_models))
     parser.add_argument("--quality", nargs="+", type=int, default=[1, 2, 3, 4])
     parser.add_argument("--most", type=float, default=0.02, help="loss of an image in decibels")
     args = parser.parse_args(argv)
     command = " ".join(["python", *sys.argv])
     print(json.dumps({"benchmark": "precision", "command": command, **machine()}))
-    result = compare(args.model, args.quality, find_images(args.pictures))
+    result = compare(args.model, args.quality, find_images(args.images))
     worst = float("-inf")
     print(f"{'quality':>7} {'mean loss':>10} {'worst':>8} {'bytes':>8}  worst image")
     for quality in args.quality:
-        by_picture = losses(result, quality)
-        mean = statistics.fmean(loss for loss, _ in by_picture.values())
-        name = max(by_picture, key=lambda image: by_picture[image][0])
-        growth = statistics.fmean(ratio for _, ratio in by_picture.values()) - 1
-        worst = max(worst, by_picture[name][0])
-        print(f"{quality:7} {mean:8.4f}dB {by_picture[name][0]:6.4f}dB {growth:+8.2%}  {name}")
+        by_image = losses(result, quality)
+        mean = statistics.fmean(loss for loss, _ in by_image.values())
+        name = max(by_image, key=lambda image: by_image[image][0])
+        growth = statistics.fmean(ratio for _, ratio in by_image.values()) - 1
+        worst = max(worst, by_image[name][0])
+        print(f"{quality:7} {mean:8.4f}dB {by_image[name][0]:6.4f}dB {growth:+8.2%}  {name}")
         figures = {
             image: {"loss_db": loss, "bytes_ratio": ratio}
-            for image, (loss, ratio) in by_picture.items()
+            for image, (loss, ratio) in by_image.items()
         }
-        print(json.dumps({"model": args.model, "quality": quality, "pictures": figures}))
+        print(json.dumps({"model": args.model, "quality": quality, "images": figures}))
     return int(worst > args.most)
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""A long run: random pictures of random sizes to files and back, with several models in turn.
+"""A long run: random images of random sizes to files and back, with several models in turn.
 
-Every picture is coded, written to bytes, read and decoded by another instance of the model. The
-file holds a hash of the latent, so that a single different bit of ``y_hat`` ends the run; so does a
-picture of another size or mode. Sizes are from 1 x 1 to 600 x 600; pictures are flat, noise,
+Every image is coded, written to bytes, read and decoded by another instance of the model. The
+file holds a hash of the latent, so that a single different bit of ``y_hat`` ends the run; so does
+an image of another size or mode. Sizes are from 1 x 1 to 600 x 600; images are flat, noise,
 gradients, or extreme. At the end, memory must be what it was in the middle. (It grows with the
 number of different sizes that came, because oneDNN keeps up to 1,024 operations that it has
-compiled for their sizes, and with nothing else: the same pictures once more take no more.)
+compiled for their sizes, and with nothing else: the same images once more take no more.)
 
-    python benchmarks/soak.py [--pictures 1000] [--seed 0] [--checkpoint FILE]
+    python benchmarks/soak.py [--images 1000] [--seed 0] [--checkpoint FILE]
 
 lite has the weights that ship, in its lowest quality, or those of the checkpoint; TCM, CCA and ELIC
 are tiny and have random weights.
@@ -66,7 +66,7 @@ def make_nets(checkpoint: Path | None = None) -> dict[str, nn.Module]:
     return nets
 
 
-def random_pictures(seed: int, max_side: int = MAX_SIDE) -> Iterator[Image.Image]:
+def random_images(seed: int, max_side: int = MAX_SIDE) -> Iterator[Image.Image]:
     """Without end: flat, noise, gradients, and extremes, of random sizes and modes."""
     rng = np.random.default_rng(seed)
     yield Image.new("RGB", (1, 1), (255, 0, 255))
@@ -101,29 +101,29 @@ def memory() -> float:
 
 
 def run(
-    pictures: int, seed: int = 0, nets: dict[str, nn.Module] | None = None, max_side: int = MAX_SIDE
+    images: int, seed: int = 0, nets: dict[str, nn.Module] | None = None, max_side: int = MAX_SIDE
 ) -> dict[str, Any]:
-    """Code that many pictures, in turn with each model.
+    """Code that many images, in turn with each model.
 
     Args:
-        pictures: how many, in all.
-        seed: of the pictures.
+        images: how many, in all.
+        seed: of the images.
         nets: the models; default: those of :func:`make_nets`.
-        max_side: of the pictures, in pixels.
+        max_side: of the images, in pixels.
 
     Returns:
         What happened, as JSON data.
 
     Raises:
         BitstreamError: a file did not decode to the latent that was coded.
-        RuntimeError: a picture came back in another size or mode.
+        RuntimeError: an image came back in another size or mode.
     """
     nets = make_nets() if nets is None else nets
     others = {name: copy.deepcopy(net) for name, net in nets.items()}
-    report: dict[str, Any] = {"pictures": 0, "pixels": 0, "bytes": 0, "by_model": {}}
+    report: dict[str, Any] = {"images": 0, "pixels": 0, "bytes": 0, "by_model": {}}
     resident = []
     start = time.perf_counter()
-    for number, image in zip(range(pictures), random_pictures(seed, max_side)):
+    for number, image in zip(range(images), random_images(seed, max_side)):
         name = list(nets)[number % len(nets)]
         coded = encode_image(
             nets[name], read_image(image), model=name, sync_safe=True, hash_y_hat=True
@@ -131,12 +131,12 @@ def run(
         content = coded.to_bytes()
         decoded = decode_image(others[name], parse_coded(content)).to_image()
         if decoded.size != image.size:
-            raise RuntimeError(f"picture {number} of {image.size} came back as {decoded.size}")
-        report["pictures"] += 1
+            raise RuntimeError(f"image {number} of {image.size} came back as {decoded.size}")
+        report["images"] += 1
         report["pixels"] += image.width * image.height
         report["bytes"] += len(content)
         report["by_model"][name] = report["by_model"].get(name, 0) + 1
-        if (number + 1) % max(1, pictures // 10) == 0:
+        if (number + 1) % max(1, images // 10) == 0:
             resident.append(memory())
     report["seconds"] = round(time.perf_counter() - start, 1)
     report["memory_MB"] = [round(value / 1e6, 1) for value in resident]
@@ -146,11 +146,11 @@ def run(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, help="other weights of lite")
     options = parser.parse_args()
-    report = run(options.pictures, options.seed, make_nets(options.checkpoint))
+    report = run(options.images, options.seed, make_nets(options.checkpoint))
     print(json.dumps({"machine": machine(), **report}, indent=1))
     if not report["memory_is_flat"]:
         raise SystemExit("memory grew")

@@ -62,9 +62,9 @@ def build(model: str, args: argparse.Namespace) -> nn.Module:
         return lite(int(quality or 1), pretrained=True).eval()
     if name not in FITTED:
         raise SystemExit(f"--models: {model!r} is none of {', '.join(MODELS)} or NAME=FILE")
-    pictures = [x for _, x in photos(args.train or args.photos, tuple(args.size))]
+    images = [x for _, x in photos(args.train or args.photos, tuple(args.size))]
     with threads(1):
-        return fitted(name, pictures, args.minutes, args.fits / f"fitted_{name}.safetensors")
+        return fitted(name, images, args.minutes, args.fits / f"fitted_{name}.safetensors")
 
 
 def photos(paths: list[Path], size: tuple[int, int]) -> Iterator[tuple[str, Tensor]]:
@@ -73,13 +73,13 @@ def photos(paths: list[Path], size: tuple[int, int]) -> Iterator[tuple[str, Tens
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
                 continue
-            with Image.open(file) as image:
-                picture = image.convert("RGB")
-            ratio = max(size[0] / picture.height, size[1] / picture.width)
+            with Image.open(file) as opened:
+                image = opened.convert("RGB")
+            ratio = max(size[0] / image.height, size[1] / image.width)
             if ratio < 1:
-                sides = (round(picture.width * ratio), round(picture.height * ratio))
-                picture = picture.resize(sides, Image.Resampling.LANCZOS)
-            x = to_tensor(picture)[None, :, : size[0], : size[1]]
+                sides = (round(image.width * ratio), round(image.height * ratio))
+                image = image.resize(sides, Image.Resampling.LANCZOS)
+            x = to_tensor(image)[None, :, : size[0], : size[1]]
             height, width = (side // 64 * 64 for side in x.shape[2:])
             if height and width:
                 yield file.name, x[:, :, :height, :width].contiguous()
@@ -227,16 +227,16 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 
 def measure(
-    model: str, pictures: list[tuple[str, Tensor]], args: argparse.Namespace
+    model: str, images: list[tuple[str, Tensor]], args: argparse.Namespace
 ) -> dict[str, Any]:
     """Figures of one model."""
     net, tolerance = build(model, args), args.tolerance
     decoders = Decoders(net, tolerance)
     safe = {"sync_safe": True, "tolerance": tolerance}
-    first = one_call(lambda: net.compress(pictures[0][1], **safe))
-    second = one_call(lambda: net.compress(pictures[0][1], **safe))
+    first = one_call(lambda: net.compress(images[0][1], **safe))
+    second = one_call(lambda: net.compress(images[0][1], **safe))
     rows, ratios = [], {"compress": [], "decompress": []}
-    for name, x in pictures:
+    for name, x in images:
         with recorded(net) as outputs:
             coded = {"safe": net.compress(x, **safe)}
         coded["plain"] = net.compress(x)
@@ -356,10 +356,10 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     args = parser.parse_args(argv)
     command = " ".join(["python", *sys.argv])
     print(json.dumps({"benchmark": "synchrony", "command": command, **machine()}))
-    pictures = list(photos(args.photos, tuple(args.size)))
+    images = list(photos(args.photos, tuple(args.size)))
     results = []
     for model in args.models:
-        results.append(measure(model, pictures, args))
+        results.append(measure(model, images, args))
         print(json.dumps(results[-1]), flush=True)
     show(results)
     if failed := beyond_limits(results):

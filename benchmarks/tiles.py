@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""What tiles cost and save: quality and bytes against no tiles, and memory of a large picture.
+"""What tiles cost and save: quality and bytes against no tiles, and memory of a large image.
 
-Quality: a picture is coded whole and in tiles; the loss is the difference of the PSNR, in all of it
-and within the strips where tiles overlap. Memory: a picture of 8192 x 8192 (the given one,
+Quality: an image is coded whole and in tiles; the loss is the difference of the PSNR, in all of it
+and within the strips where tiles overlap. Memory: an image of 8192 x 8192 (the given one,
 enlarged) goes from a PNG file to a .cai file and back, each way in a process of its own, which
 reports the most memory that it had.
 
-    python benchmarks/tiles.py [--pictures FILE...] [--sides 128 256]
+    python benchmarks/tiles.py [--images FILE...] [--sides 128 256]
     python benchmarks/tiles.py --memory [--side 8192] [--tile auto]
 
 The model is lite with the weights that ship, in all qualities (--memory: in the highest), or that
-of --checkpoint. It ends with an error if a picture loses more than 0.05 dB by tiles, or takes more
+of --checkpoint. It ends with an error if an image loses more than 0.05 dB by tiles, or takes more
 than 4 GB.
 """
 
@@ -55,8 +55,8 @@ def load(checkpoint: Path | None, quality: int = QUALITIES[-1]) -> nn.Module:
     return lite(quality=quality, metric="mse", pretrained=True).eval()
 
 
-def psnr(decoded: ImageData, picture: ImageData, where: Tensor | None = None) -> float:
-    error = (decoded.pixels - picture.pixels).square().mean(0)
+def psnr(decoded: ImageData, image: ImageData, where: Tensor | None = None) -> float:
+    error = (decoded.pixels - image.pixels).square().mean(0)
     return -10 * math.log10(float((error if where is None else error[where]).mean()))
 
 
@@ -73,27 +73,27 @@ def measure_quality(
     net: nn.Module, path: Path, sides: list[int], quality: int | None = None
 ) -> list[dict[str, Any]]:
     """Rows of the report: for each side, what tiles lose against none."""
-    picture = read_image(path)
-    whole = encode_image(net, picture, model="lite", tile=None)
+    image = read_image(path)
+    whole = encode_image(net, image, model="lite", tile=None)
     decoded, size = decode_image(net, whole), len(whole.to_bytes())
     rows = []
     for side in sides:
-        tiled = encode_image(net, picture, model="lite", tile=side)
+        tiled = encode_image(net, image, model="lite", tile=side)
         if len(tiled.tiles) == 1:
             continue
         blended, where = decode_image(net, tiled), overlaps(tiled)
         rows.append(
             {
-                "picture": path.name,
+                "image": path.name,
                 "quality": quality,
-                "size": picture.size,
+                "size": image.size,
                 "tile": side,
                 "overlap": tiled.tile_overlap,
                 "tiles": len(tiled.tiles),
-                "psnr_untiled": round(psnr(decoded, picture), 3),
-                "psnr_loss": round(psnr(decoded, picture) - psnr(blended, picture), 4),
+                "psnr_untiled": round(psnr(decoded, image), 3),
+                "psnr_loss": round(psnr(decoded, image) - psnr(blended, image), 4),
                 "psnr_loss_in_overlaps": round(
-                    psnr(decoded, picture, where) - psnr(blended, picture, where), 4
+                    psnr(decoded, image, where) - psnr(blended, image, where), 4
                 ),
                 "bytes_ratio": round(len(tiled.to_bytes()) / size, 4),
             }
@@ -102,9 +102,9 @@ def measure_quality(
 
 
 def encode_large(checkpoint: Path | None, source: Path, target: Path, tile: str) -> None:
-    picture = read_image(source)
+    image = read_image(source)
     side = tile if tile == "auto" else int(tile)
-    write_coded(encode_image(load(checkpoint), picture, model="lite", tile=side), target)
+    write_coded(encode_image(load(checkpoint), image, model="lite", tile=side), target)
 
 
 def decode_large(checkpoint: Path | None, source: Path, target: Path, tile: str) -> None:
@@ -142,16 +142,16 @@ def measure_memory(checkpoint: Path | None, path: Path, side: int, tile: str) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--checkpoint", type=Path, help="another model; default: lite of the zoo")
-    parser.add_argument("--pictures", type=Path, nargs="+", default=[PHOTO])
+    parser.add_argument("--images", type=Path, nargs="+", default=[PHOTO])
     parser.add_argument("--sides", type=int, nargs="+", default=[128, 256])
     parser.add_argument("--memory", action="store_true", help="measure memory in place of quality")
-    parser.add_argument("--side", type=int, default=8192, help="of the picture for --memory")
+    parser.add_argument("--side", type=int, default=8192, help="of the image for --memory")
     parser.add_argument("--tile", default="auto", help="for --memory")
     options = parser.parse_args()
     report: dict[str, Any] = {"machine": machine()}
     if options.memory:
         memory = report["memory"] = measure_memory(
-            options.checkpoint, options.pictures[0], options.side, options.tile
+            options.checkpoint, options.images[0], options.side, options.tile
         )
         worst = max(memory[way]["GB"] for way in ("encode_large", "decode_large"))
         problem = f"{worst} GB, more than {MOST_GB}" if worst > MOST_GB else None
@@ -161,7 +161,7 @@ def main() -> None:
             row
             for quality in qualities
             for net in [load(options.checkpoint, quality or 1)]
-            for path in options.pictures
+            for path in options.images
             for row in measure_quality(net, path, options.sides, quality)
         ]
         worst = report["worst_psnr_loss"] = max(row["psnr_loss"] for row in rows)

@@ -2,7 +2,7 @@
 """What two steps of training at full size take: memory and time, and whether gradients are sound.
 
 Each model is built as in the zoo, in a process of its own, and trained for two steps on crops of a
-photo as ``compressai train`` does, one picture a step. Prints the highest memory of the process,
+photo as ``compressai train`` does, one image a step. Prints the highest memory of the process,
 seconds of a step, and the parameters that have no finite gradient in a step (there should be none).
 
     python benchmarks/training.py MODEL ... [--quality 1] [--size 256 256] [--threads 1]

@@ -3,7 +3,7 @@
 
 ``python benchmarks/web.py`` builds the page as ``make web`` does, opens it in headless Chromium,
 and lets both decode the same files by turns: bytes to 8-bit samples, with networks that were
-loaded before. *First* is from the start of loading the page to its first picture, model and all.
+loaded before. *First* is from the start of loading the page to its first image, model and all.
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, median of {args.repeats}")
-    print(
-        f"{'picture':12}{'threads':>8}{'first':>9}{'page':>9}{'Python':>9}{'ratio':>7}{'page':>10}"
-    )
+    print(f"{'image':12}{'threads':>8}{'first':>9}{'page':>9}{'Python':>9}{'ratio':>7}{'page':>10}")
     for size, content in files.items():
         # On its second visit the page is isolated, and so has threads.
         with browser() as page:

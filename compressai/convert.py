@@ -227,7 +227,7 @@ def check_by_coding(net: nn.Module, size: int = _SMOKE_SIZE) -> SelfCheck:
     decoded = net.decompress(coded["strings"], coded["shape"])["x_hat"]
     if not torch.allclose(decoded, expected, atol=1e-4):
         raise RuntimeError(
-            "the decoded picture differs from the forward pass by up to "
+            "the decoded image differs from the forward pass by up to "
             f"{float((decoded - expected).abs().max()):.3g}"
         )
     mse = float((decoded - x).double().square().mean())

@@ -138,7 +138,7 @@ def encode_to_target(
         unit = TARGETS[target.kind] or "MS-SSIM"
         raise ValueError(
             f"{target.value:g} {unit} cannot be reached: the {bound} of {ladder.model} found for "
-            f"this picture has {nearest:.6g} {unit}"
+            f"this image has {nearest:.6g} {unit}"
         )
     if ladder.is_scale and place + 1 < len(qualities):
         return _between(qualities[place : place + 2], best, nearest, code, target)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Compress and decompress a picture or raw video: the command line that CompressAI 1.2 had.
+"""Compress and decompress an image or raw video: the command line that CompressAI 1.2 had.
 
 The program ``compressai`` does the same with more comfort. This one keeps the flags, printed lines
 and default names of its predecessor. It reads files of both and writes the new formats.
@@ -95,7 +95,7 @@ class CodecType(enum.IntEnum):
 
 
 class Header(NamedTuple):
-    """Which weights a picture is coded with; ``quality`` is ``None`` for those of a checkpoint."""
+    """Which weights an image is coded with; ``quality`` is ``None`` for those of a checkpoint."""
 
     model: str
     metric: str | None
@@ -138,22 +138,22 @@ def filesize(filepath: str | Path) -> int:
 
 
 def load_image(filepath: str | Path) -> Image.Image:
-    """A picture file as an upright RGB picture in sRGB."""
+    """An image file as an upright RGB image in sRGB."""
     return read_image(filepath).to_image().convert("RGB")
 
 
 def img2torch(img: Image.Image) -> Tensor:
-    """A picture as float32 ``(1, 3, H, W)`` in [0, 1]."""
+    """An image as float32 ``(1, 3, H, W)`` in [0, 1]."""
     return read_image(img).pixels[None]
 
 
 def torch2img(x: Tensor) -> Image.Image:
-    """``(1, 3, H, W)`` in [0, 1] as an RGB picture; values are clamped and rounded."""
+    """``(1, 3, H, W)`` in [0, 1] as an RGB image; values are clamped and rounded."""
     return ImageData(x.squeeze(0)).to_image()
 
 
 def pad(x: Tensor, p: int = 2**6) -> Tensor:
-    """Put pictures ``(N, C, H, W)`` in the middle of zeros, with sides that are multiples of p."""
+    """Put images ``(N, C, H, W)`` in the middle of zeros, with sides that are multiples of p."""
     padding, _ = compute_padding(x.size(2), x.size(3), min_div=p)
     return F.pad(x, padding)
 
@@ -236,16 +236,16 @@ def write_frame(fout: BinaryIO, frame: Sequence[Tensor], bitdepth: int = 8) -> N
 
 
 def encode_image(source: str | Path, codec: CodecInfo, output: str | Path) -> dict[str, float]:
-    """Compress a picture file, or the first frame of a raw video, into a ``.cai`` file.
+    """Compress an image file, or the first frame of a raw video, into a ``.cai`` file.
 
     Returns:
         ``{"bpp": bits of the file per pixel}``.
     """
-    picture = _first_frame(source) if Path(source).suffix.lower() == ".yuv" else read_image(source)
-    for note in picture.notes:
+    image = _first_frame(source) if Path(source).suffix.lower() == ".yuv" else read_image(source)
+    for note in image.notes:
         print_note(f"{source}: {note}")
     coded = encode_pixels(
-        codec.net, picture, **codec.codec_header._asdict(), random_weights=codec.random_weights
+        codec.net, image, **codec.codec_header._asdict(), random_weights=codec.random_weights
     )
     with atomic_write(output) as unfinished:
         unfinished.write_bytes(coded.to_bytes())
@@ -290,23 +290,23 @@ def encode_video(
 def decode_image(
     f: BinaryIO, codec: CodecInfo, output: str | Path | None = None
 ) -> dict[str, Image.Image]:
-    """Decompress a picture, and write it if there is an ``output``.
+    """Decompress an image, and write it if there is an ``output``.
 
     Args:
         f: a file of either format, at its start.
         codec: the model.
-        output: picture file, or ``.yuv`` file of one 4:2:0 frame.
+        output: image file, or ``.yuv`` file of one 4:2:0 frame.
 
     Returns:
-        ``{"img": the picture}``.
+        ``{"img": the image}``.
     """
-    picture = decode_pixels(codec.net, parse_coded(f.read()))
+    image = decode_pixels(codec.net, parse_coded(f.read()))
     if output is not None and Path(output).suffix == ".yuv":
         with atomic_write(output) as unfinished, open(unfinished, "wb") as file:
-            write_frame(file, convert_rgb_yuv420(picture.pixels[None]), codec.original_bitdepth)
+            write_frame(file, convert_rgb_yuv420(image.pixels[None]), codec.original_bitdepth)
     elif output is not None:
-        save_image(picture, output)
-    return {"img": picture.to_image()}
+        save_image(image, output)
+    return {"img": image.to_image()}
 
 
 def decode_video(
@@ -317,7 +317,7 @@ def decode_video(
     Args:
         f: a file of either format, at its start.
         codec: the model.
-        output: ``.yuv`` file, or picture file: its name gets the number of each frame.
+        output: ``.yuv`` file, or image file: its name gets the number of each frame.
 
     Returns:
         ``{"img": the last frame}``.
@@ -334,7 +334,7 @@ def decode_video(
 
 @contextlib.contextmanager
 def _frame_writer(output: str | Path | None, format: VideoFormat) -> Iterator[Any]:
-    """What writes frame by frame: nothing, a raw video, or a picture file each."""
+    """What writes frame by frame: nothing, a raw video, or an image file each."""
     if output is None:
         yield lambda number, frame, white: None
         return
@@ -426,7 +426,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--checkpoint", type=Path, help="file with weights, not the zoo's")
     common.add_argument("--cuda", dest="device", action="store_const", const="cuda", default="cpu")
 
-    encode = commands.add_parser("encode", parents=[common], help="picture or video to file")
+    encode = commands.add_parser("encode", parents=[common], help="image or video to file")
     encode.set_defaults(run=_encode)
     encode.add_argument(
         "-f", "--num_of_frames", type=int, default=-1, help="of videos (default: all)"
@@ -437,9 +437,9 @@ def _parser() -> argparse.ArgumentParser:
         "-q", "--quality", type=int, choices=range(1, 10), help=f"(default: {DEFAULT_QUALITY})"
     )
 
-    decode = commands.add_parser("decode", parents=[common], help="file to picture or video")
+    decode = commands.add_parser("decode", parents=[common], help="file to image or video")
     decode.set_defaults(run=_decode)
-    decode.add_argument("--show", action="store_true", help="open the picture in a viewer")
+    decode.add_argument("--show", action="store_true", help="open the image in a viewer")
     return parser
 
 
@@ -458,10 +458,10 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     args.model = args.model or next(iter(compressai.zoo.models))
     if args.model in video_models:
         if args.input.suffix.lower() != ".yuv":
-            parser.error(f"--model {args.model} is not for pictures, but for raw videos (.yuv)")
+            parser.error(f"--model {args.model} is not for images, but for raw videos (.yuv)")
         return
     if args.model not in image_models:
-        kind = "is not for pictures" if args.model in model_ids else "is unknown"
+        kind = "is not for images" if args.model in model_ids else "is unknown"
         known = ", ".join((*image_models, *video_models))
         parser.error(f"--model {args.model} {kind}; choose one of {known}")
     if args.num_of_frames not in (-1, 1):

@@ -4,7 +4,7 @@
 ``docs/own_model.md`` goes through it. Importing this module registers the model under its name, and
 ``--import`` makes the program do so::
 
-    compressai --import examples/custom_channel_slice.py train -m my-slice-model -d pictures
+    compressai --import examples/custom_channel_slice.py train -m my-slice-model -d images
     compressai --import examples/custom_channel_slice.py encode photo.png \\
         --checkpoint checkpoint_best.safetensors
 """

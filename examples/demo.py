@@ -2,7 +2,7 @@
 """Compress a photo, and compare it with JPEG and WebP files that are not smaller.
 
 ``make demo`` runs this. It needs no network: photo and weights come with the library (or are those
-of ``--checkpoint``). What it writes: the coded photo, what that decodes to, and one picture that
+of ``--checkpoint``). What it writes: the coded photo, what that decodes to, and one image that
 shows the original and all three codecs side by side, whole and magnified.
 """
 
@@ -77,13 +77,13 @@ def code_with(chosen: ChosenModel, photo: Path, output: Path) -> Row:
         size = write_coded(coded, coded_file)
         between = time.perf_counter()
         # From here on only the file counts.
-        picture = decode_image(chosen.net, read_coded(coded_file))
+        decoded = decode_image(chosen.net, read_coded(coded_file))
         end = time.perf_counter()
-    save(picture, output / f"{photo.stem}.png")
+    save(decoded, output / f"{photo.stem}.png")
     setting = str(chosen.quality or "")
     name = chosen.model.rpartition(".")[2]
     return Row(
-        name, setting, size, picture.to_image().convert("RGB"), (between - start, end - between)
+        name, setting, size, decoded.to_image().convert("RGB"), (between - start, end - between)
     )
 
 
@@ -128,7 +128,7 @@ def show_table(original: Image.Image, rows: Sequence[Row], photo: Path, console:
 
 
 def detail_of(image: Image.Image) -> tuple[int, int, int, int]:
-    """The part of a picture that is most worth looking at closely: where most is going on."""
+    """The part of an image that is most worth looking at closely: where most is going on."""
     grey = np.asarray(image.convert("L"), dtype=np.float64)
     width = max(1, round(DETAIL * image.width))
     height = max(1, min(image.height, round(0.8 * width)))
@@ -200,12 +200,12 @@ def main(argv: list[str] | None = None) -> None:
         seconds = (coded.encode_seconds, coded.decode_seconds)
         rows.append(Row(title, str(quality), len(coded.content), coded.decoded, seconds))
 
-    picture = args.output / "comparison.png"
-    with atomic_write(picture) as unfinished:
+    comparison = args.output / "comparison.png"
+    with atomic_write(comparison) as unfinished:
         compare(original, rows).save(unfinished, format="PNG", optimize=True)
     show_table(original, rows, args.photo, console)
     stem = args.output / args.photo.stem
-    console.print(f"Side by side: {picture}\nfiles: {stem}.cai, {stem}.png", highlight=False)
+    console.print(f"Side by side: {comparison}\nfiles: {stem}.cai, {stem}.png", highlight=False)
     if chosen.random_weights:
         console.print(RANDOM, style="bold yellow")
 

@@ -30,7 +30,7 @@ def camera_motion(photo: Image.Image, width: int, height: int, position: float) 
     """The view of a camera that moves over a photo, on a closed path.
 
     Args:
-        photo: the picture; the view stays inside of it.
+        photo: the image; the view stays inside of it.
         width, height: size of the view.
         position: place on the path, from 0 to 1 and again.
 
@@ -71,7 +71,7 @@ def make_clip(
     """Write a clip.
 
     Args:
-        photo: picture file.
+        photo: image file.
         folder: where the clip goes; made if needed.
         width, height, frames, framerate, bitdepth, format: of the clip.
         period: frames after which the camera is back.
@@ -80,13 +80,13 @@ def make_clip(
         The file.
     """
     with Image.open(photo) as file:
-        picture = file.convert("RGB")
+        image = file.convert("RGB")
     name = f"{photo.stem}_{width}x{height}_{framerate}fps_{bitdepth}bit_{format.value}.yuv"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / name
     with atomic_write(target) as unfinished, open(unfinished, "wb") as out:
         for number in range(frames):
-            view = camera_motion(picture, width, height, number / period)
+            view = camera_motion(image, width, height, number / period)
             pixels = torch.from_numpy(np.asarray(view).copy()).permute(2, 0, 1)[None] / 255
             frame = planes_to_frame(
                 rgb_to_planes(pixels, format), format, bitdepth, bitdepth_to_dtype[bitdepth]
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("photo", type=Path, help="picture file")
+    add("photo", type=Path, help="image file")
     add("-o", "--folder", type=Path, default=Path(), help="where the clip goes (default: here)")
     add("--width", type=int, default=256, help="(default: %(default)s)")
     add("--height", type=int, default=192, help="(default: %(default)s)")

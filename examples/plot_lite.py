@@ -37,7 +37,7 @@ def draw(logs: Iterable[tuple[str, Sequence[dict[str, Any]]]], out: Path) -> Non
 
     Args:
         logs: name and validations of each run; one after the other, of one training.
-        out: picture file of a kind that matplotlib writes.
+        out: image file of a kind that matplotlib writes.
     """
     import matplotlib as mpl
 

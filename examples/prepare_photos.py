@@ -53,7 +53,7 @@ _BY, _SA3, _SA4 = "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0"
 _GPL, _LGPL, _LGPL2 = "GPL-2+", "LGPL-3", "LGPL-2.1+"
 _2560 = "contents/images/2560x1600.jpg"
 
-_AVATARS = "Pixabay, Public Domain Pictures, Skitterphoto, Snapwire"
+_AVATARS = "Pixabay, Public Domain Images, Skitterphoto, Snapwire"
 _AVATAR_NAMES = (
     *("Air Balloon", "Books", "Brushes", "Bulb", "Car", "Cat", "Chameleon", "Cocktail", "Dog"),
     *("Fish", "Gamepad", "Owl", "Pancakes", "Parrot", "Pencils", "Soccer", "Sunflower", "Sushi"),
@@ -65,8 +65,8 @@ PHOTOS: tuple[Photo, ...] = (
         _BACKGROUNDS,
         ("Bridge_by_Sander_Klootwijk.jpg", "Sander Klootwijk", _SA4),
         ("Dragonfly_by_Bolly.jpg", "Bolly", _SA4),
-        ("Picture_0B_by_freespace.jpg", "Trevor 'Freespace'", _BY),
-        ("Picture_1A_by_freespace.jpg", "Trevor 'Freespace'", _BY),
+        ("Image_0B_by_freespace.jpg", "Trevor 'Freespace'", _BY),
+        ("Image_1A_by_freespace.jpg", "Trevor 'Freespace'", _BY),
         ("Wine_by_Jakkub_Mede.jpg", "Jakub Mede", _BY),
         ("aitzgorri_by_Aitzol_Berasategi.jpg", "Aitzol Berasategi", _BY),
         ("free_by_Peter_Nerlich.jpg", "Peter Nerlich", _SA4),
@@ -168,21 +168,21 @@ def fetch(packages: Sequence[str], folder: Path) -> None:
         archive.unlink()
 
 
-def scaled_down(picture: Image.Image) -> Image.Image:
-    """A picture at half its size, or less if it is larger than twice ``LARGEST_SIDE``.
+def scaled_down(image: Image.Image) -> Image.Image:
+    """An image at half its size, or less if it is larger than twice ``LARGEST_SIDE``.
 
     Args:
-        picture: any; small ones are not scaled.
+        image: any; small ones are not scaled.
 
     Returns:
         RGB.
     """
-    longer = max(picture.size)
+    longer = max(image.size)
     if longer > SMALL_SIDE:
         factor = min(LARGEST_SIDE, longer / 2) / longer
-        size = tuple(round(length * factor) for length in picture.size)
-        picture = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    return picture.convert("RGB")
+        size = tuple(round(length * factor) for length in image.size)
+        image = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    return image.convert("RGB")
 
 
 def write(photos: Sequence[Photo], packages: Path, target: Path) -> str:
@@ -202,9 +202,9 @@ def write(photos: Sequence[Photo], packages: Path, target: Path) -> str:
         for number, photo in enumerate(photos):
             held_out = any(name in photo.file for name in VALIDATION)
             with Image.open(packages / photo.package / photo.file) as file:
-                picture = scaled_down(file)
+                image = scaled_down(file)
             content = io.BytesIO()
-            picture.save(content, "JXL", quality=QUALITY)
+            image.save(content, "JXL", quality=QUALITY)
             split = "validation" if held_out else "train"
             # Without a time, which a name alone would get.
             pack.writestr(zipfile.ZipInfo(f"{split}/{number:03}.jxl"), content.getvalue())

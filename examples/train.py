@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Train an image model of the zoo on a folder of pictures.
+"""Train an image model of the zoo on a folder of images.
 
 The folder holds ``train/`` and ``test/``. After every epoch the state of training goes to
 ``checkpoint.pth.tar`` (``--checkpoint`` resumes from it, exactly); after every best one a model
 that is ready to use goes to ``checkpoint_best.safetensors`` (``compressai.load`` opens it)::
 
-    python examples/train.py -d pictures -m mbt2018-mean --quality 3 --cuda
-    torchrun --nproc-per-node=4 examples/train.py -d pictures -m mbt2018-mean --quality 3 --cuda
+    python examples/train.py -d images -m mbt2018-mean --quality 3 --cuda
+    torchrun --nproc-per-node=4 examples/train.py -d images -m mbt2018-mean --quality 3 --cuda
 
 ``compressai train`` is the same program; what both do is in :mod:`compressai.training`.
 """

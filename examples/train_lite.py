@@ -74,10 +74,10 @@ class Photos:
         self.splits: dict[str, list[np.ndarray]] = {"train": [], "validation": []}
         with zipfile.ZipFile(path) as file:
             for name in file.namelist():
-                with Image.open(io.BytesIO(file.read(name))) as picture:
-                    picture = picture.convert("RGB")
+                with Image.open(io.BytesIO(file.read(name))) as image:
+                    image = image.convert("RGB")
                 split = name.partition("/")[0]
-                for version in _smaller(picture) if split == "train" else (picture,):
+                for version in _smaller(image) if split == "train" else (image,):
                     self.splits[split].append(np.asarray(version))
         areas = np.array([p.shape[0] * p.shape[1] for p in self.splits["train"]], np.float64)
         self.bounds = np.cumsum(np.sqrt(areas) / np.sqrt(areas).sum())
@@ -96,14 +96,14 @@ class Photos:
     def _crop(self, crop: int, generator: np.random.Generator) -> np.ndarray:
         while True:
             place = int(np.searchsorted(self.bounds, generator.random()))
-            picture = self.splits["train"][min(place, len(self.bounds) - 1)]
-            if min(picture.shape[:2]) >= crop:
+            image = self.splits["train"][min(place, len(self.bounds) - 1)]
+            if min(image.shape[:2]) >= crop:
                 break
         side = crop
         if generator.random() < 0.5:
-            side = min(round(crop * generator.uniform(1, STEP)), *picture.shape[:2])
-        top, left = (generator.integers(full - side + 1) for full in picture.shape[:2])
-        patch = picture[top : top + side, left : left + side]
+            side = min(round(crop * generator.uniform(1, STEP)), *image.shape[:2])
+        top, left = (generator.integers(full - side + 1) for full in image.shape[:2])
+        patch = image[top : top + side, left : left + side]
         if side != crop:
             patch = np.asarray(
                 Image.fromarray(patch).resize((crop, crop), Image.Resampling.LANCZOS)
@@ -116,23 +116,23 @@ class Photos:
         return np.rot90(patch, generator.integers(4))[:, :: generator.choice((-1, 1))]
 
     def validation(self) -> Iterator[Tensor]:
-        """Centres of the held-out pictures at middle size, ``(1, 3, H, W)`` in [0, 1]."""
+        """Centres of the held-out images at middle size, ``(1, 3, H, W)`` in [0, 1]."""
         for pixels in self.splits["validation"]:
-            picture = Image.fromarray(pixels)
-            picture.thumbnail((640, 640), Image.Resampling.LANCZOS)
-            patch = np.asarray(picture)
+            image = Image.fromarray(pixels)
+            image.thumbnail((640, 640), Image.Resampling.LANCZOS)
+            patch = np.asarray(image)
             height, width = (side - side % 64 for side in patch.shape[:2])
             top, left = (patch.shape[0] - height) // 2, (patch.shape[1] - width) // 2
             patch = patch[top : top + height, left : left + width]
             yield torch.from_numpy(patch / np.float32(255)).permute(2, 0, 1)[None]
 
 
-def _smaller(picture: Image.Image) -> Iterator[Image.Image]:
-    """A picture and smaller versions of it, at least ``SMALLEST_SIDE`` high and wide."""
+def _smaller(image: Image.Image) -> Iterator[Image.Image]:
+    """An image and smaller versions of it, at least ``SMALLEST_SIDE`` high and wide."""
     factor = 1.0
-    while factor == 1 or factor * min(picture.size) >= SMALLEST_SIDE:
-        size = tuple(round(length * factor) for length in picture.size)
-        yield picture.resize(size, Image.Resampling.LANCZOS) if factor < 1 else picture
+    while factor == 1 or factor * min(image.size) >= SMALLEST_SIDE:
+        size = tuple(round(length * factor) for length in image.size)
+        yield image.resize(size, Image.Resampling.LANCZOS) if factor < 1 else image
         factor /= STEP
 
 
@@ -259,7 +259,7 @@ class Training:
         """Take one step.
 
         Args:
-            x: a batch of pictures, uint8 ``(N, 3, H, W)``.
+            x: a batch of images, uint8 ``(N, 3, H, W)``.
             args: the command line.
 
         Raises:
@@ -307,10 +307,10 @@ class Training:
     def validate(self, photos: Photos) -> dict[str, Any]:
         """Rate, PSNR and loss of the averaged weights on the held-out photographs."""
         result: dict[str, Any] = {"loss": 0.0}
-        pictures = [x.to(self.device) for x in photos.validation()]
+        images = [x.to(self.device) for x in photos.validation()]
         for q in VALIDATED:
             quality = torch.tensor([float(q)])
-            pairs = [self.rate_and_distortion(self.average, x, quality) for x in pictures]
+            pairs = [self.rate_and_distortion(self.average, x, quality) for x in images]
             bpp = sum(float(b) for b, _ in pairs) / len(pairs)
             mse = sum(float(m) for _, m in pairs) / len(pairs)
             psnr = sum(10 * math.log10(255**2 / float(m)) for _, m in pairs) / len(pairs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The C library of coded pictures, built for tests, and what calls it."""
+"""The C library of coded images, built for tests, and what calls it."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def encode(model: Model, samples: np.ndarray, run: Runner, **fields: object) -> 
     """A file of samples ``(H, W, C)``; ``fields`` are those of ``cai_encoding``.
 
     Raises:
-        CError: the picture cannot be coded.
+        CError: the image cannot be coded.
     """
     library, encoder = model.library, ctypes.c_void_p()
     samples = np.ascontiguousarray(samples, dtype=np.uint8)

@@ -64,7 +64,7 @@ def checkpoint(checkpoints: Path) -> Path:
 
 @pytest.fixture
 def photo(folder: Path) -> object:
-    """A picture in the folder, ``photo.png``."""
+    """An image in the folder, ``photo.png``."""
     return save_photo()
 
 

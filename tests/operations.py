@@ -11,7 +11,7 @@ __all__ = ["operations"]
 
 
 def operations(net: nn.Module, *leave_out: str) -> float:
-    """Multiply-accumulate operations a pixel of ``forward`` on a picture of 256x256.
+    """Multiply-accumulate operations a pixel of ``forward`` on an image of 256x256.
 
     Args:
         net: on the device ``meta``.

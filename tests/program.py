@@ -78,13 +78,13 @@ def files() -> list[str]:
 
 
 def pixels(path: str | Path) -> np.ndarray:
-    """The samples of a picture."""
+    """The samples of an image."""
     with Image.open(path) as image:
         return np.asarray(image)
 
 
 def blurred_noise(size: tuple[int, int] = (70, 50), seed: int = 3) -> Image.Image:
-    """A picture with some colours."""
+    """An image with some colours."""
     rng = np.random.Generator(np.random.PCG64(seed))
     return Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize(size)
 

@@ -38,7 +38,7 @@ SMALL: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
 }
 
 
-def _picture(net: nn.Module) -> torch.Tensor:
+def _image(net: nn.Module) -> torch.Tensor:
     side = net.downsampling_factor
     channels = getattr(net, "in_chans", 3)
     return torch.rand(1, channels, side, side)
@@ -59,5 +59,5 @@ def small_net(name: str, **arguments: Any) -> nn.Module:
             if isinstance(module, (MeanScaleContextHead, DictionaryMeanScaleContextHead)):
                 module.scale_cc[-1].bias.fill_(1)
         net.eval()
-        net.latent_codec.h_a[-1].weight *= 3 / net.latent_codec.h_a(net.g_a(_picture(net))).std()
+        net.latent_codec.h_a[-1].weight *= 3 / net.latent_codec.h_a(net.g_a(_image(net))).std()
     return net

@@ -49,7 +49,7 @@ def test_shipped_weights_lose_little_in_bf16(
     status = precision.main([str(crop)])
     lines = capsys.readouterr().out.splitlines()
     rows = [json.loads(line) for line in lines if line.startswith("{")][1:]
-    figures = [row["pictures"]["crop.png"] for row in rows]
+    figures = [row["images"]["crop.png"] for row in rows]
     assert [row["quality"] for row in rows] == [1, 2, 3, 4]
     assert all(row["loss_db"] != 0 for row in figures)
     assert max(row["loss_db"] for row in figures) <= 0.01

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Of a damaged tile, or a picture without tiles, the parts before the damage are kept."""
+"""Of a damaged tile, or an image without tiles, the parts before the damage are kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from bitstream_pictures import header_end, noise
+from bitstream_images import header_end, noise
 from PIL import Image
 from program import PHOTO
 from slice_nets import small_net
@@ -48,7 +48,7 @@ def coded(net, photo):
 
 
 def string_ends(coded):
-    """Where the strings of a picture without tiles end, in the order of the file: z first."""
+    """Where the strings of an image without tiles end, in the order of the file: z first."""
     *parts, hyper = coded.tiles[0].strings
     end = len(coded.to_bytes()) - 4  # the checksum
     ends = [end]
@@ -67,7 +67,7 @@ def salvaged(net, content):
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut"])
-def test_slices_before_the_damage_make_the_picture(net, photo, coded, damage):
+def test_slices_before_the_damage_make_the_image(net, photo, coded, damage):
     content, ends = coded.to_bytes(), string_ends(coded)
     qualities = []
     for kept, end in enumerate(ends[:-1]):
@@ -76,16 +76,16 @@ def test_slices_before_the_damage_make_the_picture(net, photo, coded, damage):
         broken = bytes(broken) if damage == "changed" else content[: end + 9]
         with pytest.raises(ChecksumError if damage == "changed" else TruncatedFileError):
             parse_coded(broken)
-        picture = salvaged(net, broken)
-        (note,) = picture.notes
+        sample = salvaged(net, broken)
+        (note,) = sample.notes
         assert f"{kept} of its 4 parts are left, the others are estimated" in note
         assert ("checksum does not match" if damage == "changed" else "truncated") in note
         *parts, hyper = coded.tiles[0].strings
         strings = [*parts[:kept], *[None] * (4 - kept), hyper]
         shape = net.compress(photo.pixels[None])["shape"]
         expected = net.decompress([[string] for string in strings], shape, sync_safe=True)
-        assert torch.equal(picture.pixels, expected["x_hat"][0])
-        qualities.append(psnr(picture, photo))
+        assert torch.equal(sample.pixels, expected["x_hat"][0])
+        qualities.append(psnr(sample, photo))
     qualities.append(psnr(decode_image(net, coded), photo))
     assert qualities == sorted(qualities)
     flat = replace(photo, pixels=photo.pixels.mean((1, 2), keepdim=True).expand_as(photo.pixels))
@@ -106,14 +106,14 @@ def test_a_damaged_checksum_or_hash_costs_nothing(net, coded):
     content = bytearray(coded.to_bytes())
     whole = decode_image(net, coded)
     content[-1] ^= 1
-    picture = salvaged(net, bytes(content))
-    assert picture.notes[0].endswith("all of it decodes")
-    assert torch.equal(picture.pixels, whole.pixels)
+    sample = salvaged(net, bytes(content))
+    assert sample.notes[0].endswith("all of it decodes")
+    assert torch.equal(sample.pixels, whole.pixels)
     content = bytearray(coded.to_bytes())
     content[header_end(content) + 4] ^= 1
-    picture = salvaged(net, bytes(content))
-    assert picture.notes[0].endswith("maybe not as coded")
-    assert torch.equal(picture.pixels, whole.pixels)
+    sample = salvaged(net, bytes(content))
+    assert sample.notes[0].endswith("maybe not as coded")
+    assert torch.equal(sample.pixels, whole.pixels)
 
 
 def test_a_part_that_this_machine_cannot_follow_is_lost_with_those_after_it(net, coded):
@@ -131,10 +131,10 @@ def test_only_the_damaged_tile_is_estimated(net, photo):
     coded = encode_image(net, photo, model="lite", quality=1, tile=128, tile_overlap=32)
     whole = decode_image(net, coded)
     content = coded.to_bytes()
-    picture = salvaged(net, content[:-30])
-    assert "parts are left" in picture.notes[0]
-    assert torch.equal(picture.pixels[..., :96], whole.pixels[..., :96])
-    difference = (picture.pixels - whole.pixels)[..., 128:].abs()
+    sample = salvaged(net, content[:-30])
+    assert "parts are left" in sample.notes[0]
+    assert torch.equal(sample.pixels[..., :96], whole.pixels[..., :96])
+    difference = (sample.pixels - whole.pixels)[..., 128:].abs()
     assert 0 < float(difference.mean()) < 0.1  # not grey
 
 
@@ -171,6 +171,6 @@ def test_every_model_with_a_hyperprior_estimates_what_is_lost(name, sync_safe):
     content, ends = coded.to_bytes(), string_ends(coded)
     count = len(ends) - 1
     for kept, end in enumerate(ends[:-1]):
-        picture = salvaged(net, content[: end + 3])
-        assert picture.size == (90, 70)
-        assert f"{kept} of its {count} parts" in picture.notes[0]
+        sample = salvaged(net, content[: end + 3])
+        assert sample.size == (90, 70)
+        assert f"{kept} of its {count} parts" in sample.notes[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Pictures to coded pictures and back: exact, within limits, and with the right weights only."""
+"""Images to coded images and back: exact, within limits, and with the right weights only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from bitstream_pictures import noise
+from bitstream_images import noise
 from PIL import Image
 from tiny_nets import tiny_net
 from torch import nn
@@ -76,7 +76,7 @@ def test_sizes_that_contradict_each_other_are_refused_before_decoding(coded, wat
 
 
 @pytest.mark.parametrize(("width", "height"), [(2**20, 2**20), (2**39, 1), (1, 2**23)])
-def test_pictures_beyond_the_limit_are_refused_with_the_way_out(coded, watched_net, width, height):
+def test_images_beyond_the_limit_are_refused_with_the_way_out(coded, watched_net, width, height):
     with pytest.raises(TooLargeError, match="raise max_pixels"):
         decode_image(watched_net, replace(coded, width=width, height=height))
 
@@ -89,7 +89,7 @@ def test_limit_counts_padded_pixels_and_can_be_set(net, coded):
         encode_image(net, read_image(noise(70, 40)), model="m", max_pixels=128 * 64 - 1)
 
 
-def test_values_that_are_not_finite_are_no_picture(net, coded, monkeypatch):
+def test_values_that_are_not_finite_are_no_image(net, coded, monkeypatch):
     out = {"x_hat": torch.full((1, 3, 64, 128), torch.nan)}
     monkeypatch.setattr(net, "decompress", lambda *_, sync_safe: out)
     with pytest.raises(DesyncError, match="not finite"):
@@ -109,25 +109,25 @@ PARALLEL = [
 AUTOREGRESSIVE = ["mbt2018", "cheng2020-anchor"]
 
 
-def padded(picture):
+def padded(sample):
     """To multiples of 64 (which all of these models take), by repeating the last samples."""
-    height, width = picture.pixels.shape[1:]
-    pixels = picture.pixels[:, :, torch.arange(width + -width % 64).clamp_max(width - 1)]
+    height, width = sample.pixels.shape[1:]
+    pixels = sample.pixels[:, :, torch.arange(width + -width % 64).clamp_max(width - 1)]
     return pixels[:, torch.arange(height + -height % 64).clamp_max(height - 1)][None]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 70), (130, 1), (64, 64), (70, 130)])
 @pytest.mark.parametrize("model", PARALLEL)
-def test_decoded_picture_is_that_of_forward_in_every_bit(model, size):
+def test_decoded_image_is_that_of_forward_in_every_bit(model, size):
     net = tiny_net(model)
-    picture = read_image(noise(*size))
-    content = encode_image(net, picture, model=model, sync_safe=False).to_bytes()
+    sample = read_image(noise(*size))
+    content = encode_image(net, sample, model=model, sync_safe=False).to_bytes()
     decoded = decode_image(tiny_net(model), CodedImage.from_bytes(content))
     with torch.no_grad():
         if model == "bmshj2018-factorized":  # this one needs multiples of 16 only
-            net_input = padded(picture)[:, :, : size[1] + -size[1] % 16, : size[0] + -size[0] % 16]
+            net_input = padded(sample)[:, :, : size[1] + -size[1] % 16, : size[0] + -size[0] % 16]
         else:
-            net_input = padded(picture)
+            net_input = padded(sample)
         x_hat = net(net_input)["x_hat"].clamp(0, 1)
     assert torch.equal(decoded.pixels, x_hat[0, :, : size[1], : size[0]])
     assert decoded.mode == "RGB"
@@ -135,12 +135,12 @@ def test_decoded_picture_is_that_of_forward_in_every_bit(model, size):
 
 @pytest.mark.parametrize("size", [(1, 70), (70, 66)])
 @pytest.mark.parametrize("model", AUTOREGRESSIVE)
-def test_decoded_picture_is_that_of_decompress_in_every_bit(model, size):
+def test_decoded_image_is_that_of_decompress_in_every_bit(model, size):
     net = tiny_net(model)
-    picture = read_image(noise(*size))
-    content = encode_image(net, picture, model=model, sync_safe=False).to_bytes()
+    sample = read_image(noise(*size))
+    content = encode_image(net, sample, model=model, sync_safe=False).to_bytes()
     decoded = decode_image(tiny_net(model), CodedImage.from_bytes(content))
-    out = net.compress(padded(picture))
+    out = net.compress(padded(sample))
     x_hat = net.decompress(out["strings"], out["shape"])["x_hat"]
     assert torch.equal(decoded.pixels, x_hat[0, :, : size[1], : size[0]])
 
@@ -148,10 +148,10 @@ def test_decoded_picture_is_that_of_decompress_in_every_bit(model, size):
 @pytest.mark.parametrize("model", [*PARALLEL, *AUTOREGRESSIVE])
 def test_files_are_sync_safe_and_hold_a_hash_of_the_latent(model):
     net = tiny_net(model)
-    picture = read_image(noise(70, 66))
-    coded = CodedImage.from_bytes(encode_image(net, picture, model=model).to_bytes())
+    sample = read_image(noise(70, 66))
+    coded = CodedImage.from_bytes(encode_image(net, sample, model=model).to_bytes())
     assert coded.sync_safe
-    out = net.compress(pad_to_multiple(picture.pixels[None], 64), sync_safe=True)
+    out = net.compress(pad_to_multiple(sample.pixels[None], 64), sync_safe=True)
     if model != "bmshj2018-factorized":  # which pads to multiples of 16
         assert coded.tiles[0].y_hat_hash == hash_latent(out["y_hat"])
     net = tiny_net(model)
@@ -169,14 +169,14 @@ def test_files_are_sync_safe_and_hold_a_hash_of_the_latent(model):
 
 
 def test_files_without_synchrony_have_no_hash_unless_it_is_asked_for(net):
-    picture = read_image(noise(70, 40))
-    plain = encode_image(net, picture, model="m", sync_safe=False)
+    sample = read_image(noise(70, 40))
+    plain = encode_image(net, sample, model="m", sync_safe=False)
     assert (plain.sync_safe, plain.tiles[0].y_hat_hash) == (False, b"")
-    hashed = encode_image(net, picture, model="m", sync_safe=False, hash_y_hat=True)
+    hashed = encode_image(net, sample, model="m", sync_safe=False, hash_y_hat=True)
     assert len(hashed.tiles[0].y_hat_hash) == 8
     decode_image(net, hashed)
     factorized = tiny_net("bmshj2018-factorized")  # the same on every machine as it is
-    exact = encode_image(factorized, picture, model="m", sync_safe=False)
+    exact = encode_image(factorized, sample, model="m", sync_safe=False)
     assert len(exact.tiles[0].y_hat_hash) == 8
 
 
@@ -198,13 +198,13 @@ class Plain(nn.Module):
 
 
 def test_models_of_other_origin_are_coded_without_synchrony(net):
-    other, picture = Plain(net), read_image(noise(70, 40))
-    coded = encode_image(other, picture, model="m")
+    other, sample = Plain(net), read_image(noise(70, 40))
+    coded = encode_image(other, sample, model="m")
     assert (coded.sync_safe, coded.tiles[0].y_hat_hash) == (False, b"")
     assert decode_image(other, coded).size == (70, 40)
     for argument in ("sync_safe", "hash_y_hat"):
         with pytest.raises(ValueError, match=f"{argument} must be False for Plain"):
-            encode_image(other, picture, model="m", **{argument: True})
+            encode_image(other, sample, model="m", **{argument: True})
     with pytest.raises(UnsupportedFileError, match="sync-safe"):
         decode_image(other, replace(coded, sync_safe=True))
 
@@ -231,7 +231,7 @@ def test_alpha_plane_of_another_size_is_refused_before_decoding(net, watched_net
         decode_image(watched_net, replace(coded, mode="RGBA", alpha=plane))
 
 
-def test_pictures_without_pixels_are_refused(net):
+def test_images_without_pixels_are_refused(net):
     with pytest.raises(ValueError, match="0 x 4"):
         encode_image(net, ImageData(torch.zeros(3, 4, 0)), model="m")
 
@@ -316,15 +316,15 @@ def test_quality_of_a_variable_rate_model_is_its_level(variable_bottleneck: bool
     with torch.no_grad():  # fresh networks give latents near zero
         for layer in net.g_a[::2]:
             layer.weight *= 4
-    picture = ImageData(torch.rand(3, 50, 70))
+    sample = ImageData(torch.rand(3, 50, 70))
     decoded = []
     for quality in (1, 8, None):
         coded = encode_image(
-            net, picture, model="mbt2018-mean-vbr", quality=quality, sync_safe=False
+            net, sample, model="mbt2018-mean-vbr", quality=quality, sync_safe=False
         )
         coded = CodedImage.from_bytes(coded.to_bytes())
         level = 7 if quality is None else quality - 1
-        x = pad_to_multiple(picture.pixels[None], 64)
+        x = pad_to_multiple(sample.pixels[None], 64)
         if variable_bottleneck:
             net.update(force=True, scale=net.Gain[level].detach())
         out = net.compress(x, s=level)
@@ -333,8 +333,8 @@ def test_quality_of_a_variable_rate_model_is_its_level(variable_bottleneck: bool
         assert torch.equal(decoded[-1], want)
     assert not torch.equal(decoded[0], decoded[1])
     assert torch.equal(decoded[1], decoded[2])
-    first = encode_image(net, picture, model="mbt2018-mean-vbr", quality=1, sync_safe=False)
-    encode_image(net, picture, model="mbt2018-mean-vbr", quality=8)
+    first = encode_image(net, sample, model="mbt2018-mean-vbr", quality=1, sync_safe=False)
+    encode_image(net, sample, model="mbt2018-mean-vbr", quality=8)
     assert torch.equal(decode_image(net, first).pixels, decoded[0])
     with pytest.raises(ValueError, match="quality"):
-        encode_image(net, picture, model="mbt2018-mean-vbr", quality=9)
+        encode_image(net, sample, model="mbt2018-mean-vbr", quality=9)

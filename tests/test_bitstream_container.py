@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import google_crc32c
 import pytest
-from bitstream_pictures import FUZZING, header_end, noise, with_header_sum, with_sums
+from bitstream_images import FUZZING, header_end, noise, with_header_sum, with_sums
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,8 +34,8 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 @pytest.fixture(scope="module")
 def coded(net):
-    picture = read_image(noise(70, 40))
-    return encode_image(net, picture, model="mbt2018-mean", quality=3, hash_y_hat=False)
+    sample = read_image(noise(70, 40))
+    return encode_image(net, sample, model="mbt2018-mean", quality=3, hash_y_hat=False)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ strings = st.lists(st.binary(max_size=300), min_size=1, max_size=4).map(tuple)
 
 
 @st.composite
-def coded_pictures(draw):
+def coded_images(draw):
     mode = draw(st.sampled_from(COLOUR_MODES))
     width, height = draw(st.integers(1, 500)), draw(st.integers(1, 500))
     size = draw(st.sampled_from([0, 64, 100, 2**30]))
@@ -96,10 +96,10 @@ def coded_pictures(draw):
 
 
 @FUZZING
-@given(coded_pictures())
-def test_whatever_is_written_is_read_back(picture):
-    assert CodedImage.from_bytes(picture.to_bytes()) == picture
-    assert CodedImage.from_bytes(picture.to_bytes(), best_effort=True) == picture
+@given(coded_images())
+def test_whatever_is_written_is_read_back(sample):
+    assert CodedImage.from_bytes(sample.to_bytes()) == sample
+    assert CodedImage.from_bytes(sample.to_bytes(), best_effort=True) == sample
 
 
 LENGTHS_OF_RICH = [19, 12, 5, 3, 4]
@@ -134,7 +134,7 @@ def test_layout_of_version_2_is_as_documented(rich, placed):
     assert (rich.to_bytes() == content) == placed
 
 
-def test_a_plain_picture_costs_few_bytes_beside_its_strings(coded):
+def test_a_plain_image_costs_few_bytes_beside_its_strings(coded):
     assert len(coded.to_bytes()) - sum(map(len, coded.strings)) < 70
 
 
@@ -288,7 +288,7 @@ def test_reader_refuses_impossible_tiles_behind_fitting_checksums(rich, tile, me
 
 @FUZZING
 @given(st.binary(max_size=400), st.sampled_from([b"", MAGIC, MAGIC + b"\2\0", b"\3\0\0\0\0"]))
-def test_any_bytes_are_a_picture_or_a_bitstream_error(content, start):
+def test_any_bytes_are_an_image_or_a_bitstream_error(content, start):
     for best_effort in (False, True):
         try:
             parse_coded(start + content, best_effort=best_effort)
@@ -306,7 +306,7 @@ def damages(draw, length):
 
 @FUZZING
 @given(st.data())
-def test_damage_behind_fitting_checksums_is_a_picture_or_a_bitstream_error(net, coded, data):
+def test_damage_behind_fitting_checksums_is_an_image_or_a_bitstream_error(net, coded, data):
     content = bytearray(coded.to_bytes())
     lengths = [len(content) - header_end(content) - 8]
     for position, removed, inserted in data.draw(st.lists(damages(len(content)), max_size=3)):
@@ -316,8 +316,8 @@ def test_damage_behind_fitting_checksums_is_a_picture_or_a_bitstream_error(net, 
     for best_effort in (False, True):
         try:
             again = CodedImage.from_bytes(bytes(content), best_effort=best_effort)
-            picture = decode_image(net, again, best_effort=best_effort)
+            sample = decode_image(net, again, best_effort=best_effort)
         except BitstreamError:
             continue
-        assert picture.size == (again.width, again.height)
-        assert bool(((picture.pixels >= 0) & (picture.pixels <= 1)).all())
+        assert sample.size == (again.width, again.height)
+        assert bool(((sample.pixels >= 0) & (sample.pixels <= 1)).all())

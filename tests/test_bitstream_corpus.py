@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bitstream_pictures import CORPUS
+from bitstream_images import CORPUS
 from PIL import Image
 
 import compressai

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bitstream_pictures import CORPUS, header_end, noise
+from bitstream_images import CORPUS, header_end, noise
 from PIL import Image
 
 from compressai.bitstream import (
@@ -33,16 +33,16 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
-def picture():
+def sample():
     image = noise(200, 100)
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     return read_image(image)
 
 
 @pytest.fixture(scope="module")
-def tiled(net, picture):
+def tiled(net, sample):
     """4 x 2 tiles."""
-    return encode_image(net, picture, model="mbt2018-mean", tile=64, tile_overlap=16)
+    return encode_image(net, sample, model="mbt2018-mean", tile=64, tile_overlap=16)
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +81,17 @@ def test_one_damaged_tile_is_grey_and_the_others_are_exact(net, tiled, whole):
     coded = parse_coded(bytes(content), best_effort=True)
     with pytest.raises(ChecksumError, match="section 5"):
         decode_image(net, coded)
-    picture = decode_image(net, coded, best_effort=True)
-    assert len(picture.notes) == 1
-    assert "64 x 52 pixels at 48, 48" in picture.notes[0]
-    assert "checksum" in picture.notes[0]
+    sample = decode_image(net, coded, best_effort=True)
+    assert len(sample.notes) == 1
+    assert "64 x 52 pixels at 48, 48" in sample.notes[0]
+    assert "checksum" in sample.notes[0]
     x, y, width, height = tiled.tiling[5]
     outside = torch.ones(100, 200, dtype=torch.bool)
     outside[y : y + height, x : x + width] = False
-    assert torch.equal(picture.pixels[:, outside], whole.pixels[:, outside])
-    inside = picture.pixels[:, y + 16 : y + height, x + 16 : x + width - 16]
+    assert torch.equal(sample.pixels[:, outside], whole.pixels[:, outside])
+    inside = sample.pixels[:, y + 16 : y + height, x + 16 : x + width - 16]
     assert bool((inside == 0.5).all())
-    assert picture.mode == "RGBA"
+    assert sample.mode == "RGBA"
 
 
 def test_regions_beside_the_damage_are_whole(net, tiled, whole):
@@ -116,14 +116,14 @@ def test_of_every_truncation_the_tiles_before_it_are_left(net, tiled, whole):
             with pytest.raises(DamagedFileError, match="nothing is left"):
                 decode_image(net, coded, best_effort=True)
             continue
-        picture = decode_image(net, coded, best_effort=True)
-        assert len(picture.notes) >= len(tiles) - complete
-        assert (picture.alpha is None) == (length < len(content))
-        assert torch.equal(picture.pixels[:, :48, :48], whole.pixels[:, :48, :48])
+        sample = decode_image(net, coded, best_effort=True)
+        assert len(sample.notes) >= len(tiles) - complete
+        assert (sample.alpha is None) == (length < len(content))
+        assert torch.equal(sample.pixels[:, :48, :48], whole.pixels[:, :48, :48])
 
 
-def test_swapped_tiles_are_noticed(net, picture):
-    coded = encode_image(net, picture, model="mbt2018-mean", tile=64, tile_overlap=16)
+def test_swapped_tiles_are_noticed(net, sample):
+    coded = encode_image(net, sample, model="mbt2018-mean", tile=64, tile_overlap=16)
     same = replace(coded, tiles=(coded.tiles[0], coded.tiles[0], *coded.tiles[2:]))
     twice = bytearray(same.to_bytes())
     starts = section_starts(same)
@@ -139,7 +139,7 @@ def test_swapped_tiles_are_noticed(net, picture):
     ]
 
 
-def test_tiles_of_another_picture_are_noticed(tiled):
+def test_tiles_of_another_image_are_noticed(tiled):
     content = bytearray(tiled.to_bytes())
     other = replace(tiled, quality=7).to_bytes()
     start, end = section_starts(tiled)[3:5]
@@ -158,10 +158,10 @@ def test_a_damaged_header_leaves_nothing(tiled):
 def test_damaged_extras_are_left_out(net):
     exif = Image.Exif()
     exif[0x010F] = "maker"
-    picture = replace(read_image(noise(20, 20)), exif=exif.tobytes(), icc=bytes(36) + b"acsp")
-    coded = encode_image(net, picture, model="m")
-    assert decode_image(net, coded).exif == picture.exif
-    cut = picture.exif[:-9]
+    sample = replace(read_image(noise(20, 20)), exif=exif.tobytes(), icc=bytes(36) + b"acsp")
+    coded = encode_image(net, sample, model="m")
+    assert decode_image(net, coded).exif == sample.exif
+    cut = sample.exif[:-9]
     for name, value in (("exif", b"Exif\0\0MM\0\x2a\0\0"), ("exif", cut), ("icc", b"none")):
         broken = CodedImage.from_bytes(replace(coded, **{name: value}).to_bytes())
         with pytest.raises(DamagedFileError):

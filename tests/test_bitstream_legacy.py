@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from bitstream_pictures import noise
+from bitstream_images import noise
 from tiny_nets import tiny_net
 
 from compressai.bitstream import (
@@ -32,7 +32,7 @@ EXAMPLE = bytes.fromhex(
 )
 
 
-def old_picture(model, metric, quality, width, height, shape, strings):
+def old_image(model, metric, quality, width, height, shape, strings):
     """What is read from a file of the old format."""
     return CodedImage(
         model=model,
@@ -52,13 +52,13 @@ def old_picture(model, metric, quality, width, height, shape, strings):
 
 
 def test_worked_example_of_the_old_format_is_read():
-    picture = parse_coded(EXAMPLE)
-    assert picture == old_picture(
+    sample = parse_coded(EXAMPLE)
+    assert sample == old_image(
         "bmshj2018-hyperprior", "ms-ssim", 4, 220, 200, (4, 4), (b"\1\2\3", b"\xaa\xbb")
     )
-    assert write_version_0(picture) == EXAMPLE
+    assert write_version_0(sample) == EXAMPLE
     with pytest.raises(ValueError, match="version must be 2 to be written, got 0"):
-        picture.to_bytes()
+        sample.to_bytes()
 
 
 def test_numbers_of_models_in_the_old_format_never_change():
@@ -81,8 +81,8 @@ def test_every_truncation_of_the_old_format_is_refused():
     [
         (0, 13, "a video"),
         (0, 10, "a point cloud"),
-        (0, 14, "no coded picture"),
-        (1, 0x20, "no coded picture"),
+        (0, 14, "no coded image"),
+        (1, 0x20, "no coded image"),
         (5, 0, "impossible header"),
         (10, 0, "impossible header"),
     ],
@@ -116,13 +116,13 @@ def test_writer_of_the_old_format_refuses_what_it_cannot_hold(field, value):
 @pytest.mark.parametrize("model", ["bmshj2018-factorized", "mbt2018-mean"])
 def test_old_files_are_decoded_from_the_centre(model, size):
     net = tiny_net(model)
-    picture = read_image(noise(*size))
+    sample = read_image(noise(*size))
     width, height = size
     pad, unpad = compute_padding(height, width, min_div=64)
-    x = F.pad(picture.pixels[None], pad)
+    x = F.pad(sample.pixels[None], pad)
     out = net.compress(x)
     strings = tuple(step[0] for step in out["strings"])
-    old = old_picture(model, "mse", 1, width, height, tuple(out["shape"]), strings)
+    old = old_image(model, "mse", 1, width, height, tuple(out["shape"]), strings)
     decoded = decode_image(net, parse_coded(write_version_0(old)))
     with torch.no_grad():
         x_hat = F.pad(net(x)["x_hat"].clamp(0, 1), unpad)

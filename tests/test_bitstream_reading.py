@@ -81,13 +81,13 @@ def test_damage_is_told_as_for_content_in_memory(path):
 )
 def test_devices_and_sparse_files_are_refused_after_little(start):
     file = Stream(start)
-    # With a size of a picture that is beyond all limits, an old file may be as long as the limit.
+    # With a size of an image that is beyond all limits, an old file may be as long as the limit.
     with pytest.raises(BitstreamError):
         read_coded(file, max_pixels=1000)
     assert file.taken < 2**27
 
 
-def test_what_follows_a_picture_is_damage_and_is_not_read(coded):
+def test_what_follows_an_image_is_damage_and_is_not_read(coded):
     content = coded.to_bytes()
     file = Stream(content)
     with pytest.raises(DamagedFileError, match="too many at the end"):
@@ -98,10 +98,10 @@ def test_what_follows_a_picture_is_damage_and_is_not_read(coded):
         read_coded(io.BytesIO(content + b"\0\0\0"))
 
 
-def test_files_larger_than_any_such_picture_are_refused_by_their_header(coded):
+def test_files_larger_than_any_such_image_are_refused_by_their_header(coded):
     large = replace(coded, tiles=(CodedTile((b"", bytes(2**26 + 64 * 7000))),)).to_bytes()
     file = Stream(large[:200])
-    with pytest.raises(TooLargeError, match="picture of 70 x 100"):
+    with pytest.raises(TooLargeError, match="image of 70 x 100"):
         read_coded(file)
     assert file.taken < 1000
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bitstream_pictures import CORPUS, noise
+from bitstream_images import CORPUS, noise
 from tiny_nets import tiny_net
 
 import compressai
@@ -49,9 +49,9 @@ def together(function):
 
 
 def round_trip(net, number, quality=None):
-    picture = read_image(noise(40 + 7 * number, 90 - 9 * number))
-    content = encode_image(net, picture, model="m", quality=quality).to_bytes()
-    coded = type(encode_image(net, picture, model="m", quality=quality)).from_bytes(content)
+    sample = read_image(noise(40 + 7 * number, 90 - 9 * number))
+    content = encode_image(net, sample, model="m", quality=quality).to_bytes()
+    coded = type(encode_image(net, sample, model="m", quality=quality)).from_bytes(content)
     return content, decode_image(net, coded).pixels
 
 
@@ -105,16 +105,16 @@ def test_threads_with_different_rates_do_not_take_each_others_tables():
 
 
 def test_tiles_are_the_same_with_any_number_of_workers():
-    net, picture = tiny_net("mbt2018-mean"), read_image(noise(300, 200))
+    net, sample = tiny_net("mbt2018-mean"), read_image(noise(300, 200))
     threads = torch.get_num_threads()
-    coded = [encode_image(net, picture, model="m", tile=64, workers=workers) for workers in (1, 3)]
+    coded = [encode_image(net, sample, model="m", tile=64, workers=workers) for workers in (1, 3)]
     assert coded[0] == coded[1]
     decoded = [decode_image(net, coded[0], workers=workers).pixels for workers in (1, 3, None)]
     assert torch.equal(decoded[0], decoded[1])
     assert torch.equal(decoded[0], decoded[2])
     assert torch.get_num_threads() == threads
     with pytest.raises(ValueError, match="workers"):
-        encode_image(net, picture, model="m", tile=64, workers=0)
+        encode_image(net, sample, model="m", tile=64, workers=0)
 
 
 def has_nameless_files(folder):
@@ -127,7 +127,7 @@ def has_nameless_files(folder):
 
 @pytest.mark.parametrize("old", [True, False])
 def test_killed_process_leaves_the_old_file_and_nothing_else(tmp_path, old):
-    path = tmp_path / "picture.cai"
+    path = tmp_path / "image.cai"
     if old:
         path.write_bytes(b"old")
     program = (
@@ -151,7 +151,7 @@ def test_killed_process_leaves_the_old_file_and_nothing_else(tmp_path, old):
 
 @pytest.mark.parametrize("lacks", ["nothing", "nameless files", "links"])
 def test_files_are_replaced_on_every_kind_of_file_system(tmp_path, monkeypatch, lacks):
-    path = tmp_path / "picture.cai"
+    path = tmp_path / "image.cai"
     if lacks == "nameless files":
         monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     elif lacks == "links":
@@ -175,7 +175,7 @@ def test_files_are_replaced_on_every_kind_of_file_system(tmp_path, monkeypatch, 
 
 
 def test_errors_of_unfinished_files_name_the_file_that_was_asked_for(tmp_path):
-    path = tmp_path / "picture.cai"
+    path = tmp_path / "image.cai"
 
     def fail():
         with atomic_write(path) as unfinished:
@@ -188,10 +188,10 @@ def test_errors_of_unfinished_files_name_the_file_that_was_asked_for(tmp_path):
 
 
 def test_full_disk_is_reported_and_nothing_is_lost(tmp_path, monkeypatch):
-    path = tmp_path / "picture.cai"
+    path = tmp_path / "image.cai"
     path.write_bytes(b"old")
-    net, picture = tiny_net("mbt2018-mean"), read_image(noise(9, 9))
-    coded = encode_image(net, picture, model="m")
+    net, sample = tiny_net("mbt2018-mean"), read_image(noise(9, 9))
+    coded = encode_image(net, sample, model="m")
 
     def full(self, content):
         with open(self, "wb") as file:
@@ -207,7 +207,7 @@ def test_full_disk_is_reported_and_nothing_is_lost(tmp_path, monkeypatch):
 
 def test_no_more_space_in_the_middle_of_a_file_is_reported_and_nothing_is_lost(tmp_path):
     resource = pytest.importorskip("resource")
-    path = tmp_path / "picture.cai"
+    path = tmp_path / "image.cai"
     path.write_bytes(b"old")
     coded = encode_image(tiny_net("mbt2018-mean"), read_image(noise(90, 90)), model="m")
     assert len(coded.to_bytes()) > 100
@@ -223,8 +223,8 @@ def test_no_more_space_in_the_middle_of_a_file_is_reported_and_nothing_is_lost(t
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_pictures_on_a_full_device_are_refused(tmp_path):
-    link = tmp_path / "picture.png"
+def test_images_on_a_full_device_are_refused(tmp_path):
+    link = tmp_path / "image.png"
     link.symlink_to("/dev/full")
     with pytest.raises(OSError, match="no regular file"):
         save_image(read_image(noise(9, 9)), link)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Tiles cover a picture, blend without seams, and decode alone."""
+"""Tiles cover an image, blend without seams, and decode alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bitstream_pictures import FUZZING, noise
+from bitstream_images import FUZZING, noise
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -39,15 +39,15 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
-def picture():
+def sample():
     image = noise(230, 150)
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     return read_image(image)
 
 
 @pytest.fixture(scope="module")
-def coded(net, picture):
-    coded = encode_image(net, picture, model="mbt2018-mean", tile=128, tile_overlap=32)
+def coded(net, sample):
+    coded = encode_image(net, sample, model="mbt2018-mean", tile=128, tile_overlap=32)
     return CodedImage.from_bytes(coded.to_bytes())
 
 
@@ -80,7 +80,7 @@ def test_impossible_tilings_are_refused(size, overlap):
         Tiling(10, 10, size, overlap)
 
 
-def test_tiles_that_blend_are_those_that_the_model_gives_alone(net, picture, coded):
+def test_tiles_that_blend_are_those_that_the_model_gives_alone(net, sample, coded):
     assert [tuple(box) for box in coded.tiling] == [
         (0, 0, 128, 128),
         (96, 0, 128, 128),
@@ -92,7 +92,7 @@ def test_tiles_that_blend_are_those_that_the_model_gives_alone(net, picture, cod
     decoded = decode_image(net, coded)
     expected = torch.zeros(3, 150, 230)
     for index, (x, y, width, height) in enumerate(coded.tiling):
-        part = ImageData(picture.pixels[:, y : y + height, x : x + width])
+        part = ImageData(sample.pixels[:, y : y + height, x : x + width])
         alone = encode_image(net, part, model="mbt2018-mean", tile=None)
         assert alone.tiles[0] == coded.tiles[index]
         pixels = decode_image(net, alone).pixels
@@ -104,7 +104,7 @@ def test_tiles_that_blend_are_those_that_the_model_gives_alone(net, picture, cod
 @pytest.mark.parametrize(
     "region", [(0, 0, 230, 150), (0, 0, 1, 1), (100, 100, 20, 20), (229, 149, 1, 1), (90, 3, 50, 9)]
 )
-def test_a_region_is_the_same_as_in_the_whole_picture(net, coded, region, monkeypatch):
+def test_a_region_is_the_same_as_in_the_whole_image(net, coded, region, monkeypatch):
     whole = decode_image(net, coded)
     x, y, width, height = region
     calls = []
@@ -121,8 +121,8 @@ def test_a_region_is_the_same_as_in_the_whole_picture(net, coded, region, monkey
     assert part.alpha.tobytes() == whole.alpha.crop((x, y, x + width, y + height)).tobytes()
 
 
-def test_regions_of_pictures_without_tiles_are_cut_out(net, picture):
-    coded = encode_image(net, picture, model="m", tile=None)
+def test_regions_of_images_without_tiles_are_cut_out(net, sample):
+    coded = encode_image(net, sample, model="m", tile=None)
     assert len(coded.tiles) == 1
     whole = decode_image(net, coded)
     part = decode_image(net, coded, region=(10, 20, 30, 40))
@@ -132,7 +132,7 @@ def test_regions_of_pictures_without_tiles_are_cut_out(net, picture):
 @pytest.mark.parametrize(
     "region", [(0, 0, 231, 1), (-1, 0, 2, 2), (0, 0, 0, 5), (230, 0, 1, 1), (0, 150, 1, 1), (1, 2)]
 )
-def test_regions_outside_of_the_picture_are_refused(net, coded, region):
+def test_regions_outside_of_the_image_are_refused(net, coded, region):
     with pytest.raises(ValueError, match="region must be"):
         decode_image(net, coded, region=region)
 
@@ -144,32 +144,32 @@ def test_limit_counts_the_tiles_that_are_decoded(net, coded):
 
 
 @pytest.mark.parametrize("tile", [0, -64, 65, "64"])
-def test_tiles_that_do_not_suit_the_model_are_refused(net, picture, tile):
+def test_tiles_that_do_not_suit_the_model_are_refused(net, sample, tile):
     with pytest.raises(ValueError, match="tile must be"):
-        encode_image(net, picture, model="m", tile=tile)
+        encode_image(net, sample, model="m", tile=tile)
 
 
-def test_tiles_that_hold_the_whole_picture_are_none(net, picture):
-    coded = encode_image(net, picture, model="m", tile=256)
+def test_tiles_that_hold_the_whole_image_are_none(net, sample):
+    coded = encode_image(net, sample, model="m", tile=256)
     assert (coded.tile_size, coded.tile_overlap, len(coded.tiles)) == (0, 0, 1)
 
 
-def test_limit_of_a_picture_without_tiles_is_what_coding_it_takes(net, picture, monkeypatch):
-    whole = encode_image(net, picture, model="mbt2018-mean", tile=None)
+def test_limit_of_an_image_without_tiles_is_what_coding_it_takes(net, sample, monkeypatch):
+    whole = encode_image(net, sample, model="mbt2018-mean", tile=None)
     monkeypatch.setattr(limits, "UNTILED_PIXELS", 1)
-    assert decode_image(net, whole).size == picture.size
+    assert decode_image(net, whole).size == sample.size
     monkeypatch.setattr(limits, "MAX_MEMORY", 100_000)
     with pytest.raises(TooLargeError, match="in one tile take about"):
         decode_image(net, whole)
     with pytest.raises(ValueError, match="in one tile take about") as caught:
-        encode_image(net, picture, model="mbt2018-mean", tile=None)
+        encode_image(net, sample, model="mbt2018-mean", tile=None)
     enough = int(re.search(r"max_pixels to (\d+)", str(caught.value))[1])
-    assert decode_image(net, whole, max_pixels=enough).size == picture.size
+    assert decode_image(net, whole, max_pixels=enough).size == sample.size
     with pytest.raises(TooLargeError):
         decode_image(net, whole, max_pixels=enough - 1)
     # What is never tiled unless it is asked for is always decoded.
     monkeypatch.setattr(limits, "UNTILED_PIXELS", 2**22)
-    assert decode_image(net, whole).size == picture.size
+    assert decode_image(net, whole).size == sample.size
 
 
 @pytest.mark.parametrize("factor", [2, 3])
@@ -179,7 +179,7 @@ def test_estimate_of_memory_grows_with_the_area(net, factor):
     assert 12 <= coding_bytes(net, 1, {}) < 1000
 
 
-def test_large_pictures_are_tiled_unless_it_is_forbidden(monkeypatch):
+def test_large_images_are_tiled_unless_it_is_forbidden(monkeypatch):
     monkeypatch.setattr("compressai.bitstream.encoding.TILED_ABOVE", 1000 * 100 - 1)
     net = tiny_net("bmshj2018-factorized")
     large, small = ImageData(torch.rand(3, 1100, 100)), ImageData(torch.rand(3, 999, 100))
@@ -202,12 +202,12 @@ def test_tiles_lose_no_quality_of_a_photo(tmp_path, quality):
 
 def test_tiles_lose_no_quality(net):
     """Of a network that gives what it got but for its borders, which zeros spoil."""
-    picture = read_image(noise(230, 150))
-    whole = encode_image(net, picture, model="m", tile=None)
-    tiled = encode_image(net, picture, model="m", tile=128)
+    sample = read_image(noise(230, 150))
+    whole = encode_image(net, sample, model="m", tile=None)
+    tiled = encode_image(net, sample, model="m", tile=128)
 
     def loss(coded):
-        return float((decode_image(net, coded).pixels - picture.pixels).square().mean().log10())
+        return float((decode_image(net, coded).pixels - sample.pixels).square().mean().log10())
 
     assert 10 * (loss(tiled) - loss(whole)) <= 0.05
 
@@ -227,10 +227,10 @@ def test_profile_and_exif_come_back_if_they_are_asked_for(net, tmp_path, suffix)
     noise(40, 30).save(tmp_path / "source.png", icc_profile=profile, exif=exif.tobytes())
     plain = encode_image(net, read_image(tmp_path / "source.png"), model="m")
     assert (plain.icc, plain.exif) == (b"", b"")
-    picture = read_image(tmp_path / "source.png", keep_metadata=True)
-    assert picture.notes == []
-    assert picture.size == (30, 40)
-    coded = CodedImage.from_bytes(encode_image(net, picture, model="m").to_bytes())
+    sample = read_image(tmp_path / "source.png", keep_metadata=True)
+    assert sample.notes == []
+    assert sample.size == (30, 40)
+    coded = CodedImage.from_bytes(encode_image(net, sample, model="m").to_bytes())
     save_image(decode_image(net, coded), tmp_path / f"decoded{suffix}")
     with Image.open(tmp_path / f"decoded{suffix}") as decoded:
         assert decoded.info["icc_profile"] == profile

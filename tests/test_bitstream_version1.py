@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bitstream_pictures import CORPUS, FUZZING
+from bitstream_images import CORPUS, FUZZING
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -131,7 +131,7 @@ def test_sizes_of_latents_are_compared_with_those_of_the_model(net):
             decode_image(net, replace(coded, shape=shape))
 
 
-def test_damage_behind_a_fitting_checksum_is_a_picture_or_a_bitstream_error(net):
+def test_damage_behind_a_fitting_checksum_is_an_image_or_a_bitstream_error(net):
     @FUZZING
     @given(
         st.lists(
@@ -146,18 +146,18 @@ def test_damage_behind_a_fitting_checksum_is_a_picture_or_a_bitstream_error(net)
         for best_effort in (False, True):
             try:
                 again = CodedImage.from_bytes(with_checksum(content), best_effort=best_effort)
-                picture = decode_image(net, again, best_effort=best_effort)
+                sample = decode_image(net, again, best_effort=best_effort)
             except BitstreamError:
                 continue
-            assert picture.size == (again.width, again.height)
-            assert bool(((picture.pixels >= 0) & (picture.pixels <= 1)).all())
+            assert sample.size == (again.width, again.height)
+            assert bool(((sample.pixels >= 0) & (sample.pixels <= 1)).all())
 
     check()
 
 
 @FUZZING
 @given(st.binary(max_size=400))
-def test_any_bytes_behind_the_magic_are_a_picture_or_a_bitstream_error(content):
+def test_any_bytes_behind_the_magic_are_an_image_or_a_bitstream_error(content):
     for best_effort in (False, True):
         try:
             CodedImage.from_bytes(with_checksum(MAGIC + b"\1\0" + content), best_effort=best_effort)
@@ -166,7 +166,7 @@ def test_any_bytes_behind_the_magic_are_a_picture_or_a_bitstream_error(content):
 
 
 @pytest.mark.parametrize("name", ["v1-factorized-rgb", "v1-checkerboard-rgba"])
-def test_other_strings_are_a_picture_or_not_in_step(name):
+def test_other_strings_are_an_image_or_not_in_step(name):
     coded = read_coded(CORPUS / f"{name}.cai")
     net = compressai.load(CORPUS / f"{coded.model}.safetensors")
     rng = np.random.Generator(np.random.PCG64(1))

@@ -105,12 +105,12 @@ def test_wrong_options_are_refused_before_anything_is_written(net, sequence, opt
     assert file.getvalue() == b""
 
 
-def test_models_of_pictures_are_refused(sequence, coded):
-    picture_net = tiny_net("mbt2018-mean")
+def test_models_of_images_are_refused(sequence, coded):
+    image_net = tiny_net("mbt2018-mean")
     with pytest.raises(ValueError, match="video model"):
-        encoded(picture_net, sequence)
+        encoded(image_net, sequence)
     with pytest.raises(ValueError, match="video model"):
-        decoded(picture_net, coded)
+        decoded(image_net, coded)
 
 
 # -- drift ----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bitstream_pictures import CORPUS
+from bitstream_images import CORPUS
 from c_library import LIBRARY, ROOT, CError, Model, Runner, build, decode, encode, error_of
 from PIL import Image
 from test_bitstream_damage import mutated
@@ -52,7 +52,7 @@ def lite_net(kind: str) -> Any:
     net = compressai.load(CORPUS / "lite.safetensors").eval()
     if kind == "lite":
         return net
-    return quantize_entropy_path(net, [picture(size=(128, 64)).pixels[None]])
+    return quantize_entropy_path(net, [sample(size=(128, 64)).pixels[None]])
 
 
 class Coder:
@@ -109,7 +109,7 @@ def photo(size: tuple[int, int] = (150, 100)) -> Image.Image:
         return image.convert("RGB").resize(size)
 
 
-def picture(mode: str = "RGB", size: tuple[int, int] = (150, 100)) -> ImageData:
+def sample(mode: str = "RGB", size: tuple[int, int] = (150, 100)) -> ImageData:
     return read_image(photo(size).convert(mode))
 
 
@@ -121,7 +121,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> bool:
 @pytest.mark.parametrize("tile", [None, 64])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_decoder_gives_latents_and_pixels_of_torch(coder: Coder, mode: str, tile: Any) -> None:
-    coded = encode_image(coder.net, picture(mode), tile=tile)
+    coded = encode_image(coder.net, sample(mode), tile=tile)
     found, latent_hash = decode(coder.model, coded.to_bytes(), coder.run)
     assert latent_hash == coded.tiles[-1].y_hat_hash
     assert close(found, coder.samples(coded))
@@ -134,7 +134,7 @@ def test_decoder_gives_latents_and_pixels_of_torch(coder: Coder, mode: str, tile
 @pytest.mark.parametrize("tile", [0, 64])
 def test_torch_decodes_what_the_encoder_makes(coder: Coder, tile: int) -> None:
     samples = np.asarray(photo())
-    alpha = replace(picture("RGBA"), alpha=Image.new("L", (150, 100), 99)).alpha_png()
+    alpha = replace(sample("RGBA"), alpha=Image.new("L", (150, 100), 99)).alpha_png()
     content = encode(
         coder.model,
         samples,
@@ -172,7 +172,7 @@ def test_example_is_c_and_decodes_a_real_file(lite: Coder, tmp_path: Path) -> No
     linked = [f"-L{LIBRARY.parent}", "-lcai", f"-Wl,-rpath,{LIBRARY.parent}"]
     program = tmp_path / "decode"
     subprocess.run([compiler, *flags, source, *linked, "-o", program], check=True)
-    coded = encode_image(lite.net, picture())
+    coded = encode_image(lite.net, sample())
     lite.recorded.clear()
     expected, _ = decode(lite.model, coded.to_bytes(), lite.run)
     names = ("model.caibundle", "coded.cai", "decoded.ppm", "recording")
@@ -224,7 +224,7 @@ def _fuzz_targets() -> Any:
 
 def test_damaged_strings_raise_the_errors_of_python(coder: Coder) -> None:
     rng = random.Random(1)
-    coded = encode_image(coder.net, picture(size=(64, 64)))
+    coded = encode_image(coder.net, sample(size=(64, 64)))
     for _ in range(40):
         strings = list(coded.tiles[0].strings)
         place = rng.randrange(len(strings))
@@ -257,10 +257,10 @@ def refused(coder: Coder, coded: CodedImage, run: Runner | None = None, **option
 
 
 def test_what_else_is_refused(lite: Coder) -> None:
-    coded = encode_image(lite.net, picture())
+    coded = encode_image(lite.net, sample())
     assert refused(lite, coded, max_pixels=100) == "TooLargeError"
     assert refused(lite, coded, region=(100, 0, 51, 1)) == "ValueError"
-    plain = encode_image(lite.net, picture(), sync_safe=False)
+    plain = encode_image(lite.net, sample(), sync_safe=False)
     assert refused(lite, plain) == "UnsupportedFileError"
 
     def broken(network: str, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -281,7 +281,7 @@ def test_tiles_that_take_too_much_memory_are_refused(lite: Coder) -> None:
         for entry in source.infolist()[1:]:
             out.writestr(entry, source.read(entry))
     model = Model(lite.model.library, changed.getvalue())
-    coded = encode_image(lite.net, picture())
+    coded = encode_image(lite.net, sample())
     for side, expected in ((2112, "TooLargeError"), (2048, "DesyncError")):
         content = replace(coded, width=side, height=side).to_bytes()
         with pytest.raises(CError) as refusal:

@@ -62,7 +62,7 @@ def assert_same_tensors(one, other):
 
 
 @pytest.fixture(scope="module")
-def picture():
+def sample():
     return torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
@@ -79,7 +79,7 @@ def trained(net):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_saved_model_comes_back_ready_to_code(name, tmp_path, picture):
+def test_saved_model_comes_back_ready_to_code(name, tmp_path, sample):
     net, sizes = make(name)
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, net, architecture=name, arguments=sizes)
@@ -90,8 +90,8 @@ def test_saved_model_comes_back_ready_to_code(name, tmp_path, picture):
 
     net.update()
     assert_same_tensors(net, loaded)
-    coded = net.compress(picture)
-    assert loaded.compress(picture)["strings"] == coded["strings"]
+    coded = net.compress(sample)
+    assert loaded.compress(sample)["strings"] == coded["strings"]
     decoded = loaded.decompress(coded["strings"], coded["shape"])["x_hat"]
     assert torch.equal(decoded, net.decompress(coded["strings"], coded["shape"])["x_hat"])
 

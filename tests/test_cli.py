@@ -219,7 +219,7 @@ def test_existing_file_survives_a_failure_with_overwrite(run, photo, checkpoint,
     assert files() == ["photo.cai", "photo.png"]
 
 
-def test_interrupted_picture_leaves_no_file(run, photo, checkpoint, monkeypatch):
+def test_interrupted_image_leaves_no_file(run, photo, checkpoint, monkeypatch):
     run("encode", "photo.png", "--checkpoint", checkpoint)
 
     def fail(self, path, **_):
@@ -271,7 +271,7 @@ def test_symbolic_links_are_written_through(run, photo, checkpoint):
     ("output", "message"),
     [("back.xyz", "suffix must be one of"), ("back.jpg", "cannot keep transparency")],
 )
-def test_kinds_of_pictures_that_cannot_be_written_are_refused(run, checkpoint, output, message):
+def test_kinds_of_images_that_cannot_be_written_are_refused(run, checkpoint, output, message):
     Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save("photo.png")
     run("encode", "photo.png", "--checkpoint", checkpoint)
     status, _, err = run("decode", "photo.cai", "-o", output, "--checkpoint", checkpoint)
@@ -280,7 +280,7 @@ def test_kinds_of_pictures_that_cannot_be_written_are_refused(run, checkpoint, o
     assert files() == ["photo.cai", "photo.png"]
 
 
-def test_lossy_kinds_of_pictures_get_a_note(run, photo, checkpoint):
+def test_lossy_kinds_of_images_get_a_note(run, photo, checkpoint):
     run("encode", "photo.png", "--checkpoint", checkpoint)
     status, _, err = run("decode", "photo.cai", "-o", "b.jpg", "--checkpoint", checkpoint)
     assert status == 0

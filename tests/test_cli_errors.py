@@ -30,12 +30,12 @@ def test_missing_files_and_empty_folders_are_told_in_words(run, command):
     status, out, err = run(command, "folder")
     assert (status, out) == (1, "")
     assert err.startswith("error: there is no ")
-    assert err.endswith("picture in folder\n")
+    assert err.endswith("image in folder\n")
 
 
 @pytest.mark.parametrize("command", ["encode", "decode", "info"])
 def test_files_of_other_kinds_are_refused_and_leave_nothing(run, command):
-    Path("text.txt").write_text("no picture of any kind")
+    Path("text.txt").write_text("no image of any kind")
     status, out, err = run(command, "text.txt")
     assert (status, out) == (1, "")
     assert err.startswith("error: ")

@@ -26,8 +26,8 @@ MODEL = "mbt2018-mean"
 
 
 @pytest.fixture(autouse=True)
-def pictures(folder):
-    save_crops({"pictures/a.png": (100, 40, 270, 205), "pictures/b.png": (200, 40, 300, 120)})
+def images(folder):
+    save_crops({"images/a.png": (100, 40, 270, 205), "images/b.png": (200, 40, 300, 120)})
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +64,13 @@ def test_classical_codecs_are_those_of_the_library():
 
 def test_checkpoints_are_measured_by_their_files(run, checkpoints):
     arguments = ("--checkpoint", *checkpoints, "--precision", "fp32", "--json")
-    status, out, err = run("eval", "pictures", *arguments)
+    status, out, err = run("eval", "images", *arguments)
     result = json.loads(out)
     assert (status, err) == (0, "")
     assert [(p["image"], p["quality"]) for p in result["points"]] == [
         (image, label) for image in ("a.png", "b.png") for label in ("step0", "step1")
     ]
-    image = read_image("pictures/b.png").to_image()
+    image = read_image("images/b.png").to_image()
     codec = ModelCodec(MODEL, {"step1": tiny_net(MODEL, 1)}, metric="mse")
     assert result["points"][3]["bytes"] == len(codec.code(image, "step1").content)
     assert result["tested"] == [MODEL]
@@ -79,7 +79,7 @@ def test_checkpoints_are_measured_by_their_files(run, checkpoints):
 def test_every_output_is_written(run, checkpoints):
     pytest.importorskip("matplotlib")
     status, out, err = run(
-        *("eval", "pictures/a.png", "--checkpoint", *checkpoints, "--against", "webp", "jpeg"),
+        *("eval", "images/a.png", "--checkpoint", *checkpoints, "--against", "webp", "jpeg"),
         *("--json", "r.json", "--csv", "r.csv", "--plot", "r.svg", "--html", "r.html"),
     )
     assert (status, err) == (0, "")
@@ -106,23 +106,23 @@ def test_nothing_is_coded_when_the_output_cannot_be_written(run, name, monkeypat
     monkeypatch.setattr("compressai.evaluation.find_images", pytest.fail)
     suffix = {"plot": "png"}.get(name, name)
     Path(f"r.{suffix}").write_text("kept")
-    status, _, err = run("eval", "pictures", f"--{name}", f"r.{suffix}")
+    status, _, err = run("eval", "images", f"--{name}", f"r.{suffix}")
     assert status == 1
     assert "--overwrite" in err
     assert Path(f"r.{suffix}").read_text() == "kept"
-    status, _, err = run("eval", "pictures", f"--{name}", f"nowhere/r.{suffix}")
+    status, _, err = run("eval", "images", f"--{name}", f"nowhere/r.{suffix}")
     assert status == 1
     assert "nowhere" in err
 
 
 def test_plots_are_refused_before_the_work_without_their_extra(run, monkeypatch):
     monkeypatch.setattr("compressai.evaluation.find_images", pytest.fail)
-    status, _, err = run("eval", "pictures", "--plot", "r.gif")
+    status, _, err = run("eval", "images", "--plot", "r.gif")
     assert (status, "suffix" in err) == (1, True)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     for arguments in (("--plot", "r.png"), ("--html", "r.html")):
-        status, _, err = run("eval", "pictures", *arguments)
+        status, _, err = run("eval", "images", *arguments)
         assert status == 1
         assert "pip install 'compressai[plot]'" in err
 
@@ -135,7 +135,7 @@ def test_qualities_of_the_zoo_say_that_their_weights_are_random(run, monkeypatch
         return tiny_net(MODEL, quality)
 
     monkeypatch.setitem(sys.modules["compressai.model_choice"].image_models, MODEL, small)
-    status, out, err = run("eval", "--model", MODEL, "--quality", "2", "1", "pictures", "--json")
+    status, out, err = run("eval", "--model", MODEL, "--quality", "2", "1", "images", "--json")
     assert status == 0
     assert err.count("RANDOM") == 2
     result = json.loads(out)
@@ -144,7 +144,7 @@ def test_qualities_of_the_zoo_say_that_their_weights_are_random(run, monkeypatch
     assert "RANDOM" in result["curves"][0]["description"]
     # All qualities if none is named.
     asked.clear()
-    run("eval", "pictures/b.png", "--model", MODEL)
+    run("eval", "images/b.png", "--model", MODEL)
     assert asked == list(range(1, 9))
 
 
@@ -160,7 +160,7 @@ def test_one_checkpoint_of_variable_rate_gives_a_curve(run, monkeypatch):
         "vbr.safetensors", net, architecture="mbt2018-mean-vbr", arguments={"N": 4, "M": 6}
     )
     status, out, err = run(
-        *("eval", "pictures/b.png", "--checkpoint", "vbr.safetensors", "-q", "8", "1", "--json")
+        *("eval", "images/b.png", "--checkpoint", "vbr.safetensors", "-q", "8", "1", "--json")
     )
     assert (status, err) == (0, "")
     points = json.loads(out)["points"]
@@ -171,7 +171,7 @@ def test_one_checkpoint_of_variable_rate_gives_a_curve(run, monkeypatch):
 def test_precision_prepares_the_transforms_and_changes_little(run, checkpoints):
     plain, fast = (
         json.loads(run(*arguments, "--precision", precision)[1])
-        for arguments in [("eval", "pictures", "--checkpoint", checkpoints[0], "--json")]
+        for arguments in [("eval", "images", "--checkpoint", checkpoints[0], "--json")]
         for precision in ("fp32", "bf16")
     )
     before, after = ([p["psnr"] for p in result["points"]] for result in (plain, fast))
@@ -201,21 +201,21 @@ def test_precision_is_chosen_by_the_machine_except_for_figures():
 def test_automatic_precision_is_told(native, used, run, checkpoints, monkeypatch):
     monkeypatch.setattr("compressai.inference.precision.has_native_bfloat16", lambda device: native)
     arguments = ("--checkpoint", checkpoints[0], "--json")
-    report = json.loads(run("bench", "pictures/b.png", *arguments, "--repeats", 1)[1])
+    report = json.loads(run("bench", "images/b.png", *arguments, "--repeats", 1)[1])
     assert report["precision"] == used
-    result = json.loads(run("eval", "pictures/b.png", *arguments, "--precision", "auto")[1])
+    result = json.loads(run("eval", "images/b.png", *arguments, "--precision", "auto")[1])
     assert ("bfloat16" in str(result["curves"])) == native
 
 
-def test_wrong_command_lines_and_pictures_end_with_a_line(run, checkpoints):
+def test_wrong_command_lines_and_images_end_with_a_line(run, checkpoints):
     for arguments, status, words in (
         ((), 2, "IMAGES"),
         (("nowhere.png",), 1, "nowhere.png does not exist"),
-        (("pictures", "--against", "gif"), 2, "jpeg"),
-        (("pictures", "--quality", "x"), 2, "quality"),
-        (("pictures", "--checkpoint", *checkpoints, "--quality", "1"), 1, "--quality"),
-        (("pictures", "--checkpoint", checkpoints[0], "--metric", "mse"), 2, "--metric"),
-        (("pictures", "--model", "nope"), 1, "model must be one of"),
+        (("images", "--against", "gif"), 2, "jpeg"),
+        (("images", "--quality", "x"), 2, "quality"),
+        (("images", "--checkpoint", *checkpoints, "--quality", "1"), 1, "--quality"),
+        (("images", "--checkpoint", checkpoints[0], "--metric", "mse"), 2, "--metric"),
+        (("images", "--model", "nope"), 1, "model must be one of"),
     ):
         got, out, err = run("eval", *arguments)
         assert (got, out) == (status, ""), arguments

@@ -29,11 +29,11 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 @pytest.fixture
 def tree():
-    """Pictures in folders, and things that are none."""
+    """Images in folders, and things that are none."""
     for seed, name in enumerate(("in/a.png", "in/deep/b.jpg", "in/deep/er/c.webp", "in/D.PNG")):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         blurred_noise((64 + seed, 40), seed).save(name)
-    Path("in/notes.txt").write_text("no picture")
+    Path("in/notes.txt").write_text("no image")
     Path("in/.hidden.png").write_bytes(b"")
     Path("in/.cache").mkdir()
     Path("in/.cache/x.png").write_bytes(b"")
@@ -62,8 +62,8 @@ def test_folders_are_mirrored_there_and_back(run, tree, checkpoint):
     decode = ["decode", "coded", "-o", "back", "--format", "webp", "--checkpoint", checkpoint]
     assert run(*decode)[0] == 0
     assert found("back") == ["D.webp", "a.webp", "deep/b.webp", "deep/er/c.webp"]
-    with Image.open("back/deep/b.webp") as picture:
-        assert picture.size == (65, 40)
+    with Image.open("back/deep/b.webp") as sample:
+        assert sample.size == (65, 40)
 
 
 def test_without_output_results_lie_beside_their_sources(run, tree, checkpoint):
@@ -90,7 +90,7 @@ def test_one_file_can_go_into_a_folder(run, tree, checkpoint):
 
 
 def test_job_goes_on_after_bad_files_and_lists_them_at_the_end(run, tree, checkpoint):
-    Path("in/bad.png").write_text("no picture at all")
+    Path("in/bad.png").write_text("no image at all")
     Path("in/deep/cut.jpg").write_bytes(Path("in/deep/b.jpg").read_bytes()[:300])
     encode = ["encode", tree, "missing.png", "-o", "coded", "--checkpoint", checkpoint]
     status, out, err = run(*encode, "--json")
@@ -116,8 +116,8 @@ def test_job_goes_on_after_bad_files_and_lists_them_at_the_end(run, tree, checkp
 
 
 def test_debug_shows_tracebacks_of_each_failure_and_goes_on(run, tree, checkpoint):
-    Path("in/bad.png").write_text("no picture at all")
-    Path("in/worse.png").write_text("no picture at all")
+    Path("in/bad.png").write_text("no image at all")
+    Path("in/worse.png").write_text("no image at all")
     status, _, err = run("--debug", "encode", tree, "--checkpoint", checkpoint)
     assert status == 1
     assert err.count("Traceback") >= 2
@@ -149,7 +149,7 @@ def test_results_that_exist_are_kept_unless_asked(run, tree, checkpoint):
     assert read_coded("coded/deep/b.cai").width == 65
 
 
-def test_pictures_that_differ_in_suffix_only_keep_it(run, tree, checkpoint):
+def test_images_that_differ_in_suffix_only_keep_it(run, tree, checkpoint):
     blurred_noise().save("in/a.bmp")
     assert run("encode", tree, "-o", "coded", "--checkpoint", checkpoint)[0] == 0
     assert read_coded("coded/a.bmp.cai").width == 70
@@ -189,7 +189,7 @@ def test_names_of_results_are_different_wherever_those_of_sources_are(names, res
 
 @pytest.fixture
 def no_files():
-    """What lies in folders under the names of pictures and is no file."""
+    """What lies in folders under the names of images and is no file."""
     folder = Path("odd")
     folder.mkdir()
     for suffix in (".png", ".cai"):
@@ -283,7 +283,7 @@ def test_wishes_that_contradict_each_other_are_wrong_command_lines(run, tree, ar
 # -- standard input and output --------------------------------------------------------------------
 
 
-def test_pictures_go_through_pipes(checkpoint):
+def test_images_go_through_pipes(checkpoint):
     photo = blurred_noise()
     content = io.BytesIO()
     photo.save(content, "PNG")
@@ -296,13 +296,13 @@ def test_pictures_go_through_pipes(checkpoint):
     decode = ["decode", "-", "--format", "ppm", "--checkpoint", checkpoint]
     back = run_elsewhere(*decode, text=False, input=done.stdout)
     assert back.returncode == 0, back.stderr
-    with Image.open(io.BytesIO(back.stdout)) as picture:
-        assert (picture.format, picture.size) == ("PPM", photo.size)
+    with Image.open(io.BytesIO(back.stdout)) as sample:
+        assert (sample.format, sample.size) == ("PPM", photo.size)
     info = run_elsewhere("info", "-", "--json", text=False, input=done.stdout)
     assert json.loads(info.stdout)["width"] == 70
 
 
-def test_damaged_pictures_from_pipes_give_no_output(checkpoint):
+def test_damaged_images_from_pipes_give_no_output(checkpoint):
     done = run_elsewhere("encode", "-", "--checkpoint", checkpoint, text=False, input=b"nonsense")
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"error: ")
@@ -314,7 +314,7 @@ def test_standard_input_without_an_end_is_left_after_its_start(command):
     with open("/dev/zero", "rb") as endless:
         done = run_elsewhere(command, "-", text=False, stdin=endless, timeout=60)
     assert (done.returncode, done.stdout) == (1, b"")
-    assert re.match(rb"error: .* no (coded )?picture", done.stderr)
+    assert re.match(rb"error: .* no (coded )?image", done.stderr)
 
 
 def test_file_from_standard_input_can_have_a_name(run, checkpoint, monkeypatch):
@@ -326,7 +326,7 @@ def test_file_from_standard_input_can_have_a_name(run, checkpoint, monkeypatch):
     assert read_coded("x.cai").width == 70
 
 
-def test_coded_pictures_are_not_sent_to_terminals(run, checkpoint, monkeypatch):
+def test_coded_images_are_not_sent_to_terminals(run, checkpoint, monkeypatch):
     blurred_noise().save("photo.png")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     status, out, err = run("encode", "photo.png", "-o", "-", "--checkpoint", checkpoint)
@@ -368,7 +368,7 @@ def test_reading_coding_and_writing_overlap(run, capsys):
     assert json.loads(capsys.readouterr().out)["done"] == 4
 
 
-def test_only_a_few_pictures_are_read_ahead(capsys):
+def test_only_a_few_images_are_read_ahead(capsys):
     lock, alive, most = threading.Lock(), 0, 0
 
     def read(task):
@@ -392,7 +392,7 @@ def test_only_a_few_pictures_are_read_ahead(capsys):
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 6])
-def test_pictures_are_read_ahead_by_their_bytes(jobs, monkeypatch, capsys):
+def test_images_are_read_ahead_by_their_bytes(jobs, monkeypatch, capsys):
     monkeypatch.setattr(pipeline, "_MOST_HELD", 100)
     sizes = [60, 30, 10, 99, 101, 250, 1, 50, 50, 50]
     lock, alive, most = threading.Lock(), [], 0
@@ -440,7 +440,7 @@ def test_activations_of_all_jobs_share_their_memory(monkeypatch, capsys):
 
 def test_files_whose_size_cannot_be_found_fail_where_they_are_read(capsys):
     def fail(task):
-        raise ValueError(f"{task.source} is no picture")
+        raise ValueError(f"{task.source} is no image")
 
     stages = Stages(fail, fail, fail, held=fail)
     with pytest.raises(typer.Exit):
@@ -511,7 +511,7 @@ def test_cache_keeps_the_models_that_were_used_last(folder):
     assert get(1) is not second
 
 
-def test_models_of_coded_pictures_are_shared(run, checkpoint):
+def test_models_of_coded_images_are_shared(run, checkpoint):
     blurred_noise().save("a.png")
     run("encode", "a.png", "--checkpoint", checkpoint)
     cache = ModelCache()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Checkpoints of variable-rate models, whose quality is chosen when a picture is coded."""
+"""Checkpoints of variable-rate models, whose quality is chosen when an image is coded."""
 
 from __future__ import annotations
 

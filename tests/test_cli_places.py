@@ -22,7 +22,7 @@ DECODE = {"source_suffixes": [".cai", ".bin"], "result_suffixes": [".png", ".jpg
 
 
 @pytest.fixture
-def pictures():
+def images():
     for seed, name in enumerate(("a.png", "in/a.png", "in/deep/b.png")):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         blurred_noise((64 + seed, 40), seed).save(name)
@@ -122,7 +122,7 @@ def test_urls_are_told_from_paths():
         (["info", "s3://bucket/x.cai"], "this machine"),
     ],
 )
-def test_urls_say_what_they_need(run, pictures, words, advice):
+def test_urls_say_what_they_need(run, images, words, advice):
     status, out, err = run(*words)
     assert (status, out) == (1, "")
     assert err.count("\n") == 1
@@ -130,7 +130,7 @@ def test_urls_say_what_they_need(run, pictures, words, advice):
     assert advice in err
 
 
-def test_one_file_goes_to_another_and_back(run, pictures, checkpoint):
+def test_one_file_goes_to_another_and_back(run, images, checkpoint):
     with_checkpoint = ("--checkpoint", checkpoint)
     assert run("encode", "a.png", "b.cai", *with_checkpoint)[0] == 0
     assert run("decode", "b.cai", "c.webp", *with_checkpoint)[0] == 0
@@ -144,7 +144,7 @@ def test_one_file_goes_to_another_and_back(run, pictures, checkpoint):
     assert Path("new/a.cai").read_bytes() == Path("b.cai").read_bytes()
 
 
-def test_words_mean_the_same_on_a_cluster(run, pictures, monkeypatch):
+def test_words_mean_the_same_on_a_cluster(run, images, monkeypatch):
     calls = []
 
     def encode_corpus(sources, destination, choose, *, name, **_):
@@ -174,7 +174,7 @@ def report_of(run, *words):
     return status, report["done"], report["skipped"], len(report["failed"])
 
 
-def test_rerun_skips_what_is_up_to_date(run, pictures, checkpoint, checkpoints):
+def test_rerun_skips_what_is_up_to_date(run, images, checkpoint, checkpoints):
     encode = ["encode", "in", "out", "--checkpoint", checkpoint]
     assert report_of(run, *encode) == (0, 2, 0, 0)
     assert report_of(run, *encode) == (0, 0, 2, 0)
@@ -194,7 +194,7 @@ def test_rerun_skips_what_is_up_to_date(run, pictures, checkpoint, checkpoints):
     assert report_of(run, *decode, "--region", "0,0,8,8") == (1, 0, 0, 2)
 
 
-def test_results_older_than_their_sources_are_not_up_to_date(run, pictures, checkpoint):
+def test_results_older_than_their_sources_are_not_up_to_date(run, images, checkpoint):
     encode = ["encode", "in", "out", "--checkpoint", checkpoint]
     decode = ["decode", "out", "back", "--checkpoint", checkpoint]
     assert run(*encode)[0] == run(*decode)[0] == 0
@@ -213,11 +213,11 @@ def test_results_older_than_their_sources_are_not_up_to_date(run, pictures, chec
 
 def test_metadata_counts_for_being_up_to_date(run, checkpoint):
     Path("in").mkdir()
-    picture = blurred_noise()
-    exif = picture.getexif()
+    sample = blurred_noise()
+    exif = sample.getexif()
     exif[271] = "a maker"
-    picture.save("in/a.jpg", exif=exif)
-    picture.save("in/b.png")
+    sample.save("in/a.jpg", exif=exif)
+    sample.save("in/b.png")
     encode = ["encode", "in", "out", "--checkpoint", checkpoint]
     assert report_of(run, *encode) == (0, 2, 0, 0)
     assert report_of(run, *encode, "--keep-metadata") == (1, 0, 1, 1)
@@ -226,13 +226,13 @@ def test_metadata_counts_for_being_up_to_date(run, checkpoint):
     assert report_of(run, *encode) == (1, 0, 1, 1)
 
 
-def test_pictures_beside_their_files_are_not_taken_for_decoded_ones(run, pictures, checkpoint):
+def test_images_beside_their_files_are_not_taken_for_decoded_ones(run, images, checkpoint):
     assert run("encode", "in", "--checkpoint", checkpoint)[0] == 0
     os.utime("in/a.png")
     assert report_of(run, "decode", "in", "--checkpoint", checkpoint) == (1, 0, 0, 2)
 
 
-def test_single_files_are_skipped_on_demand(run, pictures, checkpoint):
+def test_single_files_are_skipped_on_demand(run, images, checkpoint):
     Path("b.cai").write_text("precious")
     encode = ["encode", "a.png", "b.cai", "--checkpoint", checkpoint]
     assert run(*encode)[0] == 1
@@ -241,7 +241,7 @@ def test_single_files_are_skipped_on_demand(run, pictures, checkpoint):
     assert Path("b.cai").read_text() == "precious"
 
 
-def test_corpora_skip_what_exists_on_demand(pictures, checkpoint, monkeypatch):
+def test_corpora_skip_what_exists_on_demand(images, checkpoint, monkeypatch):
     pytest.importorskip("pyarrow")
     from compressai.cluster import encode_corpus
     from compressai.model_choice import choose_model

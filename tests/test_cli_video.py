@@ -47,7 +47,7 @@ def report(capsys):
     return json.loads(capsys.readouterr().out)
 
 
-def test_clip_is_a_moving_picture(folder):
+def test_clip_is_a_moving_image(folder):
     frames = RawVideoSequence.from_file(folder / CLIP)
     assert len(frames) == 3
     luma = frames.data["y"].astype(float)
@@ -113,15 +113,13 @@ def test_damage_is_one_line_or_concealed(folder, checkpoint, capsys):
 
 def test_wrong_command_lines_and_files_leave_nothing(folder, checkpoint, tmp_path, capsys):
     net = tiny_net("mbt2018-mean")
-    picture_model = tmp_path / "picture.safetensors"
-    save_checkpoint(
-        picture_model, net, architecture="mbt2018-mean", arguments=SIZES["mbt2018-mean"]
-    )
+    image_model = tmp_path / "image.safetensors"
+    save_checkpoint(image_model, net, architecture="mbt2018-mean", arguments=SIZES["mbt2018-mean"])
     before = sorted(folder.iterdir())
     for arguments, code, message in (
         (["encode", CLIP, "--checkpoint", checkpoint, "-q", "3"], 2, "weights of the zoo"),
         (["encode", CLIP, "--model", "mbt2018-mean"], 1, "model must be one of ssf2020"),
-        (["encode", CLIP, "--checkpoint", picture_model], 1, "video model"),
+        (["encode", CLIP, "--checkpoint", image_model], 1, "video model"),
         (["encode", CLIP, "-o", CLIP, "--overwrite"], 1, "is the input"),
         (["encode", "none_2x2_yuv420.yuv"], 1, "does not exist"),
         (["decode", CLIP, "-o", "x.yuv"], 1, "this is no coded video"),
@@ -163,16 +161,16 @@ def test_codec_example_codes_the_clip(folder, checkpoint, capsys):
     assert len(again) == (folder / CLIP).stat().st_size
 
 
-def test_codec_example_writes_a_picture_for_each_frame(folder, checkpoint):
+def test_codec_example_writes_an_image_for_each_frame(folder, checkpoint):
     codec.main(["encode", CLIP, "--checkpoint", checkpoint, "-f", "2", "-o", "a.bin"])
     codec.main(["decode", "a.bin", "-o", "a.png", "--checkpoint", checkpoint])
     assert sorted(path.name for path in folder.glob("*.png")) == ["a_0000.png", "a_0001.png"]
-    with Image.open("a_0001.png") as picture:
-        assert picture.size == (96, 80)
+    with Image.open("a_0001.png") as sample:
+        assert sample.size == (96, 80)
 
 
-def test_codec_example_takes_the_first_frame_for_models_of_pictures(folder, tmp_path):
-    weights = str(tmp_path / "picture.safetensors")
+def test_codec_example_takes_the_first_frame_for_models_of_images(folder, tmp_path):
+    weights = str(tmp_path / "image.safetensors")
     net = tiny_net("mbt2018-mean")
     save_checkpoint(weights, net, architecture="mbt2018-mean", arguments=SIZES["mbt2018-mean"])
     codec.main(["encode", CLIP, "--checkpoint", weights, "-o", "a.bin"])

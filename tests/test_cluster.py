@@ -56,7 +56,7 @@ def photos(tmp_path):
     names = ("a.png", "b.png", "more/a.jpg", "more/c.webp")
     save_crops({folder / name: (20 * i, 0, 20 * i + 80, 64) for i, name in enumerate(names)})
     (folder / ".hidden.png").write_bytes(b"")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -136,8 +136,8 @@ def test_result_that_is_gone_is_made_again(photos, tmp_path, in_this_process):
     assert (tmp_path / "coded" / "b.cai").exists()
 
 
-def test_bad_pictures_are_recorded_and_stop_nothing(photos, tmp_path, in_this_process):
-    (photos / "b.png").write_bytes(b"not a picture")
+def test_bad_images_are_recorded_and_stop_nothing(photos, tmp_path, in_this_process):
+    (photos / "b.png").write_bytes(b"not an image")
     report = encode(photos, tmp_path / "coded")
     assert names(report.failed, photos) == ["b.png"]
     assert report.failed[0]["attempts"] == 3
@@ -207,7 +207,7 @@ def test_foreign_files_are_not_replaced(photos, tmp_path, in_this_process, conte
 def test_sources_that_cannot_be_worked_on_are_refused(photos, tmp_path, in_this_process):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         encode(tmp_path / "nowhere", tmp_path / "coded")
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         encode(photos, tmp_path / "coded", suffixes=[".tiff"])
     shutil.copytree(photos, tmp_path / "others")
     with pytest.raises(ValueError, match="both become"):
@@ -235,7 +235,7 @@ def test_corpus_is_measured_as_by_one_process(photos, tmp_path, in_this_process)
         points = [(p.image, p.codec, p.quality, p.bytes, p.psnr) for p in evaluation.points]
         return sorted(points, key=str)
 
-    (photos / "b.png").write_bytes(b"not a picture")
+    (photos / "b.png").write_bytes(b"not an image")
     arguments = ([str(photos)], make_codecs, str(tmp_path / "figures"))
     result, report = evaluate_corpus(*arguments, settings={"model": "x"})
     assert names(report.failed, photos) == ["b.png"]
@@ -409,7 +409,7 @@ def program(capsys, *arguments):
 
 def test_program_codes_a_corpus(photos, tmp_path, in_this_process, capsys, monkeypatch):
     monkeypatch.setattr("compressai.model_choice.choose_model", lambda *args, **kwargs: chosen())
-    (photos / "b.png").write_bytes(b"not a picture")
+    (photos / "b.png").write_bytes(b"not an image")
     words = ("encode", photos, tmp_path / "coded", "--engine", "ray", "--retries", 0, "--json")
     status, out, err = program(capsys, *words)
     assert status == 1

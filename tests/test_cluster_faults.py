@@ -274,11 +274,11 @@ def test_source_that_cannot_be_read_is_told(photos, tmp_path, monkeypatch, numbe
     assert str(photos / "b.png") in error
 
 
-@pytest.mark.parametrize("start", ["picture", "something else"])
+@pytest.mark.parametrize("start", ["image", "something else"])
 def test_sources_are_read_by_their_header(photos, tmp_path, monkeypatch, start):
     """From servers too: one that sends without end costs no memory."""
     large = file_of(Image.new("L", (2000, 2000)), "PNG").getvalue()
-    stream = Stream(large if start == "picture" else b"nothing")
+    stream = Stream(large if start == "image" else b"nothing")
     real = Store.open
 
     def open_(store, name=""):
@@ -288,7 +288,7 @@ def test_sources_are_read_by_their_header(photos, tmp_path, monkeypatch, start):
     report = encode(photos, tmp_path / "coded", retries=0, max_pixels=10**6)
     assert names(report.failed) == ["b"]
     assert stream.taken == 2**16
-    reason = "2000 x 2000" if start == "picture" else "no picture"
+    reason = "2000 x 2000" if start == "image" else "no image"
     assert reason in check_target(tmp_path / "coded", "acd", "b")["b"]["error"]
 
 
@@ -300,7 +300,7 @@ def test_large_files_of_another_kind_cost_no_memory(photos, tmp_path):
     report = encode(photos, tmp_path / "coded", retries=0)
     assert names(report.done) == ["b", "c", "d"]
     errors = {Path(row["source"]).stem: row["error"] for row in report.failed}
-    assert "sparse.png is no picture" in errors["sparse"]
+    assert "sparse.png is no image" in errors["sparse"]
     assert "a.cai exists and is damaged" in errors["a"]
 
 

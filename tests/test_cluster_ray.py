@@ -41,7 +41,7 @@ cluster_package = pytest.importorskip("compressai.cluster")
 EncodeWorker = cluster_package.EncodeWorker
 
 ROOT = Path(__file__).parents[1]
-PICTURES = 40
+IMAGES = 40
 STARTS = 8
 
 # Ray copies its settings with all that it means to drop.
@@ -112,7 +112,7 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     with Image.open(ROOT / "examples" / "assets" / "chelsea.png") as file:
         photo = file.convert("RGB")
-    for i in range(PICTURES):
+    for i in range(IMAGES):
         photo.crop((4 * i, 2 * i, 4 * i + 128, 2 * i + 128)).save(folder / f"{i:02}.png")
     return folder
 
@@ -157,7 +157,7 @@ class LoggingEncoder(EncodeWorker):
 
 
 class FaultyEncoder(EncodeWorker):
-    """Meets a fault with each of some pictures, a real one; notes what it has written."""
+    """Meets a fault with each of some images, a real one; notes what it has written."""
 
     def __init__(self, *args, log, faults, **kwargs):
         super().__init__(*args, **kwargs)
@@ -237,17 +237,17 @@ def test_no_file_is_lost_and_none_coded_twice_when_a_node_dies(cluster, photos, 
 
     notes = [line.split() for line in log.read_text().splitlines()]
     coded = [name for what, name, _ in notes if what == "coded"]
-    assert sorted(coded) == [f"{i:02}.png" for i in range(PICTURES)]
+    assert sorted(coded) == [f"{i:02}.png" for i in range(IMAGES)]
     assert sum(what == "stuck" for what, _, _ in notes) == 1
     assert sum(what == "coded" and where == "1" for what, _, where in notes) == 3
-    assert (len(report.done), report.failed) == (PICTURES, [])
+    assert (len(report.done), report.failed) == (IMAGES, [])
     rows = cluster_package.read_manifest(str(tmp_path / "coded")).to_pylist()
     assert {row["status"] for row in rows} == {"done"}
-    assert len(rows) == PICTURES
+    assert len(rows) == IMAGES
     for row in rows:
-        picture = decode_image(chosen().net, read_coded(Path(row["target"])))
-        assert picture.size == (128, 128)
-    assert len(encode(photos, tmp_path / "coded").skipped) == PICTURES
+        sample = decode_image(chosen().net, read_coded(Path(row["target"])))
+        assert sample.size == (128, 128)
+    assert len(encode(photos, tmp_path / "coded").skipped) == IMAGES
 
 
 FAULTS = {

@@ -172,7 +172,7 @@ def test_corpus_may_lie_in_any_file_system_of_fsspec(tmp_path, in_this_process, 
         path = tmp_path / Path(name).name
         save_crops({path: (0, 0, 80, 64)})
         sources.write(path.read_bytes(), name)
-    sources.write(b"no picture", "broken.png")
+    sources.write(b"no image", "broken.png")
 
     suffixes = (".png", ".webp")
     report = encode_corpus([sources.url], target.url, chosen, suffixes=suffixes, retries=1)

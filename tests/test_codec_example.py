@@ -82,7 +82,7 @@ def test_decoding_without_output_writes_nothing(photo, checkpoint):
     assert sorted(path.name for path in Path().iterdir()) == ["photos", "x.bin"]
 
 
-def test_show_opens_the_decoded_picture(photo, checkpoint, monkeypatch):
+def test_show_opens_the_decoded_image(photo, checkpoint, monkeypatch):
     shown = []
     monkeypatch.setattr(Image.Image, "show", lambda image: shown.append(image))
     codec.main(["encode", "photos/photo.png", "--checkpoint", checkpoint])
@@ -115,8 +115,8 @@ def test_old_files_are_decoded(checkpoint, capsys):
     [
         ([], "required: command"),
         (["transcode", "x"], "invalid choice"),
-        (["encode", "x.png", "--model", "ssf2020"], "is not for pictures"),
-        (["encode", "x.png", "--model", "sfu2023-pcc-rec-pointnet"], "is not for pictures"),
+        (["encode", "x.png", "--model", "ssf2020"], "is not for images"),
+        (["encode", "x.png", "--model", "sfu2023-pcc-rec-pointnet"], "is not for images"),
         (["encode", "x.png", "--model", "nonsense"], "is unknown"),
         (["encode", "x.png", "-q", "9"], "invalid choice"),
         (["encode", "x.png", "-m", "psnr"], "invalid choice"),
@@ -144,7 +144,7 @@ def test_errors_are_one_line(photo, checkpoint):
     for arguments, message in (
         (["encode", "none.png"], "none.png does not exist"),
         (["decode", "none.bin"], "none.bin does not exist"),
-        (["decode", "photos/photo.png"], "no coded picture"),
+        (["decode", "photos/photo.png"], "no coded image"),
     ):
         with pytest.raises(SystemExit, match=message):
             codec.main([*arguments, "--checkpoint", checkpoint])
@@ -201,7 +201,7 @@ def test_crop_undoes_pad(height, width):
     assert codec.pad(x, 16).size(2) == -(-height // 16) * 16
 
 
-def test_pictures_and_tensors_convert_both_ways(photo):
+def test_images_and_tensors_convert_both_ways(photo):
     image = codec.load_image("photos/photo.png")
     assert image.mode == "RGB"
     x = codec.img2torch(image)

@@ -46,7 +46,7 @@ def net_of(name: str) -> CompressionModel:
     return tiny_net(name) if name in SIZES else small_net(name)
 
 
-def picture(net: CompressionModel) -> Tensor:
+def sample(net: CompressionModel) -> Tensor:
     side = getattr(net, "downsampling_factor", 64)
     return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1))
 
@@ -80,7 +80,7 @@ def test_networks_compile_without_graph_breaks(name: str) -> None:
     net = net_of(name)
     modules = {key: module for key, module in net.named_modules() if stage_of(key) is not None}
     with torch.no_grad():
-        x = picture(net)
+        x = sample(net)
         with inputs_of(modules) as inputs:
             net(x)
         y = net.g_a(x)
@@ -104,7 +104,7 @@ def test_prepared_transforms_are_compiled(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(torch, "compile", spy)
     net = small_net("stf")
-    x = picture(net)
+    x = sample(net)
     fast = prepare(net, "fp32", compile=True)
     assert len(compiled) == 2
     assert fast.preparation.compile
@@ -115,7 +115,7 @@ def test_compiled_model_codes_as_the_model_does() -> None:
     """With the compiler that prepare() takes."""
     net = tiny_net("bmshj2018-hyperprior")
     fast = prepare(net, "fp32", compile=True)
-    coded = fast.compress(picture(net))
+    coded = fast.compress(sample(net))
     expected = net.decompress(coded["strings"], coded["shape"])
     decoded = fast.decompress(coded["strings"], coded["shape"])
     assert torch.equal(decoded["y_hat"], expected["y_hat"])

@@ -35,7 +35,7 @@ def _vector_id(vector: dict) -> str:
 @pytest.mark.parametrize(
     "vector", [v for v in BASE_MODELS if hasattr(models, v["model"])], ids=_vector_id
 )
-def test_tiny_model_reproduces_strings_and_pictures(vector: dict) -> None:
+def test_tiny_model_reproduces_strings_and_images(vector: dict) -> None:
     net = getattr(models, vector["model"])(**vector["constructor"]).eval()
     fill_module(net, vector["salt"], vector["weight_gain"])
     net.update()

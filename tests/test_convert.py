@@ -535,12 +535,12 @@ def test_images_of_any_size_are_coded_with_converted_weights(
     _, path = checkpoint(source)
     weights = tmp_path / "ours.safetensors"
     assert _run("convert", path, weights) == 0
-    picture, coded, decoded = (tmp_path / name for name in ("p.png", "p.cai", "q.png"))
+    sample, coded, decoded = (tmp_path / name for name in ("p.png", "p.cai", "q.png"))
     from torchvision.utils import save_image
 
-    save_image(smoke_image(70)[..., :53], picture)
+    save_image(smoke_image(70)[..., :53], sample)
     capsys.readouterr()
-    assert _run("encode", picture, "-o", coded, "--checkpoint", weights) == 0
+    assert _run("encode", sample, "-o", coded, "--checkpoint", weights) == 0
     assert _run("decode", coded, "-o", decoded, "--checkpoint", weights) == 0
     out = capsys.readouterr().out
     assert re.search(r"width +53", out)

@@ -26,7 +26,7 @@ from compressai.datasets.utils import download_url, hash_file
 from compressai.registry import DATASETS
 
 
-def write_picture(path, mode="RGB", size=(8, 6), colour=None):
+def write_image(path, mode="RGB", size=(8, 6), colour=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     colour = (10, 20, 30) if colour is None and mode == "RGB" else colour
     Image.new(mode, size, colour or 0).save(path)
@@ -46,9 +46,9 @@ class TestImageFolder:
     def test_images_count_in_order_and_nothing_else_does(self, tmp_path):
         folder = tmp_path / "train"
         (folder / "below.png").mkdir(parents=True)
-        write_picture(folder / "below.png" / "a.png")
+        write_image(folder / "below.png" / "a.png")
         for name in ("img2.png", "img0.webp", "IMG1.PNG"):
-            write_picture(folder / name)
+            write_image(folder / name)
         # Pillow knows these by their content.
         (folder / "img3").write_bytes((folder / "img2.png").read_bytes())
         (folder / "img4.kodak").write_bytes((folder / "img2.png").read_bytes())
@@ -61,7 +61,7 @@ class TestImageFolder:
         assert len(dataset) == 5
 
     def test_damaged_files_are_named(self, tmp_path):
-        write_picture(tmp_path / "train" / "cut.png", size=(64, 64))
+        write_image(tmp_path / "train" / "cut.png", size=(64, 64))
         content = (tmp_path / "train" / "cut.png").read_bytes()
         for part in (content[: len(content) - 30], content[:20], b""):
             (tmp_path / "train" / "cut.png").write_bytes(part)
@@ -69,7 +69,7 @@ class TestImageFolder:
                 ImageFolder(tmp_path)[0]
 
     def test_errors_of_the_transform_name_the_file_and_its_size(self, tmp_path):
-        write_picture(tmp_path / "train" / "small.png", size=(20, 30))
+        write_image(tmp_path / "train" / "small.png", size=(20, 30))
         with pytest.raises(ValueError, match=r"small\.png \(20 x 30\).*crop size"):
             ImageFolder(tmp_path, transform=transforms.RandomCrop(64))[0]
 
@@ -103,14 +103,14 @@ class TestImageFolder:
             ImageFolder(tmp_path, split="test")
 
     @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
-    def test_items_are_rgb_pictures(self, tmp_path, mode):
-        write_picture(tmp_path / "train" / "a.png", mode)
-        picture = ImageFolder(tmp_path)[0]
-        assert isinstance(picture, Image.Image)
-        assert (picture.mode, picture.size) == ("RGB", (8, 6))
+    def test_items_are_rgb_images(self, tmp_path, mode):
+        write_image(tmp_path / "train" / "a.png", mode)
+        sample = ImageFolder(tmp_path)[0]
+        assert isinstance(sample, Image.Image)
+        assert (sample.mode, sample.size) == ("RGB", (8, 6))
 
     def test_transform_is_applied(self, tmp_path):
-        write_picture(tmp_path / "train" / "a.png", size=(64, 48))
+        write_image(tmp_path / "train" / "a.png", size=(64, 48))
         transform = transforms.Compose([transforms.CenterCrop((16, 24)), transforms.ToTensor()])
         assert ImageFolder(tmp_path, transform=transform)[0].shape == (3, 16, 24)
 
@@ -122,9 +122,7 @@ class TestVimeo90k:
         (tmp_path / "sep_testlist.txt").write_text("00002/0001\n")
         for clip, frames in (("00001/0001", 3), ("00001/0002", 3), ("00002/0001", 7)):
             for frame in range(1, frames + 1):
-                write_picture(
-                    tmp_path / "sequences" / clip / f"im{frame}.png", colour=(frame, 0, 0)
-                )
+                write_image(tmp_path / "sequences" / clip / f"im{frame}.png", colour=(frame, 0, 0))
         return tmp_path
 
     def test_items_are_single_frames_in_order_of_the_list(self, root):
@@ -150,22 +148,22 @@ class TestVimeo90k:
 
 class TestPreGenerated:
     @pytest.fixture
-    def pictures(self, tmp_path):
+    def images(self, tmp_path):
         data = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8)
         data.tofile(tmp_path / "training.npy")
         return data
 
-    def test_items_are_the_rows_of_the_raw_file(self, tmp_path, pictures):
+    def test_items_are_the_rows_of_the_raw_file(self, tmp_path, images):
         dataset = PreGeneratedMemmapDataset(tmp_path, image_size=(4, 6))
         assert len(dataset) == 3
         assert isinstance(dataset[1], Image.Image)
-        assert np.array_equal(np.asarray(dataset[1]), pictures[1])
+        assert np.array_equal(np.asarray(dataset[1]), images[1])
 
-    def test_pickled_dataset_reopens_its_file(self, tmp_path, pictures):
+    def test_pickled_dataset_reopens_its_file(self, tmp_path, images):
         dataset = PreGeneratedMemmapDataset(tmp_path, image_size=(4, 6))
         pickled = pickle.dumps(dataset)
-        assert pictures[1].tobytes() not in pickled
-        assert np.array_equal(np.asarray(pickle.loads(pickled)[2]), pictures[2])
+        assert images[1].tobytes() not in pickled
+        assert np.array_equal(np.asarray(pickle.loads(pickled)[2]), images[2])
 
     def test_transform_and_square_size(self, tmp_path):
         np.zeros((2, 4, 4, 3), np.uint8).tofile(tmp_path / "validation.npy")
@@ -174,7 +172,7 @@ class TestPreGenerated:
         )
         assert dataset[0].shape == (3, 4, 4)
 
-    def test_errors_have_the_documented_classes(self, tmp_path, pictures):
+    def test_errors_have_the_documented_classes(self, tmp_path, images):
         with pytest.raises(RuntimeError):
             PreGeneratedMemmapDataset(tmp_path / "nowhere")
         with pytest.raises(ValueError, match="split"):

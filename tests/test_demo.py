@@ -55,9 +55,9 @@ def test_files_compared_with_are_not_smaller_and_as_near_as_can_be(demo, name):
 
 
 def test_detail_is_where_something_is_going_on(demo):
-    picture = np.full((100, 120, 3), 128, np.uint8)
-    picture[60:70, 80:90] = np.random.default_rng(1).integers(0, 256, (10, 10, 3))
-    left, top, right, bottom = demo["detail_of"](Image.fromarray(picture))
+    sample = np.full((100, 120, 3), 128, np.uint8)
+    sample[60:70, 80:90] = np.random.default_rng(1).integers(0, 256, (10, 10, 3))
+    left, top, right, bottom = demo["detail_of"](Image.fromarray(sample))
     assert left <= 80 < 90 <= right <= 120
     assert top <= 60 < 70 <= bottom <= 100
 

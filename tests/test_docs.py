@@ -44,10 +44,10 @@ def name(page: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a small photo and a few pictures to train on; no weights at hand."""
+    """A folder with a small photo and a few images to train on; no weights at hand."""
     save_crops({tmp_path / "photo.png": (130, 60, 274, 156)})
     for split, count in (("train", 4), ("test", 1)):
-        target = tmp_path / "pictures" / split
+        target = tmp_path / "images" / split
         save_crops(
             {
                 target / f"{i:04}.png": (40 * i, 20 * i, 40 * i + 80, 20 * i + 72)

@@ -124,7 +124,7 @@ def test_prepared_and_synchronised(shipped: Any, crop: torch.Tensor) -> None:
     assert torch.equal(out["y_hat"], coded["y_hat"])
 
 
-def test_each_picture_of_a_batch_has_the_better_strings(
+def test_each_image_of_a_batch_has_the_better_strings(
     shipped: Any, crop: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = torch.cat((crop, crop.flip(-1)))
@@ -146,7 +146,7 @@ def test_each_picture_of_a_batch_has_the_better_strings(
     assert torch.equal(out["y_hat"], coded["y_hat"])
 
 
-def test_large_pictures_are_refined_in_parts(
+def test_large_images_are_refined_in_parts(
     shipped: Any, crop: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(effort_module, "_PART", 64)
@@ -172,14 +172,14 @@ def test_large_pictures_are_refined_in_parts(
 
 
 def test_padding_is_not_judged(shipped: Any, crop: torch.Tensor) -> None:
-    picture = ImageData(crop[0, :, :100, :90])
-    files = [encode_image(shipped, picture, model="lite", quality=3, effort=e) for e in (1, 3)]
+    sample = ImageData(crop[0, :, :100, :90])
+    files = [encode_image(shipped, sample, model="lite", quality=3, effort=e) for e in (1, 3)]
     values = []
     for coded in files:
         coded = CodedImage.from_bytes(coded.to_bytes())
         pixels = decode_image(shipped, coded).pixels
         bits = 8 * sum(len(string) for string in coded.tiles[0].strings)
-        error = float((pixels - picture.pixels).square().mean())
+        error = float((pixels - sample.pixels).square().mean())
         values.append(bits / 9000 + shipped.lmbda * 255**2 * error)
     assert values[1] < values[0]
 

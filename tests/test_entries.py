@@ -111,11 +111,11 @@ def test_program_trains_codes_and_lists_it(trained: Any, run: Run, name: str) ->
 @every
 def test_net_tells_files_who_it_is(trained: Any, run: Run, name: str) -> None:
     net = compressai.load(trained(name))
-    picture = read_image("photo.png")
-    coded = CodedImage.from_bytes(encode_image(net, picture).to_bytes())
+    sample = read_image("photo.png")
+    coded = CodedImage.from_bytes(encode_image(net, sample).to_bytes())
     assert (coded.model, coded.quality, coded.random_weights) == (name, rate_of(name), False)
     decoded = decode_image(net, coded)
-    assert decoded.pixels.shape == picture.pixels.shape
+    assert decoded.pixels.shape == sample.pixels.shape
     prepared = prepare(net, "fp32")
     assert prepared.identity == net.identity
     again = decode_image(prepared, coded)
@@ -277,10 +277,10 @@ def test_what_is_no_row_is_refused() -> None:
 
 def test_a_net_without_a_name_needs_one() -> None:
     net = ENTRIES["bmshj2018-factorized"].model(4, 6).eval()
-    picture = read_image(Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png")
+    sample = read_image(Path(__file__).parents[1] / "examples" / "assets" / "chelsea.png")
     with pytest.raises(ValueError, match="model must be given for this FactorizedPrior"):
-        encode_image(net, picture)
+        encode_image(net, sample)
     named = zoo.bmshj2018_factorized(1, N=4, M=6).eval()
     with pytest.raises(ValueError, match="quality of this net is None, got 3"):
-        encode_image(named, picture, quality=3)
-    assert encode_image(named, picture).model == "bmshj2018-factorized"
+        encode_image(named, sample, quality=3)
+    assert encode_image(named, sample).model == "bmshj2018-factorized"

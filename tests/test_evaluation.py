@@ -73,7 +73,7 @@ def test_psnr_is_the_logarithm_of_the_mean_square_error():
     assert psnr(a / 255, b / 255, max_val=1) == pytest.approx(psnr(a, b))
 
 
-def test_metrics_take_pictures_arrays_and_tensors_alike(photo):
+def test_metrics_take_images_arrays_and_tensors_alike(photo):
     other = photo.rotate(1)
     arrays = [np.asarray(image) for image in (photo, other)]
     tensors = [torch.from_numpy(a.copy()).permute(2, 0, 1) for a in arrays]
@@ -202,7 +202,7 @@ def result(files, model):
     return evaluate(files, [model], [find_codec("jpeg")], keep_images=True)
 
 
-def test_every_picture_codec_and_quality_is_a_point(files, model, result):
+def test_every_image_codec_and_quality_is_a_point(files, model, result):
     jpeg = find_codec("jpeg")
     wanted = [
         (file.name, codec.name, quality)
@@ -239,13 +239,13 @@ def test_points_are_told_as_they_come(files, model):
     assert seen == result.points
 
 
-def test_averages_are_over_pictures_of_the_same_quality(result):
+def test_averages_are_over_images_of_the_same_quality(result):
     curve = {c["name"]: c for c in result.curves()}[MODEL]
     points = [p for p in result.points if p.codec == MODEL and p.quality == 2]
     assert curve["results"]["quality"] == [1, 2]
     assert curve["results"]["bpp"][1] == pytest.approx(sum(p.bpp for p in points) / 2)
     assert curve["results"][PSNR][1] == pytest.approx(sum(p.psnr for p in points) / 2)
-    # One of the pictures is too small for it.
+    # One of the images is too small for it.
     assert MS_SSIM not in curve["results"]
 
 
@@ -258,7 +258,7 @@ def made_up(rates, qualities, codec, image="a.png"):
 
 @pytest.fixture
 def halves():
-    """Half of the bits of the anchor for picture a, the same bits for b, no overlap for c."""
+    """Half of the bits of the anchor for image a, the same bits for b, no overlap for c."""
     from compressai.evaluation import Evaluation
 
     anchor, better = (2, 4, 8, 16), (1, 2, 4, 8)
@@ -274,7 +274,7 @@ def halves():
     return Evaluation(["new"], ["old"], {"new": "the new", "old": "the old"}, points)
 
 
-def test_bd_rates_are_of_each_picture_and_of_the_averages(halves):
+def test_bd_rates_are_of_each_image_and_of_the_averages(halves):
     rates = {rate.image: rate for rate in halves.bd_rates()}
     assert rates["a"].percent == pytest.approx(-50)
     assert rates["b"].percent == pytest.approx(0)
@@ -312,7 +312,7 @@ def test_one_point_has_no_bd_rate_which_is_told_once(halves):
 
 def test_result_is_text_json_and_csv(result, tmp_path):
     text = str(result)
-    assert "averages of 2 pictures" in text
+    assert "averages of 2 images" in text
     assert "LPIPS" not in text
     content = result.to_json(tmp_path / "r.json")
     assert (tmp_path / "r.json").read_text() == content
@@ -335,25 +335,25 @@ def test_infinity_is_null_in_json(halves):
 
 
 def test_evaluation_refuses_what_has_no_answer(files, model, tmp_path):
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         evaluate([], [model])
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         evaluate(files, [])
     with pytest.raises(ValueError, match=f"different names, got several {MODEL}"):
         evaluate(files, [model, model])
     (tmp_path / "no.png").write_text("hello")
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         evaluate([tmp_path / "no.png"], [model])
 
 
-def test_pictures_of_the_same_name_keep_apart(files, model, tmp_path):
+def test_images_of_the_same_name_keep_apart(files, model, tmp_path):
     (tmp_path / "sub").mkdir()
     twin = tmp_path / "sub" / "a.png"
     twin.write_bytes(files[1].read_bytes())
     assert evaluate([files[0], twin], [model]).images == [str(files[0]), str(twin)]
 
 
-def test_pictures_are_found_in_folders_whatever_the_case_of_their_suffix(tmp_path):
+def test_images_are_found_in_folders_whatever_the_case_of_their_suffix(tmp_path):
     for name in ("b.PNG", "a.jpg", "deep/c.Tif", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -362,7 +362,7 @@ def test_pictures_are_found_in_folders_whatever_the_case_of_their_suffix(tmp_pat
     with pytest.raises(FileNotFoundError, match="nowhere"):
         find_images([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="has no pictures"):
+    with pytest.raises(ValueError, match="has no images"):
         find_images([tmp_path / "empty"])
 
 

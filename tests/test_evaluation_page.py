@@ -37,7 +37,7 @@ class Plain(ImageCodec):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.Generator(np.random.PCG64(1))
     for name in ("one.png", "</script><b>two.png"):
         path = folder / name.replace("/", "_")
@@ -64,11 +64,11 @@ def test_page_is_one_file_that_names_no_other(page):
     plain = re.sub(r"data:[\w/+-]+;base64,[\w+/=]+", "", text)
     assert not re.search(r"""(src|href)\s*=\s*["'](?!data:|")""", plain)
     assert "http" not in plain
-    # The name of a picture does not end the script.
+    # The name of an image does not end the script.
     assert text.count("</script>") == 2
 
 
-def test_page_needs_pictures_and_a_name_of_a_page(files, tmp_path):
+def test_page_needs_images_and_a_name_of_a_page(files, tmp_path):
     result = evaluate(files[:1], [Plain("new", BLUE, (1, 2))])
     with pytest.raises(ValueError, match="keep_images=True"):
         result.to_html(tmp_path / "a.html")
@@ -96,7 +96,7 @@ def chromium(page):
 
 
 def colours_across(session):
-    """Colours along the middle of the pictures, at an eighth, three eighths and so on."""
+    """Colours along the middle of the images, at an eighth, three eighths and so on."""
     box = session.run(
         "window.scrollTo(0, 0);"
         "const b = document.getElementById('stage').getBoundingClientRect();"
@@ -120,7 +120,7 @@ def choose(session, name, value):
     session.run(SET, name, value, "change")
 
 
-def test_browser_shows_both_pictures_and_the_slider_moves_the_border(chromium):
+def test_browser_shows_both_images_and_the_slider_moves_the_border(chromium):
     choose(chromium, "left", "old 2")
     choose(chromium, "right", "new 2")
     chromium.run(SET, "slider", "50", "input")
@@ -157,12 +157,12 @@ def test_browser_tells_the_figures_of_what_is_shown(chromium):
     assert re.search(r"right\s+new 3\s+3,000\s+0\.375\s.*\s12\s+34", sides)
     choose(chromium, "right", "new 1")
     assert "old 1" in chromium.run(TEXT, "sides")
-    # What nothing under test comes near to has figures, but no picture.
+    # What nothing under test comes near to has figures, but no image.
     assert "old 30" in chromium.run(TEXT, "all")
     assert "old 30" not in chromium.run(TEXT, "left")
 
 
-def test_browser_goes_to_the_other_picture(chromium, files):
+def test_browser_goes_to_the_other_image(chromium, files):
     name = files[1].name
     choose(chromium, "right", "new 2")
     choose(chromium, "image", "1")
@@ -172,13 +172,13 @@ def test_browser_goes_to_the_other_picture(chromium, files):
     assert shown == name
     assert chromium.run("return document.getElementById('right').value") == "new 2"
     choose(chromium, "left", "original")
-    png = chromium.run("return document.getElementById('left-picture').src").partition(",")[2]
+    png = chromium.run("return document.getElementById('left-image').src").partition(",")[2]
     with Image.open(io.BytesIO(base64.b64decode(png))) as got, Image.open(files[1]) as image:
         assert np.array_equal(np.asarray(got), np.asarray(image))
     choose(chromium, "image", "0")
 
 
-def test_browser_has_all_pictures_and_nothing_to_complain_about(chromium):
+def test_browser_has_all_images_and_nothing_to_complain_about(chromium):
     assert chromium.run(
         "return [...document.images].every((image) => image.complete && image.naturalWidth > 0)"
     )

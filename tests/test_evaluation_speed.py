@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
-def picture():
+def sample():
     generator = torch.Generator().manual_seed(0)
     return ImageData(torch.rand(3, 70, 90, generator=generator))
 
@@ -33,15 +33,15 @@ def timed_attributes(net):
 
 @pytest.mark.parametrize("model", ["mbt2018-mean", "bmshj2018-factorized", "elic2022-official"])
 @pytest.mark.parametrize("prepared", [False, True])
-def test_stages_add_up_and_leave_the_model_alone(model, prepared, picture):
+def test_stages_add_up_and_leave_the_model_alone(model, prepared, sample):
     net = tiny_net(model)
     if prepared:
         net = prepare(net, "fp32")
-    before = encode_image(net, picture, model=model).to_bytes()
+    before = encode_image(net, sample, model=model).to_bytes()
     attributes = timed_attributes(net)
-    speed = measure_speed(net, picture, model=model, repeats=1)
+    speed = measure_speed(net, sample, model=model, repeats=1)
     assert timed_attributes(net) == attributes
-    assert encode_image(net, picture, model=model).to_bytes() == before
+    assert encode_image(net, sample, model=model).to_bytes() == before
     assert speed.bytes == len(before)
     for times, transform in ((speed.encode, "g_a"), (speed.decode, "g_s")):
         assert {transform, REST, FILE} <= set(times.stages)
@@ -50,28 +50,28 @@ def test_stages_add_up_and_leave_the_model_alone(model, prepared, picture):
         assert times.images_per_second == pytest.approx(1 / times.median)
     assert speed.peak_memory > 2**20
     with pytest.raises(ValueError, match="repeats"):
-        measure_speed(net, picture, model=model, repeats=0)
+        measure_speed(net, sample, model=model, repeats=0)
 
 
-def test_clocks_go_even_when_coding_fails(picture):
+def test_clocks_go_even_when_coding_fails(sample):
     net = tiny_net("mbt2018-mean")
     attributes = timed_attributes(net)
     with pytest.raises(ValueError, match="pixels"):
         measure_speed(net, ImageData(torch.zeros(3, 0, 0)), model="mbt2018-mean")
     net.g_s.forward = lambda y: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        measure_speed(net, picture, model="mbt2018-mean")
+        measure_speed(net, sample, model="mbt2018-mean")
     assert timed_attributes(net) == attributes
 
 
-def test_bench_prints_a_table_or_json(picture, tmp_path, monkeypatch, capsys):
+def test_bench_prints_a_table_or_json(sample, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(
         model_choice.image_models,
         "mbt2018-mean",
         lambda quality, metric="mse", pretrained=False: tiny_net("mbt2018-mean"),
     )
     monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path))
-    picture.to_image().save(tmp_path / "a.png")
+    sample.to_image().save(tmp_path / "a.png")
     command = ["bench", str(tmp_path / "a.png"), "--model", "mbt2018-mean", "--repeats", "1"]
     with pytest.raises(SystemExit) as stop:
         main([*command, "--json", "--threads", "1"])

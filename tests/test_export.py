@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Transforms in ONNX files: onnxruntime computes what torch does, for pictures of any size."""
+"""Transforms in ONNX files: onnxruntime computes what torch does, for images of any size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 
-def test_exported_transforms_take_pictures_of_any_size(tmp_path: Path) -> None:
+def test_exported_transforms_take_images_of_any_size(tmp_path: Path) -> None:
     net = tiny_net("mbt2018-mean")
     with one_thread():
         exported = export_onnx(prepare(net), tmp_path / "new")

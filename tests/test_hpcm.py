@@ -66,7 +66,7 @@ def small_hpcm(name: str) -> HPCM:
     return net.eval()
 
 
-def pictures(net: HPCM, batch: int = 1, scale: tuple[int, int] = (1, 1)) -> Tensor:
+def images(net: HPCM, batch: int = 1, scale: tuple[int, int] = (1, 1)) -> Tensor:
     torch.manual_seed(2)
     height, width = (net.downsampling_factor * k for k in scale)
     coarse = torch.rand(batch, 3, height // 16, width // 16)
@@ -401,7 +401,7 @@ class TestCoding:
         self, name: str, batch: int, scale: tuple[int, int], sync_safe: bool
     ) -> None:
         net = small_hpcm(name)
-        x = pictures(net, batch, scale)
+        x = images(net, batch, scale)
         coded = net.compress(x, sync_safe=sync_safe)
         assert [len(step) for step in coded["strings"]] == [batch, batch]
         decoded = net.decompress(coded["strings"], coded["shape"], sync_safe=sync_safe)
@@ -412,14 +412,14 @@ class TestCoding:
     @pytest.mark.parametrize("name", ["attention", "phi"])
     def test_synchronised_decoding_bears_other_arithmetic(self, name: str) -> None:
         net = small_hpcm(name)
-        coded = net.compress(pictures(net), sync_safe=True)
+        coded = net.compress(images(net), sync_safe=True)
         wide = HPCM.from_state_dict(net.state_dict()).double().eval()
         decoded = wide.decompress(coded["strings"], coded["shape"], sync_safe=True)
         assert torch.equal(decoded["y_hat"].float(), coded["y_hat"])
 
     def test_forward_is_what_the_decoder_makes(self) -> None:
         net = small_hpcm("attention")
-        x = pictures(net)
+        x = images(net)
         with torch.no_grad():
             out = net(x)
         coded = net.compress(x)
@@ -430,16 +430,16 @@ class TestCoding:
             # Outliers take fewer bits than the least likelihood tells.
             assert 0.8 * bits[name] < 8 * len(strings[0]) < 1.05 * bits[name] + 64
 
-    def test_strings_of_a_batch_are_those_of_its_pictures(self) -> None:
+    def test_strings_of_a_batch_are_those_of_its_images(self) -> None:
         net = small_hpcm("phi")
-        x = pictures(net, 2)
+        x = images(net, 2)
         both = net.compress(x)
-        codes = [net.compress(picture[None])["strings"] for picture in x]
+        codes = [net.compress(sample[None])["strings"] for sample in x]
         assert both["strings"][1] == [code[1][0] for code in codes]
 
     def test_lost_latents_are_estimated(self) -> None:
         net = small_hpcm("phi")
-        coded = net.compress(pictures(net))
+        coded = net.compress(images(net))
         out = net.decompress([[None], coded["strings"][1]], coded["shape"])
         assert torch.isfinite(out["x_hat"]).all()
 
@@ -448,7 +448,7 @@ class TestCoding:
         for call in (net, net.compress):
             with pytest.raises(ValueError, match="multiples of 256"):
                 call(torch.rand(1, 3, 128, 256))
-        coded = net.compress(pictures(net))
+        coded = net.compress(images(net))
         (y,), z = coded["strings"]
         shape = coded["shape"]
         for strings, sizes in (
@@ -472,7 +472,7 @@ class TestTraining:
     @pytest.mark.parametrize("name", list(SMALL))
     def test_two_steps(self, name: str) -> None:
         net = small_hpcm(name).train()
-        x = pictures(net)
+        x = images(net)
         optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
         criterion = RateDistortionLoss(lmbda=0.013)
         for _ in range(2):

@@ -38,7 +38,7 @@ def test_other_programs_are_not_called_for_a_file(monkeypatch, tmp_path):
         path = tmp_path / name
         path.write_bytes(content)
         for read in (read_image, read_size, read_rgb):
-            with pytest.raises(ValueError, match="no picture"):
+            with pytest.raises(ValueError, match="no image"):
                 read(path)
         path.unlink()
     (tmp_path / "x").write_bytes(content)
@@ -54,21 +54,21 @@ def test_transparent_grey_of_any_depth_is_that_value_and_no_other(depth):
     # The highest values too, and the last bits of deep ones.
     values = np.unique([*range(levels), 2**depth - 1, 2**depth - 2, 2**depth >> 1])
     for value in values:
-        picture = read_image(
+        sample = read_image(
             png(0, depth, values[None, :, None], (b"tRNS", struct.pack(">H", value)))
         )
-        assert picture.mode == "LA"
+        assert sample.mode == "LA"
         expected = np.where(values == value, 0, 255)[None]
-        assert np.array_equal(np.asarray(picture.alpha), expected), value
+        assert np.array_equal(np.asarray(sample.alpha), expected), value
         white = 2**depth - 1
-        assert np.allclose(picture.pixels[0, 0].numpy(), values / white, atol=1e-6)
+        assert np.allclose(sample.pixels[0, 0].numpy(), values / white, atol=1e-6)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
 def test_only_the_bits_that_samples_have_count_for_transparency(depth):
     values = np.arange(2)[None, :, None]
-    picture = read_image(png(0, depth, values, (b"tRNS", struct.pack(">H", 1 + (1 << depth)))))
-    assert np.asarray(picture.alpha).tolist() == [[255, 0]]
+    sample = read_image(png(0, depth, values, (b"tRNS", struct.pack(">H", 1 + (1 << depth)))))
+    assert np.asarray(sample.alpha).tolist() == [[255, 0]]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
@@ -85,9 +85,9 @@ def test_transparent_palettes_of_any_depth_keep_their_table(depth, table):
 
 def test_transparent_16_bit_colour_is_compared_in_all_its_bits():
     rows = np.array([[[0x1234, 5, 6], [0x1235, 5, 6], [0x1234, 5, 0x106]]])
-    picture = read_image(png(2, 16, rows, (b"tRNS", struct.pack(">3H", 0x1234, 5, 6))))
-    assert np.asarray(picture.alpha).tolist() == [[0, 255, 255]]
-    assert picture.notes == ["16-bit colours are reduced to 8 bits"]
+    sample = read_image(png(2, 16, rows, (b"tRNS", struct.pack(">3H", 0x1234, 5, 6))))
+    assert np.asarray(sample.alpha).tolist() == [[0, 255, 255]]
+    assert sample.notes == ["16-bit colours are reduced to 8 bits"]
 
 
 # -- notes ----------------------------------------------------------------------------------------
@@ -186,9 +186,9 @@ def test_wide_cmyk_of_tiff_files_is_told():
 
 def test_white_of_12_bit_greyscale_is_what_12_bits_hold():
     data = bytes([0xFF, 0xF0, 0x00, 0x80, 0x0F, 0xFF])
-    picture = read_image(tiff(rgb_tags(12, 1, photometric=1), data))
-    assert np.allclose(picture.pixels[0].numpy() * 4095, [[4095, 0], [0x800, 0xFFF]])
-    assert "0 to 4095" in picture.notes[0]
+    sample = read_image(tiff(rgb_tags(12, 1, photometric=1), data))
+    assert np.allclose(sample.pixels[0].numpy() * 4095, [[4095, 0], [0x800, 0xFFF]])
+    assert "0 to 4095" in sample.notes[0]
 
 
 def test_colour_tags_of_tiff_files_are_told():
@@ -315,7 +315,7 @@ def icon(kind, inner):
 
 
 def dib(image):
-    """A picture as ICO files have it: without the head of a BMP file, twice as high, a mask."""
+    """An image as ICO files have it: without the head of a BMP file, twice as high, a mask."""
     content = bytearray(file_of(image, "DIB").getvalue())
     content[8:12] = struct.pack("<i", 2 * image.height)
     return bytes(content) + bytes((image.width + 31) // 32 * 4 * image.height)
@@ -325,7 +325,7 @@ def dib(image):
     ("kind", "inner"), [("ICO", "PNG"), ("ICO", "DIB"), ("ICNS", "PNG"), ("ICNS", "JPEG2000")]
 )
 @pytest.mark.parametrize("as_path", [True, False])
-def test_pictures_in_icons_are_measured_before_they_are_decoded(
+def test_images_in_icons_are_measured_before_they_are_decoded(
     kind, inner, as_path, tmp_path, monkeypatch
 ):
     image = Image.new("RGBA", (300, 200))
@@ -352,7 +352,7 @@ def test_icons_without_a_suffix_are_found_without_decoding_them(tmp_path, monkey
     assert find_images(tmp_path) == [tmp_path / "icon"]
 
 
-def test_limit_holds_for_pictures_in_memory_and_names_files(tmp_path):
+def test_limit_holds_for_images_in_memory_and_names_files(tmp_path):
     with pytest.raises(ValueError, match="more than the limit of 5"):
         read_image(Image.new("L", (3, 2)), max_pixels=5)
     Image.new("L", (3, 2)).save(tmp_path / "a.png")
@@ -402,7 +402,7 @@ def test_empty_and_damaged_files_are_told_from_those_of_another_kind(tmp_path):
     for content, word in (
         (b"", "is empty"),
         (bytes(changed), "damaged"),
-        (b"?" * 99, "no picture"),
+        (b"?" * 99, "no image"),
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=rf"x\.png .*{word}"):

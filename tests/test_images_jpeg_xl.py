@@ -42,7 +42,7 @@ class Bits:
 
 @pytest.fixture(scope="module")
 def frame() -> bytes:
-    """What follows the header of a picture of 8 x 8 pixels, with whose header all is as usual."""
+    """What follows the header of an image of 8 x 8 pixels, with whose header all is as usual."""
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JXL", quality=90)
@@ -110,9 +110,9 @@ def file_of(
     ],
 )
 def test_losses_are_told(frame: bytes, arguments: dict[str, Any], note: str) -> None:
-    picture = read_image(file_of(frame, **arguments))
-    assert picture.pixels.shape == (3, 8, 8)
-    assert note in picture.notes if note else picture.notes == []
+    sample = read_image(file_of(frame, **arguments))
+    assert sample.pixels.shape == (3, 8, 8)
+    assert note in sample.notes if note else sample.notes == []
 
 
 def test_header_tells_of_an_animation(frame: bytes) -> None:

@@ -50,14 +50,14 @@ def net_of(name: str) -> nn.Module:
     return net
 
 
-def picture(net: nn.Module, seed: int = 1) -> Tensor:
+def sample(net: nn.Module, seed: int = 1) -> Tensor:
     side = getattr(net, "downsampling_factor", 64)
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(1, 3, side, 2 * side, generator=generator)
 
 
 def decoded_latent(net: nn.Module, coded: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """The decoded latent, as the synthesis gets it, and the picture."""
+    """The decoded latent, as the synthesis gets it, and the image."""
     latents = []
     synthesis = net.g_s
 
@@ -83,7 +83,7 @@ def decoded_latent(net: nn.Module, coded: dict[str, Any]) -> tuple[Tensor, Tenso
 def test_latents_differ_in_the_last_digits_only_and_by_no_precision(name: str) -> None:
     net = net_of(name)
     fp32, bf16 = (prepare(net, kind) for kind in ("fp32", "bf16"))
-    x = picture(net)
+    x = sample(net)
     with torch.no_grad():
         y = net.g_a(x)
     assert (fp32.g_a(x) - y).abs().max() < 1e-4 * y.abs().max()
@@ -96,7 +96,7 @@ def test_any_precision_decodes_any_other_to_the_same_latent(name: str) -> None:
     net = net_of(name)
     fp32, bf16 = (prepare(net, kind) for kind in ("fp32", "bf16"))
     for encoder in (fp32, bf16):
-        coded = encoder.compress(picture(net))
+        coded = encoder.compress(sample(net))
         latent, _ = decoded_latent(net, coded)
         with torch.no_grad():
             x_hat = net.g_s(latent)
@@ -188,7 +188,7 @@ def test_prepared_model_has_the_weights_tables_and_fingerprint_of_the_model(name
 
 def test_prepared_model_can_be_prepared_again() -> None:
     net = net_of("mbt2018-mean")
-    x = picture(net)
+    x = sample(net)
     bf16 = prepare(net, "bf16")
     again = prepare(prepare(bf16, "bf16"), "fp32")
     assert again.preparation.reference is net
@@ -209,7 +209,7 @@ def test_model_in_training_mode_is_refused() -> None:
 def test_prepared_model_notices_that_weights_changed() -> None:
     net = MeanScaleHyperprior(4, 6).eval()
     prepared = prepare(net, "fp32")
-    x = picture(net)
+    x = sample(net)
     prepared.compress(x)
     net.load_state_dict(MeanScaleHyperprior(4, 6).state_dict())
     with pytest.raises(ValueError, match="call prepare"):
@@ -271,7 +271,7 @@ def test_coding_on_a_gpu(name: str) -> None:
 
     net = copy.deepcopy(net_of(name)).cuda()
     prepared = prepare(net)
-    coded = prepared.compress(picture(net).cuda())
+    coded = prepared.compress(sample(net).cuda())
     latent, x_hat = decoded_latent(net, coded)
     other, pixels = decoded_latent(prepared, coded)
     assert x_hat.is_cuda

@@ -58,7 +58,7 @@ def net_of(name: str) -> nn.Module:
     return net
 
 
-def picture() -> Tensor:
+def sample() -> Tensor:
     generator = torch.Generator().manual_seed(5)
     coarse = torch.rand(1, 3, 16, 24, generator=generator)
     fine = torch.rand(1, 3, 128, 192, generator=generator)
@@ -89,7 +89,7 @@ SLOW = ("wacnn", "tcm", "dcae", "saaf", "tcm+auxt", "mlicpp", "mlicv2", "hpcm-ba
 def test_every_engine_decodes_every_other_to_the_same_latent(name: str) -> None:
     net = net_of(name)
     nets = {engine: make(net) for engine, make in engines.ENGINES.items()}
-    x, multiple = picture(), net.downsampling_factor
+    x, multiple = sample(), net.downsampling_factor
     x = F.pad(x, (0, -x.size(3) % multiple, 0, -x.size(2) % multiple), mode="replicate")
     same = engines.pairs(nets, [x])
     assert len(same) == 9
@@ -100,7 +100,7 @@ def test_every_engine_decodes_every_other_to_the_same_latent(name: str) -> None:
 
 def test_plain_sessions_keep_their_bits() -> None:
     net, fast = net_of("lite"), prepare(net_of("lite"), "fp32")
-    x = picture()
+    x = sample()
     fast.compress(x, sync_safe=True)
     assert converted(fast)
     with torch.no_grad():
@@ -126,10 +126,10 @@ def test_plain_sessions_keep_their_bits() -> None:
 
 def test_nothing_is_converted_before_it_is_needed() -> None:
     fast = prepare(net_of("mbt2018-mean"), "fp32")
-    coded = fast.compress(picture())
+    coded = fast.compress(sample())
     fast.decompress(coded["strings"], coded["shape"])
     assert not converted(fast)
-    coded = fast.compress(picture(), sync_safe=True)
+    coded = fast.compress(sample(), sync_safe=True)
     assert len(converted(fast)) == 2  # h_a and h_s
 
 
@@ -144,7 +144,7 @@ def test_network_that_native_code_computes_otherwise_runs_as_it_is(
     )
     net = net_of("mbt2018-mean")
     fast = prepare(net, "fp32")
-    coded = fast.compress(picture(), sync_safe=True)
+    coded = fast.compress(sample(), sync_safe=True)
     assert not converted(fast)
     decoded = net.decompress(coded["strings"], coded["shape"], sync_safe=True)
     assert torch.equal(decoded["y_hat"], coded["y_hat"])
@@ -152,13 +152,13 @@ def test_network_that_native_code_computes_otherwise_runs_as_it_is(
 
 def test_prepared_model_notices_new_weights_in_synchrony() -> None:
     fast = prepare(copy.deepcopy(net_of("mbt2018-mean")), "fp32")
-    coded = fast.compress(picture(), sync_safe=True)
+    coded = fast.compress(sample(), sync_safe=True)
     with torch.no_grad():
         fast.h_s[0].bias.add_(1)
     with pytest.raises(ValueError, match="call prepare"):
         fast.decompress(coded["strings"], coded["shape"], sync_safe=True)
     with pytest.raises(ValueError, match="call prepare"):
-        fast.compress(picture(), sync_safe=True)
+        fast.compress(sample(), sync_safe=True)
 
 
 def _weights(kind: str, *shape: int) -> Tensor:

@@ -55,7 +55,7 @@ TINY: dict[str, Any] = {
 WEIGHT = "latent_codec.y.channel_context.y1.mean_cc.2.weight"
 
 
-def _pictures(count: int = 1, height: int = 128, width: int = 192, seed: int = 5) -> Tensor:
+def _images(count: int = 1, height: int = 128, width: int = 192, seed: int = 5) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 3, height // 8, width // 8, generator=generator)
     fine = torch.rand(count, 3, height, width, generator=generator)
@@ -81,7 +81,7 @@ def source() -> Lite:
 @pytest.fixture(scope="module")
 def net(source: Lite) -> IntegerLite:
     """Its image in integers; tests must not change it."""
-    return quantize_entropy_path(source, [_pictures(4)])
+    return quantize_entropy_path(source, [_images(4)])
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_every_arithmetic_decodes_to_the_same_latent(
     if shipped:
         net, x = zoo.lite_integer(1, pretrained=True).eval(), photo
     else:
-        x = _pictures(2)
+        x = _images(2)
     coded = net.compress(x)
     want = coded["y_hat"]
     assert want.unique().numel() > 30
@@ -156,7 +156,7 @@ def variable() -> IntegerLiteVbr:
                 place.module[-1].weight.mul_(4)
                 place.module[-1].bias.uniform_(0.2, 1)
     source.update()
-    return quantize_entropy_path(source, [_pictures(4)])
+    return quantize_entropy_path(source, [_images(4)])
 
 
 @pytest.mark.parametrize("quality", [0, 47.5, 100])
@@ -164,7 +164,7 @@ def variable() -> IntegerLiteVbr:
 def test_every_arithmetic_decodes_to_the_same_latent_at_every_rate(
     name: str, quality: float, variable: IntegerLiteVbr
 ) -> None:
-    coded = variable.compress(_pictures(2), quality=quality)
+    coded = variable.compress(_images(2), quality=quality)
     want = coded["y_hat"]
     assert want.unique().numel() > 30
     convert, setting = ARITHMETICS[name]
@@ -192,7 +192,7 @@ def test_gains_leave_room_for_exact_products(variable: IntegerLiteVbr) -> None:
 
 def test_an_arithmetic_that_is_not_exact_does_not(net: IntegerLite) -> None:
     """Or the test above would test nothing."""
-    coded = net.compress(_pictures())
+    coded = net.compress(_images())
     other = copy.deepcopy(net)
     for module in other.modules():
         if isinstance(module, IntegerConv2d):
@@ -204,10 +204,10 @@ def test_an_arithmetic_that_is_not_exact_does_not(net: IntegerLite) -> None:
     assert not torch.equal(decoded, coded["y_hat"])
 
 
-def test_batches_that_torch_would_transform_are_coded_like_single_pictures(
+def test_batches_that_torch_would_transform_are_coded_like_single_images(
     net: IntegerLite,
 ) -> None:
-    x = _pictures(17, 64, 64)
+    x = _images(17, 64, 64)
     with torch.backends.mkldnn.flags(enabled=False):
         coded = net.compress(x)
     for i in (0, 16):
@@ -216,13 +216,13 @@ def test_batches_that_torch_would_transform_are_coded_like_single_pictures(
 
 
 def test_latent_is_in_fixed_point(net: IntegerLite) -> None:
-    y_hat = net.compress(_pictures())["y_hat"]
+    y_hat = net.compress(_images())["y_hat"]
     assert torch.equal(y_hat * 64, (y_hat * 64).round())
     assert not torch.equal(y_hat * 32, (y_hat * 32).round())
 
 
 def test_decoder_repeats_the_forward_pass(net: IntegerLite) -> None:
-    x = _pictures()
+    x = _images()
     coded = net.compress(x)
     decoded = net.decompress(**coded)["x_hat"]
     with torch.no_grad():
@@ -231,14 +231,14 @@ def test_decoder_repeats_the_forward_pass(net: IntegerLite) -> None:
 
 
 def test_quantising_costs_little(source: Lite, net: IntegerLite) -> None:
-    x = _pictures(2, seed=6)
+    x = _images(2, seed=6)
     with torch.no_grad():
         bits = [sum(-p.log2().sum() for p in m(x)["likelihoods"].values()) for m in (source, net)]
     assert bits[1] < 1.02 * bits[0]
 
 
 def test_option_of_other_models_changes_nothing(net: IntegerLite) -> None:
-    x = _pictures()
+    x = _images()
     coded = net.compress(x, sync_safe=False)
     assert net.compress(x, sync_safe=True, tolerance=1e-3)["strings"] == coded["strings"]
 
@@ -246,7 +246,7 @@ def test_option_of_other_models_changes_nothing(net: IntegerLite) -> None:
 def test_transforms_still_learn(net: IntegerLite) -> None:
     """With the latent as it is coded, from which decoders could be trained further."""
     net = copy.deepcopy(net)
-    net(_pictures())["x_hat"].square().mean().backward()
+    net(_images())["x_hat"].square().mean().backward()
     assert all(p.grad is not None for p in [*net.g_s.parameters(), *net.g_a.parameters()])
 
 
@@ -256,12 +256,12 @@ def test_transforms_still_learn(net: IntegerLite) -> None:
 def test_files_are_in_synchrony_by_default(photo: Tensor) -> None:
     net = zoo.lite_integer(2, pretrained=True).eval()
     with Image.open(PHOTO) as image:
-        picture = read_image(image.crop((100, 20, 356, 212)))
-    coded = encode_image(net, picture, model="lite-integer", quality=2, metric="mse")
+        sample = read_image(image.crop((100, 20, 356, 212)))
+    coded = encode_image(net, sample, model="lite-integer", quality=2, metric="mse")
     assert coded.sync_safe
     assert coded.tiles[0].y_hat_hash
     pixels = decode_image(net, coded).pixels
-    assert float(-10 * torch.log10((pixels - picture.pixels).square().mean())) > 30
+    assert float(-10 * torch.log10((pixels - sample.pixels).square().mean())) > 30
     with pytest.raises(WrongWeightsError):
         decode_image(zoo.lite_integer(3, pretrained=True).eval(), coded)
     for module in net.modules():
@@ -303,7 +303,7 @@ def test_checkpoint_knows_what_it_is(net: IntegerLite, tmp_path: Path) -> None:
     save_checkpoint(file, net, architecture="lite-integer", arguments={})
     loaded = load_checkpoint(file)
     assert type(loaded) is IntegerLite
-    x = _pictures()
+    x = _images()
     assert loaded.compress(x)["strings"] == net.compress(x)["strings"]
     own, other = net.state_dict(), loaded.state_dict()
     assert all(own[key].dtype == other[key].dtype for key in own)
@@ -380,12 +380,12 @@ def test_medians_between_the_grid_are_refused(net: IntegerLite) -> None:
         IntegerLite(**TINY).load_state_dict({**state, key: state[key] + 0.01})
 
 
-def test_only_trained_models_with_pictures_are_quantised(source: Lite, net: IntegerLite) -> None:
+def test_only_trained_models_with_images_are_quantised(source: Lite, net: IntegerLite) -> None:
     with pytest.raises(TypeError, match=r"of integers \(Lite, LiteVbr\), got IntegerLite"):
-        quantize_entropy_path(net, [_pictures()])
+        quantize_entropy_path(net, [_images()])
     with pytest.raises(TypeError, match="got Linear"):
-        quantize_entropy_path(nn.Linear(1, 1), [_pictures()])
-    with pytest.raises(ValueError, match="pictures must be at least one"):
+        quantize_entropy_path(nn.Linear(1, 1), [_images()])
+    with pytest.raises(ValueError, match="images must be at least one"):
         quantize_entropy_path(source, [])
     with pytest.raises(ValueError, match="use_cca"):
         IntegerLite(**TINY, use_cca=True)
@@ -393,13 +393,13 @@ def test_only_trained_models_with_pictures_are_quantised(source: Lite, net: Inte
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_values_that_are_not_finite_are_not_quantised(value: float, source: Lite) -> None:
-    with pytest.raises(ValueError, match="pictures must be finite"):
-        quantize_entropy_path(source, [_pictures() * value])
+    with pytest.raises(ValueError, match="images must be finite"):
+        quantize_entropy_path(source, [_images() * value])
     other = copy.deepcopy(source)
     with torch.no_grad():
         other.get_submodule(WEIGHT.removesuffix(".weight")).weight[0, 0] = value
     with pytest.raises(ValueError, match=r"y1\.mean_cc\.2: weights must be finite"):
-        quantize_entropy_path(other, [_pictures()])
+        quantize_entropy_path(other, [_images()])
 
 
 @pytest.mark.parametrize(
@@ -519,7 +519,7 @@ def test_example_writes_what_the_zoo_reads(tmp_path: Path, monkeypatch: pytest.M
             pass
 
         def batch(self, size: int, side: int, _generator: object) -> Tensor:
-            return (_pictures(size, side, side) * 255).round()
+            return (_images(size, side, side) * 255).round()
 
     monkeypatch.setattr(program, "Photos", Crops)
     words = ["--data", "x", "--export", str(tmp_path), "--qualities", "1"]
@@ -531,6 +531,6 @@ def test_example_writes_what_the_zoo_reads(tmp_path: Path, monkeypatch: pytest.M
     )
     monkeypatch.setattr(weights, "_SHIPPED", tmp_path)
     net = zoo.lite_integer(1, pretrained=True).eval()
-    coded = net.compress(_pictures(1, 64, 64))
+    coded = net.compress(_images(1, 64, 64))
     assert torch.equal(net.decompress(coded["strings"], coded["shape"])["y_hat"], coded["y_hat"])
     sys.modules.pop("train_lite", None)

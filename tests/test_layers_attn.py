@@ -80,7 +80,7 @@ class TestWindows:
 class TestMask:
     @pytest.mark.parametrize(("height", "width"), [(8, 12), (4, 4), (7, 9)])
     @pytest.mark.parametrize("shift", [1, 2, 3])
-    def test_pairs_see_each_other_if_their_piece_of_the_picture_is_the_same(
+    def test_pairs_see_each_other_if_their_piece_of_the_image_is_the_same(
         self, height, width, shift
     ):
         mask = build_window_attention_mask(height, width, 4, shift, torch.device("cpu"))
@@ -191,7 +191,7 @@ class TestWindowAttention:
         torch.testing.assert_close(layer(x), want)
         assert layer.scale == (qk_scale or 2**-0.5)
 
-    def test_mask_belongs_to_the_windows_of_each_picture(self):
+    def test_mask_belongs_to_the_windows_of_each_image(self):
         layer = self.layer()
         x = torch.randn(4, 6, 6)
         mask = 5 * torch.randn(2, 6, 6)

@@ -43,11 +43,11 @@ COMMAND = "from compressai.cli import main; main()"
 
 @pytest.fixture(scope="module")
 def coded(tmp_path_factory):
-    """A coded picture, made without a network: what it says of itself is all that is read."""
+    """A coded image, made without a network: what it says of itself is all that is read."""
     from compressai.bitstream import CodedImage, CodedTile, write_coded
 
     path = tmp_path_factory.mktemp("lazy") / "a.cai"
-    picture = CodedImage(
+    sample = CodedImage(
         model="lite",
         quality=3,
         width=64,
@@ -58,7 +58,7 @@ def coded(tmp_path_factory):
         fingerprint=bytes(8),
         mode="RGB",
     )
-    write_coded(picture, path)
+    write_coded(sample, path)
     return path
 
 
@@ -127,7 +127,7 @@ def test_info_needs_no_torch(coded, options):
     assert "lite" in printed
 
 
-def test_reading_coded_pictures_needs_no_torch(coded):
+def test_reading_coded_images_needs_no_torch(coded):
     program = (
         "from compressai.bitstream import parse_coded, read_coded, Tiling, MAX_PIXELS\n"
         "print(read_coded(sys.argv[1]).model, parse_coded(open(sys.argv[1], 'rb').read()).width)"

@@ -102,7 +102,7 @@ def test_shape_mismatch_is_refused(pair):
         RateDistortionLoss()(output, target[:1])
 
 
-def test_too_small_picture_for_ms_ssim_is_refused():
+def test_too_small_image_for_ms_ssim_is_refused():
     x = torch.rand(1, 3, 160, 200)
     with pytest.raises(ValueError, match="161"):
         RateDistortionLoss(metric="ms-ssim")({"x_hat": x, "likelihoods": {}}, x)

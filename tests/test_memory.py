@@ -58,7 +58,7 @@ def test_memory_counts_what_lives_at_the_same_time() -> None:
 
 
 def net_of(name: str) -> nn.Module:
-    """Models whose transforms take much more than the picture, as those of the zoo do."""
+    """Models whose transforms take much more than the image, as those of the zoo do."""
     if name == "lite":
         torch.manual_seed(0)
         net = Lite().eval()
@@ -107,13 +107,13 @@ def test_coding_makes_no_copies_of_models_and_no_graph(
 def test_memory_is_that_of_one_tile_however_many_there_are(name: str) -> None:
     """Of one worker, whose tensors are counted; each further one holds a tile more.
 
-    The picture itself is an array of NumPy by then, which is not counted.
+    The image itself is an array of NumPy by then, which is not counted.
     """
     net = net_of(name)
     encoding, decoding = set(), set()
     for height, tiles in ((128, 2), (320, 6)):
-        picture = ImageData(torch.rand(3, height, 224))
-        encode = partial(encode_image, net, picture, model=name, tile=128, workers=1)
+        sample = ImageData(torch.rand(3, height, 224))
+        encode = partial(encode_image, net, sample, model=name, tile=128, workers=1)
         coded = encode()
         assert len(coded.tiles) == tiles
         encoding.add(peak(encode))

@@ -38,7 +38,7 @@ def net(request: pytest.FixtureRequest) -> nn.Module:
     return _nets[request.param]
 
 
-def _picture(batch: int = 1, height: int = 64, width: int = 64) -> Tensor:
+def _image(batch: int = 1, height: int = 64, width: int = 64) -> Tensor:
     generator = torch.Generator().manual_seed(batch * height + width)
     return torch.rand(batch, 3, height, width, generator=generator)
 
@@ -49,10 +49,10 @@ plain = pytest.mark.parametrize("net", PLAIN, indirect=True)
 
 @plain
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 64, 64), (3, 128, 64), (2, 64, 192)])
-def test_decoder_gives_exactly_the_picture_of_the_evaluation(
+def test_decoder_gives_exactly_the_image_of_the_evaluation(
     net: CompressionModel, batch: int, height: int, width: int
 ) -> None:
-    x = _picture(batch, height, width)
+    x = _image(batch, height, width)
     with torch.no_grad():
         out = net(x)
     coded = net.compress(x)
@@ -64,8 +64,8 @@ def test_decoder_gives_exactly_the_picture_of_the_evaluation(
 
 
 @plain
-def test_there_is_one_string_for_each_slice_and_picture(net: CompressionModel) -> None:
-    coded = net.compress(_picture(3, 64, 128))
+def test_there_is_one_string_for_each_slice_and_image(net: CompressionModel) -> None:
+    coded = net.compress(_image(3, 64, 128))
     slices = net.num_slices
     assert [len(strings) for strings in coded["strings"]] == [3] * (slices + 1)
     assert all(isinstance(string, bytes) for step in coded["strings"] for string in step)
@@ -75,7 +75,7 @@ def test_there_is_one_string_for_each_slice_and_picture(net: CompressionModel) -
 
 @plain
 def test_coding_costs_no_more_than_estimated(net: CompressionModel) -> None:
-    x = _picture(2, 128, 128)
+    x = _image(2, 128, 128)
     with torch.no_grad():
         out = net(x)
     estimated = sum(float(-p.log2().sum()) for p in out["likelihoods"].values())
@@ -87,7 +87,7 @@ def test_coding_costs_no_more_than_estimated(net: CompressionModel) -> None:
 
 @every
 def test_outputs_of_forward(net: CompressionModel) -> None:
-    x = _picture(1, 64, 128)
+    x = _image(1, 64, 128)
     out = net(x)
     extra = {"y", "aux_likelihoods"} if isinstance(net, CCAModel) else set()
     extra |= {"aux_likelihoods"} if net.use_cca else set()
@@ -114,7 +114,7 @@ def test_weights_alone_rebuild_the_model(net: CompressionModel, prefix: str) -> 
     assert {key: tuple(value.shape) for key, value in own.items()} == {
         key: tuple(value.shape) for key, value in net.state_dict().items()
     }
-    x = _picture()
+    x = _image()
     out, again = net(x), other(x)
     assert torch.equal(out["x_hat"], again["x_hat"])
     for name in ("y", "z"):
@@ -155,7 +155,7 @@ def _documented_as_unused(name: str, net: nn.Module) -> bool:
 def test_every_parameter_learns(name: str) -> None:
     net = small_net(name).train()
     criterion = CCARateDistortionLoss() if net.use_cca else RateDistortionLoss()
-    x = _picture(2)
+    x = _image(2)
     out = net(x)
     loss = criterion(out, x)["loss"] + net.aux_loss() + out.get("diffusion_loss", 0)
     loss.backward()
@@ -175,7 +175,7 @@ def test_latents_are_rounded_in_training_too(net: CompressionModel) -> None:
     seen = []
     trained.latent_codec.h_s.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad():
-        trained(_picture())
+        trained(_image())
     medians = trained.latent_codec.z.entropy_bottleneck.quantiles[:, 0, 1].view(1, -1, 1, 1)
     offsets = seen[0] - medians
     torch.testing.assert_close(offsets, offsets.round(), atol=1e-5, rtol=0)
@@ -185,7 +185,7 @@ def test_latents_are_rounded_in_training_too(net: CompressionModel) -> None:
 @plain
 @pytest.mark.parametrize(("height", "width"), [(80, 64), (64, 66), (60, 64), (32, 32)])
 def test_sides_that_do_not_fit_are_refused(net: CompressionModel, height: int, width: int) -> None:
-    x = _picture(1, height, width)
+    x = _image(1, height, width)
     for method in (net, net.compress):
         with pytest.raises(ValueError, match=r"multiples of 64.*compute_padding"):
             method(x)
@@ -213,7 +213,7 @@ def test_weights_of_another_model_are_refused(cls: type[ChannelSliceModel]) -> N
 
 @every
 def test_models_can_be_copied_and_pickled(net: CompressionModel) -> None:
-    x = _picture()
+    x = _image()
     for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         assert torch.equal(other(x)["x_hat"], net(x)["x_hat"])
 
@@ -221,7 +221,7 @@ def test_models_can_be_copied_and_pickled(net: CompressionModel) -> None:
 @plain
 def test_coding_works_under_other_names_for_sizes(net: CompressionModel) -> None:
     # Files keep shapes as plain lists.
-    coded = net.compress(_picture())
+    coded = net.compress(_image())
     shape = {
         "y": [list(size) for size in coded["shape"]["y"]],
         "z": list(coded["shape"]["z"]),
@@ -245,7 +245,7 @@ def test_auxiliary_model_costs_no_second_hyper_path(net: CompressionModel) -> No
             ("z", net.latent_codec.z),
         )
     ]
-    net(_picture())
+    net(_image())
     for hook in hooks:
         hook.remove()
     assert calls == {"h_a": 1, "h_s": 1, "z": 1}
@@ -255,7 +255,7 @@ def test_auxiliary_model_costs_no_second_hyper_path(net: CompressionModel) -> No
 def test_coding_never_touches_the_auxiliary_model(name: str) -> None:
     net = small_net(name)
     net.update()
-    x = _picture()
+    x = _image()
     coded = net.compress(x)
     for parameter in net.aux_entropy_model.parameters():
         parameter.data.fill_(float("nan"))
@@ -334,7 +334,7 @@ class TestStf:
         other = SymmetricalTransFormer.from_state_dict(net.state_dict())
         names = ("patch_size", "embed_dim", "depths", "num_heads", "window_size", "num_slices")
         assert {n: _plain(net, n) for n in names} == {n: _plain(other, n) for n in names}
-        x = _picture(1, 64, 64)[:, : options.get("in_chans", 3)]
+        x = _image(1, 64, 64)[:, : options.get("in_chans", 3)]
         assert torch.equal(net(x)["x_hat"], other.eval()(x)["x_hat"])
 
     def test_support_is_half_of_the_slices_by_default(self) -> None:
@@ -398,7 +398,7 @@ class TestTcm:
                 other.hyper_window_size,
                 other.hyper_head_dim,
             )
-        x = _picture()
+        x = _image()
         assert torch.equal(net(x)["x_hat"], other(x)["x_hat"])
 
     def test_constant_indexes_may_be_missing(self) -> None:
@@ -410,7 +410,7 @@ class TestTcm:
         }
         assert len(weights) < len(net.state_dict())
         other = TCM.from_state_dict(weights).eval()
-        x = _picture()
+        x = _image()
         assert torch.equal(net(x)["x_hat"], other(x)["x_hat"])
 
     def test_correction_sees_the_support_behind_the_attention(self) -> None:
@@ -418,7 +418,7 @@ class TestTcm:
         assert {head.emit_mean_support for head in heads} == {"post"}
 
     def test_correction_can_be_made_to_see_the_support_before_the_attention(self) -> None:
-        net, x = small_net("tcm"), _picture()
+        net, x = small_net("tcm"), _image()
         published = net(x)["x_hat"]
         for head in net.latent_codec.y.channel_context.values():
             head.emit_mean_support = "pre"
@@ -466,7 +466,7 @@ class TestCca:
             if not key.startswith("aux_entropy_model.")
         }
         other = CCAModel.from_state_dict(weights).eval()
-        x = _picture()
+        x = _image()
         assert other(x)["aux_likelihoods"] is None
         assert torch.equal(net(x)["x_hat"], other(x)["x_hat"])
 
@@ -484,13 +484,13 @@ class TestCca:
 
     def test_forward_gives_the_latent(self) -> None:
         net = small_net("cca")
-        x = _picture()
+        x = _image()
         assert torch.equal(net(x)["y"], net.g_a(x))
 
     def test_two_stages_make_smaller_multiples(self) -> None:
         net = small_net("cca", encoder_dims=(8, 12), encoder_layers=(1, 1))
         assert net.downsampling_factor == 32
-        x = _picture(1, 32, 96)
+        x = _image(1, 32, 96)
         coded = net.compress(x)
         decoded = net.decompress(coded["strings"], coded["shape"])["x_hat"]
         assert torch.equal(decoded, net(x)["x_hat"].clamp(0, 1))

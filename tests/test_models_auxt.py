@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 T = torch.zeros(2)
 
 
-def _picture() -> Tensor:
+def _image() -> Tensor:
     return torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
@@ -163,7 +163,7 @@ class TestTCM:
         torch.testing.assert_close(net.aux_loss(), bottleneck + ortho)
 
     def test_weights_of_the_first_release_merge_elsewhere(self) -> None:
-        net, x = small_net("tcm+auxt"), _picture()
+        net, x = small_net("tcm+auxt"), _image()
         with torch.no_grad():
             before = net(x)
             net.g_s.merge_positions = net.g_a.merge_positions
@@ -175,7 +175,7 @@ class TestTCM:
     @pytest.mark.parametrize("sync_safe", [False, True])
     def test_coding(self, sync_safe: bool) -> None:
         net = small_net("tcm+auxt")
-        coded = net.compress(_picture(), sync_safe=sync_safe)
+        coded = net.compress(_image(), sync_safe=sync_safe)
         decoded = net.decompress(coded["strings"], coded["shape"], sync_safe=sync_safe)
         assert torch.equal(decoded["y_hat"], coded["y_hat"])
 

@@ -74,17 +74,17 @@ def net(name: str) -> CompressionModel:
     return net
 
 
-def picture(batch: int = 1, height: int = 64, width: int = 128) -> torch.Tensor:
+def sample(batch: int = 1, height: int = 64, width: int = 128) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(batch, 3, height, width, generator=generator)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 64, 64), (3, 128, 64), (2, 64, 192)])
-def test_decoding_gives_the_picture_of_the_evaluation(
+def test_decoding_gives_the_image_of_the_evaluation(
     net: CompressionModel, name: str, batch: int, height: int, width: int
 ) -> None:
-    x = picture(batch, height, width)
+    x = sample(batch, height, width)
     coded = net.compress(x)
     assert all(isinstance(item, bytes) for step in coded["strings"] for item in step)
     assert all(len(step) == batch for step in coded["strings"])
@@ -99,7 +99,7 @@ def test_decoding_gives_the_picture_of_the_evaluation(
 
 @torch.no_grad()
 def test_items_of_a_batch_are_coded_alone(net: CompressionModel) -> None:
-    x = picture(2)
+    x = sample(2)
     together = net.compress(x)["strings"]
     for i in range(2):
         alone = net.compress(x[i : i + 1])
@@ -109,7 +109,7 @@ def test_items_of_a_batch_are_coded_alone(net: CompressionModel) -> None:
 
 @torch.no_grad()
 def test_estimated_rate_is_near_the_coded_rate(net: CompressionModel) -> None:
-    x = picture(1, 192, 256)
+    x = sample(1, 192, 256)
     bits = sum(float(-p.log2().sum()) for p in net(x)["likelihoods"].values())
     coded = net.compress(x)["strings"]
     overhead = 64 * len(coded)  # up to eight bytes a string that hold the coder's state
@@ -118,7 +118,7 @@ def test_estimated_rate_is_near_the_coded_rate(net: CompressionModel) -> None:
 
 def test_forward_gives_likelihoods_and_gradients_for_all(name: str) -> None:
     net = build(name).train()
-    out = net(picture())
+    out = net(sample())
     assert out["x_hat"].shape == (1, 3, 64, 128)
     assert set(out["likelihoods"]) == ({"y"} if "factorized" in name else {"y", "z"})
     for p in out["likelihoods"].values():
@@ -135,7 +135,7 @@ def test_sizes_are_inferred_from_weights(net: CompressionModel, name: str) -> No
     state = net.state_dict()
     before = {key: value.clone() for key, value in state.items()}
     other = type(net).from_state_dict(state).eval()
-    x = picture()
+    x = sample()
     assert other.compress(x)["strings"] == net.compress(x)["strings"]
     assert state.keys() == before.keys()
     assert all(torch.equal(state[key], before[key]) for key in before)
@@ -156,7 +156,7 @@ WRAPPINGS = {
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_weights_load_however_they_are_wrapped(net: CompressionModel, wrapping: str) -> None:
     wrapped = WRAPPINGS[wrapping](net.state_dict())
-    x = picture()
+    x = sample()
     want = net.compress(x)["strings"]
     fresh = copy.deepcopy(net)
     nn.init.zeros_(next(fresh.g_a.parameters()))
@@ -274,7 +274,7 @@ def test_older_layout_of_the_hyperprior_loads_into_the_newer() -> None:
 
 @torch.no_grad()
 def test_tables_may_be_missing_or_of_another_size(net: CompressionModel, name: str) -> None:
-    x = picture()
+    x = sample()
     want = net.compress(x)["strings"]
     tables = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")
     bare = {k: v for k, v in net.state_dict().items() if not k.endswith(tables)}
@@ -291,7 +291,7 @@ def test_tables_may_be_missing_or_of_another_size(net: CompressionModel, name: s
 
 def test_coding_needs_no_preparation(name: str) -> None:
     net = build(name).train()
-    x = picture().requires_grad_()
+    x = sample().requires_grad_()
     coded = net.compress(x)
     assert net.training
     assert all(module.training for module in net.modules())
@@ -308,14 +308,14 @@ def test_solved_quantiles_replace_auxiliary_training(name: str) -> None:
 
 
 def test_models_can_be_copied_and_pickled(net: CompressionModel) -> None:
-    x = picture()
+    x = sample()
     want = net.compress(x)["strings"]
     assert copy.deepcopy(net).compress(x)["strings"] == want
     assert pickle.loads(pickle.dumps(net)).compress(x)["strings"] == want
 
 
 def test_sizes_that_cannot_work_are_refused(net: CompressionModel, name: str) -> None:
-    x = picture(1, 72, 64)
+    x = sample(1, 72, 64)
     if "factorized" in name:
         assert net.compress(x)["shape"] == (5, 4)
         return
@@ -330,7 +330,7 @@ def test_diverged_networks_are_refused(net: CompressionModel) -> None:
 
 
 def test_damaged_strings_are_refused(net: CompressionModel) -> None:
-    coded = net.compress(picture())
+    coded = net.compress(sample())
     for i, step in enumerate(coded["strings"]):
         damaged = [list(s) for s in coded["strings"]]
         damaged[i][0] = step[0][: len(step[0]) // 8 * 4]

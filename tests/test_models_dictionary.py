@@ -47,7 +47,7 @@ every = pytest.mark.parametrize("name", DICTIONARY_MODELS)
 full_size = pytest.mark.parametrize("name", FULL_SIZE)
 
 
-def _picture(height: int = 64, width: int = 64) -> Tensor:
+def _image(height: int = 64, width: int = 64) -> Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height))
 
 
@@ -149,7 +149,7 @@ def test_dictionary_is_listed_once_and_goes_with_copies(name: str) -> None:
 def test_coding_gives_the_encoders_latent(name: str, sync_safe: bool) -> None:
     net = small_net(name)
     # 192 x 64: no stage of the transforms or hyper transforms fits its windows.
-    coded = net.compress(_picture(192, 64), sync_safe=sync_safe)
+    coded = net.compress(_image(192, 64), sync_safe=sync_safe)
     decoded = net.decompress(coded["strings"], coded["shape"], sync_safe=sync_safe)
     assert torch.equal(decoded["y_hat"], coded["y_hat"])
     assert decoded["x_hat"].shape == (1, 3, 192, 64)
@@ -192,10 +192,10 @@ def test_model_is_registered(name: str) -> None:
 class TestSAAF:
     def test_denoising_loss_is_for_training_only(self) -> None:
         net = small_net("saaf")
-        out = net(_picture())
+        out = net(_image())
         assert out["diffusion_loss"].dim() == 0
         assert float(out["diffusion_loss"]) == 0
-        trained = net.train()(_picture())["diffusion_loss"]
+        trained = net.train()(_image())["diffusion_loss"]
         assert trained.dim() == 0
         assert trained.item() > 0
 
@@ -221,14 +221,14 @@ class TestSAAF:
         net = small_net("saaf")
         weights = {k: v for k, v in net.state_dict().items() if not k.endswith(f".{name}")}
         again = SAAF.from_state_dict(weights).eval()
-        assert torch.equal(again(_picture())["x_hat"], net(_picture())["x_hat"])
+        assert torch.equal(again(_image())["x_hat"], net(_image())["x_hat"])
 
     def test_branch_goes_with_copies_and_conversions(self) -> None:
         net = small_net("saaf")
         alone = copy.deepcopy(net.g_a)
         assert alone.branch is not net.aux_enc
         alone.double()
-        assert alone(_picture().double()).dtype == torch.float64
+        assert alone(_image().double()).dtype == torch.float64
         assert {p.dtype for p in net.parameters()} == {torch.float32}
         other = pickle.loads(pickle.dumps(net))
         assert other.g_a.branch is other.aux_enc
@@ -316,7 +316,7 @@ class TestHead:
         assert out.shape == (2, 2 * slice_ch + (support + M if emit else 0), 3, 5)
         assert not any("dt" in key.split(".") for key in head.state_dict())
 
-    def test_a_dictionary_for_each_picture_may_be_given(self) -> None:
+    def test_a_dictionary_for_each_image_may_be_given(self) -> None:
         attention = attn.MultiScaleDictionaryCrossAttentionGLU(10, 6, 2, head_num=2)
         x, dictionary = torch.rand(2, 10, 3, 4), torch.rand(2, 5, 64)
         together = attention(x, dictionary)

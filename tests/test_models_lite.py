@@ -64,7 +64,7 @@ def net() -> Lite:
 
 @pytest.fixture(scope="module")
 def photos(preparation: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data as ``prepare_photos.py`` writes them, of three invented pictures."""
+    """Data as ``prepare_photos.py`` writes them, of three invented images."""
     pytest.importorskip("pillow_jxl")
     folder = tmp_path_factory.mktemp("photos")
     generator = np.random.default_rng(0)
@@ -131,7 +131,7 @@ def test_unfit_sizes_are_refused(arguments: dict[str, Any], message: str) -> Non
         Lite(**{**TINY, **arguments})
 
 
-def test_odd_pictures_are_refused_with_the_remedy(net: Lite) -> None:
+def test_odd_images_are_refused_with_the_remedy(net: Lite) -> None:
     with pytest.raises(ValueError, match="multiples of 64, got 64 x 72"):
         net(torch.rand(1, 3, 64, 72))
 
@@ -168,7 +168,7 @@ def test_held_out_photographs_are_never_trained_on(training: ModuleType, photos:
     assert [x.shape for x in data.validation()] == [(1, 3, 256, 512)]
     assert len(data.splits["validation"]) == 1
     # Both others at 560 x 300; the next size would be less than 256 high.
-    assert [picture.shape for picture in data.splits["train"]] == 2 * [(300, 560, 3)]
+    assert [sample.shape for sample in data.splits["train"]] == 2 * [(300, 560, 3)]
 
 
 def test_crops_depend_on_the_generator_alone(training: ModuleType, photos: Path) -> None:

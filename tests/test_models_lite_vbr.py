@@ -103,7 +103,7 @@ def test_one_batch_may_hold_many_qualities(net: LiteVbr, x: Tensor) -> None:
 
 
 def test_file_tells_the_quality_with_its_fraction(net: LiteVbr) -> None:
-    picture = ImageData(torch.rand(3, 70, 90, generator=torch.Generator().manual_seed(2)))
+    sample = ImageData(torch.rand(3, 70, 90, generator=torch.Generator().manual_seed(2)))
     sizes = []
     for quality, told in [
         (0, 0.0),
@@ -111,7 +111,7 @@ def test_file_tells_the_quality_with_its_fraction(net: LiteVbr) -> None:
         (None, 50.0),
         (100, 100.0),
     ]:
-        content = encode_image(net, picture, model="lite-vbr", quality=quality).to_bytes()
+        content = encode_image(net, sample, model="lite-vbr", quality=quality).to_bytes()
         sizes.append(len(content))
         coded = parse_coded(content)
         assert (coded.quality, type(coded.quality)) == (told, float)
@@ -125,11 +125,11 @@ def test_file_tells_the_quality_with_its_fraction(net: LiteVbr) -> None:
 
 
 def test_file_of_another_quality_is_refused(net: LiteVbr) -> None:
-    picture = ImageData(torch.rand(3, 64, 64))
+    sample = ImageData(torch.rand(3, 64, 64))
     for quality in (-1, 100.5, math.nan):
         with pytest.raises(ValueError, match=r"quality of this model must be in 0 ... 100, got"):
-            encode_image(net, picture, model="lite-vbr", quality=quality)
-    coded = encode_image(net, picture, model="lite-vbr", quality=50)
+            encode_image(net, sample, model="lite-vbr", quality=quality)
+    coded = encode_image(net, sample, model="lite-vbr", quality=50)
     with pytest.raises(ImpossibleHeaderError, match=r"quality .* must be in 0 ... 100, got 200"):
         decode_image(net, dataclasses.replace(coded, quality=200.0))
     with pytest.raises(ValueError, match=r"steps of 1 / 65536, got 0\.1"):
@@ -144,7 +144,7 @@ def test_quality_outside_the_scale_is_refused(net: LiteVbr, x: Tensor, quality: 
         net(x, quality)
 
 
-def test_odd_pictures_are_refused_with_the_remedy(net: LiteVbr) -> None:
+def test_odd_images_are_refused_with_the_remedy(net: LiteVbr) -> None:
     with pytest.raises(ValueError, match="multiples of 64, got 64 x 72"):
         net.compress(torch.rand(1, 3, 64, 72))
 

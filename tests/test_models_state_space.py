@@ -65,7 +65,7 @@ def shared_net(name: str) -> ChannelSliceModel:
     return small_net(name)
 
 
-def picture(batch: int = 1, height: int = 64, width: int = 64) -> Tensor:
+def sample(batch: int = 1, height: int = 64, width: int = 64) -> Tensor:
     generator = torch.Generator().manual_seed(batch * height + width)
     coarse = torch.rand(batch, 3, height // 16, width // 16, generator=generator)
     return nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
@@ -138,7 +138,7 @@ class TestWeights:
             if not size.startswith("_"):
                 assert getattr(again, size) == value, size
         with torch.no_grad():
-            assert torch.equal(net(picture())["x_hat"], again(picture())["x_hat"])
+            assert torch.equal(net(sample())["x_hat"], again(sample())["x_hat"])
 
     @every
     def test_a_later_kind_of_block_is_refused(self, name: str) -> None:
@@ -181,7 +181,7 @@ class TestWeights:
         state[convolution + "weight"][state[convolution + "mask"] == 0] = 7
         again = MambaIC.from_state_dict(state).eval()
         with torch.no_grad():
-            assert torch.equal(net(picture())["x_hat"], again(picture())["x_hat"])
+            assert torch.equal(net(sample())["x_hat"], again(sample())["x_hat"])
 
 
 class TestCoding:
@@ -191,7 +191,7 @@ class TestCoding:
     def test_what_is_coded_is_decoded(
         self, name: str, size: tuple[int, int, int], sync_safe: bool
     ) -> None:
-        net, x = shared_net(name), picture(*size)
+        net, x = shared_net(name), sample(*size)
         coded = net.compress(x, sync_safe=sync_safe)
         passes = {"mambavc": 1, "mambaic": 2}[name]
         assert [len(step) for step in coded["strings"]] == [size[0]] * (3 * passes + 1)
@@ -207,7 +207,7 @@ class TestCoding:
 
     @every
     def test_coding_costs_what_was_estimated(self, name: str) -> None:
-        net, x = shared_net(name), picture(1, 128, 128)
+        net, x = shared_net(name), sample(1, 128, 128)
         with torch.no_grad():
             likelihoods = net(x)["likelihoods"]
         for sync_safe in (False, True):
@@ -219,7 +219,7 @@ class TestCoding:
     @every
     def test_synchronised_decoding_bears_other_arithmetic(self, name: str) -> None:
         net = shared_net(name)
-        coded = net.compress(picture(), sync_safe=True)
+        coded = net.compress(sample(), sync_safe=True)
         wide = MODELS[name].from_state_dict(net.state_dict()).double().eval()
         decoded = wide.decompress(coded["strings"], coded["shape"], sync_safe=True)
         assert torch.equal(decoded["y_hat"].float(), coded["y_hat"])
@@ -229,14 +229,14 @@ class TestCoding:
     def test_synchronised_strings_do_not_depend_on_the_backend(self, name: str) -> None:
         native = shared_net(name)
         chunked = small_net(name, scan_backend="torch")
-        coded = native.compress(picture(), sync_safe=True)
+        coded = native.compress(sample(), sync_safe=True)
         decoded = chunked.decompress(coded["strings"], coded["shape"], sync_safe=True)
         assert torch.equal(decoded["y_hat"], coded["y_hat"])
 
     @every
     def test_synchronised_strings_do_not_depend_on_threads(self, name: str) -> None:
         net = shared_net(name)
-        coded = net.compress(picture(), sync_safe=True)
+        coded = net.compress(sample(), sync_safe=True)
         before = torch.get_num_threads()
         torch.set_num_threads(3 - min(before, 2))
         try:
@@ -248,7 +248,7 @@ class TestCoding:
     @every
     def test_prepared_models_decode_the_same(self, name: str) -> None:
         net = shared_net(name)
-        coded = net.compress(picture())
+        coded = net.compress(sample())
         fast = prepare(net, "fp32")
         decoded = fast.decompress(coded["strings"], coded["shape"])
         assert torch.equal(decoded["y_hat"], coded["y_hat"])
@@ -257,7 +257,7 @@ class TestCoding:
 
     def test_a_lost_string_leaves_the_means(self) -> None:
         net = shared_net("mambaic")
-        coded = net.compress(picture())
+        coded = net.compress(sample())
         *_, z = coded["strings"]
         strings = [*coded["strings"][:3], [None], [None], [None], z]
         out = net.decompress(strings, coded["shape"])
@@ -265,7 +265,7 @@ class TestCoding:
 
     def test_what_does_not_fit_is_refused(self) -> None:
         net = shared_net("mambaic")
-        coded = net.compress(picture())
+        coded = net.compress(sample())
         shape = coded["shape"]
         for strings, sizes in (
             (coded["strings"][1:], shape),
@@ -283,7 +283,7 @@ class TestTraining:
     @pytest.mark.parametrize("use_cca", [False, True])
     def test_two_steps(self, name: str, use_cca: bool) -> None:
         net = small_net(name, **(AUXILIARY if use_cca else {})).train()
-        x = picture()
+        x = sample()
         optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
         criterion = CCARateDistortionLoss() if use_cca else RateDistortionLoss(lmbda=0.013)
         for _ in range(2):
@@ -299,7 +299,7 @@ class TestTraining:
 
     def test_likelihoods_are_noisy_and_values_rounded(self) -> None:
         net = small_net("mambaic").train()
-        x = picture()
+        x = sample()
         first, second = (net.latent_codec(net.g_a(x)) for _ in range(2))
         assert torch.equal(first["y_hat"], second["y_hat"])
         assert not torch.equal(first["likelihoods"]["y"], second["likelihoods"]["y"])

@@ -58,7 +58,7 @@ def autoregressive() -> Any:
     return build(JointAutoregressiveHierarchicalPriorsVbr)
 
 
-def picture(batch: int = 1, height: int = 64, width: int = 128) -> Tensor:
+def sample(batch: int = 1, height: int = 64, width: int = 128) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(batch, 3, height, width, generator=generator)
 
@@ -94,7 +94,7 @@ def seen_by(module: nn.Module) -> Iterator[list[Tensor]]:
 @torch.no_grad()
 @pytest.mark.parametrize("call", [{"s": 0}, {"s": 4}, {"s": 7}, {"inputscale": 0.45}])
 def test_decoder_sees_what_the_evaluation_sees(net: Any, call: dict[str, Any]) -> None:
-    x = picture(2)
+    x = sample(2)
     coded = net.compress(x, **call)
     with seen_by(net.g_s) as y_hat:
         x_hat = net.decompress(coded["strings"], coded["shape"], **call)["x_hat"]
@@ -104,7 +104,7 @@ def test_decoder_sees_what_the_evaluation_sees(net: Any, call: dict[str, Any]) -
 
 
 def test_higher_gains_cost_more_bytes(net: Any) -> None:
-    x = picture()
+    x = sample()
     gains = [0.1, 0.25, 0.6, 1.0, 3.0]
     sizes = [coded_size(net.compress(x, inputscale=gain)) for gain in gains]
     assert sizes == sorted(set(sizes))
@@ -116,7 +116,7 @@ def test_higher_gains_cost_more_bytes(net: Any) -> None:
     ids=["float", "scalar tensor", "one element", "parameter"],
 )
 def test_inputscale_takes_any_form_of_a_number(net: Any, form: Callable[[float], Any]) -> None:
-    x, level = picture(), net.Gain[3].item()
+    x, level = sample(), net.Gain[3].item()
     want = net.compress(x, s=3)
     coded = net.compress(x, inputscale=form(level))
     assert coded["strings"] == want["strings"]
@@ -130,8 +130,8 @@ def test_inputscale_takes_any_form_of_a_number(net: Any, form: Callable[[float],
 @pytest.mark.parametrize("stage", [0, 3, None, "2"])
 def test_unknown_stage_is_refused(net: Any, stage: Any) -> None:
     for call in (
-        lambda: net(picture(), stage=stage),
-        lambda: net.compress(picture(), stage=stage),
+        lambda: net(sample(), stage=stage),
+        lambda: net.compress(sample(), stage=stage),
         lambda: net.decompress([[b""], [b""]], (1, 2), stage=stage),
     ):
         with pytest.raises(ValueError, match="stage must be 1"):
@@ -142,20 +142,20 @@ def test_unknown_stage_is_refused(net: Any, stage: Any) -> None:
 def test_bad_inputscale_is_refused(net: Any, scale: Any) -> None:
     for call in (net, net.compress):
         with pytest.raises(ValueError, match="inputscale must be"):
-            call(picture(), inputscale=scale)
+            call(sample(), inputscale=scale)
 
 
 def test_unknown_level_is_refused_by_the_coder_and_clamped_in_evaluation(net: Any) -> None:
     for s in (-1, 8):
         with pytest.raises(ValueError, match=r"s must be in 0 \.\.\. 7"):
-            net.compress(picture(), s=s)
+            net.compress(sample(), s=s)
     for s, clamped in ((-1, 0), (8, 7)):
-        assert torch.equal(net(picture(), s=s)["x_hat"], net(picture(), s=clamped)["x_hat"])
+        assert torch.equal(net(sample(), s=s)["x_hat"], net(sample(), s=clamped)["x_hat"])
 
 
 def test_training_uses_the_levels_only() -> None:
     net = build(ScaleHyperpriorVbr).train()
-    x, rates = picture(), []
+    x, rates = sample(), []
     for call in ({"s": 2}, {"s": 2, "inputscale": 0.9}, {"s": 6}):
         torch.manual_seed(0)
         rates.append(float(net(x, **call)["likelihoods"]["y"].detach().log2().sum()))
@@ -171,7 +171,7 @@ def test_training_uses_the_levels_only() -> None:
 def test_first_stage_is_the_base_model(cls: type[nn.Module]) -> None:
     net, base = build(cls), BASES[cls](8, 12).eval()
     base.load_state_dict({k: v for k, v in net.state_dict().items() if k in base.state_dict()})
-    x = picture(2)
+    x = sample(2)
     assert torch.equal(net(x, stage=1)["x_hat"], base(x)["x_hat"])
     # At gain 1, which the autoregressive coder multiplies scales by in this stage, too.
     coded, want = net.compress(x, stage=1, s=7), base.compress(x)
@@ -182,7 +182,7 @@ def test_first_stage_is_the_base_model(cls: type[nn.Module]) -> None:
 
 @torch.no_grad()
 def test_autoregressive_first_stage_chooses_rows_by_gain(autoregressive: Any) -> None:
-    x = picture()
+    x = sample()
     coded = [autoregressive.compress(x, stage=1, s=s) for s in (7, 3)]
     assert coded[0]["strings"] != coded[1]["strings"]
     decoded = [
@@ -197,7 +197,7 @@ def test_autoregressive_first_stage_chooses_rows_by_gain(autoregressive: Any) ->
 
 @torch.no_grad()
 def test_without_offset_values_are_centres_of_bins(net: Any) -> None:
-    x, gain = picture(), net.Gain[5]
+    x, gain = sample(), net.Gain[5]
     with attribute(net, "no_quantoffset", True), seen_by(net.g_s) as y_hat:
         want = net(x, s=5)["x_hat"]
         coded = net.compress(x, s=5)
@@ -212,7 +212,7 @@ def test_without_offset_values_are_centres_of_bins(net: Any) -> None:
 
 @torch.no_grad()
 def test_offset_moves_values_but_never_zero() -> None:
-    net, x = build(ScaleHyperpriorVbr), picture()
+    net, x = build(ScaleHyperpriorVbr), sample()
     with seen_by(net.g_s) as y_hat:
         net(x, s=5)
     symbols = torch.round(net.g_a(x) * net.Gain[5])
@@ -224,7 +224,7 @@ def test_offset_moves_values_but_never_zero() -> None:
 
 def test_offset_and_step_networks_are_trained() -> None:
     net = build(MeanScaleHyperpriorVbr, vr_entbttlnck=True).train()
-    out = net(picture(), s=5)
+    out = net(sample(), s=5)
     (out["x_hat"].square().sum() - out["likelihoods"]["z"].log().sum()).backward()
     for network in (net.QuantABCD, net.gayn2zqstep, net.h_s, net.h_a, net.g_a):
         assert any(bool(p.grad.abs().sum() > 0) for p in network.parameters())
@@ -236,8 +236,8 @@ def test_offset_and_step_networks_are_trained() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("cls", WITH_VARIABLE_Z)
-def test_any_tables_decode_to_the_same_picture(cls: type[nn.Module]) -> None:
-    net, x = build(cls, vr_entbttlnck=True), picture(2)
+def test_any_tables_decode_to_the_same_image(cls: type[nn.Module]) -> None:
+    net, x = build(cls, vr_entbttlnck=True), sample(2)
     call = {"inputscale": 0.15}
     coded = [net.compress(x, **call)]
     decoded = [net.decompress(coded[0]["strings"], coded[0]["shape"], **call)["x_hat"]]
@@ -279,7 +279,7 @@ def test_update_takes_numbers_and_levels_as_scale() -> None:
 def test_updated_weights_with_variable_step_load_again(
     cls: type[nn.Module], kwargs: dict[str, Any]
 ) -> None:
-    net, x = build(cls, vr_entbttlnck=True), picture()
+    net, x = build(cls, vr_entbttlnck=True), sample()
     net.update(force=True, scale=net.Gain[4])
     want = net.compress(x, s=4)["strings"]
     state = net.state_dict()
@@ -407,7 +407,7 @@ def test_gradient_of_the_parallel_passes_is_that_of_the_scan(autoregressive: Any
 
 @torch.no_grad()
 def test_gain_can_be_hidden_from_the_context(autoregressive: Any) -> None:
-    x = picture()
+    x = sample()
     shown = autoregressive.compress(x, s=2)["strings"]
     with attribute(autoregressive, "scl2ctx", False):
         coded = autoregressive.compress(x, s=2)
@@ -422,7 +422,7 @@ def test_other_ways_to_train_are_refused(autoregressive: Any) -> None:
         attribute(autoregressive, "ste_recursive", False),
         pytest.raises(ValueError, match="ste_recursive"),
     ):
-        autoregressive(picture())
+        autoregressive(sample())
 
 
 def test_scan_of_rate_one_is_the_plain_scan(autoregressive: Any) -> None:
@@ -486,4 +486,4 @@ def test_published_weights_bring_their_variable_step(
     )
     loaded = zoo.mbt2018_mean_vbr(pretrained=True).eval()
     assert (loaded.N, loaded.M, loaded.vr_entbttlnck) == (8, 12, True)
-    assert loaded.compress(picture())["strings"] == net.compress(picture())["strings"]
+    assert loaded.compress(sample())["strings"] == net.compress(sample())["strings"]

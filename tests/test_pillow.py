@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The Pillow plugin: coded pictures behave like all other pictures of Pillow."""
+"""The Pillow plugin: coded images behave like all other images of Pillow."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def photo(checkpoint):
     return image
 
 
-def test_pictures_are_saved_and_opened_like_others(photo, checkpoint):
+def test_images_are_saved_and_opened_like_others(photo, checkpoint):
     coded = read_coded("photo.cai")
     assert (coded.model, coded.quality, coded.width, coded.height) == (MODEL, None, 70, 50)
     with Image.open("photo.cai") as image:
@@ -105,7 +105,7 @@ def test_streams_work_as_files_do(checkpoint):
     assert Image.open(stream, formats=("CAI",)).convert("L").size == (70, 50)
 
 
-def test_copies_and_pickles_are_pictures(photo):
+def test_copies_and_pickles_are_images(photo):
     image = Image.open("photo.cai")
     pixels = np.asarray(image)
     for twin in (image.copy(), copy.copy(image), pickle.loads(pickle.dumps(image))):
@@ -150,7 +150,7 @@ def test_published_weights_are_chosen_by_quality(folder, monkeypatch):
     assert asked == [(2, "mse", True)] * 2
 
 
-def test_pictures_are_not_coded_with_random_weights(folder):
+def test_images_are_not_coded_with_random_weights(folder):
     with pytest.raises(OSError, match="no trained weights"):
         blurred_noise().save("x.cai", model="bmshj2018-factorized", quality=1)
     assert not Path("x.cai").exists()
@@ -291,7 +291,7 @@ def test_pillow_knows_the_format_as_its_own():
     assert known == Image.ID
 
 
-def test_folders_are_not_searched_for_coded_pictures_to_encode(checkpoint, folder):
+def test_folders_are_not_searched_for_coded_images_to_encode(checkpoint, folder):
     """The command line asks Pillow for suffixes, which may know ours by then."""
     from compressai._images import image_suffixes
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Coding without torch: the same latents to the bit, the same pictures to a level, both ways."""
+"""Coding without torch: the same latents to the bit, the same images to a level, both ways."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def pair(
     return net, path
 
 
-def _picture(size: tuple[int, int]) -> np.ndarray:
+def _image(size: tuple[int, int]) -> np.ndarray:
     rng = np.random.Generator(np.random.PCG64(sum(size)))
     height, width = size
     coarse = rng.random((1, 3, height // 16, width // 16), dtype=np.float32)
@@ -63,7 +63,7 @@ def _picture(size: tuple[int, int]) -> np.ndarray:
     return 0.8 * coarse.repeat(16, 2).repeat(16, 3) + 0.2 * fine
 
 
-def _equal_pictures(a: np.ndarray, b: np.ndarray) -> None:
+def _equal_images(a: np.ndarray, b: np.ndarray) -> None:
     apart = np.abs(np.rint(255 * a) - np.rint(255 * b))
     assert (apart <= 1).mean() >= 0.9999
 
@@ -78,13 +78,13 @@ def test_strings_decode_to_the_same_latent_with_and_without_torch(
     torch.set_num_threads(threads)
     try:
         for size in SIZES:
-            x = _picture(size)
+            x = _image(size)
             theirs = net.compress(torch.from_numpy(x), sync_safe=True)
             *y, z = (step[0] for step in theirs["strings"])
             found = runtime.decompress([z, *y], *size)
             np.testing.assert_array_equal(found["y_hat"], theirs["y_hat"])
             expected = net.decompress(theirs["strings"], theirs["shape"], sync_safe=True)
-            _equal_pictures(found["x_hat"], expected["x_hat"].numpy())
+            _equal_images(found["x_hat"], expected["x_hat"].numpy())
 
             ours = runtime.compress(x)
             z, *y = ours["strings"]
@@ -99,7 +99,7 @@ def test_strings_decode_to_the_same_latent_with_and_without_torch(
 def test_lost_strings_leave_what_the_networks_expect(pair: tuple[Any, Path]) -> None:
     net, path = pair
     runtime = RuntimeModel(path, threads=1)
-    out = runtime.compress(_picture((64, 64)))
+    out = runtime.compress(_image((64, 64)))
     z, *y = out["strings"]
     kept = [z, *[None] * len(y)]
     shape = net.compress(torch.zeros(1, 3, 64, 64))["shape"]
@@ -110,10 +110,10 @@ def test_lost_strings_leave_what_the_networks_expect(pair: tuple[Any, Path]) -> 
     assert np.abs(found["y_hat"] - theirs["y_hat"].numpy()).max() <= 0.125
 
 
-def test_damaged_strings_and_pictures_of_other_sizes_are_refused(pair: tuple[Any, Path]) -> None:
+def test_damaged_strings_and_images_of_other_sizes_are_refused(pair: tuple[Any, Path]) -> None:
     _, path = pair
     runtime = RuntimeModel(path, threads=1)
-    strings = runtime.compress(_picture((64, 128)))["strings"]
+    strings = runtime.compress(_image((64, 128)))["strings"]
     for damaged in ([strings[0][:-4], *strings[1:]], [*strings[:-1], strings[-1] + bytes(8)]):
         with pytest.raises(ValueError, match=r"string|finished|end"):
             runtime.decompress(damaged, 64, 128)
@@ -130,13 +130,13 @@ def test_damaged_strings_and_pictures_of_other_sizes_are_refused(pair: tuple[Any
 def test_files_have_tiles_regions_and_damage_alike(pair: tuple[Any, Path]) -> None:
     net, path = pair
     runtime = RuntimeModel(path, threads=1)
-    pixels = _picture((192, 256))[0, :, :150, :200]
+    pixels = _image((192, 256))[0, :, :150, :200]
     for coder, image in ((net, torch.from_numpy(pixels)), (runtime, pixels)):
         content = encode_image(coder, ImageData(image), tile=128, tile_overlap=16).to_bytes()
         coded = parse_coded(content)
         assert len(coded.tiles) == 4
         whole = [np.asarray(decode_image(one, coded).pixels) for one in (net, runtime)]
-        _equal_pictures(*whole)
+        _equal_images(*whole)
         region = (90, 100, 60, 40)
         part = np.asarray(decode_image(runtime, coded, region=region).pixels)
         np.testing.assert_array_equal(part, whole[1][:, 100:140, 90:150])

@@ -83,7 +83,7 @@ def test_both_engines_say_the_same_of_every_damaged_file(
     rng = np.random.Generator(np.random.PCG64(7))
     kinds: Counter[str] = Counter()
     for seed in SEEDS_OF[name]:
-        content = (SEEDS / "picture" / f"{seed}.cai").read_bytes()
+        content = (SEEDS / "image" / f"{seed}.cai").read_bytes()
         assert _outcome(runtime, content, False)[0] == "decoded"
         for damaged in _damaged(content, rng):
             for trial in (damaged, fitting_sums(damaged)):

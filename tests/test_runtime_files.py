@@ -73,8 +73,8 @@ def test_files_of_either_engine_decode_with_the_other(bundle: Path, mode: str, t
     for size in SIZES:
         image = _image(size, mode)
         for coder in (net, runtime):
-            picture = read_image(image, as_array=coder is runtime)
-            coded = parse_coded(encode_image(coder, picture, tile=tile).to_bytes())
+            sample = read_image(image, as_array=coder is runtime)
+            coded = parse_coded(encode_image(coder, sample, tile=tile).to_bytes())
             assert (coded.model, coded.quality, coded.sync_safe) == (MODEL, 1, True)
             assert all(tile.y_hat_hash for tile in coded.tiles)
             _equal(decode_image(net, coded), decode_image(runtime, coded))
@@ -82,8 +82,8 @@ def test_files_of_either_engine_decode_with_the_other(bundle: Path, mode: str, t
 
 def test_regions_are_parts_of_the_whole(bundle: Path) -> None:
     runtime = RuntimeModel(bundle, threads=1)
-    picture = read_image(_image((200, 130)), as_array=True)
-    coded = encode_image(runtime, picture, tile=64, tile_overlap=8)
+    sample = read_image(_image((200, 130)), as_array=True)
+    coded = encode_image(runtime, sample, tile=64, tile_overlap=8)
     whole = decode_image(runtime, coded).pixels
     part = decode_image(runtime, coded, region=(50, 20, 90, 70)).pixels
     np.testing.assert_array_equal(part, whole[:, 20:90, 50:140])
@@ -138,15 +138,15 @@ def test_best_effort_keeps_the_same_tiles(bundle: Path) -> None:
 
 def test_plain_files_and_other_weights_are_refused_by_name(bundle: Path) -> None:
     net, runtime = _net(), RuntimeModel(bundle, threads=1)
-    picture = read_image(_image((64, 64)))
+    sample = read_image(_image((64, 64)))
     with pytest.raises(UnsupportedFileError, match=r"coded plainly.*--engine torch"):
-        decode_image(runtime, encode_image(net, picture, sync_safe=False))
+        decode_image(runtime, encode_image(net, sample, sync_safe=False))
     with pytest.raises(WrongWeightsError, match="other weights of mbt2018-mean"):
-        decode_image(runtime, encode_image(_net(1), picture))
+        decode_image(runtime, encode_image(_net(1), sample))
     with pytest.raises(ValueError, match="sync_safe must not be False"):
-        encode_image(runtime, picture, sync_safe=False)
+        encode_image(runtime, sample, sync_safe=False)
     with pytest.raises(ValueError, match="effort must be 1 without torch"):
-        encode_image(runtime, picture, effort=2)
+        encode_image(runtime, sample, effort=2)
 
 
 def test_all_of_it_needs_no_torch(bundle: Path, tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def test_requests_are_answered_side_by_side(server: tuple[str, int]) -> None:
         coded = list(pool.map(lambda _: _ask(server, "/encode?quality=30", _png()), range(4)))
         assert {status for status, _ in coded} == {200}
         assert len({content for _, content in coded}) == 1
-        pictures = list(pool.map(lambda one: _ask(server, "/decode", one[1]), coded))
-    status, png = pictures[0]
+        images = list(pool.map(lambda one: _ask(server, "/decode", one[1]), coded))
+    status, png = images[0]
     assert status == 200
     expected = np.asarray(decode(coded[0][1]), int)
     assert np.abs(np.asarray(Image.open(io.BytesIO(png)), int) - expected).max() <= 1

@@ -16,22 +16,22 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import soak
 
 
-def test_pictures_of_every_kind_come_back_with_the_same_latent():
+def test_images_of_every_kind_come_back_with_the_same_latent():
     nets = soak.make_nets()
     with one_thread():
         report = soak.run(4, nets=nets, max_side=100)
-    assert report["pictures"] == 4
+    assert report["images"] == 4
     assert report["by_model"] == dict.fromkeys(nets, 1)
     assert report["memory_is_flat"]
 
 
-def test_pictures_are_of_all_kinds_and_sizes():
-    pictures = list(itertools.islice(soak.random_pictures(1), 200))
-    assert pictures[0].size == (1, 1)
-    assert max(max(picture.size) for picture in pictures) > 500
-    assert {picture.mode for picture in pictures} == {"RGB", "RGBA", "L"}
-    assert any(picture.convert("RGB").getcolors() is None for picture in pictures)  # noise
-    assert sum(len(picture.getcolors() or "no") == 1 for picture in pictures) > 10
+def test_images_are_of_all_kinds_and_sizes():
+    images = list(itertools.islice(soak.random_images(1), 200))
+    assert images[0].size == (1, 1)
+    assert max(max(sample.size) for sample in images) > 500
+    assert {sample.mode for sample in images} == {"RGB", "RGBA", "L"}
+    assert any(sample.convert("RGB").getcolors() is None for sample in images)  # noise
+    assert sum(len(sample.getcolors() or "no") == 1 for sample in images) > 10
 
 
 def test_another_latent_ends_the_run(monkeypatch):

@@ -55,7 +55,7 @@ def _net(name: str) -> nn.Module:
     return small_net(name) if name in SLICES else tiny_net(name)
 
 
-def _picture(batch: int = 1) -> Tensor:
+def _image(batch: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(5)
     coarse = torch.rand(batch, 3, 16, 24, generator=generator)
     fine = torch.rand(batch, 3, 128, 192, generator=generator)
@@ -69,7 +69,7 @@ def _decode(net: nn.Module, coded: dict) -> Tensor:
 @pytest.mark.parametrize("name", [*HYPERPRIORS, *SLICES])
 def test_every_arithmetic_decodes_to_the_same_latent(name: str) -> None:
     net = _net(name)
-    coded = net.compress(_picture(), sync_safe=True)
+    coded = net.compress(_image(), sync_safe=True)
     want = coded["y_hat"]
     assert want.unique().numel() > 3
     assert torch.equal(_decode(net, coded), want)
@@ -91,7 +91,7 @@ def test_every_arithmetic_decodes_to_the_same_latent(name: str) -> None:
 def test_plain_coding_does_not_survive_larger_noise() -> None:
     """Or the test above would test nothing."""
     net = _net("elic2022-official")
-    coded = net.compress(_picture())
+    coded = net.compress(_image())
     with noise(net, 2.0**-6):
         try:
             decoded = net.decompress(coded["strings"], coded["shape"])["y_hat"]
@@ -102,7 +102,7 @@ def test_plain_coding_does_not_survive_larger_noise() -> None:
 
 @pytest.mark.parametrize("name", ["mbt2018-mean", "wacnn"])
 def test_batches_decode_item_by_item(name: str) -> None:
-    net, x = _net(name), _picture(batch=3)
+    net, x = _net(name), _image(batch=3)
     coded = net.compress(x, sync_safe=True)
     for i in range(3):
         one = {"strings": [[step[i]] for step in coded["strings"]], "shape": coded["shape"]}
@@ -117,14 +117,14 @@ def test_variable_rates_are_coded_in_synchrony(cls: type[nn.Module], rate: dict)
     with torch.no_grad():
         net.g_a[-1].weight.mul_(12)
     net.update()
-    coded = net.compress(_picture(), sync_safe=True, **rate)
+    coded = net.compress(_image(), sync_safe=True, **rate)
     with noise(net, 0.5 * DEFAULT_TOLERANCE):
         decoded = net.decompress(coded["strings"], coded["shape"], sync_safe=True, **rate)
     assert torch.equal(decoded["y_hat"], coded["y_hat"])
 
 
-def test_bytes_depend_on_weights_and_picture_only() -> None:
-    net, x = _net("mbt2018-mean"), _picture()
+def test_bytes_depend_on_weights_and_image_only() -> None:
+    net, x = _net("mbt2018-mean"), _image()
     first = net.compress(x, sync_safe=True)["strings"]
     fresh = copy.deepcopy(net)
     fresh.compress(torch.rand(1, 3, 64, 64), sync_safe=True)
@@ -133,17 +133,17 @@ def test_bytes_depend_on_weights_and_picture_only() -> None:
 
 def test_changed_weights_are_probed_again() -> None:
     net = copy.deepcopy(_net("mbt2018-mean"))
-    net.compress(_picture(), sync_safe=True)
+    net.compress(_image(), sync_safe=True)
     before = net._sync_gains[2][0].values
     with torch.no_grad():
         net.h_s[-1].weight.mul_(4)
         net.h_s[-3].weight.mul_(16)
-    net.compress(_picture(), sync_safe=True)
+    net.compress(_image(), sync_safe=True)
     assert net._sync_gains[2][0].values is not before
 
 
 def test_synthesis_does_not_see_the_grid() -> None:
-    net, x = _net("cheng2020-anchor-checkerboard"), _picture()
+    net, x = _net("cheng2020-anchor-checkerboard"), _image()
     coded = net.compress(x, sync_safe=True)
     decoded = net.decompress(coded["strings"], coded["shape"], sync_safe=True)
     with torch.no_grad():
@@ -155,7 +155,7 @@ def test_synthesis_does_not_see_the_grid() -> None:
 @pytest.mark.parametrize("name", ["mbt2018-mean", "mbt2018", "wacnn"])
 def test_damaged_strings_are_value_errors_or_other_latents(name: str) -> None:
     net = _net(name)
-    coded = net.compress(_picture(), sync_safe=True)
+    coded = net.compress(_image(), sync_safe=True)
     random = np.random.default_rng(0)
     string, *rest = coded["strings"]
     for _ in range(12):
@@ -174,7 +174,7 @@ def test_damaged_strings_are_value_errors_or_other_latents(name: str) -> None:
 
 def test_files_beyond_the_tolerance_are_told_not_shown() -> None:
     net = _net("mbt2018-mean")
-    coded = encode_image(net, ImageData(_picture()[0]), model="mbt2018-mean")
+    coded = encode_image(net, ImageData(_image()[0]), model="mbt2018-mean")
     with noise(net, 0.5 * DEFAULT_TOLERANCE):
         decode_image(net, coded)
     for size in (2.0**-7, 2.0**-4, 1.0):
@@ -187,7 +187,7 @@ def test_strings_beyond_the_tolerance_end_at_another_place_or_give_another_laten
     name: str,
 ) -> None:
     net = _net(name)
-    coded = net.compress(_picture(), sync_safe=True)
+    coded = net.compress(_image(), sync_safe=True)
     noticed = 0
     for seed in range(8):
         with noise(net, 0.25, seed=seed):
@@ -216,10 +216,10 @@ def test_codec_that_looks_up_rows_is_not_coded_plainly_where_synchrony_was_promi
     for module in net.modules():
         if type(module) is GaussianConditionalLatentCodec:
             module.__class__ = _Foreign
-    plain = net.compress(_picture())
+    plain = net.compress(_image())
     assert torch.equal(net.decompress(plain["strings"], plain["shape"])["y_hat"], plain["y_hat"])
     with pytest.raises(ValueError, match=r"must code by GaussianConditional\.code\(\) and decode"):
-        net.compress(_picture(), sync_safe=True)
+        net.compress(_image(), sync_safe=True)
 
 
 def test_coding_turns_tf32_off_and_on_again() -> None:
@@ -234,14 +234,14 @@ def test_coding_turns_tf32_off_and_on_again() -> None:
     before = torch.backends.cudnn.allow_tf32
     try:
         torch.backends.cudnn.allow_tf32 = True
-        net.compress(_picture())
+        net.compress(_image())
         assert not seen.pop()
-        coded = net.compress(_picture(), sync_safe=True)
+        coded = net.compress(_image(), sync_safe=True)
         assert not seen.pop()
         _decode(net, coded)
         assert not seen.pop()
         with pytest.raises(ValueError):
-            net.compress(_picture(), sync_safe=True, tolerance=-1)
+            net.compress(_image(), sync_safe=True, tolerance=-1)
         assert torch.backends.cudnn.allow_tf32
     finally:
         hook.remove()
@@ -256,10 +256,10 @@ def test_synchronised_coding_leaves_the_precision_of_the_caller() -> None:
     before = torch.get_float32_matmul_precision(), conv.fp32_precision
     try:
         torch.set_float32_matmul_precision("medium")
-        _net("mbt2018-mean").compress(_picture(), sync_safe=True)
+        _net("mbt2018-mean").compress(_image(), sync_safe=True)
         assert torch.get_float32_matmul_precision() == "medium"
         conv.fp32_precision = "ieee"
-        _net("mbt2018-mean").compress(_picture(), sync_safe=True)
+        _net("mbt2018-mean").compress(_image(), sync_safe=True)
         assert conv.fp32_precision == "ieee"
     finally:
         conv.fp32_precision = before[1]
@@ -269,12 +269,12 @@ def test_synchronised_coding_leaves_the_precision_of_the_caller() -> None:
 @pytest.mark.parametrize("tolerance", [-1e-6, float("nan"), float("inf")])
 def test_bad_tolerances_are_refused(tolerance: float) -> None:
     with pytest.raises(ValueError, match="tolerance"):
-        _net("mbt2018-mean").compress(_picture(), sync_safe=True, tolerance=tolerance)
+        _net("mbt2018-mean").compress(_image(), sync_safe=True, tolerance=tolerance)
 
 
 def test_latents_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
-        _net("mbt2018-mean").compress(_picture() * float("nan"), sync_safe=True)
+        _net("mbt2018-mean").compress(_image() * float("nan"), sync_safe=True)
 
 
 # -- the rounding itself ---------------------------------------------------------------------------

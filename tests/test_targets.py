@@ -29,7 +29,7 @@ PHOTO = Path(__file__).parents[1] / "examples/assets/chelsea.png"
 
 
 @pytest.fixture
-def picture() -> Any:
+def sample() -> Any:
     with Image.open(PHOTO) as image:
         return read(image.convert("RGB").crop((150, 60, 342, 252)))
 
@@ -39,45 +39,45 @@ def shipped() -> Ladder:
     return Chooser(model="lite", precision="fp32").ladder()
 
 
-def sizes(picture: Any, ladder: Ladder) -> list[int]:
+def sizes(sample: Any, ladder: Ladder) -> list[int]:
     coded = []
     for quality in ladder.qualities:
         chosen = ladder.choose(quality)
-        coded.append(len(encode_image(image=picture, **vars(chosen)).to_bytes()))
+        coded.append(len(encode_image(image=sample, **vars(chosen)).to_bytes()))
     return coded
 
 
-def test_largest_quality_that_fits_the_bytes(picture: Any) -> None:
-    known = sizes(picture, shipped())
+def test_largest_quality_that_fits_the_bytes(sample: Any) -> None:
+    known = sizes(sample, shipped())
     assert known == sorted(known)
     for limit, quality in [(known[0], 1), (known[1] + 5, 2), (known[2] - 1, 2), (10**6, 4)]:
-        coded = encode_to_target(picture, Target("bytes", limit), shipped())
+        coded = encode_to_target(sample, Target("bytes", limit), shipped())
         assert coded.quality == quality
         assert len(coded.to_bytes()) == known[quality - 1] <= limit
 
 
-def test_bits_per_pixel_are_of_the_whole_file(picture: Any) -> None:
-    known = sizes(picture, shipped())
+def test_bits_per_pixel_are_of_the_whole_file(sample: Any) -> None:
+    known = sizes(sample, shipped())
     bpp = 8 * known[2] / 192**2
-    assert encode_to_target(picture, Target("bpp", bpp), shipped()).quality == 3
-    assert encode_to_target(picture, Target("bpp", bpp - 1e-6), shipped()).quality == 2
+    assert encode_to_target(sample, Target("bpp", bpp), shipped()).quality == 3
+    assert encode_to_target(sample, Target("bpp", bpp - 1e-6), shipped()).quality == 2
 
 
-def test_lowest_quality_that_has_the_decibels(picture: Any) -> None:
-    source = picture.to_image()
+def test_lowest_quality_that_has_the_decibels(sample: Any) -> None:
+    source = sample.to_image()
     for wanted in (30.0, 33.0):
-        coded = encode_to_target(picture, Target("psnr", wanted), shipped())
+        coded = encode_to_target(sample, Target("psnr", wanted), shipped())
         reached = {}
         for quality in shipped().qualities:
             chosen = shipped().choose(quality)
-            other = encode_image(image=picture, **vars(chosen))
+            other = encode_image(image=sample, **vars(chosen))
             reached[quality] = psnr(source, decode_image(chosen.net, other).to_image())
         assert coded.quality == min(q for q, value in reached.items() if value >= wanted)
 
 
-def test_similarity(picture: Any) -> None:
+def test_similarity(sample: Any) -> None:
     low, high = (
-        encode_to_target(picture, Target("ms-ssim", value), shipped()) for value in (0.9, 0.985)
+        encode_to_target(sample, Target("ms-ssim", value), shipped()) for value in (0.9, 0.985)
     )
     assert low.quality < high.quality
 
@@ -89,9 +89,9 @@ def test_similarity(picture: Any) -> None:
         (Target("psnr", 60), r"60 dB cannot be reached: the best quality of lite .* has 3\d"),
     ],
 )
-def test_what_no_quality_reaches(picture: Any, target: Target, message: str) -> None:
+def test_what_no_quality_reaches(sample: Any, target: Target, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        encode_to_target(picture, target, shipped())
+        encode_to_target(sample, target, shipped())
 
 
 def test_small_files_that_shrink_with_quality_are_found() -> None:
@@ -100,7 +100,7 @@ def test_small_files_that_shrink_with_quality_are_found() -> None:
     assert known[1] < known[0]
     coded = encode_to_target(flat, Target("bytes", known[1]), shipped())
     assert (coded.quality, len(coded.to_bytes())) == (2, known[1])
-    with pytest.raises(ValueError, match=f"found for this picture has {known[1]} bytes"):
+    with pytest.raises(ValueError, match=f"found for this image has {known[1]} bytes"):
         encode_to_target(flat, Target("bytes", known[1] - 1), shipped())
 
 
@@ -111,7 +111,7 @@ def test_targets_are_numbers(value: Any) -> None:
     Target("psnr", np.float32(30))
 
 
-def test_network_of_all_rates_analyses_a_picture_once(picture: Any) -> None:
+def test_network_of_all_rates_analyses_an_image_once(sample: Any) -> None:
     net = build("mbt2018-vbr")
     net.update()
     calls = []
@@ -119,9 +119,9 @@ def test_network_of_all_rates_analyses_a_picture_once(picture: Any) -> None:
     chosen = ChosenModel(net, "mbt2018-vbr", None, None)
     ladder = Ladder(lambda quality: dataclasses.replace(chosen, quality=quality), None)
     assert ladder.qualities == tuple(range(1, 9))
-    known = sizes(picture, ladder)
+    known = sizes(sample, ladder)
     calls.clear()
-    coded = encode_to_target(picture, Target("bytes", sorted(known)[4]), ladder)
+    coded = encode_to_target(sample, Target("bytes", sorted(known)[4]), ladder)
     # The other one, of the smallest size, is for the sizes of the latents.
     assert calls.count((1, 3, 192, 192)) == 1
     assert len(coded.to_bytes()) <= sorted(known)[4]
@@ -142,18 +142,18 @@ def scale() -> Ladder:
     return Ladder(lambda quality: dataclasses.replace(chosen, quality=quality), None)
 
 
-def test_scale_comes_within_a_percent_of_a_size(picture: Any, scale: Ladder) -> None:
+def test_scale_comes_within_a_percent_of_a_size(sample: Any, scale: Ladder) -> None:
     assert scale.is_scale
     assert scale.qualities == tuple(map(float, range(101)))
 
     def size_of(quality: float) -> int:
-        return len(encode_image(image=picture, **vars(scale.choose(quality))).to_bytes())
+        return len(encode_image(image=sample, **vars(scale.choose(quality))).to_bytes())
 
     between = 0
     for quality in (20, 50):
         low, high = size_of(quality), size_of(quality + 1)
         limit = (low + high) // 2
-        coded = encode_to_target(picture, Target("bytes", limit), scale)
+        coded = encode_to_target(sample, Target("bytes", limit), scale)
         assert min(0.99 * limit, limit - 32) <= len(coded.to_bytes()) <= limit
         assert quality <= coded.quality < quality + 1
         between += coded.quality != quality
@@ -164,22 +164,22 @@ def test_scale_comes_within_a_percent_of_a_size(picture: Any, scale: Ladder) -> 
     assert scale.of_image(dataclasses.replace(again, quality=101.0)) is None
 
 
-def test_scale_comes_within_hundredths_of_a_fidelity(picture: Any, scale: Ladder) -> None:
+def test_scale_comes_within_hundredths_of_a_fidelity(sample: Any, scale: Ladder) -> None:
     """With fidelity that is a function of quality, since no trained weights of a scale ship yet."""
     tried = []
 
     class Exact(Target):
-        def measure(self, coded: Any, net: Any, picture: Any) -> float:
+        def measure(self, coded: Any, net: Any, sample: Any) -> float:
             tried.append(coded.quality)
             return 26 + 0.16 * coded.quality
 
-    coded = encode_to_target(picture, Exact("psnr", 33.03), scale)
+    coded = encode_to_target(sample, Exact("psnr", 33.03), scale)
     assert 33.03 <= 26 + 0.16 * coded.quality <= 33.05
     assert len(tried) <= 14
-    assert encode_to_target(picture, Exact("psnr", 26), scale).quality == 0
-    assert encode_to_target(picture, Exact("psnr", 42), scale).quality == 100
+    assert encode_to_target(sample, Exact("psnr", 26), scale).quality == 0
+    assert encode_to_target(sample, Exact("psnr", 42), scale).quality == 100
     with pytest.raises(ValueError, match="cannot be reached"):
-        encode_to_target(picture, Exact("psnr", 42.01), scale)
+        encode_to_target(sample, Exact("psnr", 42.01), scale)
 
 
 def test_one_rate_has_nothing_to_choose_from() -> None:
@@ -205,10 +205,10 @@ def test_targets_that_are_none(kind: str, value: float, message: str) -> None:
 # -- the program ----------------------------------------------------------------------------------
 
 
-def test_program_codes_a_folder_to_a_size_and_goes_on(run: Any, picture: Any) -> None:
+def test_program_codes_a_folder_to_a_size_and_goes_on(run: Any, sample: Any) -> None:
     Path("in").mkdir()
     for i, box in enumerate([(0, 0, 192, 192), (0, 0, 130, 70)]):
-        picture.to_image().crop(box).save(f"in/{i}.png")
+        sample.to_image().crop(box).save(f"in/{i}.png")
     arguments = ("encode", "in", "out", "--target-bytes", 1700, "--json")
     status, out, err = run(*arguments)
     assert (status, err) == (0, "")
@@ -238,8 +238,8 @@ def test_program_refuses_what_contradicts(run: Any, photo: Any) -> None:
     assert files() == ["photo.png"]
 
 
-def test_program_tries_harder(run: Any, picture: Any) -> None:
-    picture.to_image().crop((0, 0, 64, 64)).save("crop.png")
+def test_program_tries_harder(run: Any, sample: Any) -> None:
+    sample.to_image().crop((0, 0, 64, 64)).save("crop.png")
     for effort in (1, 3):
         status, _, err = run("encode", "crop.png", f"{effort}.cai", "--effort", effort)
         assert (status, err) == (0, "")

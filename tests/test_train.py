@@ -38,9 +38,9 @@ def photo():
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     """A handful of crops of one photo."""
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     for split, count in (("train", 5), ("test", 2)):
         save_crops(
             {
@@ -62,10 +62,10 @@ def decoded_photo(net, photo):
 
 
 @pytest.mark.parametrize("model", ["bmshj2018-factorized", "mbt2018-mean"])
-def test_loss_falls_and_the_checkpoint_codes_a_photo(pictures, photo, tmp_path, model):
+def test_loss_falls_and_the_checkpoint_codes_a_photo(images, photo, tmp_path, model):
     log = tmp_path / "log.jsonl"
     run(
-        *(pictures, tmp_path / "run", "-m", model, "-e", "14", "--seed", "1"),
+        *(images, tmp_path / "run", "-m", model, "-e", "14", "--seed", "1"),
         *("-lr", "2e-3", "--aux-learning-rate", "0.5", "--log-file", str(log)),
     )
     losses = [record["loss"] for record in records(log, "test")]
@@ -105,10 +105,10 @@ TINY_SLICES = {
 
 
 @pytest.mark.parametrize("model", TINY_SLICES)
-def test_models_with_slices_train_and_code(pictures, photo, tmp_path, model):
+def test_models_with_slices_train_and_code(images, photo, tmp_path, model):
     sizes = [f"{name}={json.dumps(value)}" for name, value in TINY_SLICES[model].items()]
     options = ["-e", "1", *FAST, "--save-dir", str(tmp_path), "--model-args", *sizes]
-    train.main(["-d", str(pictures), "-m", model, *options])
+    train.main(["-d", str(images), "-m", model, *options])
     net = compressai.load(tmp_path / "checkpoint_best.safetensors")
     assert (net.aux_entropy_model is not None) == (model == "cca")
     x = transforms.functional.to_tensor(photo)[None, :, :128, :128]
@@ -119,17 +119,17 @@ def test_models_with_slices_train_and_code(pictures, photo, tmp_path, model):
 
 
 @pytest.mark.parametrize("options", [[], ["-m", "mbt2018-mean", "--channels-last"]])
-def test_resumed_run_equals_one_that_never_stopped(pictures, tmp_path, capsys, options):
+def test_resumed_run_equals_one_that_never_stopped(images, tmp_path, capsys, options):
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
-    run(pictures, straight, "-e", "4", "--seed", "3", *options)
+    run(images, straight, "-e", "4", "--seed", "3", *options)
     lines = capsys.readouterr().out.splitlines()
 
-    run(pictures, resumed, "-e", "2", "--seed", "3", *options)
+    run(images, resumed, "-e", "2", "--seed", "3", *options)
     first = capsys.readouterr().out.splitlines()
     torch.manual_seed(77)
     random.seed(77)
     checkpoint = str(resumed / "checkpoint.pth.tar")
-    run(pictures, resumed, "-e", "4", "--checkpoint", checkpoint, *options)
+    run(images, resumed, "-e", "4", "--checkpoint", checkpoint, *options)
     second = capsys.readouterr().out.splitlines()
 
     assert second[0] == f"Loading {checkpoint}"
@@ -147,8 +147,8 @@ def safetensors_of(path):
     return safetensors.torch.load_file(path)
 
 
-def test_checkpoints_have_the_documented_content(pictures, tmp_path):
-    run(pictures, tmp_path, "-e", "1", "--lambda", "0.02", "--seed", "1")
+def test_checkpoints_have_the_documented_content(images, tmp_path):
+    run(images, tmp_path, "-e", "1", "--lambda", "0.02", "--seed", "1")
     state = state_of(tmp_path)
     classic = {"epoch", "state_dict", "loss", "optimizer", "aux_optimizer", "lr_scheduler"}
     assert classic <= set(state)
@@ -173,69 +173,69 @@ def test_checkpoints_have_the_documented_content(pictures, tmp_path):
         assert torch.equal(loaded.g_a[0].weight, state["state_dict"]["g_a.0.weight"])
 
 
-def test_best_loss_survives_a_resume(pictures, tmp_path):
-    run(pictures, tmp_path, "-e", "1", "--seed", "1")
+def test_best_loss_survives_a_resume(images, tmp_path):
+    run(images, tmp_path, "-e", "1", "--seed", "1")
     state = state_of(tmp_path)
     state["best_loss"] = -1.0
     torch.save(state, tmp_path / "checkpoint.pth.tar")
     best = (tmp_path / "checkpoint_best_loss.pth.tar").read_bytes()
-    run(pictures, tmp_path, "-e", "2", "--checkpoint", str(tmp_path / "checkpoint.pth.tar"))
+    run(images, tmp_path, "-e", "2", "--checkpoint", str(tmp_path / "checkpoint.pth.tar"))
     assert state_of(tmp_path)["epoch"] == 1
     assert state_of(tmp_path)["best_loss"] == -1.0
     assert (tmp_path / "checkpoint_best_loss.pth.tar").read_bytes() == best
 
 
-def test_classic_checkpoint_with_six_keys_can_be_resumed(pictures, tmp_path):
-    run(pictures, tmp_path, "-e", "1", "--seed", "1")
+def test_classic_checkpoint_with_six_keys_can_be_resumed(images, tmp_path):
+    run(images, tmp_path, "-e", "1", "--seed", "1")
     state = state_of(tmp_path)
     for key in ("best_loss", "random_states", "compressai"):
         del state[key]
     state["state_dict"] = {f"module.{key}": v for key, v in state["state_dict"].items()}
     torch.save(state, tmp_path / "classic.pth.tar")
-    run(pictures, tmp_path, "-e", "2", "--checkpoint", str(tmp_path / "classic.pth.tar"))
+    run(images, tmp_path, "-e", "2", "--checkpoint", str(tmp_path / "classic.pth.tar"))
     assert state_of(tmp_path)["epoch"] == 1
 
 
-def test_resuming_from_something_else_stops_with_a_reason(pictures, tmp_path):
-    run(pictures, tmp_path, "-e", "1", "--seed", "1")
+def test_resuming_from_something_else_stops_with_a_reason(images, tmp_path):
+    run(images, tmp_path, "-e", "1", "--seed", "1")
     with pytest.raises(SystemExit, match="architecture 'bmshj2018-factorized'"):
         run(
-            *(pictures, tmp_path, "-m", "mbt2018-mean"),
+            *(images, tmp_path, "-m", "mbt2018-mean"),
             *("--checkpoint", str(tmp_path / "checkpoint.pth.tar")),
         )
     with pytest.raises(SystemExit, match="no training checkpoint"):
-        run(pictures, tmp_path, "--checkpoint", str(tmp_path / "checkpoint_best.safetensors"))
+        run(images, tmp_path, "--checkpoint", str(tmp_path / "checkpoint_best.safetensors"))
     torch.save({"state_dict": {}}, tmp_path / "weights.pth")
     with pytest.raises(SystemExit, match="lacks"):
-        run(pictures, tmp_path, "--checkpoint", str(tmp_path / "weights.pth"))
+        run(images, tmp_path, "--checkpoint", str(tmp_path / "weights.pth"))
 
 
-def test_non_finite_loss_stops_names_the_batch_and_keeps_the_checkpoint(pictures, tmp_path):
-    run(pictures, tmp_path, "-e", "1", "--seed", "1")
+def test_non_finite_loss_stops_names_the_batch_and_keeps_the_checkpoint(images, tmp_path):
+    run(images, tmp_path, "-e", "1", "--seed", "1")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     log = tmp_path.with_name("log.jsonl")
     checkpoint = str(tmp_path / "checkpoint.pth.tar")
     with pytest.raises(SystemExit) as stopped:
         run(
-            *(pictures, tmp_path, "-e", "3", "--checkpoint", checkpoint),
+            *(images, tmp_path, "-e", "3", "--checkpoint", checkpoint),
             *("--lambda", "1e38", "--log-file", str(log)),
         )
     message = str(stopped.value)
     assert stopped.value.code not in (0, None)
     assert "loss is inf in epoch 1, step 3, batch 0" in message
-    assert len(re.findall(rf"{re.escape(str(pictures))}/train/\d\.png", message)) == 2
+    assert len(re.findall(rf"{re.escape(str(images))}/train/\d\.png", message)) == 2
     assert checkpoint in message
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert "epoch 1" in records(log, "stopped")[0]["reason"]
 
 
-def test_no_save_writes_nothing(pictures, tmp_path):
-    run(pictures, tmp_path / "run", "-e", "1", "--no-save")
+def test_no_save_writes_nothing(images, tmp_path):
+    run(images, tmp_path / "run", "-e", "1", "--no-save")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_log_lines_have_the_binding_form(pictures, tmp_path, capsys):
-    run(pictures, tmp_path, "-e", "2", "--seed", "1", "--batch-size", "3")
+def test_log_lines_have_the_binding_form(images, tmp_path, capsys):
+    run(images, tmp_path, "-e", "2", "--seed", "1", "--batch-size", "3")
     out = capsys.readouterr().out
     assert out.splitlines()[0] == "Learning rate: 0.0001"
     assert [m.group(1, 2, 3, 4) for m in TRAIN_LINE.finditer(out)] == [
@@ -247,9 +247,9 @@ def test_log_lines_have_the_binding_form(pictures, tmp_path, capsys):
     assert rest.strip() == ""
 
 
-def test_json_lines_agree_with_the_log_lines(pictures, tmp_path, capsys):
+def test_json_lines_agree_with_the_log_lines(images, tmp_path, capsys):
     log = tmp_path / "log.jsonl"
-    run(pictures, tmp_path, "-e", "2", "--seed", "1", "--log-file", str(log), "--batch-size", "1")
+    run(images, tmp_path, "-e", "2", "--seed", "1", "--log-file", str(log), "--batch-size", "1")
     out = capsys.readouterr().out
     for line, record in zip(TRAIN_LINE.finditer(out), records(log, "train"), strict=True):
         assert float(line[5]) == pytest.approx(record["loss"], abs=6e-4)
@@ -271,10 +271,10 @@ def test_ms_ssim_can_be_trained_for(photo, tmp_path, capsys):
     assert read_metadata(tmp_path / "checkpoint_best.safetensors")["metric"] == "ms-ssim"
 
 
-def test_bf16_trains_the_network_and_spares_the_entropy_models(pictures, tmp_path):
+def test_bf16_trains_the_network_and_spares_the_entropy_models(images, tmp_path):
     log = tmp_path / "log.jsonl"
     run(
-        *(pictures, tmp_path, "-m", "mbt2018-mean", "-e", "4", "--seed", "1", "-lr", "2e-3"),
+        *(images, tmp_path, "-m", "mbt2018-mean", "-e", "4", "--seed", "1", "-lr", "2e-3"),
         *("--precision", "bf16", "--log-file", str(log)),
     )
     losses = [record["loss"] for record in records(log, "test")]

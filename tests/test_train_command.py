@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The command line of ``examples/train.py``, what it says, and which pictures it takes."""
+"""The command line of ``examples/train.py``, what it says, and which images it takes."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ def test_bad_command_line_exits_with_usage(arguments, capsys):
     assert "usage" in capsys.readouterr().err
 
 
-def test_folder_without_pictures_stops_with_a_reason(tmp_path):
+def test_folder_without_images_stops_with_a_reason(tmp_path):
     for split in ("train", "test"):
         (tmp_path / split).mkdir()
-    with pytest.raises(SystemExit, match="no pictures"):
+    with pytest.raises(SystemExit, match="no images"):
         run(tmp_path, tmp_path)
 
 
@@ -103,7 +103,7 @@ def small_folder(root, sizes):
     return root
 
 
-def test_pictures_smaller_than_the_crop_are_named_before_the_first_epoch(tmp_path, capsys):
+def test_images_smaller_than_the_crop_are_named_before_the_first_epoch(tmp_path, capsys):
     sizes = {f"{i}.png": (63, 200) for i in range(5)} | {"right.png": (64, 64)}
     root = small_folder(tmp_path / "p", sizes)
     with pytest.raises(SystemExit, match=r"train/0\.png has 63 x 200 pixels.* and 2 more.*64 x 64"):
@@ -111,7 +111,7 @@ def test_pictures_smaller_than_the_crop_are_named_before_the_first_epoch(tmp_pat
     assert "Train epoch" not in capsys.readouterr().out
 
 
-def test_smaller_pictures_of_the_test_are_told_and_headers_must_be_readable(tmp_path, capsys):
+def test_smaller_images_of_the_test_are_told_and_headers_must_be_readable(tmp_path, capsys):
     root = small_folder(tmp_path / "p", {"a.png": (64, 64), "b.png": (80, 64)})
     Image.new("RGB", (40, 90)).save(root / "test" / "small.png")
     for split in ("train", "test"):
@@ -126,7 +126,7 @@ def test_smaller_pictures_of_the_test_are_told_and_headers_must_be_readable(tmp_
         damaged.unlink()
 
 
-def test_crops_of_pictures_that_lie_on_their_side_are_measured_upright(tmp_path):
+def test_crops_of_images_that_lie_on_their_side_are_measured_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (100, 60)).save(tmp_path / "a.jpg", exif=exif)
@@ -135,9 +135,9 @@ def test_crops_of_pictures_that_lie_on_their_side_are_measured_upright(tmp_path)
 
 
 def test_seeded_run_draws_the_random_numbers_of_the_reference(tmp_path, capsys):
-    """Rate and auxiliary loss of the reference log, which hardly depend on the picture.
+    """Rate and auxiliary loss of the reference log, which hardly depend on the image.
 
-    The picture of the reference run is not ours to ship. The auxiliary loss is fixed by the
+    The image of the reference run is not ours to ship. The auxiliary loss is fixed by the
     initial densities: over seeds it varies by several units, against the 0.05 allowed here.
     """
     y, x = np.mgrid[:50, :215]

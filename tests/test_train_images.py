@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Which pictures of a folder a run trains and tests on."""
+"""Which images of a folder a run trains and tests on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def names_of(found: dict[str, list[Path]], root: Path) -> dict[str, list[str]]:
 
 def test_folders_below_the_parts_are_entered_but_hidden_ones(tmp_path: Path) -> None:
     fill(tmp_path, ["train/b.png", "train/a/x.png", "train/.git/y.png", "test/deep/er/z.png"])
-    (tmp_path / "train/a/notes.txt").write_text("no picture")
+    (tmp_path / "train/a/notes.txt").write_text("no image")
     found = names_of(split_images(tmp_path), tmp_path)
     assert found == {"train": ["train/a/x.png", "train/b.png"], "test": ["test/deep/er/z.png"]}
 
@@ -41,7 +41,7 @@ def test_a_part_of_an_unsplit_folder_is_tested_on(tmp_path: Path, below: str) ->
     assert {path.parent.name for path in found["test"]} == {"a", "b"}
     assert found == split_images(tmp_path, 0.25)
     assert len(split_images(tmp_path)["test"]) == 4
-    # The part does not change much where a picture more comes in.
+    # The part does not change much where an image more comes in.
     fill(tmp_path, [f"{below}c.png"])
     again = split_images(tmp_path, 0.25)
     assert len(set(found["test"]) ^ set(again["test"])) <= 2
@@ -50,10 +50,10 @@ def test_a_part_of_an_unsplit_folder_is_tested_on(tmp_path: Path, below: str) ->
 def test_what_is_no_folder_to_train_on_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is no folder"):
         split_images(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="there are no pictures to train on in"):
+    with pytest.raises(ValueError, match="there are no images to train on in"):
         split_images(tmp_path)
     fill(tmp_path, ["one.png"])
-    with pytest.raises(ValueError, match="there are no pictures to train on in"):
+    with pytest.raises(ValueError, match="there are no images to train on in"):
         split_images(tmp_path)
     for share in (0, 1, -0.5):
         with pytest.raises(ValueError, match="--val-fraction must be between 0 and 1, got"):
@@ -67,7 +67,7 @@ def test_what_is_no_folder_to_train_on_is_told(tmp_path: Path) -> None:
 
 
 def test_run_on_a_folder_of_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fill(tmp_path, [f"pictures/{folder}/{i}.png" for folder in "ab" for i in range(3)])
+    fill(tmp_path, [f"images/{folder}/{i}.png" for folder in "ab" for i in range(3)])
     arguments = ["--val-fraction", "0.34", "--epochs", "1", "--no-save"]
-    run(tmp_path / "pictures", tmp_path / "run", *arguments)
+    run(tmp_path / "images", tmp_path / "run", *arguments)
     assert "[0/4 (0%)]" in capsys.readouterr().out

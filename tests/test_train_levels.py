@@ -40,8 +40,8 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
     with Image.open(ROOT / "examples" / "assets" / "chelsea.png") as file:
         photo = file.convert("RGB")
     for split, count in (("train", 16), ("test", 2)):
@@ -51,9 +51,9 @@ def pictures(tmp_path_factory):
     return root
 
 
-def train(pictures, folder, *more):
+def train(images, folder, *more):
     log = folder / "log.jsonl"
-    places = ("-d", pictures, "--save-dir", folder, "--log-file", log)
+    places = ("-d", images, "--save-dir", folder, "--log-file", log)
     main([*map(str, places), *VBR, *OPTIONS, *more])
     return [json.loads(line) for line in log.read_text().splitlines()]
 
@@ -71,7 +71,7 @@ def changed(net, folder):
 
 
 @pytest.mark.parametrize("variable", [False, True])
-def test_steps_train_all_but_the_gains(pictures, tmp_path, variable):
+def test_steps_train_all_but_the_gains(images, tmp_path, variable):
     start = started(vr_entbttlnck=variable)
     with torch.no_grad():
         start.g_a[-1].weight.mul_(30)  # offsets are for symbols that are not zero
@@ -81,7 +81,7 @@ def test_steps_train_all_but_the_gains(pictures, tmp_path, variable):
     save_checkpoint(weights, start, architecture=VBR[1], arguments=arguments)
     more = ["vr_entbttlnck=true"] if variable else []
     records = train(
-        pictures, tmp_path, "--model-args", "N=8", "M=12", *more, "--weights", str(weights)
+        images, tmp_path, "--model-args", "N=8", "M=12", *more, "--weights", str(weights)
     )
     assert changed(start, tmp_path) == {n for n, _ in start.named_parameters()} - {"Gain"}
     assert {r["level"] for r in records if r["event"] == "train"} <= set(range(8))
@@ -92,8 +92,8 @@ def test_steps_train_all_but_the_gains(pictures, tmp_path, variable):
     assert metadata["extra"]["stage"] == 2
 
 
-def test_what_is_trained_codes_at_all_levels(pictures, tmp_path):
-    train(pictures, tmp_path)
+def test_what_is_trained_codes_at_all_levels(images, tmp_path):
+    train(images, tmp_path)
     net = compressai.load(tmp_path / "checkpoint_best.safetensors")
     x = torch.rand(1, 3, 64, 64)
     for s in (0, 7):
@@ -104,8 +104,8 @@ def test_what_is_trained_codes_at_all_levels(pictures, tmp_path):
         assert torch.allclose(decoded, expected, atol=1e-5)
 
 
-def test_first_stage_trains_the_base_at_the_highest_rate(pictures, tmp_path):
-    train(pictures, tmp_path, "--stage", "1")
+def test_first_stage_trains_the_base_at_the_highest_rate(images, tmp_path):
+    train(images, tmp_path, "--stage", "1")
     names = changed(started(), tmp_path)
     assert "g_a.0.weight" in names
     assert OFFSETS not in names
@@ -115,17 +115,17 @@ def test_first_stage_trains_the_base_at_the_highest_rate(pictures, tmp_path):
     # The second stage begins with what the first has made, and does not resume it.
     best = str(tmp_path / "checkpoint_best.safetensors")
     with pytest.raises(SystemExit, match="has extra"):
-        train(pictures, tmp_path, "--checkpoint", str(tmp_path / "checkpoint.pth.tar"))
+        train(images, tmp_path, "--checkpoint", str(tmp_path / "checkpoint.pth.tar"))
     second = tmp_path / "second"
     second.mkdir()
-    train(pictures, second, "--weights", best, "-lr", "1e-9")
+    train(images, second, "--weights", best, "-lr", "1e-9")
     state = torch.load(second / "checkpoint.pth.tar", weights_only=True)["state_dict"]
     for name, parameter in compressai.load(best).named_parameters():
         if "quantiles" not in name:
             assert torch.allclose(parameter, state[name], atol=1e-6), name
 
 
-def test_loss_of_a_step_weighs_the_distortion_as_its_level(pictures, tmp_path, monkeypatch):
+def test_loss_of_a_step_weighs_the_distortion_as_its_level(images, tmp_path, monkeypatch):
     calls = []
     forward, weigh = MeanScaleHyperpriorVbr.forward, RateDistortionLoss.forward
 
@@ -144,32 +144,32 @@ def test_loss_of_a_step_weighs_the_distortion_as_its_level(pictures, tmp_path, m
     monkeypatch.setattr(MeanScaleHyperpriorVbr, "forward", noting_forward)
     monkeypatch.setattr(RateDistortionLoss, "forward", noting_loss)
     lambdas = [0.001 * 2**s for s in range(8)]
-    train(pictures, tmp_path, "--lambda", *map(str, lambdas))
+    train(images, tmp_path, "--lambda", *map(str, lambdas))
     assert all(lmbda == lambdas[s] for _, _, s, lmbda in calls)
     assert len({s for _, training, s, _ in calls if training}) > 3
     # A test is of all levels.
     assert [s for _, training, s, _ in calls if not training] == list(range(8))
 
 
-def test_resumed_run_equals_one_that_never_stopped(pictures, tmp_path):
+def test_resumed_run_equals_one_that_never_stopped(images, tmp_path):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     straight.mkdir()
     broken.mkdir()
-    expected = train(pictures, straight, "--epochs", "2")
-    train(pictures, broken)
+    expected = train(images, straight, "--epochs", "2")
+    train(images, broken)
     checkpoint = ("--checkpoint", str(broken / "checkpoint.pth.tar"))
-    found = train(pictures, broken, "--epochs", "2", *checkpoint)
+    found = train(images, broken, "--epochs", "2", *checkpoint)
     keys = ("event", "loss", "level")
     assert [[r.get(k) for k in keys] for r in found] == [[r.get(k) for k in keys] for r in expected]
 
 
-def test_parts_of_a_batch_have_one_level(pictures, tmp_path):
-    """So seeds per picture make the run the same, whatever shares it."""
+def test_parts_of_a_batch_have_one_level(images, tmp_path):
+    """So seeds per image make the run the same, whatever shares it."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
-    expected = train(pictures, whole, "--per-picture-seeds")
-    found = train(pictures, parts, "--per-picture-seeds", "--accumulate", "2")
+    expected = train(images, whole, "--per-picture-seeds")
+    found = train(images, parts, "--per-picture-seeds", "--accumulate", "2")
     assert [r.get("level") for r in found] == [r.get("level") for r in expected]
     assert [r["loss"] for r in found] == pytest.approx([r["loss"] for r in expected], rel=1e-5)
 
@@ -229,9 +229,9 @@ def test_weights_of_another_model_are_refused(tmp_path, architecture, arguments,
         load_initial_weights(MeanScaleHyperpriorVbr(**SIZES), path)
 
 
-def test_missing_weights_stop_with_a_reason(pictures, tmp_path):
+def test_missing_weights_stop_with_a_reason(images, tmp_path):
     with pytest.raises(SystemExit, match="No such file"):
-        train(pictures, tmp_path, "--weights", str(tmp_path / "nothing.safetensors"))
+        train(images, tmp_path, "--weights", str(tmp_path / "nothing.safetensors"))
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
     ],
 )
 def test_a_quality_brings_the_weights_of_its_loss(options, lmbda, beta):
-    args = train.parse_args(["-d", "pictures", *options])
+    args = train.parse_args(["-d", "images", *options])
     assert (args.lmbda, args.beta) == (lmbda, beta)
 
 
@@ -54,7 +54,7 @@ def test_denoising_loss_has_the_weight_that_was_asked_for():
     small = {key: json.dumps(value) for key, value in ENTRIES["saaf"].small.items()}
     sizes = ["--model-args", *(f"{key}={value}" for key, value in small.items())]
     for options, weight in (([], 0.1), (["--diffusion-weight", "0"], 0.0)):
-        args = train.parse_args(["-d", "pictures", "-m", "saaf", *options, *sizes])
+        args = train.parse_args(["-d", "images", "-m", "saaf", *options, *sizes])
         assert build_model(args)[0].diffusion_weight == weight
 
 
@@ -68,12 +68,12 @@ def test_denoising_loss_has_the_weight_that_was_asked_for():
 )
 def test_impossible_weights_of_the_denoising_loss_are_refused(options, message, capsys):
     with pytest.raises(SystemExit):
-        train.parse_args(["-d", "pictures", *options])
+        train.parse_args(["-d", "images", *options])
     assert message in capsys.readouterr().err
 
 
 def test_auxiliary_entropy_model_is_trained_by_its_own_loss():
-    args = train.parse_args(["-d", "pictures", "-m", "cca", "--quality", "1"])
+    args = train.parse_args(["-d", "images", "-m", "cca", "--quality", "1"])
     plain, with_auxiliary = torch.nn.Module(), torch.nn.Module()
     with_auxiliary.aux_entropy_model = torch.nn.Identity()
     assert type(train.build_criterion(plain, args)) is RateDistortionLoss
@@ -186,8 +186,8 @@ def test_optimizers_get_their_learning_rates():
 
 
 def test_defaults_are_those_of_the_interface():
-    args = vars(train.parse_args(["-d", "pictures"]))
-    assert args["dataset"] == "pictures"
+    args = vars(train.parse_args(["-d", "images"]))
+    assert args["dataset"] == "images"
     expected = {
         "model": "bmshj2018-factorized",
         "epochs": 100,

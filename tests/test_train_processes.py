@@ -31,8 +31,8 @@ from compressai.training import (
 from compressai.training.run import image_seed
 
 ROOT = Path(__file__).parents[1]
-# 23 pictures by 4 leave a last batch of 3, which two processes cannot halve.
-PICTURES = 23
+# 23 images by 4 leave a last batch of 3, which two processes cannot halve.
+IMAGES = 23
 OPTIONS = [
     *("-m", "mbt2018-mean", "--model-args", "N=8", "M=12", "--patch-size", "64", "64"),
     *("--batch-size", "2", "--test-batch-size", "3", "-n", "0", "--seed", "5", "-lr", "1e-3"),
@@ -42,34 +42,34 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    root = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
     with Image.open(ROOT / "examples" / "assets" / "chelsea.png") as file:
         photo = file.convert("RGB")
-    for split, count in (("train", PICTURES), ("test", 4)):
+    for split, count in (("train", IMAGES), ("test", 4)):
         (root / split).mkdir()
         for i in range(count):
             photo.crop((9 * i, 7 * i, 9 * i + 90, 7 * i + 80)).save(root / split / f"{i}.png")
     return root
 
 
-def arguments(pictures, folder, *more):
+def arguments(images, folder, *more):
     log = ("--log-file", str(folder / "log.jsonl"))
-    return ["-d", str(pictures), "--save-dir", str(folder), *OPTIONS, *log, *more]
+    return ["-d", str(images), "--save-dir", str(folder), *OPTIONS, *log, *more]
 
 
-def one_process(pictures, folder, *more):
+def one_process(images, folder, *more):
     folder.mkdir(exist_ok=True)
-    main(arguments(pictures, folder, "--per-picture-seeds", *more))
+    main(arguments(images, folder, "--per-picture-seeds", *more))
     return records(folder)
 
 
-def two_processes(pictures, folder, *more):
+def two_processes(images, folder, *more):
     folder.mkdir(exist_ok=True)
     run = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-            *(ROOT / "examples" / "train.py", *arguments(pictures, folder, *more)),
+            *(ROOT / "examples" / "train.py", *arguments(images, folder, *more)),
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -99,11 +99,11 @@ def distance(folder, other):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_can_be_resumed_by_one(pictures, tmp_path):
-    alone = one_process(pictures, tmp_path / "one", "-e", "2")
+def test_two_processes_train_as_one_and_can_be_resumed_by_one(images, tmp_path):
+    alone = one_process(images, tmp_path / "one", "-e", "2")
     assert len(losses(alone)) == 4  # steps 0 and 10 of both epochs
 
-    shared, out, err = two_processes(pictures, tmp_path / "two", "-e", "1")
+    shared, out, err = two_processes(images, tmp_path / "two", "-e", "1")
     assert losses(shared) == pytest.approx(losses(alone)[:2], rel=1e-5)
     assert losses(shared, "test") == pytest.approx(losses(alone, "test")[:1], rel=1e-5)
     assert out.count("Train epoch 0: [20/23 (83%)]") == out.count("Test epoch 0") == 1
@@ -118,42 +118,42 @@ def test_two_processes_train_as_one_and_can_be_resumed_by_one(pictures, tmp_path
 
     # The seed of the file counts, not that of the command line.
     resume = ("--checkpoint", str(tmp_path / "two" / "checkpoint.pth.tar"), "-e", "2")
-    resumed = one_process(pictures, tmp_path / "two", *resume, "--seed", "6")
+    resumed = one_process(images, tmp_path / "two", *resume, "--seed", "6")
     assert losses(resumed) == pytest.approx(losses(alone), rel=1e-5)
     assert distance(tmp_path / "two", tmp_path / "one") < 1e-5
 
 
 @pytest.mark.slow
-def test_one_process_can_be_resumed_by_two(pictures, tmp_path):
+def test_one_process_can_be_resumed_by_two(images, tmp_path):
     # Parts, averages and loader processes change nothing, either.
     options = ("--ema", "0.9", "--batch-size", "5")
-    alone = one_process(pictures, tmp_path / "one", "-e", "2", *options)
-    one_process(pictures, tmp_path / "two", "-e", "1", *options)
+    alone = one_process(images, tmp_path / "one", "-e", "2", *options)
+    one_process(images, tmp_path / "two", "-e", "1", *options)
     resume = ("--checkpoint", str(tmp_path / "two" / "checkpoint.pth.tar"), "-e", "2")
     more = ("--accumulate", "2", "-n", "1")
-    shared, _, _ = two_processes(pictures, tmp_path / "two", *options, *resume, *more)
+    shared, _, _ = two_processes(images, tmp_path / "two", *options, *resume, *more)
     for event in ("train", "test"):
         assert losses(shared, event) == pytest.approx(losses(alone, event), rel=1e-5)
 
 
-def test_noise_is_what_another_seed_changes(pictures, tmp_path):
+def test_noise_is_what_another_seed_changes(images, tmp_path):
     """What the comparisons above would not tell apart would be worth nothing."""
-    one = one_process(pictures, tmp_path / "one", "-e", "1")
-    other = one_process(pictures, tmp_path / "other", "-e", "1", "--seed", "6")
+    one = one_process(images, tmp_path / "one", "-e", "1")
+    other = one_process(images, tmp_path / "other", "-e", "1", "--seed", "6")
     assert losses(one) != pytest.approx(losses(other), rel=1e-3)
 
 
 @pytest.mark.parametrize("parts", ["2", "3", "9"])
-def test_parts_of_a_batch_train_as_the_whole(pictures, tmp_path, parts):
-    whole = one_process(pictures, tmp_path / "whole", "-e", "1", "--batch-size", "5")
+def test_parts_of_a_batch_train_as_the_whole(images, tmp_path, parts):
+    whole = one_process(images, tmp_path / "whole", "-e", "1", "--batch-size", "5")
     more = ("--batch-size", "5", "--accumulate", parts)
-    cut = one_process(pictures, tmp_path / "cut", "-e", "1", *more)
+    cut = one_process(images, tmp_path / "cut", "-e", "1", *more)
     assert losses(cut) == pytest.approx(losses(whole), rel=1e-5)
     assert distance(tmp_path / "cut", tmp_path / "whole") < 1e-5
 
 
-def test_several_processes_need_seeds_per_picture():
-    args = parse_args(["-d", "pictures", "--no-per-picture-seeds"])
+def test_several_processes_need_seeds_per_image():
+    args = parse_args(["-d", "images", "--no-per-image-seeds"])
     with pytest.raises(SystemExit, match="several processes need --per-image-seeds"):
         image_seed(args, Processes(count=2, launched=True))
     assert image_seed(args, Processes(launched=True)) is None
@@ -239,8 +239,8 @@ def test_average_follows_the_weights():
             moving_average(net, decay)
 
 
-def test_model_that_is_kept_is_the_average(pictures, tmp_path):
-    one_process(pictures, tmp_path, "-e", "1", "--ema", "0.99")
+def test_model_that_is_kept_is_the_average(images, tmp_path):
+    one_process(images, tmp_path, "-e", "1", "--ema", "0.99")
     state = torch.load(tmp_path / "checkpoint.pth.tar", weights_only=True)
     net = compressai.load(tmp_path / "checkpoint_best.safetensors")
     weight = net.g_a[0].weight.detach()
@@ -249,18 +249,18 @@ def test_model_that_is_kept_is_the_average(pictures, tmp_path):
     assert state["average"]["n_averaged"] == 12
 
 
-def test_resuming_with_an_average_needs_one(pictures, tmp_path):
-    one_process(pictures, tmp_path, "-e", "1")
+def test_resuming_with_an_average_needs_one(images, tmp_path):
+    one_process(images, tmp_path, "-e", "1")
     resume = ("--checkpoint", str(tmp_path / "checkpoint.pth.tar"), "--ema", "0.9")
     with pytest.raises(SystemExit, match="average"):
-        one_process(pictures, tmp_path, "-e", "2", *resume)
+        one_process(images, tmp_path, "-e", "2", *resume)
 
 
-def test_tensorboard_shows_the_losses(pictures, tmp_path):
+def test_tensorboard_shows_the_losses(images, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = one_process(pictures, tmp_path, "-e", "1", "--tensorboard", str(tmp_path / "board"))
+    log = one_process(images, tmp_path, "-e", "1", "--tensorboard", str(tmp_path / "board"))
     board = EventAccumulator(str(tmp_path / "board"))
     board.Reload()
     shown = board.Scalars("train/loss")

@@ -189,6 +189,6 @@ def test_representations():
 
 
 def test_transforms_work_in_a_torchvision_pipeline():
-    picture = Image.new("RGB", (6, 4), (255, 255, 255))
-    out = Compose([ToTensor(), RGB2YCbCr()])(picture)
+    sample = Image.new("RGB", (6, 4), (255, 255, 255))
+    out = Compose([ToTensor(), RGB2YCbCr()])(sample)
     assert torch.allclose(out[:, 0, 0], torch.tensor([1.0, 0.5, 0.5]), atol=1e-6)

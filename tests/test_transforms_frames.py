@@ -34,7 +34,7 @@ with warnings.catch_warnings():
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "nearest": Image.Resampling.NEAREST}
 
 
-def picture(height=6, width=8, seed=0, dtype=torch.float32):
+def sample(height=6, width=8, seed=0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
     return torch.rand((1, 3, height, width), generator=generator, dtype=dtype)
 
@@ -64,7 +64,7 @@ def doubled_cubic(row):
 
 class TestAgainstOtherLibraries:
     def test_rgb2ycbcr_equals_colour_science(self):
-        x = picture(dtype=torch.float64)
+        x = sample(dtype=torch.float64)
         pixels = x[0].permute(1, 2, 0).numpy()
         weights = colour.WEIGHTS_YCBCR["ITU-R BT.709"]
         expected = colour.RGB_to_YCbCr(pixels, K=weights, in_legal=False, out_legal=False)
@@ -72,7 +72,7 @@ class TestAgainstOtherLibraries:
         assert np.abs(ours - expected - np.array([0, 0.5, 0.5])).max() < 1e-12
 
     def test_ycbcr2rgb_equals_colour_science(self):
-        x = picture(seed=1, dtype=torch.float64)
+        x = sample(seed=1, dtype=torch.float64)
         ycbcr = x[0].permute(1, 2, 0).numpy() - np.array([0, 0.5, 0.5])
         weights = colour.WEIGHTS_YCBCR["ITU-R BT.709"]
         expected = colour.YCbCr_to_RGB(
@@ -82,7 +82,7 @@ class TestAgainstOtherLibraries:
         assert np.abs(ours - expected).max() < 1e-12
 
     def test_halved_chroma_equals_the_box_filter_of_pillow(self):
-        y, u, v = picture(seed=2).split(1, dim=1)
+        y, u, v = sample(seed=2).split(1, dim=1)
         ours = yuv_444_to_420((y, u, v))
         assert ours[0] is y
         for plane, half in ((u, ours[1]), (v, ours[2])):
@@ -91,14 +91,14 @@ class TestAgainstOtherLibraries:
 
     @pytest.mark.parametrize("mode", PILLOW)
     def test_doubled_chroma_equals_pillow(self, mode):
-        y, u, v = picture(8, 12)[:, :1], picture(4, 6, 1)[:, :1], picture(4, 6, 2)[:, :1]
+        y, u, v = sample(8, 12)[:, :1], sample(4, 6, 1)[:, :1], sample(4, 6, 2)[:, :1]
         ours = yuv_420_to_444((y, u, v), mode=mode)
         for i, plane in ((1, u), (2, v)):
             expected = pillow_resized(plane, (8, 12), PILLOW[mode])
             assert torch.allclose(ours[:, i : i + 1], expected, atol=1e-6)
 
     def test_bicubic_chroma_equals_the_kernel_of_keys(self):
-        u = picture(4, 6, 3, torch.float64)[:, :1]
+        u = sample(4, 6, 3, torch.float64)[:, :1]
         y = torch.zeros(1, 1, 8, 12, dtype=torch.float64)
         ours = yuv_420_to_444((y, u, u), mode="bicubic")[0, 1].numpy()
         expected = np.apply_along_axis(doubled_cubic, 1, u[0, 0].numpy())
@@ -125,8 +125,8 @@ def test_code_values_survive_the_way_through_tensors(format, depth, height, widt
 
 
 @given(st.sampled_from(VideoFormat), st.integers(1, 9), st.integers(1, 9))
-def test_planes_of_a_picture_have_the_sizes_of_the_format(format, height, width):
-    planes = rgb_to_planes(picture(height, width), format)
+def test_planes_of_an_image_have_the_sizes_of_the_format(format, height, width):
+    planes = rgb_to_planes(sample(height, width), format)
     dtype = make_dtype(format, np.uint8, width, height)
     assert [tuple(p.shape[-2:]) for p in planes] == [dtype[name].shape for name in dtype.names]
     assert planes_to_rgb(planes, format).shape == (1, 3, height, width)
@@ -134,7 +134,7 @@ def test_planes_of_a_picture_have_the_sizes_of_the_format(format, height, width)
 
 @pytest.mark.parametrize("format", [VideoFormat.YUV444, VideoFormat.RGB])
 def test_full_resolution_loses_nothing(format):
-    x = picture(5, 7)
+    x = sample(5, 7)
     assert torch.allclose(planes_to_rgb(rgb_to_planes(x, format), format), x, atol=1e-5)
 
 
@@ -150,7 +150,7 @@ def test_one_colour_survives_in_every_format(format, size):
 
 
 def test_even_sizes_of_420_equal_the_functional_transforms():
-    x = picture(6, 8)
+    x = sample(6, 8)
     planes = rgb_to_planes(x, VideoFormat.YUV420)
     for ours, theirs in zip(planes, yuv_444_to_420(rgb2ycbcr(x)), strict=True):
         assert torch.equal(ours, theirs)
@@ -166,7 +166,7 @@ def test_values_are_rounded_and_clamped():
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 def test_planes_that_do_not_fit_are_an_error(mode):
-    planes = rgb_to_planes(picture(), VideoFormat.YUV420)
+    planes = rgb_to_planes(sample(), VideoFormat.YUV420)
     for wrong in (planes[:2], planes[::-1]):
         with pytest.raises(ValueError, match="planes must be three of yuv420"):
             planes_to_rgb(wrong, VideoFormat.YUV420, mode)

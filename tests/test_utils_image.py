@@ -30,13 +30,13 @@ PROGRAMS = (bench, eval_model, find_close, plot, update_model)
 
 
 @pytest.fixture(autouse=True)
-def pictures(folder):
-    save_crops({"pictures/a.png": (100, 40, 290, 215), "pictures/sub/b.PNG": (30, 20, 230, 190)})
+def images(folder):
+    save_crops({"images/a.png": (100, 40, 290, 215), "images/sub/b.PNG": (30, 20, 230, 190)})
 
 
-def image(name="pictures/a.png"):
-    with Image.open(name) as picture:
-        return picture.convert("RGB")
+def image(name="images/a.png"):
+    with Image.open(name) as sample:
+        return sample.convert("RGB")
 
 
 def run(program, capsys, *arguments):
@@ -60,7 +60,7 @@ def test_programs_show_help_and_refuse_to_do_nothing(program, capsys):
 
 
 def test_bench_prints_averages_as_json(capsys):
-    output = json.loads(run(bench, capsys, "jpeg", "pictures", "-q", "50,20", "-j", "2").out)
+    output = json.loads(run(bench, capsys, "jpeg", "images", "-q", "50,20", "-j", "2").out)
     assert list(output) == ["name", "description", "results"]
     assert output["name"] == "JPEG"
     assert output["description"].startswith("JPEG. Pillow version ")
@@ -68,7 +68,7 @@ def test_bench_prints_averages_as_json(capsys):
         *("bpp", "encoding_time", "decoding_time", "psnr-rgb", "ms-ssim-rgb")
     ]
     expected = []
-    for name in ("pictures/a.png", "pictures/sub/b.PNG"):
+    for name in ("images/a.png", "images/sub/b.PNG"):
         image(name).save("x.jpg", quality=20)
         expected.append(psnr(image(name), image("x.jpg")))
     # Qualities rise, whatever the order on the command line.
@@ -80,21 +80,21 @@ def test_bench_prints_averages_as_json(capsys):
 def test_bench_has_every_codec_that_python_has(codec, capsys):
     if codec == "jxl":
         pytest.importorskip("pillow_jxl")
-    output = json.loads(run(bench, capsys, codec, "pictures", "-q", "30,40").out)
+    output = json.loads(run(bench, capsys, codec, "images", "-q", "30,40").out)
     low, high = output["results"]["psnr-rgb"]
     assert low < high
     assert output["name"].lower() == codec
 
 
-def test_bench_refuses_folders_without_pictures(capsys, folder):
+def test_bench_refuses_folders_without_images(capsys, folder):
     (folder / "empty").mkdir()
     with pytest.raises(SystemExit) as stop:
         bench.main(["jpeg", "empty"])
     assert stop.value.code == 1
-    assert "no pictures" in capsys.readouterr().out
+    assert "no images" in capsys.readouterr().out
     with pytest.raises(OSError, match="no folder"):
-        bench.main(["jpeg", "pictures/a.png"])
-    for arguments in (["jpeg"], ["gif", "pictures"], ["jpeg", "pictures", "-q", "x"]):
+        bench.main(["jpeg", "images/a.png"])
+    for arguments in (["jpeg"], ["gif", "images"], ["jpeg", "images", "-q", "x"]):
         with pytest.raises(SystemExit) as stop:
             bench.main(arguments)
         assert stop.value.code == 2
@@ -102,10 +102,10 @@ def test_bench_refuses_folders_without_pictures(capsys, folder):
 
 def test_missing_programs_are_named(capsys):
     for arguments, words in (
-        (("bpg", "pictures", "-q", "30", "--encoder-path", "nowhere/bpgenc"), "'nowhere/bpgenc'"),
-        (("vtm", "pictures", "-b", "nowhere", "-c", "x.cfg"), "EncoderApp"),
-        (("hm", "pictures", "-b", "nowhere", "-c", "x.cfg"), "nowhere/TAppEncoderStatic"),
-        (("av1", "pictures", "-b", "nowhere"), "nowhere/aomenc"),
+        (("bpg", "images", "-q", "30", "--encoder-path", "nowhere/bpgenc"), "'nowhere/bpgenc'"),
+        (("vtm", "images", "-b", "nowhere", "-c", "x.cfg"), "EncoderApp"),
+        (("hm", "images", "-b", "nowhere", "-c", "x.cfg"), "nowhere/TAppEncoderStatic"),
+        (("av1", "images", "-b", "nowhere"), "nowhere/aomenc"),
     ):
         with pytest.raises(SystemExit) as stop:
             bench.main(list(arguments))
@@ -151,7 +151,7 @@ def programs(folder):
     return folder / "bin"
 
 
-def commands(picture_name):
+def commands(image_name):
     """Logged commands with the names of temporary files replaced."""
     lines = [json.loads(line) for line in Path("log").read_text().splitlines()]
     return [[Path(w).name if "compressai-" in w else w for w in line] for line in lines]
@@ -177,7 +177,7 @@ COMMANDS = {
         "DecoderAppStatic -b coded.bin -o decoded.yuv -d 8 --OutputInternalColourSpace=GBRtoRGB",
     ),
     "hm": (
-        f"TAppEncoderStatic {VTM}--SEIDecodedPictureHash --Level=5.1 --CUNoSplitIntraACT=0 "
+        f"TAppEncoderStatic {VTM}--SEIDecodedImageHash --Level=5.1 --CUNoSplitIntraACT=0 "
         "--ConformanceMode=1",
         "TAppDecoderStatic -b coded.bin -o decoded.yuv -d 8",
     ),
@@ -195,16 +195,16 @@ COMMANDS = {
 def test_programs_get_the_documented_command_lines_and_lose_only_by_rounding(
     codec, programs, capsys, folder
 ):
-    (folder / "pictures" / "sub" / "b.PNG").unlink()
+    (folder / "images" / "sub" / "b.PNG").unlink()
     name, *options = codec.split()
     options += {
         "bpg": ["--encoder-path", "bin/bpgenc", "--decoder-path", "bin/bpgdec"],
         "av1": ["-b", "bin"],
     }.get(name, ["-b", "bin", "-c", "codec.cfg"])
-    output = json.loads(run(bench, capsys, name, "pictures", "-q", "32", *options).out)
+    output = json.loads(run(bench, capsys, name, "images", "-q", "32", *options).out)
     assert commands("a")[:2] == [line.split() for line in COMMANDS[codec]]
     (quality,) = output["results"]["psnr-rgb"]
-    # The fakes copy. 8-bit Y'CbCr is no exact picture of 8-bit RGB, but rounding costs little.
+    # The fakes copy. 8-bit Y'CbCr is no exact image of 8-bit RGB, but rounding costs little.
     assert quality is None if name == "bpg" or "--rgb" in codec else quality > 50
     if name == "bpg":
         assert output["name"] == "BPG 8b 444 x265 ycbcr"
@@ -216,27 +216,27 @@ def test_programs_get_the_documented_command_lines_and_lose_only_by_rounding(
 def test_qualities_out_of_range_are_refused(programs, capsys):
     args = bench.setup_args().parse_args(["hm", "x", "-b", "bin", "-c", "codec.cfg"])
     with pytest.raises(ValueError, match="between 0 and 51"):
-        bench_codecs.HM(args).run("pictures/a.png", 52)
+        bench_codecs.HM(args).run("images/a.png", 52)
     args = bench.setup_args().parse_args(["tfci", "x", "-p", "tfci.py"])
     with pytest.raises(ValueError, match="between 1 and 8"):
-        bench_codecs.TFCI(args).run("pictures/a.png", 9)
+        bench_codecs.TFCI(args).run("images/a.png", 9)
 
 
 def test_programs_that_fail_show_what_they_said(programs, capsys):
     (programs / "bpgenc").write_text("#!/bin/sh\necho no such luck\nexit 3\n")
     options = ["--encoder-path", "bin/bpgenc", "--decoder-path", "bin/bpgdec"]
     with pytest.raises(SystemExit) as stop:
-        bench.main(["bpg", "pictures", "-q", "32", *options])
+        bench.main(["bpg", "images", "-q", "32", *options])
     assert stop.value.code == 1
     assert "no such luck" in capsys.readouterr().err
 
 
 def test_helpers_of_bench(folder, capsys):
-    assert bench_codecs.filesize("pictures/a.png") == Path("pictures/a.png").stat().st_size
+    assert bench_codecs.filesize("images/a.png") == Path("images/a.png").stat().st_size
     for helper in (bench_codecs.filesize, bench_codecs.read_image):
         with pytest.raises(ValueError, match=r"nowhere\.png"):
             helper("nowhere.png")
-    assert bench_codecs.read_image("pictures/a.png", "L").mode == "L"
+    assert bench_codecs.read_image("images/a.png", "L").mode == "L"
     assert bench_codecs.compute_metrics(image(), image()) == {"psnr-rgb": math.inf}
     assert bench_codecs.run_command([sys.executable, "-c", "print(1)"]) == "1\n"
     failing = [sys.executable, "-c", "print(2); raise SystemExit(4)"]
@@ -254,14 +254,14 @@ def test_helpers_of_bench(folder, capsys):
     ("metric", "target"), [("psnr-rgb", 30.0), ("bpp", 0.5), ("ms-ssim-rgb", 0.95)]
 )
 def test_find_close_finds_the_closest_quality(metric, target, capsys):
-    out, err = run(find_close, capsys, "jpeg", "pictures/a.png", target, "-m", metric, "--save")
+    out, err = run(find_close, capsys, "jpeg", "images/a.png", target, "-m", metric, "--save")
     values = {key: float(value) for key, value in (line.split(": ") for line in out.splitlines())}
     codec = bench_codecs.JPEG(None)
     names = ["psnr-rgb", "ms-ssim-rgb"]
-    tried = [codec.run("pictures/a.png", quality, names) for quality in range(101)]
+    tried = [codec.run("images/a.png", quality, names) for quality in range(101)]
     distances = [abs(result[metric] - target) for result in tried]
     assert abs(values[metric] - target) == pytest.approx(min(distances), abs=1e-4)
-    # The name says the quality of the picture in it, not of the one that was tried last.
+    # The name says the quality of the image in it, not of the one that was tried last.
     (saved,) = Path().glob("output_jpeg_q*.png")
     quality = int(saved.stem.partition("_q")[2])
     assert psnr(image(), image(saved)) == tried[quality]["psnr-rgb"]
@@ -365,7 +365,7 @@ def weights(folder):
 
 
 def by_hand(net, name):
-    """Rate without header, PSNR and MS-SSIM of a picture padded with zeros on all sides."""
+    """Rate without header, PSNR and MS-SSIM of an image padded with zeros on all sides."""
     x = eval_model.read_image(name)[None]
     pad, unpad = compute_padding(x.size(2), x.size(3), min_div=64)
     coded = net.compress(F.pad(x, pad))
@@ -382,7 +382,7 @@ def by_hand(net, name):
 
 def test_eval_model_prints_and_writes_averages(weights, capsys):
     out, err = run(
-        *(eval_model, capsys, "checkpoint", "pictures", "-a", NET, "-d", "deep/results"),
+        *(eval_model, capsys, "checkpoint", "images", "-a", NET, "-d", "deep/results"),
         *("--per-image", "-p", *weights),
     )
     output = json.loads(out)
@@ -398,7 +398,7 @@ def test_eval_model_prints_and_writes_averages(weights, capsys):
     for run_number, seed in enumerate((0, 1)):
         net = tiny_net(NET, seed)
         net.update(force=True)
-        both = [by_hand(net, name) for name in ("pictures/a.png", "pictures/sub/b.PNG")]
+        both = [by_hand(net, name) for name in ("images/a.png", "images/sub/b.PNG")]
         for key in both[0]:
             got = output["results"][key][run_number]
             assert got == pytest.approx(sum(b[key] for b in both) / 2), key
@@ -409,7 +409,7 @@ def test_eval_model_prints_and_writes_averages(weights, capsys):
 
 
 def test_eval_model_estimates_rates_of_any_size(weights, capsys):
-    arguments = (eval_model, capsys, "checkpoint", "pictures", "-a", NET, "-p", weights[0])
+    arguments = (eval_model, capsys, "checkpoint", "images", "-a", NET, "-p", weights[0])
     coded = json.loads(run(*arguments).out)
     estimated = json.loads(run(*arguments, "--entropy-estimation", "-d", "out", "-o", "mine.x").out)
     assert estimated["description"] == "Inference (entropy estimation)"
@@ -428,7 +428,7 @@ def test_eval_model_evaluates_published_weights_in_rising_quality(capsys, monkey
 
     monkeypatch.setitem(eval_model.pretrained_models, NET, published)
     out, err = run(
-        *(eval_model, capsys, "pretrained", "pictures", "-a", NET, "-q", "4,1", "-m", "ms-ssim")
+        *(eval_model, capsys, "pretrained", "images", "-a", NET, "-q", "4,1", "-m", "ms-ssim")
     )
     assert asked == [(1, "ms-ssim", True), (4, "ms-ssim", True)]
     assert json.loads(out)["name"] == f"{NET}-ms-ssim"
@@ -444,7 +444,7 @@ def test_eval_model_sweeps_the_steps_of_variable_rate(variable_bottleneck, capsy
     with torch.no_grad():
         net.g_a[-1].weight.mul_(50)
     torch.save(net.state_dict(), "vbr.pth")
-    common = ("pictures", "-a", "mbt2018-mean-vbr", "--vbr_quantstep", "1.0,10.0", "-p")
+    common = ("images", "-a", "mbt2018-mean-vbr", "--vbr_quantstep", "1.0,10.0", "-p")
     out, err = run(eval_model, capsys, "checkpoint", *common, "vbr.pth")
     results = json.loads(out)["results"]
     assert results["bpp"][0] < results["bpp"][1]
@@ -456,11 +456,11 @@ def test_eval_model_sweeps_the_steps_of_variable_rate(variable_bottleneck, capsy
 def test_eval_model_refuses_command_lines_without_an_answer(weights, folder, capsys):
     (folder / "empty").mkdir()
     for arguments, status, words in (
-        (["checkpoint", "empty", "-a", NET, "-p", *weights], 1, "no pictures"),
-        (["checkpoint", "pictures", "-p", *weights], 2, "--architecture"),
+        (["checkpoint", "empty", "-a", NET, "-p", *weights], 1, "no images"),
+        (["checkpoint", "images", "-p", *weights], 2, "--architecture"),
         (["checkpoint", "-a", NET, "-p", *weights], 2, "dataset"),
-        (["checkpoint", "pictures", "-a", "nope", "-p", *weights], 2, "nope"),
-        (["checkpoint", "pictures", "-a", NET, "--per-image", "-p", *weights], 2, "--per-image"),
+        (["checkpoint", "images", "-a", "nope", "-p", *weights], 2, "nope"),
+        (["checkpoint", "images", "-a", NET, "--per-image", "-p", *weights], 2, "--per-image"),
     ):
         with pytest.raises(SystemExit) as stop:
             eval_model.main(arguments)
@@ -470,12 +470,12 @@ def test_eval_model_refuses_command_lines_without_an_answer(weights, folder, cap
 
 def test_eval_model_leaves_torch_as_it_was(weights, capsys):
     torch.set_num_threads(2)
-    run(eval_model, capsys, "checkpoint", "pictures", "-a", NET, "-p", weights[1])
+    run(eval_model, capsys, "checkpoint", "images", "-a", NET, "-p", weights[1])
     assert torch.get_num_threads() == 2
 
 
 def test_training_update_and_evaluation_go_together(checkpoint, capsys):
     run(update_model, capsys, checkpoint, "-n", "factorized", *ARCHITECTURE)
     (result,) = Path().glob("factorized-*.pth.tar")
-    out, _ = run(eval_model, capsys, "checkpoint", "pictures", "-a", NET, "-p", result)
+    out, _ = run(eval_model, capsys, "checkpoint", "images", "-a", NET, "-p", result)
     assert json.loads(out)["results"]["bpp"][0] > 0

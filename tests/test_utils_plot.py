@@ -50,8 +50,8 @@ def test_plot_draws_with_matplotlib(metric, result_file, capsys, folder):
         *(plot, capsys, "-f", result_file, result_file, "-m", metric, "-t", "title"),
         *("-o", "out.png", "--figsize", "4", "3", "--axes", "0", "2", "0", "40"),
     )
-    with Image.open("out.png") as picture:
-        assert picture.size == (1200, 900)
+    with Image.open("out.png") as sample:
+        assert sample.size == (1200, 900)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_plot_that_fails_keeps_the_old_file(
 def test_plot_without_suffix_is_png(result_file):
     pytest.importorskip("matplotlib")
     plot.main(["-f", str(result_file), "-o", "curves"])
-    with Image.open("curves.png") as picture:
-        assert picture.format == "PNG"
+    with Image.open("curves.png") as sample:
+        assert sample.format == "PNG"
 
 
 def test_plot_with_plotly_is_a_page(result_file, monkeypatch):

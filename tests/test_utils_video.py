@@ -428,13 +428,13 @@ def test_curve_of_a_file(results):
         plot.parse_json_file(results, "psnr")
 
 
-def test_plot_is_a_picture(results, tmp_path):
+def test_plot_is_an_image(results, tmp_path):
     pytest.importorskip("matplotlib")
     target = tmp_path / "plot.png"
     axes = ["--axes", "0", "30", "20", "40"]
     plot.main(["-f", str(results), "-o", str(target), "-t", "clips", *axes])
-    with Image.open(target) as picture:
-        assert picture.size == (2700, 1800)
+    with Image.open(target) as sample:
+        assert sample.size == (2700, 1800)
 
 
 def test_plot_needs_somewhere_to_go(results):

@@ -37,7 +37,7 @@ pytest.importorskip("onnx")
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
 WINDOW = (1000, 800)
-# Bytes that the page may take for a picture of 2048 x 1365.
+# Bytes that the page may take for an image of 2048 x 1365.
 MOST_MEMORY = 1.5e9
 
 
@@ -178,11 +178,11 @@ def called(page: Browser, script: str, *contents: bytes) -> Any:
 
 
 def decoded(page: Browser, content: bytes) -> tuple[np.ndarray, dict[str, Any], Image.Image]:
-    """Samples ``(H, W, 4)``, what else is known, and the picture as it would be saved."""
+    """Samples ``(H, W, 4)``, what else is known, and the image as it would be saved."""
     script = """
-    const picture = await call("decode", [bytes(given[0])]);
-    const png = await call("toPng", [picture]);
-    const { rgba, icc, exif, ...known } = picture;
+    const image = await call("decode", [bytes(given[0])]);
+    const png = await call("toPng", [image]);
+    const { rgba, icc, exif, ...known } = image;
     return { ...known, rgba: await text(rgba), png: await text(png) };
     """
     known = called(page, script, content)
@@ -200,9 +200,7 @@ def close(found: np.ndarray, expected: np.ndarray) -> bool:
     )
 
 
-def test_link_shows_the_picture_and_what_is_known_of_it(
-    site: Site, page: Browser, net: Any
-) -> None:
+def test_link_shows_the_image_and_what_is_known_of_it(site: Site, page: Browser, net: Any) -> None:
     coded = encode_image(net, read_image(photo()))
     size = write_coded(coded, site.folder / "photo.cai")
     page.open(f"{site.url}?src=photo.cai", *WINDOW)
@@ -242,7 +240,7 @@ def test_latent_and_pixels_are_those_of_torch(
     assert np.array_equal(np.asarray(png.convert("RGBA")), samples)
 
 
-def test_profile_and_exif_are_in_the_saved_picture(page: Browser, net: Any) -> None:
+def test_profile_and_exif_are_in_the_saved_image(page: Browser, net: Any) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
     exif[0x010E] = "a cat"
@@ -253,7 +251,7 @@ def test_profile_and_exif_are_in_the_saved_picture(page: Browser, net: Any) -> N
     assert png.getexif()[0x010E] == "a cat"
 
 
-def test_dropped_picture_is_coded_and_torch_decodes_it(page: Browser, net: Any) -> None:
+def test_dropped_image_is_coded_and_torch_decodes_it(page: Browser, net: Any) -> None:
     buffer = io.BytesIO()
     photo().save(buffer, "PNG")
     state = dropped(page, "cat.png", buffer.getvalue())
@@ -263,8 +261,8 @@ def test_dropped_picture_is_coded_and_torch_decodes_it(page: Browser, net: Any) 
     assert all(page.run(script.format(part)) for part in ("coding", "split", "source", "cai"))
     samples = np.asarray(photo().convert("RGBA"))
     script = """
-    const picture = { width: 451, height: 300, rgba: new Uint8ClampedArray(bytes(given[0])) };
-    const { file, quality } = await call("encode", [picture, 1, 0]);
+    const image = { width: 451, height: 300, rgba: new Uint8ClampedArray(bytes(given[0])) };
+    const { file, quality } = await call("encode", [image, 1, 0]);
     return [await text(file), quality];
     """
     content, quality = called(page, script, samples.tobytes())
@@ -299,7 +297,7 @@ def damaged(coded: CodedImage) -> dict[str, tuple[bytes, str]]:
     return {
         "a part of it is missing": (content[:-9], "TruncatedFileError"),
         "some of it was changed": (content[:-9] + b"x" + content[-8:], "ChecksumError"),
-        "neither a .cai file nor a picture": (b"GIF?", "NotACodedImageError"),
+        "neither a .cai file nor an image": (b"GIF?", "NotACodedImageError"),
         "the file is empty": (b"", "TruncatedFileError"),
         "other weights of lite": (other, "WrongWeightsError"),
         "the model nobody": (unknown, "UnknownModelError"),
@@ -315,7 +313,7 @@ def test_damaged_and_foreign_files_are_told_of(page: Browser, net: Any) -> None:
         assert state["kind"] == kind
 
 
-def test_large_picture_decodes_within_memory(page: Browser, net: Any) -> None:
+def test_large_image_decodes_within_memory(page: Browser, net: Any) -> None:
     coded = encode_image(net, read_image(photo((2048, 1365))))
     samples, known, _ = decoded(page, coded.to_bytes())
     assert known["hash"] == coded.tiles[0].y_hat_hash.hex()
@@ -323,7 +321,7 @@ def test_large_picture_decodes_within_memory(page: Browser, net: Any) -> None:
     assert 0 < page.peak_memory() < MOST_MEMORY
 
 
-def test_element_shows_a_picture_in_any_page(site: Site, page: Browser, net: Any) -> None:
+def test_element_shows_an_image_in_any_page(site: Site, page: Browser, net: Any) -> None:
     coded = encode_image(net, read_image(photo((90, 60))))
     write_coded(coded, site.folder / "small.cai")
     (site.folder / "bad.cai").write_bytes(coded.to_bytes()[:-1])

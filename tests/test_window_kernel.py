@@ -420,7 +420,7 @@ def _golden() -> list[Any]:
 
 
 @pytest.mark.parametrize("case", _golden(), ids=lambda case: case.name)
-def test_prepared_synthesis_gives_the_golden_pictures(case: Any) -> None:
+def test_prepared_synthesis_gives_the_golden_images(case: Any) -> None:
     _, seen = case.forward_result
     expected = torch.from_numpy(case.tensor("forward/x_hat"))
     stride = case.spec.get("stride", {}).get("forward/x_hat", 1)

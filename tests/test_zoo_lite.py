@@ -50,15 +50,15 @@ def test_bottleneck_tables_come_from_the_file_and_not_from_this_processor() -> N
     assert torch.equal(bottleneck.quantized_cdf, stored)
 
 
-def test_rate_and_quality_ascend_and_the_picture_is_recognised() -> None:
+def test_rate_and_quality_ascend_and_the_image_is_recognised() -> None:
     with Image.open(PHOTO) as image:
-        picture = read_image(image.crop((100, 20, 292, 148)))
+        sample = read_image(image.crop((100, 20, 292, 148)))
     points = []
     for quality in QUALITIES:
         net = zoo.lite(quality, pretrained=True).eval()
-        coded = encode_image(net, picture, model="lite", quality=quality, metric="mse")
+        coded = encode_image(net, sample, model="lite", quality=quality, metric="mse")
         decoded = decode_image(net, coded)
-        error = (decoded.pixels - picture.pixels).square().mean()
+        error = (decoded.pixels - sample.pixels).square().mean()
         points.append((len(coded.to_bytes()), float(-10 * torch.log10(error))))
     assert points == sorted(points)
     psnrs = [psnr for _, psnr in points]

@@ -71,10 +71,10 @@ def test_old_qualities_are_points_of_the_scale(installed: Path) -> None:
     # The multipliers of the four models that these stand for, to the next whole number.
     lambdas = [net.lagrangian_multiplier() for net in nets]
     assert lambdas == pytest.approx([0.0035, 0.009, 0.0225, 0.056], rel=0.04)
-    picture = read_image("photo.png")
+    sample = read_image("photo.png")
     sizes = []
     for net in nets:
-        coded = encode_image(net.eval(), picture)
+        coded = encode_image(net.eval(), sample)
         assert coded.quality == net.default_quality
         sizes.append(len(coded.to_bytes()))
     assert sizes == sorted(set(sizes))
@@ -156,8 +156,8 @@ def test_cache_keeps_one_model_for_all_rates(installed: Path) -> None:
     assert len({id(one.net) for one in chosen}) == 1
     with pytest.raises(ValueError, match="got 101"):
         cache.choose_model(NAME, 101, "mse", None)
-    picture = read_image("photo.png")
-    coded = [encode_image(chosen[0].net, picture, quality=quality) for quality in (3, 47.5)]
+    sample = read_image("photo.png")
+    coded = [encode_image(chosen[0].net, sample, quality=quality) for quality in (3, 47.5)]
     assert [one.quality for one in coded] == [3, 47.5]
     assert len({id(cache.model_of(one, None)) for one in coded}) == 1
 
@@ -165,8 +165,8 @@ def test_cache_keeps_one_model_for_all_rates(installed: Path) -> None:
 def test_random_weights_are_made_again() -> None:
     chosen = choose_model(NAME, 20, "mse", None)
     assert chosen.random_weights
-    picture = read_image("photo.png")
-    coded = encode_image(picture=picture, **vars(chosen))
+    sample = read_image("photo.png")
+    coded = encode_image(sample=sample, **vars(chosen))
     assert (coded.quality, coded.random_weights) == (20, True)
     decode_image(model_of(coded, None), coded)  # compares hashes
 
@@ -182,14 +182,14 @@ def test_training_refuses_what_the_scale_settles(capsys: Any) -> None:
         (["--quality", "3"], "--quality is for models of one rate, and lite-vbr has all of them"),
     ):
         with pytest.raises(SystemExit) as stop:
-            parse_args(["-m", NAME, "-d", "pictures", *options])
+            parse_args(["-m", NAME, "-d", "images", *options])
         assert stop.value.code == 2
         assert problem in capsys.readouterr().err
 
 
 def test_steps_of_training_draw_from_the_whole_scale() -> None:
     net = LiteVbr(**SMALL)
-    args = parse_args(["-m", NAME, "-d", "pictures"])
+    args = parse_args(["-m", NAME, "-d", "images"])
     levels = build_levels(net, args, seed=1)
     qualities = [level.arguments["quality"] for level in levels.levels]
     assert qualities == list(range(0, 101, 5))

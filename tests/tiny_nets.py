@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Image models small enough to code a picture in milliseconds, whose symbols are not all zero."""
+"""Image models small enough to code an image in milliseconds, whose symbols are not all zero."""
 
 from __future__ import annotations
 

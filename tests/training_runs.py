@@ -36,8 +36,8 @@ TEST_LINE = re.compile(
 train = load_example("train")
 
 
-def run(pictures, save_dir, *arguments):
-    train.main(["-d", str(pictures), "--save-dir", str(save_dir), *TINY, *FAST, *arguments])
+def run(images, save_dir, *arguments):
+    train.main(["-d", str(images), "--save-dir", str(save_dir), *TINY, *FAST, *arguments])
 
 
 def records(path, event):

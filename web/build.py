@@ -117,7 +117,7 @@ def exported(model: str, quality: int) -> Path:
 
 
 def encode_demo(model: str, path: Path) -> None:
-    """The demo photo as a coded picture."""
+    """The demo photo as a coded image."""
     from compressai.bitstream import encode_image, read_image, write_coded
     from compressai.zoo import image_models
 

@@ -87,7 +87,7 @@ def _wide_grey(image: Image.Image, notes: list[str]) -> np.ndarray:
     """Greyscale of more than 8 bits, whose white no mode of Pillow defines but 16 bits."""
     values = np.asarray(image)
     if not np.isfinite(values).all():
-        raise RefusedImageError("the picture holds samples that are not finite")
+        raise RefusedImageError("the image holds samples that are not finite")
     white = image.info.get(WHITE, 65535)
     if image.mode == "F":
         # The three ranges in use: of computer graphics, of Pillow, and of scientific cameras.

@@ -310,7 +310,7 @@ def _opened(
     is_path = isinstance(source, (str, os.PathLike))
     if not is_path and not source.seekable():
         source = buffer_image(source, max_pixels)
-    name = str(source) if is_path else getattr(source, "name", "the picture")
+    name = str(source) if is_path else getattr(source, "name", "the image")
     # What the system says of the path itself is nothing that the content can be blamed for.
     opened = open_regular(source) if is_path else contextlib.nullcontext(source)
     with opened as file:
@@ -356,4 +356,4 @@ def _unknown(name: str, file: IO[bytes]) -> str:
         return f"{name} is empty"
     if _may_be_image(file):
         return f"{name} is damaged, or of a variety that Pillow cannot read"
-    return f"{name} is no picture, or of a kind that Pillow cannot read"
+    return f"{name} is no image, or of a kind that Pillow cannot read"

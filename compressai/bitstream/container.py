@@ -400,7 +400,7 @@ def _check_directory(fields: dict[str, Any], kinds: list[int]) -> None:
     tiles = kinds.count(TILE)
     if tiles != tiling.count or TILE in kinds[tiles:]:
         raise ImpossibleHeaderError(
-            f"a picture of {tiling.width} x {tiling.height} in tiles of {tiling.size} has "
+            f"an image of {tiling.width} x {tiling.height} in tiles of {tiling.size} has "
             f"{tiling.count} tiles before all else, the file has {tiles}"
         )
     for kind in kinds[tiles:]:
@@ -479,14 +479,14 @@ def _check_fields(coded: CodedImage) -> None:
     if bool(coded.alpha) != coded.mode.endswith("A"):
         raise ValueError(f"mode {coded.mode} does not fit {len(coded.alpha)} bytes of alpha plane")
     if not (1 <= coded.width < MAX_VARINT and 1 <= coded.height < MAX_VARINT):
-        raise ValueError(f"a picture must have pixels, got {coded.width} x {coded.height}")
+        raise ValueError(f"an image must have pixels, got {coded.width} x {coded.height}")
     if len(coded.fingerprint) != 8:
         raise ValueError(f"fingerprint must be 8 bytes, got {len(coded.fingerprint)}")
     if len(coded.tiles) != coded.tiling.count:
         raise ValueError(f"tiles must be {coded.tiling.count}, got {len(coded.tiles)}")
     for tile in coded.tiles:
         if tile.damage or coded.damage:
-            raise ValueError("a damaged picture must not be written as if it were none")
+            raise ValueError("a damaged image must not be written as if it were none")
         if len(tile.y_hat_hash) not in (0, _HASH_BYTES):
             raise ValueError(f"y_hat_hash must be 0 or 8 bytes, got {len(tile.y_hat_hash)}")
         if len(tile.y_hat_hash) != len(coded.tiles[0].y_hat_hash):

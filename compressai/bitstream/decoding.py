@@ -96,7 +96,7 @@ def decode_image(
     tiling = coded.tiling
     if len(coded.tiles) != tiling.count:
         raise ImpossibleHeaderError(
-            f"a picture of {coded.width} x {coded.height} has {tiling.count} tiles, not "
+            f"an image of {coded.width} x {coded.height} has {tiling.count} tiles, not "
             f"{len(coded.tiles)}"
         )
     needed = tiling.indexes(wanted)
@@ -127,7 +127,7 @@ def decode_image(
             else:
                 _blend_reduced(pixels, coded, index, tile, reduce)
     if lost == len(needed):
-        raise DamagedFileError(f"nothing is left of the picture: {'; '.join(notes)}")
+        raise DamagedFileError(f"nothing is left of the image: {'; '.join(notes)}")
     np.clip(pixels, 0, 1, out=pixels)
     return ImageData(engine.pixels(pixels), grey=coded.mode.startswith("L"), notes=notes, **extras)
 
@@ -168,7 +168,7 @@ def _check_region(region: Sequence[int], whole: Box) -> Box:
     fits = 0 <= box.x < box.x + box.width <= whole.width
     if not fits or not 0 <= box.y < box.y + box.height <= whole.height:
         raise ValueError(
-            f"region must be x, y, width, height within a picture of {whole.width} x "
+            f"region must be x, y, width, height within an image of {whole.width} x "
             f"{whole.height}, got {tuple(region)}"
         )
     return box
@@ -249,7 +249,7 @@ class _TileDecoder:
         shape, count = self._layout(index)
         if len(tile.strings) != count or coded.shape not in (None, shape):
             raise ImpossibleHeaderError(
-                f"a picture of {coded.width} x {coded.height} has latents of sizes {shape} and "
+                f"an image of {coded.width} x {coded.height} has latents of sizes {shape} and "
                 f"{count} strings in {coded.model}, the file has {coded.shape or 'none'} and "
                 f"{len(tile.strings)}"
             )
@@ -325,7 +325,7 @@ class _TileDecoder:
 
     def _failure(self, reason: str) -> BitstreamError:
         if not self.coded.fingerprint:  # nor checksums, so that this is more likely
-            return DamagedFileError(f"the coded picture is damaged: {reason}")
+            return DamagedFileError(f"the coded image is damaged: {reason}")
         way_out = (
             "lower the precision of nothing but g_a and g_s, and report this"
             if self.coded.sync_safe

@@ -31,7 +31,7 @@ TILE_SIZE = 1024
 TILE_OVERLAP = 32
 
 
-@old_arguments(picture="image")
+@old_arguments(image="image")
 def encode_image(
     net: nn.Module | RuntimeModel,
     image: ImageData,
@@ -97,7 +97,7 @@ def encode_image(
         check_effort(effort)
     width, height = image.size
     if not width or not height:
-        raise ValueError(f"the picture must have pixels, got {width} x {height}")
+        raise ValueError(f"the image must have pixels, got {width} x {height}")
     multiple = engine.multiple
     tiling = choose_tiling(width, height, tile, tile_overlap, multiple)
     problem = excess_of(tiling, range(tiling.count), multiple, max_pixels)

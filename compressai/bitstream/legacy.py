@@ -90,13 +90,11 @@ def read_version_0(content: bytes) -> CodedImage:
         DamagedFileError: truncated, or impossible.
     """
     if len(content) < 2 or content[0] >= len(MODEL_IDS) or content[1] >> 4 >= len(METRICS):
-        raise NotACodedImageError(
-            f"this is no coded picture: it starts with {bytes(content[:4])!r}"
-        )
+        raise NotACodedImageError(f"this is no coded image: it starts with {bytes(content[:4])!r}")
     model = MODEL_IDS[content[0]]
     if model in _NOT_IMAGES:
         raise UnsupportedFileError(
-            f"the file seems to be {_NOT_IMAGES[model]} coded with {model}, no picture"
+            f"the file seems to be {_NOT_IMAGES[model]} coded with {model}, no image"
         )
     if len(content) < _HEADER.size:
         raise TruncatedFileError(f"the file is truncated: it has only {len(content)} bytes")
@@ -107,7 +105,7 @@ def read_version_0(content: bytes) -> CodedImage:
     if file.tell() != len(content):
         raise DamagedFileError(
             f"{len(content) - file.tell()} bytes too many at the end of the file: it was "
-            "changed, or is no coded picture"
+            "changed, or is no coded image"
         )
     if not width or not height or not bit_depth:
         raise ImpossibleHeaderError(

@@ -47,7 +47,7 @@ def excess_of(tiling: Tiling, tiles: Iterable[int], multiple: int, max_pixels: i
     if area <= max_pixels:
         return None
     return (
-        f"the picture has {tiling.width} x {tiling.height} pixels (padded: {area}), more than the "
+        f"the image has {tiling.width} x {tiling.height} pixels (padded: {area}), more than the "
         f"limit of {max_pixels}: raise max_pixels if there is enough memory"
     )
 

@@ -97,7 +97,7 @@ def read_content(
     most = _most_bytes(width, height, max_pixels)
     if length > most:
         raise TooLargeError(
-            f"the file announces {length} bytes for a picture of {width} x {height}, more than "
+            f"the file announces {length} bytes for an image of {width} x {height}, more than "
             f"the limit of {most}: raise max_pixels if there is enough memory"
         )
     content = start + read_up_to(file, length - len(start) + _SPARE)
@@ -142,7 +142,7 @@ def _bounded(file: BinaryIO, start: bytes, most: int) -> bytes:
     content = start + read_up_to(file, most - len(start) + 1)
     if len(content) > most:
         raise TooLargeError(
-            f"the file has more than {most} bytes, too many for its picture: raise max_pixels if "
+            f"the file has more than {most} bytes, too many for its image: raise max_pixels if "
             "there is enough memory"
         )
     return content

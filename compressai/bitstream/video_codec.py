@@ -475,7 +475,7 @@ def check_video_model(net: nn.Module) -> None:
     if not hasattr(net, "encode_keyframe"):
         raise ValueError(
             f"net must be a video model, such as ssf2020, got {type(net).__name__}, which is one "
-            "of pictures"
+            "of images"
         )
 
 

@@ -23,7 +23,7 @@ __all__ = ["bench"]
 
 
 def bench(
-    image: Annotated[Path, typer.Argument(help="A picture.", show_default=False)],
+    image: Annotated[Path, typer.Argument(help="An image.", show_default=False)],
     model: ModelName = None,
     quality: Quality = None,
     metric: Annotated[

@@ -116,8 +116,8 @@ def run_script(
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--src", type=Path, required=True, help="checkpoint of the authors")
     parser.add_argument("--dst", type=Path, help="file to write: .pth or .safetensors")
-    parser.add_argument("--smoke", action="store_true", help="code a picture, print its quality")
-    parser.add_argument("--smoke-size", type=int, default=256, help="side of that picture")
+    parser.add_argument("--smoke", action="store_true", help="code an image, print its quality")
+    parser.add_argument("--smoke-size", type=int, default=256, help="side of that image")
     if len(sources) > 1:
         parser.add_argument(option, dest="arch", choices=sources, help="default: found out")
     args = parser.parse_args(argv)

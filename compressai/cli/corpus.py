@@ -133,7 +133,7 @@ def encode_on_ray(
         )
     except (KeyboardInterrupt, SystemExit):
         done = sum(row["status"] == "done" for row in finished)
-        print_note(f"encode: interrupted, {done} pictures are done; the same command goes on")
+        print_note(f"encode: interrupted, {done} images are done; the same command goes on")
         raise
     size = sum(row["bytes"] for row in report.done)
     pixels = sum(row["width"] * row["height"] for row in report.done)

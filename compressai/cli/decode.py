@@ -47,7 +47,7 @@ __all__ = ["decode"]
 
 # Single precision of three colours, and the 8-bit images that are made of them to be written.
 _BYTES_HELD = 24
-RANDOM_WEIGHTS = "coded with RANDOM weights, the picture will not be recognisable"
+RANDOM_WEIGHTS = "coded with RANDOM weights, the image will not be recognisable"
 
 
 class Format(str, enum.Enum):
@@ -69,12 +69,12 @@ def decode(
         typer.Option(
             "-o",
             "--output",
-            help="Picture, folder for the pictures, or - for stdout. (default: beside each file)",
+            help="Image, folder for the images, or - for stdout. (default: beside each file)",
         ),
     ] = None,
     format_: Annotated[
         Format,
-        typer.Option("--format", help="Kind of picture where no name of an output tells it."),
+        typer.Option("--format", help="Kind of image where no name of an output tells it."),
     ] = Format.PNG,
     checkpoint: Checkpoint = None,
     precision: Precision = PrecisionName.AUTO,
@@ -88,7 +88,7 @@ def decode(
         str | None,
         typer.Option(
             metavar="X,Y,WIDTH,HEIGHT",
-            help="Decode a part only, of tiled pictures with no more work than the part takes.",
+            help="Decode a part only, of tiled images with no more work than the part takes.",
         ),
     ] = None,
     best_effort: Annotated[
@@ -120,7 +120,7 @@ def decode(
         output,
         suffixes=[".cai"],
         new_suffix=suffix,
-        what="coded picture",
+        what="coded image",
     )
     # After everything that can be wrong with the command line, because this takes long.
     from compressai.bitstream import (
@@ -173,7 +173,7 @@ def decode(
             if _is_image_of(task, size):
                 raise Skip
             raise FileExistsError(
-                f"{task.target} exists and is older than {task.source}, or another picture; give "
+                f"{task.target} exists and is older than {task.source}, or another image; give "
                 "--overwrite to replace it, or --skip-existing to keep it"
             )
         lossy = check_image_file(named(task.target), coded.mode)

@@ -59,7 +59,7 @@ def encode(
         list[str],
         typer.Argument(
             metavar="IN",
-            help="Pictures of any kind that Pillow reads, folders with pictures, or - for stdin; "
+            help="Images of any kind that Pillow reads, folders with images, or - for stdin; "
             "then, unless -o names it, the output.",
             show_default=False,
         ),
@@ -69,7 +69,7 @@ def encode(
         typer.Option(
             "-o",
             "--output",
-            help="File, folder for the results, or - for stdout. (default: beside each picture, "
+            help="File, folder for the results, or - for stdout. (default: beside each image, "
             "with suffix .cai)",
         ),
     ] = None,
@@ -90,8 +90,8 @@ def encode(
         str,
         typer.Option(
             metavar="auto|none|SIZE",
-            help="Side of the tiles that a picture is cut into, which bound the memory that coding "
-            "takes; auto cuts pictures above three megapixels.",
+            help="Side of the tiles that an image is cut into, which bound the memory that coding "
+            "takes; auto cuts images above three megapixels.",
         ),
     ] = "auto",
     keep_metadata: Annotated[
@@ -114,7 +114,7 @@ def encode(
         typer.Option(help="Code with the best quality whose file has at most so many bytes."),
     ] = None,
     target_bpp: Annotated[
-        float | None, typer.Option(help="The same in bits for each pixel of the picture.")
+        float | None, typer.Option(help="The same in bits for each pixel of the image.")
     ] = None,
     target_psnr: Annotated[
         float | None, typer.Option(help="Code with the lowest quality that has so many dB.")
@@ -176,7 +176,7 @@ def encode(
     named = sources if output is None else [*sources, output]
     paths = local_paths(named, "give --engine ray for files elsewhere")
     chosen_plan = plan(
-        paths[: len(sources)], output, suffixes=suffixes, new_suffix=".cai", what="picture"
+        paths[: len(sources)], output, suffixes=suffixes, new_suffix=".cai", what="image"
     )
     # After everything that can be wrong with the command line, because this takes long.
     from compressai.bitstream import (
@@ -232,7 +232,7 @@ def encode(
         if rate is not None and is_up_to_date(task.target, task.source, **options, **vars(rate)):
             raise Skip
         raise FileExistsError(
-            f"{task.target} exists and is older than the picture, or was coded otherwise; give "
+            f"{task.target} exists and is older than the image, or was coded otherwise; give "
             "--overwrite to replace it, or --skip-existing to keep it"
         )
 

@@ -56,7 +56,7 @@ EvalCommand = command_with_several(
 
 def evaluate(
     images: Annotated[
-        list[str], typer.Argument(help="Pictures, or folders with pictures.", show_default=False)
+        list[str], typer.Argument(help="Images, or folders with images.", show_default=False)
     ],
     model: ModelName = None,
     quality: Annotated[
@@ -99,7 +99,7 @@ def evaluate(
         Path | None, typer.Option(help="Draw the curves: a .png, .svg or .pdf file.")
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page that shows the pictures side by side.")
+        Path | None, typer.Option(help="Write a page that shows the images side by side.")
     ] = None,
     engine: Engine = EngineName.LOCAL,
     manifest: Annotated[
@@ -119,7 +119,7 @@ def evaluate(
     if checkpoint and metric is not None:
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
     if engine is EngineName.RAY and html is not None:
-        raise typer.BadParameter("--html needs the pictures here: it does not go with --engine ray")
+        raise typer.BadParameter("--html needs the images here: it does not go with --engine ray")
     check_engine(engine, device, {"--manifest": manifest, "--jobs": jobs, "--retries": retries})
     if engine is EngineName.RAY and manifest is None:
         raise typer.BadParameter("--engine ray needs --manifest, a folder to keep the figures in")

@@ -33,7 +33,7 @@ def export(
     checkpoint: Checkpoint = None,
     size: Annotated[
         tuple[int, int] | None,
-        typer.Option(help="Height and width of the only pictures to take. (default: any)"),
+        typer.Option(help="Height and width of the only images to take. (default: any)"),
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

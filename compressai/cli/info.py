@@ -21,7 +21,7 @@ __all__ = ["info"]
 def info(context: typer.Context, files: CodedFiles, as_json: AsJson = False) -> None:
     """Show what coded images say about themselves."""
     paths = local_paths(files, "info reads files of this machine, and standard input")
-    chosen_plan = plan(paths, None, suffixes=[".cai"], new_suffix=".cai", what="coded picture")
+    chosen_plan = plan(paths, None, suffixes=[".cai"], new_suffix=".cai", what="coded image")
     if not chosen_plan.is_job:
         print_report(_facts(chosen_plan.tasks[0].source), as_json)
         return

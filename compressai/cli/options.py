@@ -136,7 +136,7 @@ Multiplier = Annotated[
 Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, cuda:1 and so on.")]
 MaxPixels = Annotated[
     int | None,
-    typer.Option("--max-pixels", min=1, help="Refuse larger pictures. (default: 134217728)"),
+    typer.Option("--max-pixels", min=1, help="Refuse larger images. (default: 134217728)"),
 ]
 CodedFiles = Annotated[
     list[str],

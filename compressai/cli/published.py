@@ -14,7 +14,7 @@ from compressai.cli.options import AsJson
 __all__ = ["PublishedDataset", "published"]
 
 PublishedDataset = Annotated[
-    str, typer.Option("--dataset", help="Pictures of the points: kodak, clic or tecnick.")
+    str, typer.Option("--dataset", help="Images of the points: kodak, clic or tecnick.")
 ]
 
 
@@ -28,7 +28,7 @@ def published(
             "-a",
             "--anchor",
             help="What to compare with: a model with published points, or a JSON file of "
-            "compressai eval over the same pictures.",
+            "compressai eval over the same images.",
         ),
     ] = "dcae",
     dataset: PublishedDataset = "kodak",

@@ -202,7 +202,7 @@ def encode_corpus(
         others = row["status"] == "done" and row["settings"] != manifest.settings
         if others and not skip_existing:
             raise ValueError(
-                f"{destination} holds pictures that were coded with {row['settings']}, not with "
+                f"{destination} holds images that were coded with {row['settings']}, not with "
                 f"{manifest.settings}: name another folder, or overwrite them"
             )
     present = set() if overwrite else {store.join(name) for name in store.files()}
@@ -241,7 +241,7 @@ def plan_items(
 ) -> list[Item]:
     """Sources with the targets that they get, or the only one with that of the name ``result``."""
     if result is not None and (len(sources) != 1 or Store(sources[0]).is_folder()):
-        raise ValueError(f"name must be None for several pictures or a folder, got {result!r}")
+        raise ValueError(f"name must be None for several images or a folder, got {result!r}")
     items: dict[str, Item] = {}
     names = list_sources(sources, suffixes)
     results = [result] if result else result_names(list(names.values()), ".cai")

@@ -253,7 +253,7 @@ def list_sources(urls: Sequence[str], suffixes: Collection[str]) -> dict[str, st
         else:
             found.setdefault(store.url, base_name(store.url))
     if not found:
-        raise ValueError(f"there is no picture in {', '.join(urls)}")
+        raise ValueError(f"there is no image in {', '.join(urls)}")
     return found
 
 

@@ -63,7 +63,7 @@ def evaluate(
     both = [*codecs, *against]
     if not files or not codecs:
         raise ValueError(
-            f"at least one picture and one codec are needed, got {len(files)} and {len(codecs)}"
+            f"at least one image and one codec are needed, got {len(files)} and {len(codecs)}"
         )
     twice = [name for name, count in Counter(c.name for c in both).items() if count > 1]
     if twice:

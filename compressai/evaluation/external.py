@@ -149,7 +149,7 @@ def from_planes(content: bytes, size: tuple[int, int], rgb: bool) -> Image.Image
     width, height = size
     if len(content) != 3 * width * height:
         raise RuntimeError(
-            f"the decoder wrote {len(content)} samples, not {3 * width * height} for a picture of "
+            f"the decoder wrote {len(content)} samples, not {3 * width * height} for an image of "
             f"{width} x {height}"
         )
     planes = torch.from_numpy(np.frombuffer(content, np.uint8).reshape(3, height, width).copy())
@@ -304,7 +304,7 @@ class HmCodec(VtmCodec):
     def encode_command(self, source: str, quality: int, coded: str, size: tuple[int, int]) -> list:
         command = [
             *self._common(source, quality, coded, size),
-            *("--SEIDecodedPictureHash", "--Level=5.1", "--CUNoSplitIntraACT=0"),
+            *("--SEIDecodedImageHash", "--Level=5.1", "--CUNoSplitIntraACT=0"),
             "--ConformanceMode=1",
         ]
         if self.rgb:

@@ -43,6 +43,6 @@ def find_images(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
             and not any(part.startswith(".") for part in path.relative_to(source).parts)
         )
         if not inside:
-            raise ValueError(f"{source} has no pictures ({' '.join(SUFFIXES)})")
+            raise ValueError(f"{source} has no images ({' '.join(SUFFIXES)})")
         found.update(dict.fromkeys(inside))
     return list(found)

@@ -65,10 +65,10 @@ def to_tensor(image: Pixels) -> Tensor:
     else:
         values = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
         if values.ndim != 3:
-            raise ValueError(f"a picture must have shape (H, W, 3), got {values.shape}")
+            raise ValueError(f"an image must have shape (H, W, 3), got {values.shape}")
         pixels = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))[None]
     if pixels.dim() != 4 or pixels.shape[:2] != (1, 3):
-        raise ValueError(f"a picture must have three channels, got shape {tuple(pixels.shape)}")
+        raise ValueError(f"an image must have three channels, got shape {tuple(pixels.shape)}")
     return pixels.detach().cpu().double()
 
 
@@ -76,7 +76,7 @@ def _pair(a: Pixels, b: Pixels) -> tuple[Tensor, Tensor]:
     x, y = to_tensor(a), to_tensor(b)
     if x.shape != y.shape:
         raise ValueError(
-            "the pictures must have the same size, got "
+            "the images must have the same size, got "
             f"{x.size(3)} x {x.size(2)} and {y.size(3)} x {y.size(2)}"
         )
     return x, y

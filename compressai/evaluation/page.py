@@ -36,7 +36,7 @@ def save_page(
     if Path(path).suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{os.fspath(path)}: the suffix must be .html or .htm")
     if not evaluation.embedded:
-        raise ValueError("a page shows the pictures: call evaluate with keep_images=True")
+        raise ValueError("a page shows the images: call evaluate with keep_images=True")
     require_matplotlib()
     template = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     page = template.substitute(data=_script_safe(_data(evaluation)), plots=_plots(evaluation))
@@ -57,7 +57,7 @@ def _data(evaluation: Evaluation) -> dict[str, Any]:
                     {
                         **figures["points"][i],
                         "quality": str(point.quality),
-                        "picture": _url(evaluation, name, point.codec, point.quality)
+                        "image": _url(evaluation, name, point.codec, point.quality)
                         if id(point) in shown
                         else None,
                     }
@@ -106,7 +106,7 @@ def _plots(evaluation: Evaluation) -> str:
             limits = close_up(drawn, evaluation.tested)
             save_plot(drawn, metric, buffer, figsize=(7, 5), limits=limits, format="svg")
             source = _data_url("image/svg+xml", buffer.getvalue())
-            tags.append(f'<img src="{source}" alt="{label} over rate, averages of the pictures">')
+            tags.append(f'<img src="{source}" alt="{label} over rate, averages of the images">')
     return "\n".join(tags)
 
 

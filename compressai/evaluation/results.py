@@ -212,7 +212,7 @@ class Evaluation:
                 [[*row[:5], *row[6:]] for row in rows],
             )
         count = len(self.images)
-        title = self.images[0] if count == 1 else f"averages of {count} pictures"
+        title = self.images[0] if count == 1 else f"averages of {count} images"
         return format_table(title, header, rows)
 
     def _bd_table(self) -> str:
@@ -241,9 +241,9 @@ class Evaluation:
                 rows.append([codec, image, *cells])
             if len(self.images) > 1:
                 means = [self.mean_bd_rate(codec, anchor) for anchor in self.against]
-                rows.append([codec, "mean of pictures", *(_number(m, "+.1f", " %") for m in means)])
+                rows.append([codec, "mean of images", *(_number(m, "+.1f", " %") for m in means)])
         title = "BD-rate (PSNR), bits more than"
-        table = format_table(title, ["codec", "picture", *self.against], rows)
+        table = format_table(title, ["codec", "image", *self.against], rows)
         return "\n".join([table, *(f"- {note}" for note in notes)])
 
     def _is_one_point(self, codec: str) -> bool:

@@ -248,7 +248,7 @@ def _export(
             f"{error:.2g}, more than {_TOLERANCE:g}"
         )
     raise ValueError(
-        f"{name} of {kind} cannot be exported for pictures of any size: {problem}"
+        f"{name} of {kind} cannot be exported for images of any size: {problem}"
     ) from problem
 
 

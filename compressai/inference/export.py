@@ -151,7 +151,7 @@ class _Callable(nn.Module):
 def _explained(problem: CannotExportError, name: str, size: tuple[int, int] | None) -> Exception:
     if size is None:
         return ValueError(
-            f"{name} cannot be exported for pictures of any size ({problem}): "
+            f"{name} cannot be exported for images of any size ({problem}): "
             "give size=(height, width), or --size on the command line"
         )
     return RuntimeError(f"{name} cannot be exported: {problem}")

@@ -137,7 +137,7 @@ class CaiImageFile(ImageFile.ImageFile):
                 **part,
             ).to_image()
         except (BitstreamError, ImportError, RuntimeError) as error:
-            raise OSError(f"cannot decode the picture: {_explain(error)}") from error
+            raise OSError(f"cannot decode the image: {_explain(error)}") from error
 
     def load_seek(self, pos: int) -> None:
         """Pillow asks for the place of the pixels; they are all that the stream holds."""
@@ -178,7 +178,7 @@ def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
             sync_safe=options.get("sync_safe"),
         )
     except (ImportError, RuntimeError) as error:
-        raise OSError(f"cannot code the picture: {error}") from error
+        raise OSError(f"cannot code the image: {error}") from error
     if checkpoint is not None:
         remember_checkpoint(coded.fingerprint, checkpoint, model)
     file.write(coded.to_bytes())

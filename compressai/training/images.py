@@ -63,7 +63,7 @@ def split_images(
         }
     for split, paths in found.items():
         if not paths:
-            raise ValueError(f"there are no pictures to {split} on in {root}")
+            raise ValueError(f"there are no images to {split} on in {root}")
     return found
 
 

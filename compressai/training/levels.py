@@ -36,7 +36,7 @@ class Level:
 
         Args:
             out: what the model gave.
-            x: the pictures, ``(N, 3, H, W)``.
+            x: the images, ``(N, 3, H, W)``.
         """
         losses = self.criterion(out, x)
         return {**losses, "loss": self.weight * losses["loss"]}

@@ -145,7 +145,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--dataset",
         type=str,
         required=True,
-        help="folder with train/ and test/, or with pictures; folders below are entered",
+        help="folder with train/ and test/, or with images; folders below are entered",
     )
     add(
         "--val-fraction",
@@ -200,7 +200,7 @@ def _add_schedule_options(parser: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=int,
         default=16,
-        help="pictures of a step, all processes together (default: %(default)s)",
+        help="images of a step, all processes together (default: %(default)s)",
     )
     add("--test-batch-size", type=int, default=64, help="(default: %(default)s)")
     add(

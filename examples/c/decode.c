@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause-Clear */
-/* decode BUNDLE FILE.cai OUT.ppm RECORDING: a coded picture as a PPM or PGM file.
+/* decode BUNDLE FILE.cai OUT.ppm RECORDING: a coded image as a PPM or PGM file.
  *
  * The outputs of networks come from a recording: float32, in the order of the calls. A program of yours
  * runs them in run(), with onnxruntime for instance: cai_model_network gives the graphs. */
@@ -43,18 +43,18 @@ int main(int argc, char** argv) {
   if (bundle == NULL || bytes == NULL || recording == NULL) return perror("decode"), 1;
 
   cai_model* model;
-  cai_picture picture;
+  cai_image image;
   cai_status status = cai_model_open(bundle, bundle_size, &model);
   if (status != CAI_OK) return fail(status);
-  status = cai_decode(model, bytes, file_size, run, recording, &picture);
+  status = cai_decode(model, bytes, file_size, run, recording, &image);
   if (status != CAI_OK) return fail(status);
 
   FILE* out = fopen(argv[3], "wb");
   if (out == NULL) return perror(argv[3]), 1;
-  count = (size_t)picture.width * picture.height * picture.channels;
-  fprintf(out, "P%d\n%u %u\n255\n", picture.channels == 1 ? 5 : 6, picture.width, picture.height);
-  if (fwrite(picture.pixels, 1, count, out) != count || fclose(out) != 0) return perror(argv[3]), 1;
-  cai_picture_free(&picture);
+  count = (size_t)image.width * image.height * image.channels;
+  fprintf(out, "P%d\n%u %u\n255\n", image.channels == 1 ? 5 : 6, image.width, image.height);
+  if (fwrite(image.pixels, 1, count, out) != count || fclose(out) != 0) return perror(argv[3]), 1;
+  cai_image_free(&image);
   cai_model_close(model);
   return 0;
 }

@@ -3,7 +3,7 @@
 
 Files that are here are never made again: they must decode for ever. Add a line to ``CASES`` for
 what is new, and run this from the root of the repository. Those of version 1 and of CompressAI's
-format, pictures of version 2 without places in their checksums, and the other checkpoints were made
+format, images of version 2 without places in their checksums, and the other checkpoints were made
 by earlier revisions of this script.
 """
 
@@ -50,7 +50,7 @@ CASES: tuple[tuple[str, str, str, tuple[int, int, int, int], dict[str, Any]], ..
 )
 
 
-def _picture(mode: str, box: tuple[int, int, int, int]) -> Image.Image:
+def _image(mode: str, box: tuple[int, int, int, int]) -> Image.Image:
     with Image.open(PHOTO) as photo:
         image = photo.convert("RGB").crop(box)
     if mode.startswith("L"):
@@ -117,8 +117,8 @@ def main() -> None:
         if path.exists():
             continue
         net = compressai.load(HERE / f"{model}.safetensors")
-        picture = read_image(_picture(mode, box), keep_metadata=True)
-        coded = encode_image(net, picture, model=model, **arguments)
+        sample = read_image(_image(mode, box), keep_metadata=True)
+        coded = encode_image(net, sample, model=model, **arguments)
         save_image(decode_image(net, coded), path.with_suffix(".png"))
         print(path.name, write_coded(coded, path), "bytes")
     if not (video := HERE / "v2-video.cav").exists():

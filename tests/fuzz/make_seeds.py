@@ -37,19 +37,19 @@ def main() -> None:
     exif[0x010F] = "maker"
     files = {}
     for model in ("bmshj2018-factorized", "mbt2018-mean", "cheng2020-anchor-checkerboard"):
-        picture = read_image(rgb)
-        files[model] = encode_image(load_net(model), picture, model=model)
+        sample = read_image(rgb)
+        files[model] = encode_image(load_net(model), sample, model=model)
     tall = read_image(rgba.convert("LA").resize((10, 90)))
     net = load_net("bmshj2018-factorized")
     tiled = encode_image(net, tall, model="bmshj2018-factorized", tile=64, tile_overlap=8)
     files["tiled"] = replace(tiled, exif=exif.tobytes(), icc=bytes(36) + b"acsp", quality=3)
     for name, coded in files.items():
-        for target in ("container", "picture"):
+        for target in ("container", "image"):
             (SEEDS / target / f"{name}.cai").write_bytes(coded.to_bytes())
     for path in sorted(CORPUS.iterdir()):
         if path.suffix in (".cai", ".bin"):
             (SEEDS / "container" / path.name).write_bytes(path.read_bytes())
-            (SEEDS / "picture" / path.name).write_bytes(path.read_bytes())
+            (SEEDS / "image" / path.name).write_bytes(path.read_bytes())
     make_checkpoints(SEEDS / "checkpoint")
     (SEEDS / "video").mkdir(exist_ok=True)
     for name, content in video_seeds(PHOTO):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """Fuzzes one target with atheris, guided by which lines that read files run.
 
-python tests/fuzz/run.py container|picture|checkpoint [options of libFuzzer and folders of seeds]
+python tests/fuzz/run.py container|image|checkpoint [options of libFuzzer and folders of seeds]
 """
 
 from __future__ import annotations

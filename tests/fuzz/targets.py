@@ -31,12 +31,12 @@ from compressai.convert import convert_checkpoint
 
 __all__ = [
     *("CORPUS", "MAX_PIXELS", "SEEDS", "TARGETS"),
-    *("fitting_sums", "fuzz_checkpoint", "fuzz_container", "fuzz_picture", "load_net"),
+    *("fitting_sums", "fuzz_checkpoint", "fuzz_container", "fuzz_image", "load_net"),
 ]
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 SEEDS = Path(__file__).parent / "seeds"
-# Enough for all seeds, little enough for many pictures a second.
+# Enough for all seeds, little enough for many images a second.
 MAX_PIXELS = 128 * 128
 _SUM = 4
 _PLACED, _ON_SCALE = 8, 16
@@ -56,20 +56,20 @@ def fuzz_container(data: bytes) -> None:
                 assert parse_coded(again) == coded
 
 
-def fuzz_picture(data: bytes) -> None:
-    """Files and the strings in them: a picture of the size that the file says, or an error."""
+def fuzz_image(data: bytes) -> None:
+    """Files and the strings in them: an image of the size that the file says, or an error."""
     for best_effort in (False, True):
         try:
             coded = parse_coded(fitting_sums(data), best_effort=best_effort)
             net = load_net(coded.model)
-            picture = decode_image(
+            sample = decode_image(
                 net, coded, best_effort=best_effort, max_pixels=MAX_PIXELS, workers=1
             )
         except BitstreamError:
             continue
-        assert picture.size == (coded.width, coded.height)
-        assert bool(((picture.pixels >= 0) & (picture.pixels <= 1)).all())
-        picture.to_image()
+        assert sample.size == (coded.width, coded.height)
+        assert bool(((sample.pixels >= 0) & (sample.pixels <= 1)).all())
+        sample.to_image()
 
 
 def fuzz_checkpoint(data: bytes) -> None:
@@ -124,7 +124,7 @@ def _fastest_folder() -> str | None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "checkpoint": fuzz_checkpoint,
     "container": fuzz_container,
-    "picture": fuzz_picture,
+    "image": fuzz_image,
     "video": fuzz_video,
 }
 

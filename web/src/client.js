@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// The page's side of worker.js; one worker serves all pictures of a page.
+// The page's side of worker.js; one worker serves all images of a page.
 
 import { CaiError } from "./core.js";
 
@@ -41,14 +41,14 @@ export function call(method, parameters, progress) {
 }
 
 /**
- * A decoded picture as a bitmap in the colours of the screen.
+ * A decoded image as a bitmap in the colours of the screen.
  *
  * Samples of another profile go through the browser's reader of PNG, which converts them.
  */
-export async function toBitmap(picture) {
-  if (!picture.icc) {
-    return createImageBitmap(new ImageData(picture.rgba, picture.width, picture.height), { premultiplyAlpha: "default" });
+export async function toBitmap(image) {
+  if (!image.icc) {
+    return createImageBitmap(new ImageData(image.rgba, image.width, image.height), { premultiplyAlpha: "default" });
   }
-  const png = await call("toPng", [picture]);
+  const png = await call("toPng", [image]);
   return createImageBitmap(new Blob([png], { type: "image/png" }));
 }

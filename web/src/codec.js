@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// Files to pictures and back, in whichever thread: the C library, and onnxruntime for its networks.
+// Files to images and back, in whichever thread: the C library, and onnxruntime for its networks.
 
 import { CaiError, Core } from "./core.js";
 import { isGreyPng, writePng } from "./png.js";
 
 const here = (path) => new URL(path, import.meta.url);
-// Larger pictures are tiled, as everywhere in compressai.
+// Larger images are tiled, as everywhere in compressai.
 const TILED_ABOVE = 3 * 2 ** 20;
 const TILING = { size: 1024, overlap: 32 };
 // Networks of a model take some ten megabytes.
@@ -108,7 +108,7 @@ function toRgba({ width, height, channels, samples }, alpha) {
 }
 
 /**
- * Decode a coded picture.
+ * Decode a coded image.
  *
  * @param {Uint8Array} bytes the file
  * @param progress called with `{done, tiles}`
@@ -128,12 +128,12 @@ export async function decode(bytes, progress) {
     }
     const model = await modelOf(entry);
     const alpha = file.alpha ? await readAlpha(file.alpha, file.width, file.height) : null;
-    const picture = await core.decode(model.handle, file, model.run, progress);
+    const image = await core.decode(model.handle, file, model.run, progress);
     await forgetOldModels();
     const { mode, icc, exif, quality, tiles } = file;
     return {
-      ...{ width: picture.width, height: picture.height, rgba: toRgba(picture, alpha), mode, icc, exif },
-      ...{ model: file.model, quality, tiles, hash: picture.hash, bytes: bytes.length },
+      ...{ width: image.width, height: image.height, rgba: toRgba(image, alpha), mode, icc, exif },
+      ...{ model: file.model, quality, tiles, hash: image.hash, bytes: bytes.length },
       milliseconds: performance.now() - begin,
     };
   } finally {
@@ -141,14 +141,14 @@ export async function decode(bytes, progress) {
   }
 }
 
-/** The qualities that pictures can be coded with here, ascending. */
+/** The qualities that images can be coded with here, ascending. */
 export async function qualities() {
   const { models } = await start();
   return models.filter(({ encodes }) => encodes).map(({ quality }) => quality).sort((a, b) => a - b);
 }
 
 // Three channels or one, and alpha as a file, of 8-bit RGBA.
-async function toPicture({ width, height, rgba }) {
+async function toImage({ width, height, rgba }) {
   let grey = true;
   let opaque = true;
   for (let i = 0; i < rgba.length && (grey || opaque); i += 4) {
@@ -165,17 +165,17 @@ async function toPicture({ width, height, rgba }) {
 }
 
 /**
- * Code a picture.
+ * Code an image.
  *
- * @param picture `{width, height, rgba}`
+ * @param image `{width, height, rgba}`
  * @param {number} quality one of `qualities()`; with `most`, the highest that is tried
  * @param {number} most largest size in bytes, or 0 for any
  * @returns `{file, quality}`, the best quality whose file is no larger
  */
-export async function encode(picture, quality, most, progress) {
+export async function encode(image, quality, most, progress) {
   const { core, models } = await start();
-  const converted = await toPicture(picture);
-  const tiling = picture.width * picture.height > TILED_ABOVE ? TILING : { size: 0, overlap: 0 };
+  const converted = await toImage(image);
+  const tiling = image.width * image.height > TILED_ABOVE ? TILING : { size: 0, overlap: 0 };
   const tried = (await qualities()).filter((one) => one <= quality).reverse();
   let file;
   for (const one of most ? tried : tried.slice(0, 1)) {
@@ -187,7 +187,7 @@ export async function encode(picture, quality, most, progress) {
   throw new CaiError("SizeError", `the smallest file takes ${file.length} bytes, more than ${most}`);
 }
 
-/** The samples of a decoded picture as a PNG file, with profile and EXIF. */
+/** The samples of a decoded image as a PNG file, with profile and EXIF. */
 export async function toPng({ width, height, rgba, mode, icc, exif }) {
   const places = { L: [0], LA: [0, 3], RGB: [0, 1, 2], RGBA: [0, 1, 2, 3] }[mode];
   const samples = new Uint8Array(width * height * places.length);

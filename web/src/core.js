@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// The C library of coded pictures (compressai/cpp_exts/cai/cai.h), compiled to WebAssembly.
+// The C library of coded images (compressai/cpp_exts/cai/cai.h), compiled to WebAssembly.
 
 const RUN_NETWORK = 1;
 const UTF8 = new TextDecoder();
@@ -220,15 +220,15 @@ export class Core {
   }
 
   /**
-   * Code a picture.
+   * Code an image.
    *
-   * @param picture `{width, height, channels, samples, alpha: PNG file or null}`
+   * @param image `{width, height, channels, samples, alpha: PNG file or null}`
    * @param tiling `{size, overlap}`
    * @param run, progress as of `decode`
    * @returns the file
    */
-  async encode(model, picture, tiling, run, progress) {
-    const { width, height, channels, samples, alpha } = picture;
+  async encode(model, image, tiling, run, progress) {
+    const { width, height, channels, samples, alpha } = image;
     const handle = this.#scoped((take) => {
       const out = take(4);
       const encoding = take(ENCODING.size);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// <img-cai src="picture.cai" alt="...">: a coded picture in any page. Fires "load" and "error".
+// <img-cai src="image.cai" alt="...">: a coded image in any page. Fires "load" and "error".
 
 import { call, toBitmap } from "./client.js";
 
@@ -52,13 +52,13 @@ class CaiImage extends HTMLElement {
     const number = ++this.#shown;
     const canvas = document.createElement("canvas");
     try {
-      const picture = await call("decode", [await call("load", [new URL(this.src, document.baseURI).href])]);
-      const bitmap = await toBitmap(picture);
+      const image = await call("decode", [await call("load", [new URL(this.src, document.baseURI).href])]);
+      const bitmap = await toBitmap(image);
       if (number !== this.#shown) return;
-      [canvas.width, canvas.height] = [picture.width, picture.height];
+      [canvas.width, canvas.height] = [image.width, image.height];
       canvas.getContext("2d").drawImage(bitmap, 0, 0);
       bitmap.close();
-      const { rgba, icc, exif, ...info } = picture;
+      const { rgba, icc, exif, ...info } = image;
       this.info = info;
       this.#put(canvas);
       this.#describe();

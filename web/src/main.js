@@ -8,20 +8,20 @@ const at = (id) => document.getElementById(id);
 const viewer = new Viewer(Object.fromEntries(
   ["stage", "scene", "decoded", "source", "split", "zoom"].map((id) => [id, at(id)])));
 
-// What is shown: the decoded picture, its file if it was made here, its name, and its original.
-let shown = { picture: null, file: null, name: "", original: null };
+// What is shown: the decoded image, its file if it was made here, its name, and its original.
+let shown = { image: null, file: null, name: "", original: null };
 // A file that is opened while another one is being decoded takes its place.
 let latest = 0;
 
 const HELP = {
-  NotACodedImageError: "This is neither a .cai file nor a picture that this browser knows.",
+  NotACodedImageError: "This is neither a .cai file nor an image that this browser knows.",
   UnsupportedVersionError: "The file is of a version, or uses features, that this page does not read.",
   DamagedFileError: "The file is damaged.",
   TruncatedFileError: "The file is damaged: a part of it is missing.",
   ChecksumError: "The file is damaged: some of it was changed.",
   ImpossibleHeaderError: "The file is damaged, or was made by no proper program.",
-  TooLargeError: "The picture is too large for this page.",
-  MemoryError: "There is not enough memory for this picture.",
+  TooLargeError: "The image is too large for this page.",
+  MemoryError: "There is not enough memory for this image.",
 };
 
 function tell(error, name) {
@@ -45,16 +45,16 @@ function psnr(a, b) {
 }
 
 function showFacts() {
-  const { picture, original } = shown;
+  const { image, original } = shown;
   const facts = {
-    Size: `${picture.width} × ${picture.height}`,
-    File: `${number(picture.bytes)} bytes`,
-    Rate: `${number((8 * picture.bytes) / (picture.width * picture.height), 3)} bits a pixel`,
-    Model: `${picture.model} ${picture.quality < 0 ? "" : number(picture.quality)}`,
-    Tiles: picture.tiles > 1 ? String(picture.tiles) : "",
-    PSNR: original ? `${number(psnr(picture.rgba, original.rgba), 2)} dB` : "",
-    Decoded: `in ${number(picture.milliseconds / 1000, 2)} s`,
-    Latent: picture.hash,
+    Size: `${image.width} × ${image.height}`,
+    File: `${number(image.bytes)} bytes`,
+    Rate: `${number((8 * image.bytes) / (image.width * image.height), 3)} bits a pixel`,
+    Model: `${image.model} ${image.quality < 0 ? "" : number(image.quality)}`,
+    Tiles: image.tiles > 1 ? String(image.tiles) : "",
+    PSNR: original ? `${number(psnr(image.rgba, original.rgba), 2)} dB` : "",
+    Decoded: `in ${number(image.milliseconds / 1000, 2)} s`,
+    Latent: image.hash,
   };
   at("facts").replaceChildren(...Object.entries(facts).filter(([, text]) => text).map(([name, text]) => {
     const [entry, term, fact] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
@@ -79,9 +79,9 @@ async function samplesOf(blob) {
 const isCoded = (bytes) => [0x93, 0x43, 0x41, 0x49].every((byte, i) => bytes[i] === byte);
 
 async function showOriginal(original) {
-  const { picture } = shown;
-  if (original.width !== picture.width || original.height !== picture.height) {
-    throw new CaiError("ValueError", `the original must have ${picture.width} × ${picture.height} pixels, it has ${original.width} × ${original.height}`);
+  const { image } = shown;
+  if (original.width !== image.width || original.height !== image.height) {
+    throw new CaiError("ValueError", `the original must have ${image.width} × ${image.height} pixels, it has ${original.width} × ${original.height}`);
   }
   shown.original = original;
   viewer.showOriginal(await createImageBitmap(new ImageData(original.rgba, original.width, original.height)));
@@ -89,13 +89,13 @@ async function showOriginal(original) {
 }
 
 async function show(bytes, name, file, original, request) {
-  const picture = await call("decode", [bytes], ({ done, tiles }) => {
+  const image = await call("decode", [bytes], ({ done, tiles }) => {
     if (request !== latest || tiles < 2) return;
     Object.assign(at("progress"), { value: done, max: tiles });
   });
-  const bitmap = await toBitmap(picture);
+  const bitmap = await toBitmap(image);
   if (request !== latest) return;
-  shown = { picture, file, name, original: null };
+  shown = { image, file, name, original: null };
   at("hint").hidden = true;
   at("tools").hidden = false;
   at("cai").hidden = !file;
@@ -136,13 +136,13 @@ async function chooseQualities() {
   at("quality").value = String(all[Math.floor(all.length / 2)]);
 }
 
-const withoutSuffix = (name) => name.replace(/\.[^.]*$/, "") || "picture";
+const withoutSuffix = (name) => name.replace(/\.[^.]*$/, "") || "image";
 
-/** Open a file: decode it if it is a coded picture, code it if it is another one. */
+/** Open a file: decode it if it is a coded image, code it if it is another one. */
 function open(blob, name) {
   return attempt(async (request) => {
     const bytes = new Uint8Array(await blob.arrayBuffer());
-    // What begins like no picture gets the decoder's message.
+    // What begins like no image gets the decoder's message.
     const original = isCoded(bytes) || bytes.length === 0 ? null : await samplesOf(blob);
     at("coding").hidden = !original;
     if (!original) return show(bytes, withoutSuffix(name), null, null, request);
@@ -188,7 +188,7 @@ at("original").addEventListener("change", ({ target }) => {
   target.value = "";
 });
 at("png").addEventListener("click", () => attempt(async () =>
-  save(await call("toPng", [shown.picture]), "image/png", `${shown.name}.png`)));
+  save(await call("toPng", [shown.image]), "image/png", `${shown.name}.png`)));
 at("cai").addEventListener("click", () => save(shown.file, "application/octet-stream", `${shown.name}.cai`));
 at("fit").addEventListener("click", () => viewer.fit());
 at("one").addEventListener("click", () => viewer.exact());
@@ -199,7 +199,7 @@ at("stage").addEventListener("keydown", ({ key }) => {
     "+": () => viewer.zoomBy(1.25), "=": () => viewer.zoomBy(1.25), "-": () => viewer.zoomBy(0.8),
     0: () => viewer.fit(), 1: () => viewer.exact(),
   }[key];
-  if (shown.picture) action?.();
+  if (shown.image) action?.();
 });
 for (const type of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(type, (event) => {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
-// A picture that can be zoomed and moved, and an original whose left part lies over it.
+// An image that can be zoomed and moved, and an original whose left part lies over it.
 
 const MOST = 32;
 
@@ -48,7 +48,7 @@ export class Viewer {
     else this.fit();
   }
 
-  /** Lay an original over the picture; `null` takes it away. */
+  /** Lay an original over the image; `null` takes it away. */
   showOriginal(bitmap) {
     this.source.hidden = this.split.hidden = !bitmap;
     this.stage.classList.toggle("compared", Boolean(bitmap));
@@ -79,7 +79,7 @@ export class Viewer {
     this.#place();
   }
 
-  /** One pixel of the picture for one of the screen. */
+  /** One pixel of the image for one of the screen. */
   exact() {
     this.zoomBy(1 / (this.#scale * window.devicePixelRatio));
   }

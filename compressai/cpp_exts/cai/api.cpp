@@ -183,9 +183,9 @@ void cai_decoder_hash(const cai_decoder* decoder, uint8_t hash[8]) {
 void cai_decoder_free(cai_decoder* decoder) { delete decoder; }
 
 cai_status cai_decode(const cai_model* model, const uint8_t* bytes, size_t size, cai_network run,
-                      void* user, cai_picture* picture) {
+                      void* user, cai_image* image) {
   return guarded(CAI_DESYNC, [&] {
-    check_pointers(model, picture);
+    check_pointers(model, image);
     if (size != 0) check_pointers(bytes);
     const cai_file file({bytes, size});
     cai_decoder decoder(*model, file, nullptr, 0);
@@ -197,17 +197,17 @@ cai_status cai_decode(const cai_model* model, const uint8_t* bytes, size_t size,
         throw Failure(CAI_NETWORK_FAILED, std::string("the network ") + call->network + " failed");
       }
     }
-    cai_decoder_pixels(&decoder, &picture->width, &picture->height, &picture->channels);
-    picture->pixels = static_cast<uint8_t*>(std::malloc(decoder.pixels.size()));
-    if (picture->pixels == nullptr) throw std::bad_alloc();
-    std::memcpy(picture->pixels, decoder.pixels.data(), decoder.pixels.size());
+    cai_decoder_pixels(&decoder, &image->width, &image->height, &image->channels);
+    image->pixels = static_cast<uint8_t*>(std::malloc(decoder.pixels.size()));
+    if (image->pixels == nullptr) throw std::bad_alloc();
+    std::memcpy(image->pixels, decoder.pixels.data(), decoder.pixels.size());
     return CAI_OK;
   });
 }
 
-void cai_picture_free(cai_picture* picture) {
-  std::free(picture->pixels);
-  picture->pixels = nullptr;
+void cai_image_free(cai_image* image) {
+  std::free(image->pixels);
+  image->pixels = nullptr;
 }
 
 cai_status cai_encoder_new(const cai_model* model, const uint8_t* pixels, uint32_t width,

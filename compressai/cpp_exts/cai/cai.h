@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause-Clear */
-/* Coded pictures (.cai files) in C, for programs with an engine of their own for networks.
+/* Coded images (.cai files) in C, for programs with an engine of their own for networks.
  *
  * The library reads and writes the file, codes the latent, and puts tiles together. Networks are the
  * caller's: a decoder or encoder says which one to run on which arrays, the caller runs it, and asks
@@ -40,7 +40,6 @@ typedef enum cai_status {
   CAI_NETWORK_FAILED = 4, /* the callback said so */
   CAI_BAD_BUNDLE = 5,     /* none, damaged, or of another version */
   CAI_NOT_A_CODED_IMAGE = 10, /* the file begins otherwise */
-  CAI_NOT_A_CODED_PICTURE = CAI_NOT_A_CODED_IMAGE, /* its name at first */
   CAI_UNSUPPORTED_VERSION = 11, /* of a version, or with features, that are not read here */
   CAI_UNSUPPORTED_FILE = 12,    /* what the model at hand cannot decode */
   CAI_TOO_LARGE = 13,           /* more pixels than max_pixels */
@@ -62,13 +61,13 @@ CAI_API const char* cai_message(void);
 typedef struct cai_file cai_file;
 
 typedef struct cai_info {
-  uint64_t width, height;           /* of the picture, pixels */
+  uint64_t width, height;           /* of the image, pixels */
   uint64_t tile_size, tile_overlap; /* 0: one tile */
   uint64_t tiles;
   double quality; /* of the weights in the zoo; -1: they are not from there */
   const char* model;
   const char* mode;        /* "L", "LA", "RGB" or "RGBA" */
-  const char* source_mode; /* of the picture's source, as Pillow calls it */
+  const char* source_mode; /* of the image's source, as Pillow calls it */
   const uint8_t* alpha;    /* alpha plane, an 8-bit greyscale PNG file; null if there is none */
   size_t alpha_size;
   const uint8_t* icc; /* ICC profile of the colours; null: sRGB */
@@ -96,7 +95,7 @@ typedef struct cai_model_info {
   const char* model;     /* its name in files */
   int32_t metric;
   int32_t random_weights;
-  int32_t multiple;      /* sides of a network's picture are multiples of this */
+  int32_t multiple;      /* sides of a network's image are multiples of this */
   int32_t networks;
   uint8_t fingerprint[8];
 } cai_model_info;
@@ -140,15 +139,15 @@ typedef struct cai_region {
   uint64_t x, y, width, height; /* pixels */
 } cai_region;
 
-/* Decodes a picture, or the region of it if that is not null, of which padded tiles have at most
+/* Decodes an image, or the region of it if that is not null, of which padded tiles have at most
  * max_pixels pixels (0: 2^27). File and model must outlive the decoder. */
 CAI_API cai_status cai_decoder_new(const cai_model* model, const cai_file* file,
                                    const cai_region* region, uint64_t max_pixels,
                                    cai_decoder** decoder);
-/* The next network to run; CAI_OK once the picture is there. After an error, every call gives it. */
+/* The next network to run; CAI_OK once the image is there. After an error, every call gives it. */
 CAI_API cai_status cai_decoder_next(cai_decoder* decoder, const cai_call** call);
 /* 8-bit samples, row by row: 1 channel for greyscale, else 3. Alpha is left to the caller. Null
- * until the picture is there; valid until the decoder is freed. */
+ * until the image is there; valid until the decoder is freed. */
 CAI_API const uint8_t* cai_decoder_pixels(const cai_decoder* decoder, uint32_t* width,
                                           uint32_t* height, uint32_t* channels);
 /* Of tiles to decode, those that are decoded and their number, for progress. */
@@ -157,15 +156,15 @@ CAI_API void cai_decoder_progress(const cai_decoder* decoder, uint64_t* done, ui
 CAI_API void cai_decoder_hash(const cai_decoder* decoder, uint8_t hash[8]);
 CAI_API void cai_decoder_free(cai_decoder* decoder);
 
-typedef struct cai_picture {
+typedef struct cai_image {
   uint32_t width, height, channels;
   uint8_t* pixels;
-} cai_picture;
+} cai_image;
 
-/* All of that in one call. On success, cai_picture_free the picture. */
+/* All of that in one call. On success, cai_image_free the image. */
 CAI_API cai_status cai_decode(const cai_model* model, const uint8_t* bytes, size_t size,
-                              cai_network run, void* user, cai_picture* picture);
-CAI_API void cai_picture_free(cai_picture* picture);
+                              cai_network run, void* user, cai_image* image);
+CAI_API void cai_image_free(cai_image* image);
 
 /* -- encoding ------------------------------------------------------------------------------ */
 
@@ -184,7 +183,7 @@ typedef struct cai_encoding {
   size_t exif_size;
 } cai_encoding;
 
-/* Codes a picture, synchronised and with hashes. `channels` is 1 or 3, as of cai_decoder_pixels.
+/* Codes an image, synchronised and with hashes. `channels` is 1 or 3, as of cai_decoder_pixels.
  * Pixels are copied; the model must outlive the encoder. */
 CAI_API cai_status cai_encoder_new(const cai_model* model, const uint8_t* pixels, uint32_t width,
                                    uint32_t height, uint32_t channels,

@@ -50,7 +50,7 @@ void check_directory(const Container& found, const std::vector<Section>& section
   if (tiles != found.tiling().count() ||
       !std::all_of(sections.begin(), sections.begin() + static_cast<std::ptrdiff_t>(tiles),
                    is_tile)) {
-    impossible("the picture has " + std::to_string(found.tiling().count()) +
+    impossible("the image has " + std::to_string(found.tiling().count()) +
                " tiles before all else, the file " + std::to_string(tiles));
   }
   bool there[kKinds] = {};

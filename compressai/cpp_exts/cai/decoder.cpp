@@ -21,7 +21,7 @@ Box checked(const cai_region* region, const Container& container) {
   const Box box{region->x, region->y, region->width, region->height};
   if (box.width == 0 || box.height == 0 || box.x >= whole.width || box.y >= whole.height ||
       box.width > whole.width - box.x || box.height > whole.height - box.y) {
-    throw Failure(CAI_INVALID_ARGUMENT, "region must be within a picture of " +
+    throw Failure(CAI_INVALID_ARGUMENT, "region must be within an image of " +
                                             std::to_string(whole.width) + " x " +
                                             std::to_string(whole.height));
   }
@@ -58,7 +58,7 @@ cai_decoder::cai_decoder(const cai_model& given, const cai_file& file, const cai
     const std::uint64_t width = padded(box.width, model.multiple);
     const std::uint64_t height = padded(box.height, model.multiple);
     if (width > most / height || width * height > most - area) {
-      throw Failure(CAI_TOO_LARGE, "the picture has " + std::to_string(tiling.width) + " x " +
+      throw Failure(CAI_TOO_LARGE, "the image has " + std::to_string(tiling.width) + " x " +
                                        std::to_string(tiling.height) +
                                        " pixels, more than the limit of " + std::to_string(most));
     }

@@ -11,7 +11,7 @@ namespace {
 void check(const Model& model, std::uint32_t width, std::uint32_t height, std::uint32_t channels,
            const cai_encoding& encoding) {
   const auto refuse = [](const std::string& what) { throw Failure(CAI_INVALID_ARGUMENT, what); };
-  if (width == 0 || height == 0) refuse("the picture must have pixels");
+  if (width == 0 || height == 0) refuse("the image must have pixels");
   if (channels != 1 && channels != 3) refuse("channels must be 1 or 3");
   if (encoding.tile_size % model.multiple != 0) {
     refuse("tile_size must be a multiple of " + std::to_string(model.multiple));

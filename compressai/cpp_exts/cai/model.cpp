@@ -84,15 +84,15 @@ Model::Model(Bytes bundle) : bytes_(bundle.data, bundle.data + bundle.size) {
     define(key, size_of(told["channels"], 1, kMostChannels),
            size_of(told["stride"], 1, static_cast<std::int64_t>(multiple)));
   }
-  picture = value("x");
+  image = value("x");
   for (const Json& told : manifest["analysis"].items()) analysis.push_back(read_step(told));
   for (const Json& told : manifest["coding"].items()) coding.push_back(read_step(told));
   for (const Json& told : manifest["synthesis"].items()) synthesis.push_back(read_step(told));
   latent = value("y_hat");
   result = value("x_hat");
-  if (values[picture].channels != 3 || values[result].channels != 3 ||
-      values[picture].stride != 1 || values[result].stride != 1) {
-    bad("pictures must have three channels");
+  if (values[image].channels != 3 || values[result].channels != 3 ||
+      values[image].stride != 1 || values[result].stride != 1) {
+    bad("images must have three channels");
   }
   std::vector<const Step*> encoder, decoder;
   for (const Step& one : analysis) encoder.push_back(&one);
@@ -101,7 +101,7 @@ Model::Model(Bytes bundle) : bytes_(bundle.data, bundle.data + bundle.size) {
     decoder.push_back(&one);
   }
   for (const Step& one : synthesis) decoder.push_back(&one);
-  check(encoder, {picture});
+  check(encoder, {image});
   check(decoder, {});
 }
 
@@ -112,7 +112,7 @@ std::size_t Model::value(const std::string& wanted) const {
 }
 
 std::size_t Model::define(const std::string& wanted, std::size_t channels, std::size_t stride) {
-  if (multiple % stride != 0) bad("sides of " + wanted + " do not fit those of a picture");
+  if (multiple % stride != 0) bad("sides of " + wanted + " do not fit those of an image");
   const auto [place, is_new] = names_.emplace(wanted, values.size());
   if (is_new) values.push_back({wanted, channels, stride});
   const Value& known = values[place->second];

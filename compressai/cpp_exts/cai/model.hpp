@@ -16,7 +16,7 @@
 
 namespace compressai::cai {
 
-// An array that comes up while a picture is coded.
+// An array that comes up while an image is coded.
 struct Value {
   std::string name;
   std::size_t channels, stride;  // pixels a position, along a side
@@ -68,7 +68,7 @@ struct Model {
   std::vector<Network> networks;
   std::vector<Table> tables;
   std::vector<Step> analysis, coding, synthesis;
-  std::size_t picture = 0, latent = 0, result = 0;  // values x, y_hat and x_hat
+  std::size_t image = 0, latent = 0, result = 0;  // values x, y_hat and x_hat
 
  private:
   void read_networks(const Json& manifest, const std::map<std::string, Bytes>& entries);

@@ -30,7 +30,7 @@ struct cai_model {
 struct cai_decoder {
   cai_decoder(const cai_model& model, const cai_file& file, const cai_region* region,
               std::uint64_t max_pixels);
-  // False once the picture is there.
+  // False once the image is there.
   bool next();
 
   const compressai::cai::Model& model;

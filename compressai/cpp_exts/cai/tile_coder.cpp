@@ -194,7 +194,7 @@ void TileDecoder::finish_latent() {
 TileEncoder::TileEncoder(const Model& model, std::size_t height, std::size_t width,
                          std::vector<float> samples, double tolerance)
     : TileCoder(model, height, width), tolerance_(tolerance), strings_(model.strings) {
-  values_[model.picture] = std::move(samples);
+  values_[model.image] = std::move(samples);
   for (const Step& step : model.analysis) steps_.push_back(&step);
   for (const Step& step : model.coding) steps_.push_back(&step);
   hashed_at_ = steps_.size();

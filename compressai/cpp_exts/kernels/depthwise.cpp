@@ -18,7 +18,7 @@ struct DepthwiseConv {
 };
 
 struct DepthwiseBlock {
-  std::size_t first, rows;  // of all pictures
+  std::size_t first, rows;  // of all images
   const float* zeros;       // as many as channels
 };
 

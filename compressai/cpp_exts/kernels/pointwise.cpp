@@ -98,7 +98,7 @@ void KERNEL(pointwise)(const Conv1x1& call, const PointwiseBlock& block) {
       at.column = 0;
       if (++at.row < call.height) continue;
       at.row = 0;
-      ++at.picture;
+      ++at.image;
     }
   }
 }

@@ -81,7 +81,7 @@ namespace compressai {
 namespace {
 
 struct Pixel {
-  std::size_t picture, row, column;
+  std::size_t image, row, column;
 };
 
 // Where a vector of channels goes in the output: found once, used for many pixels.
@@ -104,7 +104,7 @@ inline void write_planes(const Layer& call, Lanes value, const Pixel& at, std::s
   std::size_t down = part / factor, right = part % factor;
   for (std::size_t i = 0; i < kLanes && plane < call.planes; ++i) {
     const std::size_t row =
-        ((at.picture * call.planes + plane) * call.height + at.row) * factor + down;
+        ((at.image * call.planes + plane) * call.height + at.row) * factor + down;
     call.out[(row * call.width + at.column) * factor + right] = value[i];
     if (++right < factor) continue;
     right = 0;
@@ -128,7 +128,7 @@ inline void write(const Layer& call, Lanes value, const Pixel& at, const Target&
     write_planes(call, value, at, to.channel);
     return;
   }
-  const std::size_t row = (at.picture * call.height + at.row) * call.shuffle + to.row;
+  const std::size_t row = (at.image * call.height + at.row) * call.shuffle + to.row;
   const std::size_t pixel = (row * call.width + at.column) * call.shuffle + to.column;
   const std::size_t place = pixel * to.channels + to.offset;
   if (call.residual) value += load(call.residual + place);

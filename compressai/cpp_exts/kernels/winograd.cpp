@@ -105,7 +105,7 @@ inline void gather(const WinogradConv& call, const WinogradBlock& block) {
         const std::size_t row = tile.row + i - border, column = tile.column + j - border;
         pixels[i * kPoints + j] =
             row < call.height && column < call.width
-                ? call.x + ((tile.picture * call.height + row) * call.width + column) * channels
+                ? call.x + ((tile.image * call.height + row) * call.width + column) * channels
                 : block.zeros;
       }
     }
@@ -150,7 +150,7 @@ inline void scatter(const WinogradConv& call, const WinogradBlock& block, std::s
       const Target to = target(call, first_channel + c);
       for (std::size_t i = 0; i < down; ++i) {
         for (std::size_t j = 0; j < across; ++j) {
-          write(call, result[i * kSide + j], {tile.picture, tile.row + i, tile.column + j}, to);
+          write(call, result[i * kSide + j], {tile.image, tile.row + i, tile.column + j}, to);
         }
       }
     }

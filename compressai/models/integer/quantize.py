@@ -121,10 +121,10 @@ def _inputs(
         for handle in handles:
             handle.remove()
     if not found:
-        raise ValueError("pictures must be at least one, got none")
+        raise ValueError("images must be at least one, got none")
     samples = {module: torch.cat(inputs) for module, inputs in found.items()}
     if not all(inputs.isfinite().all() for inputs in samples.values()):
-        raise ValueError("pictures must be finite, and so must be what net computes of them")
+        raise ValueError("images must be finite, and so must be what net computes of them")
     return samples
 
 

@@ -66,7 +66,7 @@ def collect(
         raise NotADirectoryError(f"{dataset} is no folder")
     files = sorted(p for p in Path(dataset).rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
     if not files:
-        print(f"{dataset} has no pictures ({' '.join(IMG_EXTENSIONS)})")
+        print(f"{dataset} has no images ({' '.join(IMG_EXTENSIONS)})")
         raise SystemExit(1)
     qps = sorted(qps)
     jobs = [(codec, i, file, quality, metrics) for i, quality in enumerate(qps) for file in files]
@@ -86,10 +86,10 @@ def collect(
 
 def setup_common_args(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that all codecs have."""
-    parser.add_argument("dataset", type=str, help="folder with pictures")
+    parser.add_argument("dataset", type=str, help="folder with images")
     parser.add_argument(
         *("-j", "--num-jobs"), type=int, default=1, metavar="N",
-        help="pictures at the same time (default: %(default)s)",
+        help="images at the same time (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         *("-q", "--qps"), dest="qps", metavar="Q", default="75",

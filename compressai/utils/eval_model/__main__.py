@@ -157,7 +157,7 @@ def eval_model(
                 },
             )
         if args.get("verbose"):
-            print(f"\r{i + 1} of {len(filepaths)} pictures", end="", file=sys.stderr)
+            print(f"\r{i + 1} of {len(filepaths)} images", end="", file=sys.stderr)
     if args.get("verbose"):
         print(file=sys.stderr)
     return {key: statistics.fmean(values) for key, values in collected.items()}
@@ -171,7 +171,7 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
 def setup_args() -> argparse.ArgumentParser:
     """The parser of the program."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("dataset", type=str, help="folder with pictures")
+    common.add_argument("dataset", type=str, help="folder with images")
     common.add_argument(
         "-a", "--architecture", type=str, required=True, choices=list(pretrained_models),
         help="model architecture",
@@ -181,7 +181,7 @@ def setup_args() -> argparse.ArgumentParser:
         "-c", "--entropy-coder", choices=coders, default=coders[0], help="(default: %(default)s)"
     )
     common.add_argument("--cuda", action="store_true", help="run on a GPU")
-    common.add_argument("--half", action="store_true", help="model and pictures in half precision")
+    common.add_argument("--half", action="store_true", help="model and images in half precision")
     common.add_argument(
         "--entropy-estimation", action="store_true", help="estimate rates, code nothing"
     )
@@ -194,7 +194,7 @@ def setup_args() -> argparse.ArgumentParser:
         "-d", "--output_directory", type=str, default="", help="folder for the results"
     )
     common.add_argument("-o", "--output-file", type=str, default="", help="name of the file there")
-    common.add_argument("--per-image", action="store_true", help="also a file for each picture")
+    common.add_argument("--per-image", action="store_true", help="also a file for each image")
     common.add_argument(
         "--vbr_quantstep", dest="vbr_quantstepsizes", type=str, default=_QUANTSTEPS,
         help="quantisation steps of a variable-rate model (default: %(default)s)",
@@ -244,7 +244,7 @@ def main(argv: Sequence[str]) -> None:
         parser.error("--per-image needs --output_directory for its files")
     files = collect_images(args.dataset)
     if not files:
-        print(f"error: no pictures in {args.dataset}", file=sys.stderr)
+        print(f"error: no images in {args.dataset}", file=sys.stderr)
         raise SystemExit(1)
     compressai.set_entropy_coder(args.entropy_coder)
     folder = Path(args.output_directory)

@@ -93,13 +93,13 @@ def setup_args() -> argparse.ArgumentParser:
         of_codec = subparsers.add_parser(
             codec.__name__.lower(), help=codec.__doc__, conflict_handler="resolve"
         )
-        of_codec.add_argument("image", type=str, help="picture")
+        of_codec.add_argument("image", type=str, help="image")
         of_codec.add_argument("target", type=float, help="value to come close to")
         of_codec.add_argument(
             "-m", "--metric", choices=_METRICS, default="bpp", help="(default: %(default)s)"
         )
         of_codec.add_argument(
-            "--save", action="store_true", help="keep the picture as output_CODEC_qQUALITY.png"
+            "--save", action="store_true", help="keep the image as output_CODEC_qQUALITY.png"
         )
         codec.setup_args(of_codec)
     return parser

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Pictures to code, and changed files, for the tests of the bitstream."""
+"""Images to code, and changed files, for the tests of the bitstream."""
 
 from __future__ import annotations
 

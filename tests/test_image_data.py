@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Pictures of every kind reach the network as a user expects, and what is lost is told."""
+"""Images of every kind reach the network as a user expects, and what is lost is told."""
 
 from __future__ import annotations
 
@@ -70,31 +70,31 @@ def linear_profile():
 
 def test_rgb_samples_become_exactly_their_255th():
     image = Image.fromarray(noise(5, 7, 3))
-    picture = read_image(file_of(image))
-    assert torch.equal(picture.pixels, as_network_input(np.asarray(image)))
-    assert picture.pixels.dtype == torch.float32
-    assert (picture.mode, picture.size, picture.notes) == ("RGB", (7, 5), [])
+    sample = read_image(file_of(image))
+    assert torch.equal(sample.pixels, as_network_input(np.asarray(image)))
+    assert sample.pixels.dtype == torch.float32
+    assert (sample.mode, sample.size, sample.notes) == ("RGB", (7, 5), [])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1)])
-def test_smallest_pictures_are_read_and_given_back(size):
+def test_smallest_images_are_read_and_given_back(size):
     image = Image.fromarray(noise(size[1], size[0], 3))
-    picture = read_image(file_of(image))
-    assert picture.size == size
-    assert np.array_equal(np.asarray(picture.to_image()), np.asarray(image))
+    sample = read_image(file_of(image))
+    assert sample.size == size
+    assert np.array_equal(np.asarray(sample.to_image()), np.asarray(image))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "YCbCr", "HSV", "CMYK"])
 def test_opaque_modes_are_what_pillow_makes_of_them(mode):
     image = Image.fromarray(noise(6, 5, 3)).convert(mode)
-    picture = read_image(image)
-    assert torch.equal(picture.pixels, as_network_input(np.asarray(image.convert("RGB"))))
-    assert picture.mode == ("L" if mode in ("1", "L") else "RGB")
-    assert bool(picture.notes) == (mode == "CMYK")
+    sample = read_image(image)
+    assert torch.equal(sample.pixels, as_network_input(np.asarray(image.convert("RGB"))))
+    assert sample.mode == ("L" if mode in ("1", "L") else "RGB")
+    assert bool(sample.notes) == (mode == "CMYK")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB"])
-def test_pictures_come_back_in_their_mode(mode):
+def test_images_come_back_in_their_mode(mode):
     image = Image.fromarray(noise(6, 5, 3)).convert(mode)
     back = read_image(image).to_image()
     assert back.mode == ("RGB" if mode == "RGB" else "L")
@@ -105,20 +105,20 @@ def test_pictures_come_back_in_their_mode(mode):
 def test_alpha_is_kept_without_loss_and_colours_as_they_are_below_it(mode):
     image = Image.fromarray(noise(6, 5, len(mode) if mode == "RGBA" else 2), mode=None)
     assert image.mode == mode
-    picture = read_image(file_of(image))
+    sample = read_image(file_of(image))
     colours = np.asarray(image)[..., :-1]
     rgb = np.broadcast_to(colours, (6, 5, 3))
-    assert torch.equal(picture.pixels, as_network_input(rgb))
-    assert np.array_equal(np.asarray(picture.to_image()), np.asarray(image))
-    kept = read_alpha(picture.alpha_png(), (5, 6))
+    assert torch.equal(sample.pixels, as_network_input(rgb))
+    assert np.array_equal(np.asarray(sample.to_image()), np.asarray(image))
+    kept = read_alpha(sample.alpha_png(), (5, 6))
     assert np.array_equal(np.asarray(kept), np.asarray(image)[..., -1])
-    assert (picture.mode, picture.notes) == (mode, [])
+    assert (sample.mode, sample.notes) == (mode, [])
 
 
 def test_alpha_that_is_opaque_everywhere_is_not_coded():
     image = Image.fromarray(noise(6, 5, 3)).convert("RGBA")
-    picture = read_image(image)
-    assert (picture.mode, picture.alpha_png()) == ("RGB", b"")
+    sample = read_image(image)
+    assert (sample.mode, sample.alpha_png()) == ("RGB", b"")
 
 
 def test_alpha_plane_carries_nothing_but_samples():
@@ -134,9 +134,9 @@ def test_palette_with_transparency_becomes_colours_and_alpha(transparency):
     file = file_of(image, transparency=transparency)
     expected = np.asarray(Image.open(file).convert("RGBA"))
     file.seek(0)
-    picture = read_image(file)
-    assert picture.mode == "RGBA"
-    assert np.array_equal(np.asarray(picture.to_image()), expected)
+    sample = read_image(file)
+    assert sample.mode == "RGBA"
+    assert np.array_equal(np.asarray(sample.to_image()), expected)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
@@ -144,40 +144,40 @@ def test_a_transparent_colour_becomes_alpha(mode):
     samples = np.zeros((2, 2) if mode == "L" else (2, 2, 3), dtype=np.uint8)
     samples[0, 1] = 9
     image = Image.fromarray(samples)
-    picture = read_image(file_of(image, transparency=9 if mode == "L" else (9, 9, 9)))
-    assert picture.mode == mode + "A"
-    assert np.array_equal(np.asarray(picture.alpha), [[255, 0], [255, 255]])
+    sample = read_image(file_of(image, transparency=9 if mode == "L" else (9, 9, 9)))
+    assert sample.mode == mode + "A"
+    assert np.array_equal(np.asarray(sample.alpha), [[255, 0], [255, 255]])
 
 
 def test_wide_grey_keeps_its_precision_and_says_that_it_will_not_come_back():
     values = RNG.integers(0, 65536, (4, 5), dtype=np.uint16)
-    picture = read_image(file_of(Image.fromarray(values)))
+    sample = read_image(file_of(Image.fromarray(values)))
     expected = values.astype(np.float32) / np.float32(65535)
-    assert torch.equal(picture.pixels, torch.from_numpy(expected).expand(3, 4, 5))
-    assert picture.mode == "L"
-    assert "65535" in picture.notes[0]
+    assert torch.equal(sample.pixels, torch.from_numpy(expected).expand(3, 4, 5))
+    assert sample.mode == "L"
+    assert "65535" in sample.notes[0]
 
 
 def test_wide_grey_keeps_a_transparent_value():
     values = np.array([[[7], [65535]], [[300], [7]]])
-    picture = read_image(png(0, 16, values, (b"tRNS", b"\0\7")))
-    assert picture.mode == "LA"
-    assert np.array_equal(np.asarray(picture.alpha), [[0, 255], [255, 0]])
+    sample = read_image(png(0, 16, values, (b"tRNS", b"\0\7")))
+    assert sample.mode == "LA"
+    assert np.array_equal(np.asarray(sample.alpha), [[0, 255], [255, 0]])
 
 
 def test_32_bit_grey_is_taken_as_16_bit_and_clipped_with_a_note():
     values = np.array([[0, 65535, -5, 70000]], dtype=np.int32)
-    picture = read_image(Image.fromarray(values))
-    assert picture.pixels[0].tolist() == [[0, 1, 0, 1]]
-    assert any("clipped" in note for note in picture.notes)
+    sample = read_image(Image.fromarray(values))
+    assert sample.pixels[0].tolist() == [[0, 1, 0, 1]]
+    assert any("clipped" in note for note in sample.notes)
 
 
 @pytest.mark.parametrize(("highest", "white"), [(1.0, 1), (200.0, 255), (4000.0, 65535)])
 def test_float_grey_says_which_value_it_takes_for_white(highest, white):
     values = np.array([[0, highest / 2, highest]], dtype=np.float32)
-    picture = read_image(file_of(Image.fromarray(values), "TIFF"))
-    assert torch.equal(picture.pixels[0], torch.from_numpy(values / np.float32(white)))
-    assert f"0 to {white} " in picture.notes[0]
+    sample = read_image(file_of(Image.fromarray(values), "TIFF"))
+    assert torch.equal(sample.pixels[0], torch.from_numpy(values / np.float32(white)))
+    assert f"0 to {white} " in sample.notes[0]
 
 
 def test_float_grey_that_is_not_finite_is_refused():
@@ -190,20 +190,20 @@ def test_float_grey_that_is_not_finite_is_refused():
 )
 def test_16_bit_colours_are_cut_to_8_bits_with_a_note(colour_type, samples, mode):
     values = RNG.integers(0, 65536, (3, 4, samples), dtype=np.uint16)
-    picture = read_image(png(colour_type, 16, values))
-    assert picture.mode == mode
-    assert np.array_equal(np.asarray(picture.to_image()), values >> 8)
-    assert picture.notes == ["16-bit colours are reduced to 8 bits"]
+    sample = read_image(png(colour_type, 16, values))
+    assert sample.mode == mode
+    assert np.array_equal(np.asarray(sample.to_image()), values >> 8)
+    assert sample.notes == ["16-bit colours are reduced to 8 bits"]
 
 
 def test_cmyk_jpeg_is_converted_with_a_note():
     image = Image.fromarray(noise(8, 8, 3)).convert("CMYK")
     file = file_of(image, "JPEG", quality=95)
     expected = np.asarray(Image.open(file).convert("RGB"))
-    picture = read_image(file)
-    assert torch.equal(picture.pixels, as_network_input(expected))
-    assert len(picture.notes) == 1
-    assert "CMYK" in picture.notes[0]
+    sample = read_image(file)
+    assert torch.equal(sample.pixels, as_network_input(expected))
+    assert len(sample.notes) == 1
+    assert "CMYK" in sample.notes[0]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -224,16 +224,16 @@ def test_exif_orientation_is_applied(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = file_of(Image.fromarray(np.ascontiguousarray(turned)), exif=exif.tobytes())
-    picture = read_image(file)
-    assert torch.equal(picture.pixels, as_network_input(upright))
-    assert picture.notes == []
+    sample = read_image(file)
+    assert torch.equal(sample.pixels, as_network_input(upright))
+    assert sample.notes == []
 
 
 def test_metadata_that_is_lost_is_told():
     exif = Image.Exif()
     exif[0x010F] = "maker of cameras"
-    picture = read_image(file_of(Image.fromarray(noise(8, 8, 3)), "JPEG", exif=exif.tobytes()))
-    assert picture.notes == ["metadata (EXIF, XMP) is not kept"]
+    sample = read_image(file_of(Image.fromarray(noise(8, 8, 3)), "JPEG", exif=exif.tobytes()))
+    assert sample.notes == ["metadata (EXIF, XMP) is not kept"]
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "JPEG", "WEBP", "BMP", "PPM", "GIF"])
@@ -245,17 +245,17 @@ def test_plain_files_need_no_note(kind):
 def test_first_frame_of_an_animation_is_taken_with_a_note(kind):
     frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue", "lime")]
     file = file_of(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
-    picture = read_image(file)
-    assert np.array_equal(np.asarray(picture.to_image()), np.asarray(frames[0]))
-    assert picture.notes == ["only the first of 3 frames is kept"]
+    sample = read_image(file)
+    assert np.array_equal(np.asarray(sample.to_image()), np.asarray(frames[0]))
+    assert sample.notes == ["only the first of 3 frames is kept"]
 
 
 def test_srgb_profile_changes_nothing_and_needs_no_note():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     image = Image.fromarray(noise(6, 5, 3))
-    picture = read_image(file_of(image, icc_profile=profile))
-    assert torch.equal(picture.pixels, as_network_input(np.asarray(image)))
-    assert picture.notes == []
+    sample = read_image(file_of(image, icc_profile=profile))
+    assert torch.equal(sample.pixels, as_network_input(np.asarray(image)))
+    assert sample.notes == []
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
@@ -264,35 +264,35 @@ def test_other_profiles_are_converted_with_a_note(mode):
     image = image.convert(mode, palette=Image.Palette.ADAPTIVE)
     if mode == "RGBA":
         image.putalpha(77)
-    picture = read_image(file_of(image, icc_profile=linear_profile()))
+    sample = read_image(file_of(image, icc_profile=linear_profile()))
     # Linear light 55 / 255 is 0.5 of sRGB's range, by the transfer function of IEC 61966-2-1.
-    assert torch.allclose(picture.pixels, torch.tensor(0.5), atol=0.01)
-    assert picture.notes == ["colours are converted from the embedded profile to sRGB"]
-    assert picture.mode == ("RGBA" if mode == "RGBA" else "RGB")
+    assert torch.allclose(sample.pixels, torch.tensor(0.5), atol=0.01)
+    assert sample.notes == ["colours are converted from the embedded profile to sRGB"]
+    assert sample.mode == ("RGBA" if mode == "RGBA" else "RGB")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_useless_profiles_are_dropped_with_a_note(mode):
     image = Image.fromarray(noise(8, 8, 3)).convert(mode)
-    picture = read_image(file_of(image, "TIFF", icc_profile=b"no profile at all"))
-    assert any("cannot be used" in note for note in picture.notes)
-    assert torch.equal(picture.pixels, as_network_input(np.asarray(image.convert("RGB"))))
+    sample = read_image(file_of(image, "TIFF", icc_profile=b"no profile at all"))
+    assert any("cannot be used" in note for note in sample.notes)
+    assert torch.equal(sample.pixels, as_network_input(np.asarray(image.convert("RGB"))))
 
 
-def test_colour_profile_of_a_grey_picture_is_dropped_with_a_note():
+def test_colour_profile_of_a_grey_image_is_dropped_with_a_note():
     image = Image.fromarray(noise(8, 8))
-    picture = read_image(file_of(image, icc_profile=linear_profile()))
-    assert any("cannot be used" in note for note in picture.notes)
-    assert np.array_equal(np.asarray(picture.to_image()), np.asarray(image))
+    sample = read_image(file_of(image, icc_profile=linear_profile()))
+    assert any("cannot be used" in note for note in sample.notes)
+    assert np.array_equal(np.asarray(sample.to_image()), np.asarray(image))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
 def test_truncated_files_are_a_value_error(kind, tmp_path):
     content = file_of(Image.fromarray(noise(40, 40, 3)), kind).getvalue()
-    path = tmp_path / "cut.picture"
+    path = tmp_path / "cut.image"
     for length in sorted({0, 1, 10, len(content) // 3, len(content) // 2, len(content) - 40}):
         path.write_bytes(content[:length])
-        with pytest.raises(ValueError, match=r"cut\.picture"):
+        with pytest.raises(ValueError, match=r"cut\.image"):
             read_image(path)
 
 
@@ -303,7 +303,7 @@ def test_missing_file_and_folder_have_the_errors_of_the_system(tmp_path):
         read_image(tmp_path)
 
 
-def test_pictures_beyond_pillows_limit_are_refused_before_they_are_decoded(monkeypatch):
+def test_images_beyond_pillows_limit_are_refused_before_they_are_decoded(monkeypatch):
     file = file_of(Image.new("L", (40, 40)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     with pytest.raises(ValueError, match="too large"):
@@ -346,20 +346,20 @@ def test_any_damage_of_an_alpha_plane_is_a_damaged_file_or_a_plane():
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".bmp", ".ppm"])
-def test_saved_pictures_hold_every_value(mode, suffix, tmp_path):
+def test_saved_images_hold_every_value(mode, suffix, tmp_path):
     channels = {"L": (), "LA": (2,), "RGB": (3,), "RGBA": (4,)}[mode]
-    picture = read_image(Image.fromarray(noise(6, 5, *channels)))
+    sample = read_image(Image.fromarray(noise(6, 5, *channels)))
     path = tmp_path / f"p{suffix}"
     if mode.endswith("A") and suffix in (".bmp", ".ppm"):
         with pytest.raises(ValueError, match="transparency"):
-            save_image(picture, path)
+            save_image(sample, path)
         assert list(tmp_path.iterdir()) == []
         return
     assert check_image_file(path, mode) is None
-    save_image(picture, path)
+    save_image(sample, path)
     wanted = "RGBA" if mode.endswith("A") else "RGB"
     with Image.open(path) as back:
-        expected = picture.to_image().convert(wanted)
+        expected = sample.to_image().convert(wanted)
         assert np.array_equal(np.asarray(back.convert(wanted)), np.asarray(expected))
 
 
@@ -367,13 +367,13 @@ def test_lossy_and_unknown_kinds_of_files_are_told_before_the_work(tmp_path):
     assert "lossy" in check_image_file("out.JPG", "RGB")
     with pytest.raises(ValueError, match=r"suffix must be one of .*\.png.* got '\.xyz'"):
         check_image_file("out.xyz", "RGB")
-    picture = read_image(Image.fromarray(noise(8, 8, 3)))
-    save_image(picture, tmp_path / "p.jpg")
+    sample = read_image(Image.fromarray(noise(8, 8, 3)))
+    save_image(sample, tmp_path / "p.jpg")
     assert (tmp_path / "p.jpg").read_bytes()[:2] == b"\xff\xd8"
 
 
 def test_what_pillow_warns_of_becomes_a_note(recwarn):
     exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"
-    picture = read_image(file_of(Image.fromarray(noise(8, 8, 3)), "JPEG", exif=exif))
-    assert any("EXIF" in note for note in picture.notes)
+    sample = read_image(file_of(Image.fromarray(noise(8, 8, 3)), "JPEG", exif=exif))
+    assert any("EXIF" in note for note in sample.notes)
     assert not recwarn.list
