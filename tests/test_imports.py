@@ -41,9 +41,9 @@ def test_arguments_may_have_their_old_names() -> None:
     from compressai.evaluation import evaluate
 
     with pytest.raises(ValueError, match="at least one image and one codec"):
-        evaluate(images=[], codecs=[], keep_pictures=True)  # type: ignore[call-arg]
+        evaluate(pictures=[], codecs=[], keep_pictures=True)  # type: ignore[call-arg]
     with pytest.raises(AttributeError, match="'NoneType' object"):
-        encode_image(None, sample=None, model="m")  # type: ignore
+        encode_image(None, picture=None, model="m")  # type: ignore
     with pytest.raises(TypeError, match="unexpected keyword argument 'photos'"):
         evaluate(photos=[], codecs=[])  # type: ignore[call-arg]
 

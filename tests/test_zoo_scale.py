@@ -166,7 +166,7 @@ def test_random_weights_are_made_again() -> None:
     chosen = choose_model(NAME, 20, "mse", None)
     assert chosen.random_weights
     sample = read_image("photo.png")
-    coded = encode_image(sample=sample, **vars(chosen))
+    coded = encode_image(image=sample, **vars(chosen))
     assert (coded.quality, coded.random_weights) == (20, True)
     decode_image(model_of(coded, None), coded)  # compares hashes
 

@@ -31,7 +31,7 @@ TILE_SIZE = 1024
 TILE_OVERLAP = 32
 
 
-@old_arguments(image="image")
+@old_arguments(picture="image")
 def encode_image(
     net: nn.Module | RuntimeModel,
     image: ImageData,
