@@ -30,10 +30,9 @@ for folder in ("tests", "web"):
 
 from webdriver import Browser, browser  # noqa: E402
 
-from build import build, exported  # noqa: E402
+from build import build, bundle_of  # noqa: E402
 from compressai.bitstream import encode_image, parse_coded, read_image  # noqa: E402
 from compressai.runtime import RuntimeModel  # noqa: E402
-from compressai.zoo import image_models  # noqa: E402
 
 __all__ = ["main"]
 
@@ -57,7 +56,8 @@ def decode_here(model: RuntimeModel, content: bytes) -> np.ndarray:
     coded = parse_coded(content)
     *others, first = coded.tiles[0].strings
     sides = (side + -side % model.multiple for side in (coded.height, coded.width))
-    x_hat = model.decompress([first, *others], *sides)["x_hat"]
+    quality = None if model.rates is None else coded.quality
+    x_hat = model.decompress([first, *others], *sides, quality=quality)["x_hat"]
     cropped = x_hat[0, :, : coded.height, : coded.width]
     return np.rint(255 * cropped).astype(np.uint8).transpose(1, 2, 0)
 
@@ -70,21 +70,20 @@ def run(page: Browser, content: bytes) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="lite:2", help="(default: lite:2)")
+    parser.add_argument("--model", default="lite:2", help="as of web/build.py (default: lite:2)")
     parser.add_argument("--sizes", nargs="+", default=["451x300", "768x512", "2048x1365"])
     parser.add_argument("--repeats", type=int, default=5, help="(default: 5)")
     args = parser.parse_args(argv)
     out = ROOT / "build" / "page"
     build(out, [args.model])
-    name, _, quality = args.model.partition(":")
-    net = image_models[name](quality=int(quality), pretrained=True).eval()
-    path = exported(name, int(quality))
-    runtimes = {threads: RuntimeModel(path, threads=threads) for threads in (1, os.cpu_count())}
+    bundle = bundle_of(args.model)
+    runtimes = {threads: RuntimeModel(bundle, threads=threads) for threads in (1, os.cpu_count())}
     files = {}
     for size in args.sizes:
         with Image.open(PHOTO) as image:
             resized = image.convert("RGB").resize(tuple(map(int, size.split("x"))))
-        files[size] = encode_image(net, read_image(resized), tile=None).to_bytes()
+        samples = read_image(resized, as_array=True)
+        files[size] = encode_image(runtimes[1], samples, tile=None).to_bytes()
     handler = functools.partial(_Quiet, directory=str(out))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -90,6 +90,7 @@ class _Encoding(ctypes.Structure):
             for name in ("alpha", "icc", "exif")
             for field in ((name, c_char_p), (f"{name}_size", c_size_t))
         ),
+        ("quality", POINTER(c_double)),
     ]
 
 
@@ -115,6 +116,8 @@ def build() -> ctypes.CDLL:
     for name in ("cai_error_name", "cai_message"):
         getattr(library, name).restype = c_char_p
     library.cai_file_info.restype = POINTER(_Info)
+    # It begins with three numbers, the qualities.
+    library.cai_model_get_info.restype = POINTER(c_double)
     for name in ("cai_decoder_pixels", "cai_encoder_bytes"):
         getattr(library, name).restype = POINTER(c_uint8)
     for name in ("close", "model_close", "decoder_free", "encoder_free"):
@@ -140,11 +143,12 @@ def _check(library: ctypes.CDLL, status: int) -> int:
 
 
 class Model:
-    """A bundle that the library has read."""
+    """A bundle that the library has read; ``qualities``: its own, the lowest and the highest."""
 
     def __init__(self, library: ctypes.CDLL, bundle: bytes) -> None:
         self.library, self.handle = library, ctypes.c_void_p()
         _check(library, library.cai_model_open(bundle, c_size_t(len(bundle)), byref(self.handle)))
+        self.qualities = tuple(library.cai_model_get_info(self.handle)[0:3])
 
     def close(self) -> None:
         self.library.cai_model_close(self.handle)
@@ -210,8 +214,14 @@ def decode(
         library.cai_close(file)
 
 
-def encode(model: Model, samples: np.ndarray, run: Runner, **fields: object) -> bytes:
-    """A file of samples ``(H, W, C)``; ``fields`` are those of ``cai_encoding``.
+def encode(
+    model: Model,
+    samples: np.ndarray,
+    run: Runner,
+    quality: float | None = None,
+    **fields: object,
+) -> bytes:
+    """A file of samples ``(H, W, C)``; ``fields`` and ``quality`` are those of ``cai_encoding``.
 
     Raises:
         CError: the image cannot be coded.
@@ -221,7 +231,8 @@ def encode(model: Model, samples: np.ndarray, run: Runner, **fields: object) -> 
     height, width, channels = samples.shape
     pointer = samples.ctypes.data_as(POINTER(c_uint8))
     sides = (c_uint32(width), c_uint32(height), c_uint32(channels))
-    encoding = byref(_Encoding(**fields))
+    chosen = None if quality is None else ctypes.pointer(c_double(quality))
+    encoding = byref(_Encoding(quality=chosen, **fields))
     made = library.cai_encoder_new(model.handle, pointer, *sides, encoding, byref(encoder))
     _check(library, made)
     try:

@@ -22,6 +22,7 @@ from bitstream_images import CORPUS
 from c_library import LIBRARY, ROOT, CError, Model, Runner, build, decode, encode, error_of
 from PIL import Image
 from test_bitstream_damage import mutated
+from test_runtime_rates import QUALITIES, integers_of, net_of_any_rate
 from tiny_nets import one_thread, tiny_net
 
 import compressai
@@ -44,11 +45,22 @@ from compressai.inference import export_bundle  # noqa: E402
 
 SEEDS = Path(__file__).parent / "fuzz" / "seeds"
 PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
-KINDS = ("lite", "lite-integer", "mbt2018-mean", "bmshj2018-hyperprior", "bmshj2018-factorized")
+RATES = ("lite-vbr", "lite-vbr-integer")
+KINDS = (
+    *RATES,
+    "lite",
+    "lite-integer",
+    "mbt2018-mean",
+    "bmshj2018-hyperprior",
+    "bmshj2018-factorized",
+)
 
 
 def lite_net(kind: str) -> Any:
-    """A small lite, of integers or not."""
+    """A small lite, of integers or not, of one rate or any."""
+    if kind in RATES:
+        net = net_of_any_rate()
+        return net if kind == "lite-vbr" else integers_of(net)
     net = compressai.load(CORPUS / "lite.safetensors").eval()
     if kind == "lite":
         return net
@@ -60,7 +72,7 @@ class Coder:
 
     def __init__(self, library: Any, kind: str, folder: Path) -> None:
         self.net = lite_net(kind) if kind.startswith("lite") else tiny_net(kind)
-        self.net.identity = ModelIdentity(kind, 2, "mse")
+        self.net.identity = ModelIdentity(kind, None if kind in RATES else 2, "mse")
         path = folder / f"{kind}.caibundle"
         export_bundle(self.net, path)
         self.content = path.read_bytes()
@@ -145,7 +157,9 @@ def test_torch_decodes_what_the_encoder_makes(coder: Coder, tile: int) -> None:
         alpha_size=len(alpha),
     )
     coded = parse_coded(content)
-    assert (coded.model, coded.quality, coded.metric) == (coder.net.identity.model, 2, "mse")
+    model = coder.net.identity.model
+    assert (coded.model, coded.metric) == (model, "mse")
+    assert coded.quality == (50 if model in RATES else 2) == coder.model.qualities[0]
     assert (coded.width, coded.height, coded.mode, coded.alpha) == (150, 100, "RGBA", alpha)
     assert len(coded.tiles) == (6 if tile else 1)
     found, latent_hash = decode(coder.model, content, coder.run)
@@ -153,6 +167,68 @@ def test_torch_decodes_what_the_encoder_makes(coder: Coder, tile: int) -> None:
     decoded = decode_image(coder.net, coded)  # which compares hashes
     assert close(found, np.asarray(decoded.to_image().convert("RGB")))
     assert coded.to_bytes() == content
+
+
+@pytest.fixture(scope="module", params=RATES)
+def varied(library: Any, request: Any, tmp_path_factory: Any) -> Iterator[Coder]:
+    with one_thread():
+        made = Coder(library, request.param, tmp_path_factory.mktemp("bundle"))
+        yield made
+    made.model.close()
+
+
+@pytest.mark.parametrize("quality", [*QUALITIES, 0.5 / 2**16 + 12])
+def test_any_quality_codes_as_torch_does(varied: Coder, quality: float) -> None:
+    assert varied.model.qualities == (50, 0, 100)
+    coded = encode_image(varied.net, sample(), quality=quality, tile=64)
+    found, latent_hash = decode(varied.model, coded.to_bytes(), varied.run)
+    assert latent_hash == coded.tiles[-1].y_hat_hash
+    assert close(found, varied.samples(coded))
+    tiling = {"tile_size": coded.tile_size, "tile_overlap": coded.tile_overlap}
+    content = encode(varied.model, np.asarray(photo()), varied.run, quality, **tiling)
+    made = parse_coded(content)
+    assert made.quality == coded.quality
+    # Guards are those of torch, too: beyond them, only what engines round differently differs.
+    assert len(content) == pytest.approx(len(coded.to_bytes()), rel=0.01)
+    found, latent_hash = decode(varied.model, content, varied.run)
+    assert latent_hash == made.tiles[-1].y_hat_hash
+    assert close(found, varied.samples(made))  # which compares hashes
+
+
+def test_qualities_beyond_the_scale_are_refused(varied: Coder, lite: Coder) -> None:
+    samples = np.asarray(photo((64, 64)))
+    for quality in (-1, 100.5, float("nan")):
+        with pytest.raises(CError, match=r"ValueError: quality must be in 0 \.\.\. 100"):
+            encode(varied.model, samples, varied.run, quality)
+    with pytest.raises(CError, match=r"ValueError: quality must be in 2 \.\.\. 2"):
+        encode(lite.model, samples, lite.run, 3)
+    coded = encode_image(varied.net, sample())
+    _same_refusal(varied, replace(coded, quality=100.5))
+    _same_refusal(varied, replace(coded, quality=12.5))  # other latents than those of the hash
+
+
+def test_bundles_of_damaged_rates_are_refused(varied: Coder) -> None:
+    told = varied.bundle.manifest["rate"]
+    one, *others = told["factors"]
+    cases: list[dict[str, Any]] = [{"low": 60}, {"high": 300}, {"default": "x"}, {"factors": {}}]
+    for field in ({"middle": "nothing"}, {"steps": "z_gain.steps"}, {"digits": 99}, {"falls": 1}):
+        cases.append({"factors": {**told["factors"], one: {**told["factors"][one], **field}}})
+    cases.append({"factors": {name: told["factors"][name] for name in others}})
+    for case in cases:
+        with pytest.raises(CError) as refusal:
+            Model(varied.model.library, with_manifest(varied, rate={**told, **case}))
+        assert refusal.value.name == "BundleError"
+    Model(varied.model.library, with_manifest(varied, rate=told)).close()
+
+
+def with_manifest(coder: Coder, **fields: Any) -> bytes:
+    """The bundle, with other fields of its manifest."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(coder.content)) as source, zipfile.ZipFile(changed, "w") as out:
+        out.writestr("bundle.json", json.dumps({**coder.bundle.manifest, **fields}))
+        for entry in source.infolist()[1:]:
+            out.writestr(entry, source.read(entry))
+    return changed.getvalue()
 
 
 def test_all_that_strings_tell_of_rounding_is_read_by_torch(lite: Coder) -> None:
@@ -274,13 +350,7 @@ def test_what_else_is_refused(lite: Coder) -> None:
 
 
 def test_tiles_that_take_too_much_memory_are_refused(lite: Coder) -> None:
-    changed = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(lite.content)) as source, zipfile.ZipFile(changed, "w") as out:
-        manifest = {**lite.bundle.manifest, "bytes_a_pixel": 1000}
-        out.writestr("bundle.json", json.dumps(manifest))
-        for entry in source.infolist()[1:]:
-            out.writestr(entry, source.read(entry))
-    model = Model(lite.model.library, changed.getvalue())
+    model = Model(lite.model.library, with_manifest(lite, bytes_a_pixel=1000))
     coded = encode_image(lite.net, sample())
     for side, expected in ((2112, "TooLargeError"), (2048, "DesyncError")):
         content = replace(coded, width=side, height=side).to_bytes()

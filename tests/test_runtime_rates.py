@@ -27,8 +27,8 @@ GAINS = ("y_gain", "y_gain_inv", "z_gain", "z_gain_inv")
 QUALITIES = (0, 33.3, 60, 75, 100)
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[LiteVbr, Path]:
+def net_of_any_rate() -> LiteVbr:
+    """A small model whose gains are as if they were learned."""
     torch.manual_seed(0)
     net = LiteVbr(**TINY).eval()
     with torch.no_grad():
@@ -42,6 +42,25 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[LiteVbr, Path]:
         net.y_gain.steps[0, :2] = torch.tensor([-30.0, 1.0])
     net.update()
     net.identity = ModelIdentity("lite-vbr", None, "mse")
+    return net
+
+
+def integers_of(net: LiteVbr) -> Any:
+    """The same with integers, as small."""
+    source = copy.deepcopy(net)
+    with torch.no_grad():
+        for place in IntegerLiteVbr.entropy_networks(source):
+            place.module[-1].weight.mul_(4)
+            place.module[-1].bias.uniform_(0.2, 1)
+    images = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(2))
+    made = quantize_entropy_path(source, [images])
+    made.identity = ModelIdentity("lite-vbr-integer", None, "mse")
+    return made
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[LiteVbr, Path]:
+    net = net_of_any_rate()
     path = tmp_path_factory.mktemp("rates") / "tiny.caibundle"
     with one_thread():
         export_bundle(net, path)
@@ -84,14 +103,7 @@ def _levels(image: ImageData) -> np.ndarray:
 
 
 def test_integers_decode_alike_at_any_quality(pair: tuple[LiteVbr, Path], tmp_path: Path) -> None:
-    source = copy.deepcopy(pair[0])
-    with torch.no_grad():
-        for place in IntegerLiteVbr.entropy_networks(source):
-            place.module[-1].weight.mul_(4)
-            place.module[-1].bias.uniform_(0.2, 1)
-    images = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(2))
-    net = quantize_entropy_path(source, [images])
-    net.identity = ModelIdentity("lite-vbr-integer", None, "mse")
+    net = integers_of(pair[0])
     with one_thread():
         export_bundle(net, tmp_path / "integer.caibundle")
     runtime = RuntimeModel(tmp_path / "integer.caibundle", threads=1)

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from test_runtime_rates import net_of_any_rate
+from tiny_nets import one_thread
 from webdriver import Browser, browser, why_no_browser
 
 from compressai.bitstream import (
@@ -33,6 +35,7 @@ from compressai.zoo import lite
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
+from compressai.inference import export_bundle
 
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
@@ -76,14 +79,18 @@ class Site:
         self.server.server_close()
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build_page(folder: Path, models: list[str]) -> Path:
+    """``folder``, with a page of these models."""
     spec = importlib.util.spec_from_file_location("build_page", ROOT / "web/build.py")
     building = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(building)
-    folder = tmp_path_factory.mktemp("page") / "dist"
-    building.build(folder, ["lite:1"])
+    building.build(folder, models)
     return folder
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_page(tmp_path_factory.mktemp("page") / "dist", ["lite:1"])
 
 
 def serve(folder: Path) -> Site:
@@ -272,6 +279,89 @@ def test_dropped_image_is_coded_and_torch_decodes_it(page: Browser, net: Any) ->
     assert state["facts"]["Latent"] == coded.tiles[0].y_hat_hash.hex()
     found = np.asarray(decode_image(net, coded).to_image())  # which compares hashes
     assert np.abs(found.astype(int) - samples[..., :3]).mean() < 8
+
+
+@pytest.fixture(scope="module")
+def rates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Site]]:
+    """A small model of variable rate, and a page of its bundle."""
+    folder = tmp_path_factory.mktemp("rates")
+    net = net_of_any_rate()
+    with one_thread():
+        export_bundle(net, folder / "tiny.caibundle")
+    made = serve(build_page(folder / "dist", [str(folder / "tiny.caibundle"), "lite:1"]))
+    yield net, made
+    made.close()
+
+
+@pytest.mark.parametrize("quality", [0, 33.3, 100])
+def test_any_quality_decodes_and_is_coded(
+    rates: tuple[Any, Site], chromium: Browser, quality: float
+) -> None:
+    net, site = rates
+    chromium.open(site.url, *WINDOW)
+    image = photo((150, 100))
+    coded = encode_image(net, read_image(image), quality=quality)
+    samples, known, _ = decoded(chromium, coded.to_bytes())
+    assert known["hash"] == coded.tiles[0].y_hat_hash.hex()
+    assert known["quality"] == coded.quality
+    assert close(samples[..., :3], np.asarray(decode_image(net, coded).to_image()))
+    made = coded_there(chromium, image, quality)
+    assert made.quality == coded.quality
+    decode_image(net, made)  # which compares hashes
+
+
+def coded_there(page: Browser, image: Image.Image, quality: float, most: int = 0) -> CodedImage:
+    """What the page makes of an image."""
+    script = f"""
+    const rgba = new Uint8ClampedArray(bytes(given[0]));
+    const image = {{ width: {image.width}, height: {image.height}, rgba }};
+    const {{ file }} = await call("encode", [image, {quality}, {most}]);
+    return text(file);
+    """
+    return parse_coded(base64.b64decode(called(page, script, image.convert("RGBA").tobytes())))
+
+
+def test_sizes_between_whole_qualities_are_reached(
+    rates: tuple[Any, Site], chromium: Browser
+) -> None:
+    net, site = rates
+    chromium.open(site.url, *WINDOW)
+    image = photo((300, 200))
+    sizes = {q: len(coded_there(chromium, image, q).to_bytes()) for q in (0, 30, 100)}
+    assert sizes[0] < sizes[30] < sizes[100]
+    most = (2 * sizes[30] + sizes[100]) // 3
+    found = coded_there(chromium, image, 100, most)
+    assert 0.98 * most < len(found.to_bytes()) <= most
+    assert 30 < found.quality < 100
+    assert found.quality != round(found.quality)
+    decode_image(net, found)
+    # The quality that is chosen is the highest.
+    assert coded_there(chromium, image, 30, most).quality == 30
+    assert coded_there(chromium, image, 100, sizes[0]).quality < 30
+
+
+def test_slider_chooses_the_quality(rates: tuple[Any, Site], chromium: Browser) -> None:
+    _, site = rates
+    chromium.open(site.url, *WINDOW)
+    buffer = io.BytesIO()
+    photo((100, 80)).save(buffer, "PNG")
+    state = dropped(chromium, "cat.png", buffer.getvalue())
+    assert state["facts"]["Model"] == "lite-vbr 50"
+    move = """
+    const [id, other, value] = arguments;
+    const control = document.getElementById(id);
+    control.value = value;
+    control.dispatchEvent(new Event("input"));
+    document.querySelector("#coding button").click();
+    return document.getElementById(other).value;
+    """
+    assert chromium.run(move, "slider", "quality", "20") == "20"
+    assert finished(chromium)["facts"]["Model"] == "lite-vbr 20"
+    assert chromium.run(move, "quality", "slider", "72.25") == "72"
+    assert finished(chromium)["facts"]["Model"] == "lite-vbr 72.25"
+    # Files of the other model of the page are decoded, too.
+    other = encode_image(lite(quality=1, pretrained=True).eval(), read_image(photo((70, 50))))
+    assert dropped(chromium, "other.cai", other.to_bytes())["facts"]["Model"] == "lite 1"
 
 
 def test_size_that_cannot_be_reached_is_told(page: Browser) -> None:

@@ -3,7 +3,7 @@
 
 Nothing that is fetched or built is committed. onnxruntime-web comes from npm in the version and
 with the hash that ``pinned.json`` names; the decoder is compiled by emscripten, which Debian
-packages; models are written by :func:`compressai.inference.export_bundle`.
+packages; models are bundles that are at hand, see ``docs/bundle.md``, or files that are named.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import zipfile
 from pathlib import Path
+
+from compressai.bitstream import encode_image, read_image, write_coded
+from compressai.runtime import Bundle, RuntimeModel, installed_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB, BUILD = ROOT / "web", ROOT / "build"
@@ -79,51 +81,52 @@ def compile_decoder() -> Path:
     return folder / "cai/cai.wasm"
 
 
-def export_models(names: list[str], into: Path) -> None:
-    """Bundles of models, such as ``lite:2``, and a list of them."""
+def bundle_of(name: str) -> Bundle:
+    """The bundle that a name stands for.
+
+    Args:
+        name: a file; or a model, and a quality if there is a bundle for each: ``lite:2``.
+    """
+    if name.endswith(".caibundle"):
+        return Bundle.read(name)
+    model, _, quality = name.partition(":")
+    found = installed_bundle(model, int(quality) if quality else None, "mse")
+    if found is None:
+        raise SystemExit(
+            f"there is no bundle of {name}: write one with compressai export --bundle FILE, and "
+            "name the file"
+        )
+    return found.bundle
+
+
+def write_models(bundles: list[Bundle], into: Path) -> None:
+    """Bundles, and a list of them."""
     into.mkdir(parents=True, exist_ok=True)
     entries = []
-    for name in names:
-        model, _, quality = name.partition(":")
-        path = exported(model, int(quality))
-        shutil.copy(path, into / path.name)
-        with zipfile.ZipFile(path) as bundle:
-            manifest = json.loads(bundle.read("bundle.json"))
+    for bundle in bundles:
+        manifest = bundle.manifest
+        model, fingerprint = manifest["model"], manifest["fingerprints"]["2"]
+        rate = manifest.get("rate")
+        file = f"{model}-{fingerprint}.caibundle"
+        bundle.write(into / file)
         entries.append(
             {
-                "file": path.name,
+                "file": file,
                 "model": model,
-                "quality": int(quality),
-                "fingerprint": manifest["fingerprints"]["2"],
+                "quality": manifest["quality"],
+                "rate": rate and {key: rate[key] for key in ("low", "high", "default")},
+                "fingerprint": fingerprint,
                 # One family is enough to code with.
-                "encodes": model == names[0].partition(":")[0],
+                "encodes": model == bundles[0].manifest["model"],
             }
         )
     (into / "models.json").write_text(json.dumps(entries, indent=1) + "\n")
 
 
-def exported(model: str, quality: int) -> Path:
-    """The bundle of a model, written if it is not there; exporting takes half a minute."""
-    # The names of weights have digests in them.
-    (weights,) = (ROOT / "compressai/zoo/shipped").glob(f"{model}-mse-{quality}-*.safetensors")
-    path = BUILD / "bundles" / f"{weights.stem}.caibundle"
-    if not path.exists():
-        from compressai.inference import export_bundle
-        from compressai.zoo import image_models
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        export_bundle(image_models[model](quality=quality, pretrained=True).eval(), path)
-    return path
-
-
-def encode_demo(model: str, path: Path) -> None:
+def encode_demo(bundle: Bundle, path: Path) -> None:
     """The demo photo as a coded image."""
-    from compressai.bitstream import encode_image, read_image, write_coded
-    from compressai.zoo import image_models
-
-    name, _, quality = model.partition(":")
-    net = image_models[name](quality=int(quality), pretrained=True).eval()
-    write_coded(encode_image(net, read_image(ROOT / "examples/assets/chelsea.png")), path)
+    image = read_image(ROOT / "examples/assets/chelsea.png", as_array=True)
+    write_coded(encode_image(RuntimeModel(bundle), image), path)
 
 
 def write_service_worker(out: Path) -> None:
@@ -143,7 +146,7 @@ def build(out: Path, models: list[str]) -> None:
 
     Args:
         out: folder; replaced when all else is done.
-        models: names with qualities, such as ``lite:2``; the first family codes, too.
+        models: see :func:`bundle_of`; the first family codes, too.
     """
     BUILD.mkdir(exist_ok=True)
     with (BUILD / "web.lock").open("w") as lock:  # such as tests in several processes
@@ -163,8 +166,9 @@ def _build(out: Path, models: list[str]) -> None:
     for name, wanted in json.loads((WEB / "pinned.json").read_text()).items():
         fetch_package(name, wanted, unfinished / "ort")
     shutil.copy(compile_decoder(), unfinished / "cai.wasm")
-    export_models(models, unfinished / "models")
-    encode_demo(models[-1], unfinished / "demo.cai")
+    bundles = [bundle_of(name) for name in models]
+    write_models(bundles, unfinished / "models")
+    encode_demo(bundles[-1], unfinished / "demo.cai")
     write_service_worker(unfinished)
     shutil.rmtree(out, ignore_errors=True)
     unfinished.rename(out)
@@ -173,7 +177,14 @@ def _build(out: Path, models: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=WEB / "dist")
-    parser.add_argument("--models", nargs="+", default=DEFAULT_MODELS, metavar="NAME:QUALITY")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=DEFAULT_MODELS,
+        metavar="MODEL",
+        help="bundles: files, or names such as lite:2, or lite-vbr for all qualities; the first "
+        f"family codes, too (default: {' '.join(DEFAULT_MODELS)})",
+    )
     arguments = parser.parse_args()
     build(arguments.out, arguments.models)
     size = sum(path.stat().st_size for path in arguments.out.rglob("*") if path.is_file())

@@ -122,6 +122,26 @@ class Bundle:
         """Fingerprints of the weights, by version of the ``.cai`` format."""
         return {int(k): bytes.fromhex(v) for k, v in self.manifest["fingerprints"].items()}
 
+    def write(self, path: str | Path) -> None:
+        """Write it as a file, such as one that was put together by a recipe.
+
+        Args:
+            path: the file; replaced at once or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        parts = ("networks", "arrays")
+        manifest = {key: told for key, told in self.manifest.items() if key not in parts}
+        networks = self.manifest["networks"]
+        write_bundle(
+            path,
+            manifest,
+            {name: {k: told[k] for k in ("inputs", "outputs")} for name, told in networks.items()},
+            {name: self.network(name) for name in networks},
+            {name: self.array(name) for name in self.manifest["arrays"]},
+        )
+
     def network(self, name: str) -> bytes:
         """The ONNX graph of a network."""
         return self.contents[self.manifest["networks"][name]["file"]]

@@ -10,6 +10,10 @@ const TILED_ABOVE = 3 * 2 ** 20;
 const TILING = { size: 1024, overlap: 32 };
 // Networks of a model take some ten megabytes.
 const MODELS_KEPT = 2;
+// On a scale of qualities, a file of at least this share of a largest size is large enough, and so
+// often what is between two qualities is halved.
+const NEAR = 0.995;
+const HALVINGS = 12;
 
 async function bytesOf(url, what) {
   let response;
@@ -141,10 +145,18 @@ export async function decode(bytes, progress) {
   }
 }
 
-/** The qualities that images can be coded with here, ascending. */
+/**
+ * The qualities that images can be coded with here.
+ *
+ * @returns `{low, high, usual, step}`; all between are there, or every `step`
+ */
 export async function qualities() {
   const { models } = await start();
-  return models.filter(({ encodes }) => encodes).map(({ quality }) => quality).sort((a, b) => a - b);
+  const able = models.filter(({ encodes }) => encodes);
+  const { rate } = able[0];
+  if (rate) return { low: rate.low, high: rate.high, usual: rate.default, step: 0 };
+  const all = able.map(({ quality }) => quality).sort((a, b) => a - b);
+  return { low: all[0], high: all.at(-1), usual: all[Math.floor(all.length / 2)], step: 1 };
 }
 
 // Three channels or one, and alpha as a file, of 8-bit RGBA.
@@ -164,11 +176,49 @@ async function toImage({ width, height, rgba }) {
   return { width, height, channels, samples, alpha: opaque ? null : await writePng(plane) };
 }
 
+// Networks to code one image several times: what comes of its pixels is the same at each quality.
+function remembering(run) {
+  const known = [];
+  return () => {
+    let tile = 0;
+    return async (number, inputs, outputs) => {
+      if (inputs[0].name !== "x") return run(number, inputs, outputs);
+      const place = tile++;
+      known[place] ??= await run(number, inputs, outputs);
+      return known[place];
+    };
+  };
+}
+
+// The best quality whose file takes at most so many bytes, or what the last one takes. `qualities`
+// are tried in turn.
+async function bestOf(qualities, most, code) {
+  let file;
+  for (const quality of qualities) {
+    file = await code(quality);
+    if (!most || file.length <= most) return { file, quality };
+  }
+  throw new CaiError("SizeError", `the smallest file takes ${file.length} bytes, more than ${most}`);
+}
+
+// The same on a scale, about to the last whole per mille of the size.
+async function bestBetween(low, high, most, code) {
+  let best = await bestOf(most ? [high, low] : [high], most, code);
+  let missed = high;
+  for (let i = 0; i < HALVINGS && best.quality < missed && best.file.length < NEAR * most; i++) {
+    const quality = (best.quality + missed) / 2;
+    const file = await code(quality);
+    if (file.length <= most) best = { file, quality };
+    else missed = quality;
+  }
+  return best;
+}
+
 /**
  * Code an image.
  *
  * @param image `{width, height, rgba}`
- * @param {number} quality one of `qualities()`; with `most`, the highest that is tried
+ * @param {number} quality see `qualities()`; with `most`, the highest that is tried
  * @param {number} most largest size in bytes, or 0 for any
  * @returns `{file, quality}`, the best quality whose file is no larger
  */
@@ -176,15 +226,22 @@ export async function encode(image, quality, most, progress) {
   const { core, models } = await start();
   const converted = await toImage(image);
   const tiling = image.width * image.height > TILED_ABOVE ? TILING : { size: 0, overlap: 0 };
-  const tried = (await qualities()).filter((one) => one <= quality).reverse();
-  let file;
-  for (const one of most ? tried : tried.slice(0, 1)) {
-    const model = await modelOf(models.find((entry) => entry.encodes && entry.quality === one));
-    file = await core.encode(model.handle, converted, tiling, model.run, progress);
+  const { low, high } = await qualities();
+  const highest = Math.min(high, Math.max(low, quality));
+  const code = async (model, chosen, run = model.run) => {
+    const file = await core.encode(model.handle, converted, tiling, chosen, run, progress);
     await forgetOldModels();
-    if (!most || file.length <= most) return { file, quality: one };
+    return file;
+  };
+  const able = models.filter(({ encodes }) => encodes);
+  if (able[0].rate) {
+    const model = await modelOf(able[0]);
+    const runOf = remembering(model.run);
+    return bestBetween(low, highest, most, (one) => code(model, one, runOf()));
   }
-  throw new CaiError("SizeError", `the smallest file takes ${file.length} bytes, more than ${most}`);
+  const tried = able.map((entry) => entry.quality).filter((one) => one <= highest).sort((a, b) => b - a);
+  const entryOf = (one) => able.find((entry) => entry.quality === one);
+  return bestOf(tried, most, async (one) => code(await modelOf(entryOf(one)), null));
 }
 
 /** The samples of a decoded image as a PNG file, with profile and EXIF. */

@@ -6,10 +6,11 @@ const UTF8 = new TextDecoder();
 // Places of the fields of structures in 32-bit memory; api.cpp asserts them.
 const INFO = { tiles: 32, quality: 40, model: 48, mode: 52, sourceMode: 56, alpha: 60, icc: 68,
   exif: 76, syncSafe: 92, hasHashes: 96, fingerprint: 100 };
-const MODEL = { quality: 0, model: 8, multiple: 20, networks: 24, fingerprint: 28 };
+const MODEL = { quality: 0, model: 24, multiple: 36, networks: 40, fingerprint: 44 };
 const CALL = { network: 0, number: 4, inputs: 8, outputs: 12, input: 16, output: 20 };
 const ARRAY = { name: 0, channels: 4, height: 8, width: 12, data: 16, size: 20 };
-const ENCODING = { sourceMode: 0, tileSize: 4, tileOverlap: 8, alpha: 16, alphaSize: 20, size: 40 };
+const ENCODING = { sourceMode: 0, tileSize: 4, tileOverlap: 8, alpha: 16, alphaSize: 20, quality: 40,
+  size: 44 };
 
 /** What a file, a bundle or an argument is refused with; `kind` is the error's name in Python. */
 export class CaiError extends Error {
@@ -224,10 +225,11 @@ export class Core {
    *
    * @param image `{width, height, channels, samples, alpha: PNG file or null}`
    * @param tiling `{size, overlap}`
+   * @param {?number} quality of a model of variable rate; `null` for its own
    * @param run, progress as of `decode`
    * @returns the file
    */
-  async encode(model, image, tiling, run, progress) {
+  async encode(model, image, tiling, quality, run, progress) {
     const { width, height, channels, samples, alpha } = image;
     const handle = this.#scoped((take) => {
       const out = take(4);
@@ -237,6 +239,9 @@ export class Core {
       this.#view.setUint32(encoding + ENCODING.tileOverlap, tiling.overlap, true);
       this.#view.setUint32(encoding + ENCODING.alpha, plane, true);
       this.#view.setUint32(encoding + ENCODING.alphaSize, alpha ? alpha.length : 0, true);
+      const chosen = quality === null ? 0 : take(8);
+      if (chosen) this.#view.setFloat64(chosen, quality, true);
+      this.#view.setUint32(encoding + ENCODING.quality, chosen, true);
       const pixels = take(samples);
       this.#check(this.c.cai_encoder_new(model.handle, pixels, width, height, channels, encoding, out));
       return this.#word(out);

@@ -50,7 +50,7 @@ function showFacts() {
     Size: `${image.width} × ${image.height}`,
     File: `${number(image.bytes)} bytes`,
     Rate: `${number((8 * image.bytes) / (image.width * image.height), 3)} bits a pixel`,
-    Model: `${image.model} ${image.quality < 0 ? "" : number(image.quality)}`,
+    Model: `${image.model} ${image.quality < 0 ? "" : number(image.quality, Number.isInteger(image.quality) ? 0 : 2)}`,
     Tiles: image.tiles > 1 ? String(image.tiles) : "",
     PSNR: original ? `${number(psnr(image.rgba, original.rgba), 2)} dB` : "",
     Decoded: `in ${number(image.milliseconds / 1000, 2)} s`,
@@ -108,9 +108,8 @@ async function show(bytes, name, file, original, request) {
 
 async function code(original, name, request) {
   const most = Math.max(0, Math.round(1000 * at("most").valueAsNumber || 0));
-  const { file, quality } = await call("encode", [original, Number(at("quality").value), most]);
+  const { file } = await call("encode", [original, at("quality").valueAsNumber || 0, most]);
   if (request !== latest) return;
-  at("quality").value = String(quality);
   await show(file, name, file, original, request);
 }
 
@@ -130,10 +129,10 @@ async function attempt(work, name = "") {
 }
 
 async function chooseQualities() {
-  if (at("quality").options.length) return;
-  const all = await call("qualities", []);
-  at("quality").replaceChildren(...all.map((quality) => new Option(String(quality))));
-  at("quality").value = String(all[Math.floor(all.length / 2)]);
+  if (at("quality").max) return;
+  const { low, high, usual, step } = await call("qualities", []);
+  for (const id of ["slider", "quality"]) Object.assign(at(id), { min: low, max: high, value: usual });
+  at("quality").step = step || "any";
 }
 
 const withoutSuffix = (name) => name.replace(/\.[^.]*$/, "") || "image";
@@ -181,6 +180,8 @@ at("coding").addEventListener("submit", (event) => {
   event.preventDefault();
   attempt((request) => code(shown.original, shown.name, request));
 });
+at("slider").addEventListener("input", () => (at("quality").value = at("slider").value));
+at("quality").addEventListener("input", () => (at("slider").value = at("quality").value));
 at("compare").addEventListener("click", () => at("original").click());
 at("original").addEventListener("change", ({ target }) => {
   const [file] = target.files;

@@ -16,10 +16,10 @@ static_assert(sizeof(void*) != 4 ||
                   (offsetof(cai_info, tiles) == 32 && offsetof(cai_info, model) == 48 &&
                    offsetof(cai_info, exif) == 76 && offsetof(cai_info, metric) == 84 &&
                    offsetof(cai_info, fingerprint) == 100 &&
-                   offsetof(cai_model_info, networks) == 24 &&
-                   offsetof(cai_model_info, fingerprint) == 28 && offsetof(cai_call, output) == 20 &&
+                   offsetof(cai_model_info, networks) == 40 &&
+                   offsetof(cai_model_info, fingerprint) == 44 && offsetof(cai_call, output) == 20 &&
                    sizeof(cai_array) == 20 && offsetof(cai_encoding, alpha) == 16 &&
-                   sizeof(cai_encoding) == 40),
+                   offsetof(cai_encoding, quality) == 40 && sizeof(cai_encoding) == 44),
               "structures have changed");
 
 namespace {
@@ -75,7 +75,9 @@ cai_status next_of(Coder* coder, const cai_call** call, cai_status otherwise) {
 }  // namespace
 
 cai_model::cai_model(Bytes bundle) : model(bundle) {
-  info = {model.quality, model.name.c_str(), model.metric, model.random_weights,
+  const bool varies = model.rates != nullptr;
+  info = {model.quality, varies ? model.rates->low() : model.quality,
+          varies ? model.rates->high() : model.quality, model.name.c_str(), model.metric, model.random_weights,
           static_cast<std::int32_t>(model.multiple), static_cast<std::int32_t>(model.networks.size()),
           {}};
   std::memcpy(info.fingerprint, model.fingerprint, sizeof info.fingerprint);

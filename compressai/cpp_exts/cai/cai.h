@@ -91,8 +91,9 @@ CAI_API void cai_close(cai_file* file);
 typedef struct cai_model cai_model;
 
 typedef struct cai_model_info {
-  double quality;        /* as in cai_info */
-  const char* model;     /* its name in files */
+  double quality; /* as in cai_info; of variable rate, the one that is taken if none is chosen */
+  double lowest, highest; /* qualities to choose from; of one rate, both are `quality` */
+  const char* model;      /* its name in files */
   int32_t metric;
   int32_t random_weights;
   int32_t multiple;      /* sides of a network's image are multiples of this */
@@ -181,6 +182,7 @@ typedef struct cai_encoding {
   size_t icc_size;
   const uint8_t* exif;
   size_t exif_size;
+  const double* quality; /* lowest ... highest of the model; null: its own */
 } cai_encoding;
 
 /* Codes an image, synchronised and with hashes. `channels` is 1 or 3, as of cai_decoder_pixels.

@@ -2,6 +2,7 @@
 #include "container.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "../rans_format.hpp"
@@ -182,6 +183,10 @@ std::vector<float> Tiling::column_weights(std::uint64_t index) const {
 
 std::vector<float> Tiling::row_weights(std::uint64_t index) const {
   return ramps(index / columns(), height);
+}
+
+double on_steps(double quality) {
+  return std::nearbyint(quality * kQualitySteps) / kQualitySteps;
 }
 
 Container read_container(Bytes bytes) {

@@ -64,6 +64,8 @@ struct Container {
   Tiling tiling() const { return {width, height, tile_size, tile_overlap}; }
 };
 
+// The nearest quality on a scale that a file can tell.
+double on_steps(double quality);
 // Everything in it points into `bytes`. Throws Failure for all but an intact file.
 Container read_container(Bytes bytes);
 // The file. Throws Failure (kInvalidArgument) for a name that has no place in it.

@@ -78,6 +78,11 @@ cai_decoder::cai_decoder(const cai_model& given, const cai_file& file, const cai
 
 // All tiles that will be decoded before any of them takes memory.
 void cai_decoder::check() const {
+  if (const double quality = container.quality;
+      model.rates != nullptr && !(model.rates->low() <= quality && quality <= model.rates->high())) {
+    throw Failure(CAI_IMPOSSIBLE_HEADER, "the file contradicts itself: " + container.model +
+                                             " has no quality " + std::to_string(quality));
+  }
   if (container.icc.size != 0 &&
       (container.icc.size < 40 || std::memcmp(container.icc.data + 36, "acsp", 4) != 0)) {
     throw Failure(CAI_DAMAGED, "the colour profile is none that others could read");
@@ -106,7 +111,7 @@ bool cai_decoder::next() {
       const Box box = tiling.box(needed[done]);
       tile = std::make_unique<TileDecoder>(
           model, static_cast<std::size_t>(padded(box.height, model.multiple)),
-          static_cast<std::size_t>(padded(box.width, model.multiple)),
+          static_cast<std::size_t>(padded(box.width, model.multiple)), container.quality,
           container.tiles[static_cast<std::size_t>(needed[done])], container.sync_safe,
           container.has_hashes);
     }

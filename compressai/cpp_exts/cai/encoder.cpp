@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 
 #include "objects.hpp"
@@ -15,6 +16,14 @@ void check(const Model& model, std::uint32_t width, std::uint32_t height, std::u
   if (channels != 1 && channels != 3) refuse("channels must be 1 or 3");
   if (encoding.tile_size % model.multiple != 0) {
     refuse("tile_size must be a multiple of " + std::to_string(model.multiple));
+  }
+  const double lowest = model.rates == nullptr ? model.quality : model.rates->low();
+  const double highest = model.rates == nullptr ? model.quality : model.rates->high();
+  if (encoding.quality != nullptr &&
+      !(lowest <= *encoding.quality && *encoding.quality <= highest)) {
+    char text[80];
+    std::snprintf(text, sizeof text, "quality must be in %g ... %g", lowest, highest);
+    refuse(text);
   }
   if (!(encoding.tolerance >= 0 && encoding.tolerance < 1)) refuse("tolerance must be in [0, 1)");
 }
@@ -43,7 +52,9 @@ cai_encoder::cai_encoder(const cai_model& given, Bytes samples, std::uint32_t wi
   container.tile_size = encoding.tile_size;
   container.tile_overlap = encoding.tile_overlap;
   if (container.tiling().count() == 1) container.tile_size = container.tile_overlap = 0;
-  container.quality = model.quality;
+  container.on_scale = model.rates != nullptr;
+  container.quality = encoding.quality == nullptr ? model.quality : *encoding.quality;
+  if (container.on_scale) container.quality = on_steps(container.quality);
   container.metric = model.metric;
   container.random_weights = model.random_weights;
   container.sync_safe = container.has_hashes = true;
@@ -81,7 +92,8 @@ bool cai_encoder::next() {
       const Box box = container.tiling().box(done);
       tile = std::make_unique<TileEncoder>(
           model, static_cast<std::size_t>(padded(box.height, model.multiple)),
-          static_cast<std::size_t>(padded(box.width, model.multiple)), samples_of(box), tolerance);
+          static_cast<std::size_t>(padded(box.width, model.multiple)), container.quality,
+          samples_of(box), tolerance);
     }
     if (tile->next(call)) return true;
     Tile& coded = container.tiles[done];

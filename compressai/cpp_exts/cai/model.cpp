@@ -80,6 +80,10 @@ Model::Model(Bytes bundle) : bytes_(bundle.data, bundle.data + bundle.size) {
   }
   read_networks(manifest, entries);
   read_tables(manifest);
+  if (const Json* told = manifest.find("rate"); told != nullptr && !told->is_null()) {
+    rates = std::make_unique<Rates>(*told, floats_);
+    quality = rates->usual();
+  }
   for (const auto& [key, told] : manifest["latents"].members()) {
     define(key, size_of(told["channels"], 1, kMostChannels),
            size_of(told["stride"], 1, static_cast<std::int64_t>(multiple)));
@@ -215,6 +219,18 @@ Step Model::read_step(const Json& told) {
     step.output = step.fine = define(told["output"].text(), channels, values[step.inputs[0]].stride);
     return step;
   }
+  if (op == "scale" && rates != nullptr) {
+    step.op = Step::Op::kScale;
+    step.inputs.push_back(value(told["input"].text()));
+    const Value scaled = values[step.inputs[0]];
+    step.factor = rates->number_of(told["factor"].text());
+    if (rates->channels(step.factor) != scaled.channels) bad("a factor does not fit " + scaled.name);
+    if (const Json* limit = told.find("limit"); limit != nullptr && !limit->is_null()) {
+      step.limit = static_cast<float>(limit->number());
+    }
+    step.output = step.fine = define(told["output"].text(), scaled.channels, scaled.stride);
+    return step;
+  }
   if (op != "factorized" && op != "gaussian") {
     throw Failure(CAI_BAD_BUNDLE, "the bundle has a step " + op + ", which is not known: update");
   }
@@ -272,8 +288,9 @@ void Model::check_gaussian(const Step& step) const {
     }
   }
   const bool moves = step.has_means || step.corrects;
-  if (!exact && !(step.value_gains.size() == (moves ? channels : 0) &&
-                  step.scale_gains.size() == channels)) {
+  const std::size_t gains = channels * (rates == nullptr ? 1 : rates->nodes());
+  if (!exact && !(step.value_gains.size() == (moves ? gains : 0) &&
+                  step.scale_gains.size() == gains)) {
     bad("gains do not fit their latent");
   }
 }
@@ -297,7 +314,8 @@ void Model::check(const std::vector<const Step*>& steps, std::vector<std::size_t
       need(number);
       if (values[number].stride != values[step.output].stride) bad("arrays do not fit");
     }
-    if (step.op != Step::Op::kConcatenate && encodes) need(step.latent);
+    const bool codes = step.op == Step::Op::kFactorized || step.op == Step::Op::kGaussian;
+    if (codes && encodes) need(step.latent);
     if (step.op == Step::Op::kGaussian) {
       need(step.scales);
       need(step.means);

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -13,6 +14,7 @@
 #include "../sync_grid.hpp"
 #include "fields.hpp"
 #include "json.hpp"
+#include "rates.hpp"
 
 namespace compressai::cai {
 
@@ -37,14 +39,16 @@ struct Table {
 };
 
 struct Step {
-  enum class Op { kRun, kFactorized, kGaussian, kConcatenate } op;
+  enum class Op { kRun, kFactorized, kGaussian, kConcatenate, kScale } op;
   std::size_t network = 0;  // that runs, or corrects
   bool corrects = false, has_means = false;
   std::size_t latent = 0, begin = 0, end = 0;  // channels begin ... end of it
   std::size_t string = 0, table = 0;
   std::size_t scales = 0, means = 0;  // values
   std::vector<float> medians;         // one a channel
-  std::vector<float> scale_gains, value_gains;  // likewise, empty where there are none
+  std::vector<float> scale_gains, value_gains;  // likewise, for each node; empty if there are none
+  std::size_t factor = 0;  // that scales
+  float limit = std::numeric_limits<float>::infinity();  // of values before that
   std::vector<std::size_t> inputs;
   std::size_t output = 0, fine = 0;
 };
@@ -57,7 +61,8 @@ struct Model {
   std::size_t value(const std::string& name) const;
 
   std::string name;
-  double quality = -1;  // below 0: none
+  double quality = -1;  // below 0: none; of variable rate, where nothing is chosen
+  std::unique_ptr<Rates> rates;  // null: one rate
   int metric = 255;
   bool random_weights = false, exact = false;
   std::uint8_t fingerprint[8] = {};

@@ -63,6 +63,9 @@ bool TileCoder::next(cai_call& call) {
       case Step::Op::kConcatenate:
         concatenate(step);
         break;
+      case Step::Op::kScale:
+        scale(step);
+        break;
       case Step::Op::kGaussian: {
         const Network& network = model_.networks[step.network];
         if (!corrected_) {
@@ -109,6 +112,17 @@ void TileCoder::concatenate(const Step& step) {
   }
 }
 
+void TileCoder::scale(const Step& step) {
+  const std::vector<float>& in = values_[step.inputs[0]];
+  std::vector<float>& out = allocated(step.output);
+  const std::vector<float> factors = model_.rates->factor(step.factor, quality_);
+  const std::size_t count = positions(step.output);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    // What is no number stays so.
+    out[i] = std::min(std::max(in[i], -step.limit), step.limit) * factors[i / count];
+  }
+}
+
 void TileCoder::check_parameters(const Step& step) const {
   for (const std::size_t value : {step.scales, step.means}) {
     for (const float one : values_[value]) {
@@ -122,8 +136,8 @@ void TileCoder::check_parameters(const Step& step) const {
 // -- decoding ----------------------------------------------------------------------------------
 
 TileDecoder::TileDecoder(const Model& model, std::size_t height, std::size_t width,
-                         const Tile& tile, bool sync_safe, bool has_hash)
-    : TileCoder(model, height, width), tile_(tile), synchronised_(sync_safe && !model.exact),
+                         double quality, const Tile& tile, bool sync_safe, bool has_hash)
+    : TileCoder(model, height, width, quality), tile_(tile), synchronised_(sync_safe && !model.exact),
       has_hash_(has_hash) {
   for (const Step& step : model.coding) steps_.push_back(&step);
   hashed_at_ = steps_.size();
@@ -192,8 +206,8 @@ void TileDecoder::finish_latent() {
 // -- encoding ----------------------------------------------------------------------------------
 
 TileEncoder::TileEncoder(const Model& model, std::size_t height, std::size_t width,
-                         std::vector<float> samples, double tolerance)
-    : TileCoder(model, height, width), tolerance_(tolerance), strings_(model.strings) {
+                         double quality, std::vector<float> samples, double tolerance)
+    : TileCoder(model, height, width, quality), tolerance_(tolerance), strings_(model.strings) {
   values_[model.image] = std::move(samples);
   for (const Step& step : model.analysis) steps_.push_back(&step);
   for (const Step& step : model.coding) steps_.push_back(&step);
@@ -228,6 +242,13 @@ void TileEncoder::code_gaussian(const Step& step, std::vector<float>& values) {
   restore(symbols_, means, values);
 }
 
+std::vector<float> TileEncoder::guards_of(const std::vector<float>& gains) const {
+  std::vector<float> guards =
+      model_.rates == nullptr ? gains : model_.rates->guards(gains, quality_);
+  for (float& guard : guards) guard = static_cast<float>(double{guard} * tolerance_);
+  return guards;
+}
+
 // The string is written here, for it tells of corrected values, too.
 void TileEncoder::settle(const Step& step, const std::vector<float>& fine,
                          std::vector<float>& settled) {
@@ -238,13 +259,7 @@ void TileEncoder::settle(const Step& step, const std::vector<float>& fine,
     strings_[step.string] = to_bytes(encode(symbols_.data(), rows_.data(), count, table.cdfs));
     return;
   }
-  std::vector<float> guards[2];
-  for (const float gain : step.scale_gains) {
-    guards[0].push_back(static_cast<float>(double{gain} * tolerance_));
-  }
-  for (const float gain : step.value_gains) {
-    guards[1].push_back(static_cast<float>(double{gain} * tolerance_));
-  }
+  const std::vector<float> guards[] = {guards_of(step.scale_gains), guards_of(step.value_gains)};
   const std::vector<float>& scales = values_[step.scales];
   SyncPlan plan =
       plan_sync(scales.data(), is_rounded(step) ? fine.data() : nullptr, channels, count / channels,

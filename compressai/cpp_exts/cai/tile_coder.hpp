@@ -15,9 +15,10 @@ namespace compressai::cai {
 
 class TileCoder {
  public:
-  // Sides in pixels, padded.
-  TileCoder(const Model& model, std::size_t height, std::size_t width)
-      : model_(model), height_(height), width_(width), values_(model.values.size()) {}
+  // Sides in pixels, padded. `quality` counts where the model has variable rate.
+  TileCoder(const Model& model, std::size_t height, std::size_t width, double quality)
+      : model_(model), height_(height), width_(width), quality_(quality),
+        values_(model.values.size()) {}
   virtual ~TileCoder() = default;
 
   // Takes the outputs of the last network, and tells the next one in `call`; false at the end.
@@ -52,6 +53,7 @@ class TileCoder {
 
   const Model& model_;
   const std::size_t height_, width_;
+  const double quality_;
   std::vector<std::vector<float>> values_;
   std::vector<const Step*> steps_;
   std::size_t hashed_at_ = 0;  // the step before which the latent is there
@@ -59,6 +61,7 @@ class TileCoder {
  private:
   void run(cai_call& call, std::size_t network);
   void concatenate(const Step& step);
+  void scale(const Step& step);
   void check_parameters(const Step& step) const;
 
   std::size_t at_ = 0;
@@ -70,8 +73,8 @@ class TileCoder {
 class TileDecoder : public TileCoder {
  public:
   // The tile must outlive it.
-  TileDecoder(const Model& model, std::size_t height, std::size_t width, const Tile& tile,
-              bool sync_safe, bool has_hash);
+  TileDecoder(const Model& model, std::size_t height, std::size_t width, double quality,
+              const Tile& tile, bool sync_safe, bool has_hash);
   // Three channels, not clamped.
   const std::vector<float>& samples() const { return values_[model_.result]; }
 
@@ -90,7 +93,7 @@ class TileDecoder : public TileCoder {
 class TileEncoder : public TileCoder {
  public:
   // `samples` in [0, 1], three channels.
-  TileEncoder(const Model& model, std::size_t height, std::size_t width,
+  TileEncoder(const Model& model, std::size_t height, std::size_t width, double quality,
               std::vector<float> samples, double tolerance);
   const std::vector<Buffer>& strings() const { return strings_; }
 
@@ -99,6 +102,9 @@ class TileEncoder : public TileCoder {
   void code_gaussian(const Step& step, std::vector<float>& values) override;
   void settle(const Step& step, const std::vector<float>& fine,
               std::vector<float>& settled) override;
+
+  // Of the channels of a latent, by what can deviate.
+  std::vector<float> guards_of(const std::vector<float>& gains) const;
 
   const double tolerance_;
   std::vector<std::int32_t> symbols_, rows_;  // of the latent that is being coded
