@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import math
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from compressai.bitstream import (
     WrongWeightsError,
 )
 from compressai.bitstream._nets import rate_level
-from compressai.bitstream.chosen import ChosenModel
+from compressai.bitstream.chosen import ChosenModel, Ladder
 from compressai.checkpoint import read_metadata
 from compressai.extensions import load_extensions
 from compressai.inference import prepare
@@ -45,7 +44,6 @@ __all__ = [
     "choose_model",
     "default_quality",
     "model_of",
-    "rates_of",
 ]
 
 RANDOM_WEIGHTS_NOTE = (
@@ -138,88 +136,6 @@ def _weights_quality(model: str | None, quality: float | None) -> float | None:
     """What to call a zoo function with: nothing where a quality is a number on a scale."""
     entry = ENTRIES.get(model) if model else None
     return None if entry is not None and entry.scale else quality
-
-
-def rates_of(net: nn.Module) -> Sequence[float] | None:
-    """The qualities of a model of variable rate.
-
-    Args:
-        net: any model.
-
-    Returns:
-        The levels from 1, a range; the whole numbers of a scale, floats; ``None`` for other models.
-    """
-    scale = getattr(net, "quality_range", None)
-    if scale is not None:
-        return tuple(float(q) for q in range(math.ceil(scale[0]), math.floor(scale[1]) + 1))
-    levels = getattr(net, "levels", None)
-    return None if levels is None else range(1, levels + 1)
-
-
-class Ladder:
-    """The rates that a model can code at, each loaded when it is asked for.
-
-    Args:
-        choose: loads the model for a quality.
-        qualities: those that there are, ascending; ``None`` for the levels of the network that
-            ``choose`` gives for ``None``.
-
-    Attributes:
-        model: its name.
-        qualities: those that there are; of a scale, the whole numbers, as floats.
-        is_scale: whether all that lies between them is there too.
-
-    Raises:
-        ValueError: there is only one rate.
-    """
-
-    def __init__(
-        self, choose: Callable[[int | None], ChosenModel], qualities: Sequence[float] | None
-    ) -> None:
-        self._choose = choose
-        self._lock = threading.Lock()
-        self._chosen: dict[int | None, ChosenModel] = {}
-        first = self._load(qualities[0] if qualities else None)
-        self.model = first.model
-        rates = rates_of(first.net)
-        self.is_scale = rates is not None and not isinstance(rates, range)
-        self._whole = None if rates is None else first
-        qualities = qualities if rates is None else rates
-        if not qualities or len(qualities) < 2:
-            raise ValueError(
-                f"a target needs a model with several rates, and {self.model} has one here"
-            )
-        self.qualities = tuple(qualities)
-
-    def choose(self, quality: float) -> ChosenModel:
-        """The model for a quality.
-
-        Raises:
-            ValueError: there is no such quality.
-        """
-        if not self._has(quality):
-            raise ValueError(
-                f"quality of {self.model} must be in {self.qualities[0]} ... {self.qualities[-1]}, "
-                f"got {quality}"
-            )
-        if self._whole is not None:
-            return dataclasses.replace(self._whole, quality=quality)
-        return self._load(quality)
-
-    def of_image(self, coded: CodedImage) -> ChosenModel | None:
-        """The model for the quality that a coded image tells; ``None`` if it is none of these."""
-        return self.choose(coded.quality) if self._has(coded.quality) else None
-
-    def _has(self, quality: float | None) -> bool:
-        if self.is_scale and quality is not None:
-            return self.qualities[0] <= quality <= self.qualities[-1]
-        return quality in self.qualities
-
-    def _load(self, quality: float | None) -> ChosenModel:
-        with self._lock:
-            if quality not in self._chosen:
-                self._chosen[quality] = self._choose(quality)
-            return self._chosen[quality]
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from compressai._decibels import psnr_of
+
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from compressai.bitstream import CodedImage, ImageData
-    from compressai.model_choice import Ladder
+    from compressai.bitstream.chosen import Ladder
 
 __all__ = ["TARGETS", "Target", "encode_to_target"]
 
@@ -62,32 +64,37 @@ class Target:
         """Whether it is an upper limit of the file's size."""
         return self.kind in _SIZES
 
-    def measure(self, coded: CodedImage, net: nn.Module, image: ImageData) -> float:
+    def measure(self, coded: CodedImage, net: Any, image: ImageData) -> float:
         """What a coded image has of it.
 
         Args:
             coded: the coded image.
-            net: what decodes it.
+            net: what decodes it, of torch or a bundle.
             image: what was coded.
 
         Raises:
             ValueError: the image is too small for MS-SSIM.
         """
-        # Refusals and short answers need no torch.
+        # Refusals and short answers need neither NumPy nor torch, which MS-SSIM alone needs.
+        import numpy as np
+
         from compressai.bitstream import decode_image
-        from compressai.evaluation.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
 
         if self.is_size:
             size = len(coded.to_bytes())
             return size if self.kind == "bytes" else 8 * size / (coded.width * coded.height)
-        if self.kind == "ms-ssim" and min(image.size) < MS_SSIM_MIN_SIDE:
+        if self.kind == "psnr":
+            source, result = (np.asarray(_rgb(one)) for one in (image, decode_image(net, coded)))
+            error = np.subtract(source, result, dtype=np.float64)
+            return psnr_of(float(np.square(error, out=error).mean()), 255)
+        from compressai.evaluation.metrics import MS_SSIM_MIN_SIDE, ms_ssim
+
+        if min(image.size) < MS_SSIM_MIN_SIDE:
             raise ValueError(
                 f"a target of ms-ssim needs sides of at least {MS_SSIM_MIN_SIDE} pixels, got "
                 f"{image.size[0]} x {image.size[1]}"
             )
-        metric = psnr if self.kind == "psnr" else ms_ssim
-        decoded = decode_image(net, coded)
-        return float(metric(_rgb(image), _rgb(decoded)))
+        return ms_ssim(_rgb(image), _rgb(decode_image(net, coded)))
 
     def is_met(self, measured: float) -> bool:
         """Whether that is enough, or little enough."""
@@ -120,7 +127,7 @@ def encode_to_target(
     # Refusals and short answers need no torch.
     from compressai.bitstream import encode_image
 
-    nets: dict[int, nn.Module] = {}
+    nets: dict[int, Any] = {}
 
     def code(quality: float) -> tuple[CodedImage, float]:
         chosen = ladder.choose(quality)
@@ -194,10 +201,15 @@ def _last_met(
     return low, best, nearest
 
 
-def _remembering(net: nn.Module) -> nn.Module:
+def _remembering(net: Any) -> Any:
     """A model like ``net`` that analyses each image once."""
-    # Refusals and short answers need no torch.
+    # Refusals and short answers need neither NumPy nor torch.
     import numpy as np
+
+    from compressai.runtime import RuntimeModel
+
+    if isinstance(net, RuntimeModel):
+        return net if net.rates is None else net.remembering()
 
     from compressai.bitstream._nets import rate_level
     from compressai.models._copies import shallow_copy

@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""A model that was chosen, by whatever engine."""
+"""Models that were chosen, by whatever engine."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from compressai.runtime.installed import installed_bundle
+from compressai.runtime.installed import installed_bundle, installed_qualities
 
-__all__ = ["ChosenModel", "chosen_bundle"]
+if TYPE_CHECKING:
+    from compressai.bitstream.container import CodedImage
+
+__all__ = ["ChosenModel", "Ladder", "chosen_bundle", "ladder_of_bundles", "rates_of"]
 
 
 @dataclass(frozen=True)
@@ -58,3 +66,118 @@ def chosen_bundle(
     elif quality is None:
         quality = found.rates.default
     return ChosenModel(found, found.identity.model, quality, found.identity.metric)
+
+
+def ladder_of_bundles(
+    model: str, metric: str, *, plain: bool = False, threads: int | None = None
+) -> Ladder | None:
+    """All rates of a model whose bundles are at hand; ``None`` if torch has to code.
+
+    Args:
+        model, metric, plain, threads: as for :func:`chosen_bundle`.
+
+    Raises:
+        BundleError, ImportError: as :func:`chosen_bundle`.
+    """
+    qualities = installed_qualities(model, metric)
+    if qualities is None:
+        return None
+    choose = partial(_chosen_or_refused, model, metric, plain, threads)
+    try:
+        return Ladder(choose, qualities or None)
+    except LookupError:
+        return None
+
+
+def _chosen_or_refused(
+    model: str, metric: str, plain: bool, threads: int | None, quality: float | None
+) -> ChosenModel:
+    """As :func:`chosen_bundle`; raises LookupError instead of giving ``None``."""
+    found = chosen_bundle(
+        *(model, quality, metric), default_quality=0, plain=plain, threads=threads
+    )
+    if found is None:
+        raise LookupError(f"no bundle of {model} codes so")
+    return found
+
+
+def rates_of(net: Any) -> Sequence[float] | None:
+    """The qualities of a model of variable rate.
+
+    Args:
+        net: any model, of torch or a bundle.
+
+    Returns:
+        The levels from 1, a range; the whole numbers of a scale, floats; ``None`` for other models.
+    """
+    scale = getattr(net, "quality_range", None)
+    if scale is not None:
+        return tuple(float(q) for q in range(math.ceil(scale[0]), math.floor(scale[1]) + 1))
+    levels = getattr(net, "levels", None)
+    return None if levels is None else range(1, levels + 1)
+
+
+class Ladder:
+    """The rates that a model can code at, each loaded when it is asked for.
+
+    Args:
+        choose: loads the model for a quality.
+        qualities: those that there are, ascending; ``None`` for the levels of the network that
+            ``choose`` gives for ``None``.
+
+    Attributes:
+        model: its name.
+        qualities: those that there are; of a scale, the whole numbers, as floats.
+        is_scale: whether all that lies between them is there too.
+
+    Raises:
+        ValueError: there is only one rate.
+    """
+
+    def __init__(
+        self, choose: Callable[[int | None], ChosenModel], qualities: Sequence[float] | None
+    ) -> None:
+        self._choose = choose
+        self._lock = threading.Lock()
+        self._chosen: dict[int | None, ChosenModel] = {}
+        first = self._load(qualities[0] if qualities else None)
+        self.model = first.model
+        rates = rates_of(first.net)
+        self.is_scale = rates is not None and not isinstance(rates, range)
+        self._whole = None if rates is None else first
+        qualities = qualities if rates is None else rates
+        if not qualities or len(qualities) < 2:
+            raise ValueError(
+                f"a target needs a model with several rates, and {self.model} has one here"
+            )
+        self.qualities = tuple(qualities)
+
+    def choose(self, quality: float) -> ChosenModel:
+        """The model for a quality.
+
+        Raises:
+            ValueError: there is no such quality.
+        """
+        if not self._has(quality):
+            raise ValueError(
+                f"quality of {self.model} must be in {self.qualities[0]} ... {self.qualities[-1]}, "
+                f"got {quality}"
+            )
+        if self._whole is not None:
+            return dataclasses.replace(self._whole, quality=quality)
+        return self._load(quality)
+
+    def of_image(self, coded: CodedImage) -> ChosenModel | None:
+        """The model for the quality that a coded image tells; ``None`` if it is none of these."""
+        return self.choose(coded.quality) if self._has(coded.quality) else None
+
+    def _has(self, quality: float | None) -> bool:
+        if self.is_scale and quality is not None:
+            return self.qualities[0] <= quality <= self.qualities[-1]
+        return quality in self.qualities
+
+    def _load(self, quality: float | None) -> ChosenModel:
+        with self._lock:
+            if quality not in self._chosen:
+                self._chosen[quality] = self._choose(quality)
+            return self._chosen[quality]

@@ -17,6 +17,7 @@ from compressai.cli.engines import (
     EncodingEngine,
     check_runtime,
     encoding_bundle,
+    encoding_bundles,
     engine_name,
 )
 from compressai.cli.messages import Notes, print_note, share_bar
@@ -43,8 +44,7 @@ from compressai.zoo.defaults import DEFAULT_METRIC
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedImage, ImageData
-    from compressai.bitstream.chosen import ChosenModel
-    from compressai.model_choice import Ladder
+    from compressai.bitstream.chosen import ChosenModel, Ladder
     from compressai.targets import Target
 
 __all__ = ["encode"]
@@ -146,9 +146,9 @@ def encode(
     if target is not None and quality is not None:
         raise typer.BadParameter(f"--quality and --target-{target.kind} contradict each other")
     # What only torch can do.
-    needs_torch = effort > 1 or target is not None
+    needs_torch = effort > 1 or target_ms_ssim is not None
     if engine is EncodingEngine.RUNTIME and needs_torch:
-        raise typer.BadParameter("--engine runtime has neither --effort nor --target-...")
+        raise typer.BadParameter("--engine runtime has neither --effort nor --target-ms-ssim")
     from compressai._images import buffer_image, image_suffixes, read_size
 
     suffixes = image_suffixes()
@@ -191,13 +191,18 @@ def encode(
 
     bundle: ChosenModel | None = None
     may_be_bundle = checkpoint is None and device == "cpu" and precision is not PrecisionName.BF16
+    bundles: Ladder | None = None
     if engine is not EncodingEngine.TORCH and may_be_bundle and not needs_torch:
-        bundle = encoding_bundle(
-            *(model, quality, metric),
-            needed=engine is EncodingEngine.RUNTIME,
-            plain=sync_safe is False,
-            threads=threads_each(chosen_plan, jobs),
-        )
+        how: dict[str, Any] = {
+            "needed": engine is EncodingEngine.RUNTIME,
+            "plain": sync_safe is False,
+            "threads": threads_each(chosen_plan, jobs),
+        }
+        if target is None:
+            bundle = encoding_bundle(model, quality, metric, **how)
+        else:
+            bundles = encoding_bundles(model, metric, **how)
+            bundle = bundles and bundles.choose(bundles.qualities[-1])
     notes = Notes()
     progress: Callable[[float], None] | None = None
     most_pixels = max_pixels or MAX_PIXELS
@@ -293,6 +298,8 @@ def encode(
     def load() -> ChosenModel:
         nonlocal ladder
         if bundle is not None:
+            if bundles is not None:
+                ladder = bundles
             return bundle
         # Needs torch.
         from compressai import model_choice

@@ -14,7 +14,7 @@ from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALI
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedImage
-    from compressai.bitstream.chosen import ChosenModel
+    from compressai.bitstream.chosen import ChosenModel, Ladder
     from compressai.runtime import RuntimeModel
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "check_runtime",
     "decoding_bundle",
     "encoding_bundle",
+    "encoding_bundles",
     "engine_name",
 ]
 
@@ -114,6 +115,34 @@ def encoding_bundle(
             f"no bundle of {name}, quality {wanted}, {metric} is at "
             f"{bundle_file(name, wanted, metric)}: make it with compressai export --bundle, or "
             "encode with --engine torch"
+        )
+    return found
+
+
+def encoding_bundles(
+    model: str | None, metric: str | None, *, needed: bool, plain: bool, threads: int | None
+) -> Ladder | None:
+    """The models of bundles for a target, as :func:`encoding_bundle`.
+
+    Raises:
+        ValueError: bundles are needed, and are not at hand for all qualities, or cannot code so.
+        ImportError: onnxruntime is needed, and missing.
+    """
+    from compressai.bitstream.chosen import ladder_of_bundles
+
+    name = DEFAULT_MODEL if model is None else model
+    metric = DEFAULT_METRIC if metric is None else metric
+    try:
+        found = ladder_of_bundles(name, metric, plain=plain, threads=threads)
+    except ImportError:
+        if needed:
+            raise
+        return None
+    if found is None and needed:
+        raise ValueError(
+            f"a target needs bundles of all qualities of {name}, which weights that come with the "
+            "library have, and models of variable rate; give a quality, or encode with --engine "
+            "torch"
         )
     return found
 

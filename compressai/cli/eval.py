@@ -223,6 +223,7 @@ def _model_codec(
 ) -> Callable[..., ModelCodec]:
     """What makes a codec of the model under test, with a network for each point."""
     from compressai import model_choice
+    from compressai.bitstream.chosen import rates_of
     from compressai.evaluation import ModelCodec
     from compressai.registry import ENTRIES
 
@@ -247,7 +248,7 @@ def _model_codec(
         elif not labels and entry is not None and not entry.variable_rate:
             labels = list(range(entry.qualities[0], entry.qualities[1] + 1))
         chosen = [choose(label) for label in labels or [None]]
-    rates = model_choice.rates_of(chosen[0].net)
+    rates = rates_of(chosen[0].net)
     if rates is not None and (len(chosen) == 1 or not checkpoints):
         # The same weights for all rates. Six show the whole of a scale.
         shown = rates if isinstance(rates, range) else rates[:: max(1, len(rates) // 5)]

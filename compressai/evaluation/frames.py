@@ -9,7 +9,6 @@ are not comparable.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
@@ -23,6 +22,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from compressai._decibels import psnr_of
 from compressai._files import atomic_write
 from compressai.bitstream.legacy_video import (
     LEGACY_MULTIPLE,
@@ -49,11 +49,6 @@ __all__ = [
 ]
 
 _PLANES = ("y", "u", "v")
-
-
-def psnr_of(mse: float, white: float) -> float:
-    """Decibels of a mean squared error; infinite for 0."""
-    return 20 * math.log10(white) - 10 * math.log10(mse) if mse else math.inf
 
 
 def compare_rgb(a: Tensor, b: Tensor, white: int) -> dict[str, float | None]:

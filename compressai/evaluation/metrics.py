@@ -8,7 +8,6 @@ torchmetrics would be two more packages for this line.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from compressai._decibels import psnr_of
 from compressai.evaluation._extras import require
 
 __all__ = [
@@ -95,8 +95,7 @@ def psnr(a: Pixels, b: Pixels, max_val: float = 255.0) -> float:
     Raises:
         ValueError: sizes differ.
     """
-    mse = float(F.mse_loss(*_pair(a, b)))
-    return 20 * math.log10(max_val) - 10 * math.log10(mse) if mse else math.inf
+    return psnr_of(float(F.mse_loss(*_pair(a, b))), max_val)
 
 
 def ms_ssim(a: Pixels, b: Pixels, max_val: float = 255.0) -> float:

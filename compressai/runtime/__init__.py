@@ -12,7 +12,12 @@ from compressai._lazy import lazy_names
 
 if TYPE_CHECKING:
     from compressai.runtime.bundle import Bundle, BundleError, write_bundle
-    from compressai.runtime.installed import bundle_file, bundle_of_file, installed_bundle
+    from compressai.runtime.installed import (
+        bundle_file,
+        bundle_of_file,
+        installed_bundle,
+        installed_qualities,
+    )
     from compressai.runtime.model import RuntimeModel
 
 __all__ = [
@@ -22,6 +27,7 @@ __all__ = [
     "bundle_file",
     "bundle_of_file",
     "installed_bundle",
+    "installed_qualities",
     "write_bundle",
 ]
 
@@ -29,7 +35,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "bundle": "Bundle BundleError write_bundle",
-        "installed": "bundle_file bundle_of_file installed_bundle",
+        "installed": "bundle_file bundle_of_file installed_bundle installed_qualities",
         "model": "RuntimeModel",
     },
     modules=["networks"],

@@ -10,9 +10,16 @@ from typing import Any
 from compressai._files import weights_folder
 from compressai.runtime.bundle import Bundle
 from compressai.runtime.model import RuntimeModel
-from compressai.runtime.recipe import bundle_by_recipe
+from compressai.runtime.recipe import bundle_by_recipe, recipe_qualities
 
-__all__ = ["SHIPPED", "bundle_file", "bundle_of_file", "installed_bundle", "recipe_file"]
+__all__ = [
+    "SHIPPED",
+    "bundle_file",
+    "bundle_of_file",
+    "installed_bundle",
+    "installed_qualities",
+    "recipe_file",
+]
 
 SHIPPED = Path(__file__).parents[1] / "zoo" / "shipped"
 """The weights that come with the library."""
@@ -86,6 +93,25 @@ def installed_bundle(
             _loaded[path, version, rate, threads] = made
             return made
     return None
+
+
+def installed_qualities(model: str, metric: str | None) -> list[int] | None:
+    """The qualities of a model whose bundles are all at hand.
+
+    Args:
+        model, metric: as for :func:`bundle_file`.
+
+    Returns:
+        Those of the weights that come with the library; an empty list for one bundle of variable
+        rate; ``None`` for other models, whose bundles may be there for some qualities only.
+
+    Raises:
+        BundleError: a recipe is damaged.
+    """
+    own = recipe_file(model, metric)
+    if own.is_file():
+        return [quality for quality in recipe_qualities(own) if quality is not None]
+    return [] if bundle_file(model, None, metric).is_file() else None
 
 
 def bundle_of_file(coded: Any, *, threads: int | None = None) -> RuntimeModel | None:

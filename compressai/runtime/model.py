@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from compressai.entropy_models._grid import (
     write_plans,
 )
 from compressai.runtime.bundle import Bundle, BundleError
-from compressai.runtime.networks import OnnxNetworks
+from compressai.runtime.networks import OnnxNetworks, RememberingNetworks
 from compressai.runtime.rates import Rates
 
 __all__ = ["RuntimeModel", "Table"]
@@ -122,6 +123,22 @@ class RuntimeModel:
         """``model``, ``quality``, ``metric`` and ``random_weights``, as files tell them."""
         names = ("model", "quality", "metric", "random_weights")
         return SimpleNamespace(**{name: self.bundle.manifest[name] for name in names})
+
+    @property
+    def quality_range(self) -> tuple[float, float] | None:
+        """Lowest and highest quality of variable rate; ``None`` for one rate."""
+        return None if self.rates is None else (self.rates.low, self.rates.high)
+
+    def remembering(self) -> RuntimeModel:
+        """A twin that analyses each tile once, to code one image at several qualities."""
+        twin = copy.copy(self)
+        inputs = {
+            name: [one["name"] for one in told["inputs"]]
+            for name, told in self._told_networks.items()
+        }
+        analyses = [name for name, names in inputs.items() if names == ["x"]]
+        twin._networks = RememberingNetworks(self._networks, analyses)
+        return twin
 
     @property
     def exact(self) -> bool:

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from compressai.runtime.bundle import Bundle
 
-__all__ = ["Network", "OnnxNetworks"]
+__all__ = ["Network", "OnnxNetworks", "RememberingNetworks"]
 
 Values = Mapping[str, np.ndarray]
 
@@ -73,5 +74,37 @@ class OnnxNetworks:
 
         def run(values: Values) -> Values:
             return dict(zip(outputs, session.run(outputs, {key: values[key] for key in inputs})))
+
+        return run
+
+
+class RememberingNetworks:
+    """Networks that keep what some of them gave for the same pixels.
+
+    Args:
+        networks: by name.
+        remembered: names of those, with the single input ``x``.
+    """
+
+    def __init__(self, networks: Any, remembered: Collection[str]) -> None:
+        self._networks, self._remembered = networks, remembered
+        self._known: dict[tuple[str, tuple[int, ...], bytes], Values] = {}
+
+    def __getitem__(self, name: str) -> Callable[[Values], Values]:
+        """A network.
+
+        Raises:
+            KeyError: the bundle has no such network.
+        """
+        network: Callable[[Values], Values] = self._networks[name]
+        if name not in self._remembered:
+            return network
+
+        def run(values: Values) -> Values:
+            x = values["x"]
+            key = (name, x.shape, hashlib.blake2b(np.ascontiguousarray(x)).digest())
+            if key not in self._known:
+                self._known[key] = network(values)
+            return self._known[key]
 
         return run

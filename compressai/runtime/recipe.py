@@ -8,6 +8,7 @@ needs torch; they lie beside the weights.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zipfile
@@ -19,7 +20,15 @@ import numpy as np
 
 from compressai.runtime.bundle import VERSION, Bundle, BundleError, graph_metadata
 
-__all__ = ["FORMAT", "RECIPE", "Origin", "bundle_by_recipe", "read_tensors", "with_weights"]
+__all__ = [
+    "FORMAT",
+    "RECIPE",
+    "Origin",
+    "bundle_by_recipe",
+    "read_tensors",
+    "recipe_qualities",
+    "with_weights",
+]
 
 FORMAT = "compressai-recipe"
 RECIPE = "recipe.json"
@@ -47,12 +56,8 @@ def bundle_by_recipe(path: Path, quality: float | None, weights: Path) -> Bundle
             was made with.
         OSError: a file cannot be read.
     """
-    try:
-        with zipfile.ZipFile(path) as file:
-            contents = {entry.filename: file.read(entry) for entry in file.infolist()}
-        recipe = json.loads(contents.pop(RECIPE))
-        if (recipe["format"], recipe["version"]) != (FORMAT, VERSION):
-            raise BundleError(f"{path} is a recipe of another version")
+    with _telling_damage(path):
+        recipe, contents = _read(path)
         by_quality = {one["manifest"]["quality"]: one for one in recipe["models"]}
         chosen = by_quality.get(quality, by_quality.get(None))
         if chosen is None:
@@ -65,6 +70,36 @@ def bundle_by_recipe(path: Path, quality: float | None, weights: Path) -> Bundle
         return Bundle(
             manifest, _Contents(manifest, contents, recipe["weights"], tensors), str(path)
         )
+
+
+def recipe_qualities(path: Path) -> list[int | None]:
+    """The qualities that a recipe has; ``None`` stands for all of a model of variable rate.
+
+    Args:
+        path: the recipe.
+
+    Raises:
+        BundleError, OSError: as :func:`bundle_by_recipe`.
+    """
+    with _telling_damage(path):
+        recipe, _ = _read(path)
+        return [one["manifest"]["quality"] for one in recipe["models"]]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What a recipe says, and its other entries."""
+    with zipfile.ZipFile(path) as file:
+        contents = {entry.filename: file.read(entry) for entry in file.infolist()}
+    recipe = json.loads(contents.pop(RECIPE))
+    if (recipe["format"], recipe["version"]) != (FORMAT, VERSION):
+        raise BundleError(f"{path} is a recipe of another version")
+    return recipe, contents
+
+
+@contextlib.contextmanager
+def _telling_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, BundleError):
         raise
     # As of a bundle, damage has many ways to show.
