@@ -4,16 +4,26 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from compressai import _kernels
 from compressai.inference.graph import use_kernels
-from compressai.inference.kernels import NativeConv, NativeDepthwise, NativeGDN, NativeLinear
+from compressai.inference.kernels import (
+    ExactConv,
+    NativeConv,
+    NativeDepthwise,
+    NativeGDN,
+    NativeLinear,
+    NativePair,
+)
+from compressai.inference.layouts import in_channels_last, in_default_layout
 from compressai.layers import (
     GDN,
     GDN1,
@@ -203,6 +213,128 @@ def test_transposed_convolution(outputs: int, size: tuple[int, int]) -> None:
     x = _random(2, 32, *size)
     assert NativeConv.fits(layer)
     _check(layer, x, NativeConv(layer)(x))
+
+
+@needs_kernels
+@pytest.mark.parametrize("kind", [NativeConv, ExactConv])
+@pytest.mark.parametrize("size", [(6, 10), (5, 3), (1, 1)])
+@pytest.mark.parametrize("outputs", [3, 32])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda outputs: nn.Conv2d(48, outputs, 2, stride=2),
+        lambda outputs: nn.ConvTranspose2d(48, outputs, 2, stride=2),
+        lambda outputs: nn.ConvTranspose2d(48, outputs, 4, stride=2, padding=1),
+    ],
+    ids=["down 2x2", "up 2x2", "up 4x4"],
+)
+def test_resampling_layers_of_even_kernels(
+    layer: Callable[[int], nn.Module], outputs: int, size: tuple[int, int], kind: type[NativeConv]
+) -> None:
+    conv = layer(outputs)
+    if isinstance(conv, nn.Conv2d) and size == (1, 1):
+        size = (2, 2)  # less gives nothing
+    x = _random(2, 48, *size)
+    assert kind.fits(conv)
+    native = kind(conv)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        _check(conv, x, native(x.contiguous(memory_format=layout)))
+        conv.float()
+
+
+@needs_kernels
+@settings(deadline=None, max_examples=40)
+@given(
+    batch=st.integers(1, 3),
+    height=SIDES,
+    width=st.sampled_from([1, 7, 61]),
+    inputs=st.sampled_from([16, 48, 160]),
+    hidden=st.sampled_from([16, 96, 272]),
+    outputs=st.sampled_from([16, 64, 144]),
+    activation=st.sampled_from([None, nn.LeakyReLU(), nn.GELU()]),
+    bias=st.booleans(),
+    with_residual=st.booleans(),
+    threads=st.sampled_from([1, 2, 3]),
+)
+def test_pairs_of_convolutions(
+    batch: int,
+    height: int,
+    width: int,
+    inputs: int,
+    hidden: int,
+    outputs: int,
+    activation: nn.Module | None,
+    bias: bool,
+    with_residual: bool,
+    threads: int,
+) -> None:
+    first = nn.Conv2d(inputs, hidden, 1, bias=bias)
+    second = nn.Conv2d(hidden, outputs, 1, bias=bias)
+    native = NativePair(NativeConv(first, activation), NativeConv(second))
+    x = _random(batch, inputs, height, width)
+    residual = _random(batch, outputs, height, width) if with_residual else None
+    out = _on_threads(threads, native, x, residual)
+    _check(nn.Sequential(first, activation or nn.Identity(), second), x, out, residual)
+
+
+class _Residual(nn.Module):
+    """A block whose sum goes through one more layer."""
+
+    def __init__(self, hidden: int, last: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(64, hidden, 1)
+        self.second = nn.Conv2d(hidden, 64, 1, bias=False)
+        self.last = nn.Conv2d(64, last, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x + self.second(F.leaky_relu(self.first(x))))
+
+
+@needs_kernels
+@pytest.mark.parametrize("last", [32, 64, 128])
+def test_layers_behind_a_residual_block(last: int) -> None:
+    layer = _Residual(96, last)
+    x = _random(2, 64, 5, 9)
+    native = use_kernels(copy.deepcopy(layer))
+    # Only a layer with fewer outputs than the block is worth taking into it.
+    through = [name for name, _ in native.named_modules() if "through" in name]
+    assert bool(through) == (last < 64)
+    with torch.no_grad():
+        _check(layer, x, native(x))
+
+
+@needs_kernels
+def test_what_is_used_twice_is_computed_once() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(32, 48, 1), nn.Conv2d(48, 32, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.first(x)
+            return self.second(hidden) + hidden[:, :32]
+
+    layer = Twice()
+    x = _random(1, 32, 4, 4)
+    native = use_kernels(copy.deepcopy(layer))
+    assert not any(isinstance(module, NativePair) for module in native.modules())
+    with torch.no_grad():
+        _check(layer, x, native(x))
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 5, 7), (1, 3, 4, 4), (0, 32, 2, 2), (1, 960, 1, 1)])
+def test_layouts(shape: tuple[int, ...]) -> None:
+    x = _random(*shape)
+    turned = in_channels_last(x)
+    assert turned.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(turned, x)
+    back = in_default_layout(turned)
+    assert back.is_contiguous()
+    assert torch.equal(back, x)
+    part = torch.cat([x, x], dim=1)[:, shape[1] // 2 : shape[1] // 2 + shape[1]]
+    for change in (in_channels_last, in_default_layout):
+        assert torch.equal(change(part), part)
+        assert torch.equal(change(part.double()), part.double())
 
 
 @needs_kernels

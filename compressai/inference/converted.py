@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compressai._freed_memory import reused_memory
+from compressai.inference.layouts import in_channels_last, in_default_layout
 
 __all__ = ["ConvertedNetwork"]
 
@@ -40,11 +41,9 @@ class ConvertedNetwork:
             raise ValueError("weights changed or moved since prepare(): call prepare() again")
         with torch.no_grad(), reused_memory(always=False):
             # Most convolutions are faster in this layout, and the kernels know no other.
-            out = self._network(
-                *(x.to(self._dtype, memory_format=torch.channels_last) for x in maps)
-            )
+            out = self._network(*(in_channels_last(x.to(self._dtype)) for x in maps))
         # One layout for all that follows: kernels, and with them the last digits, depend on it.
-        return out.to(torch.float32, memory_format=torch.contiguous_format)
+        return in_default_layout(out.to(torch.float32))
 
 
 def _state(sources: list[nn.Module]) -> list[tuple[int, int]]:

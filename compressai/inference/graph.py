@@ -10,6 +10,7 @@ children replaced.
 
 from __future__ import annotations
 
+import copy
 import operator
 import threading
 from collections.abc import Callable, Collection
@@ -25,6 +26,7 @@ from compressai.inference.kernels import (
     NativeDepthwise,
     NativeGDN,
     NativeLinear,
+    NativePair,
     split_convolution,
 )
 from compressai.inference.window_kernels import NativeWindowBlock, native_window_block
@@ -35,7 +37,7 @@ __all__ = ["is_native", "use_kernels", "use_kernels_inside"]
 _TRANSPARENT = (nn.Identity, nn.Dropout)
 _NATIVE = (
     *(NativeGDN, NativeWindowBlock, NativeSparseAttention),
-    *(NativeConv, NativeLinear, NativeDepthwise),
+    *(NativeConv, NativePair, NativeLinear, NativeDepthwise),
 )
 _ADDITIONS = frozenset({operator.add, operator.iadd, torch.add})
 _PRODUCTS = frozenset({operator.mul, operator.imul, torch.mul})
@@ -170,6 +172,8 @@ def _fuse(module: fx.GraphModule, leaf: type[NativeConv]) -> None:
     for node in list(module.graph.nodes):
         if (node.op, node.target) == ("call_method", "split"):
             _split_convolution(module, node, leaf)
+    for node in list(module.graph.nodes):
+        _shorten_residual(module, node)
     for node in reversed(list(module.graph.nodes)):
         layer = _layer(module, node)
         if isinstance(layer, _TRANSPARENT):
@@ -185,6 +189,8 @@ def _fuse(module: fx.GraphModule, leaf: type[NativeConv]) -> None:
             _fuse_simple(module, node, NativeDepthwise, _PRODUCTS)
         elif isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             _fuse_convolution(module, node, layer, leaf)
+    for node in list(module.graph.nodes):
+        _fuse_pair(module, node)
     module.delete_all_unused_submodules()
     module.recompile()
 
@@ -221,6 +227,56 @@ def _split_convolution(module: fx.GraphModule, node: fx.Node, leaf: type[NativeC
     module.graph.erase_node(source)
 
 
+def _shorten_residual(module: fx.GraphModule, node: fx.Node) -> None:
+    """Make ``c(x + b(h))`` of 1x1 convolutions ``c(x) + d(h)`` where that is less to compute."""
+    conv, total = _layer(module, node), node.args[0] if node.args else None
+    if not (_is_pointwise(conv) and isinstance(total, fx.Node) and _user(total) is node):
+        return
+    for branch in total.all_input_nodes:
+        inner, other = _layer(module, branch), _other_term(branch, _user(branch))
+        if (
+            _user(branch) is total
+            and other is not None
+            and _is_pointwise(inner)
+            and conv.out_channels < inner.out_channels
+        ):
+            names = f"{node.name}_of_sum", f"{branch.name}_through"
+            for name, layer in zip(names, _through(conv, inner)):
+                module.add_submodule(name, layer)
+            with module.graph.inserting_before(node):
+                outer = module.graph.call_module(names[0], (other,))
+                short = module.graph.call_module(names[1], branch.args)
+                node.replace_all_uses_with(module.graph.call_function(operator.add, (short, outer)))
+            for old in (node, total, branch):
+                module.graph.erase_node(old)
+            return
+
+
+def _is_pointwise(layer: nn.Module | None) -> bool:
+    return (
+        type(layer) is nn.Conv2d
+        and (layer.kernel_size, layer.stride, layer.padding) == ((1, 1), (1, 1), (0, 0))
+        and layer.groups == 1
+    )
+
+
+def _through(conv: nn.Conv2d, inner: nn.Conv2d) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """The first convolution without its bias, and the one that it makes of another."""
+    outer, both = copy.copy(conv), copy.copy(inner)
+    weight = conv.weight.detach().double().flatten(1)
+    product = (weight @ inner.weight.detach().double().flatten(1))[:, :, None, None]
+    bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().double()
+    if inner.bias is not None:
+        bias = bias + weight @ inner.bias.detach().double()
+    outer._parameters = {"weight": conv.weight, "bias": None}
+    both._parameters = {
+        name: nn.Parameter(value.float(), requires_grad=False)
+        for name, value in (("weight", product), ("bias", bias))
+    }
+    both.out_channels = conv.out_channels
+    return outer, both
+
+
 def _fuse_convolution(
     module: fx.GraphModule, node: fx.Node, conv: nn.Module, leaf: type[NativeConv]
 ) -> None:
@@ -248,6 +304,20 @@ def _fuse_convolution(
                 activation = layer
     native = leaf(conv, activation, shuffle, activate_sum=activates_sum)
     _replace(module, chain, native, added)
+
+
+def _fuse_pair(module: fx.GraphModule, node: fx.Node) -> None:
+    """Make one layer of a 1x1 convolution and the one behind it."""
+    first, behind = _layer(module, node), _user(node)
+    second = _behind(module, behind)
+    if (
+        NativePair.begins(first)
+        and NativePair.ends(second)
+        and len(node.args) == 1
+        and behind.args[0] is node
+    ):
+        added = behind.args[1] if len(behind.args) > 1 else None
+        _replace(module, [node, behind], NativePair(first, second), added)
 
 
 def _fuse_simple(

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compressai import _kernels
+from compressai.inference.layouts import in_channels_last
+from compressai.inference.panels import PANEL, padded, panels, split_phases, transformed
 from compressai.layers import GDN, GDN1
 
 __all__ = [
@@ -25,11 +27,10 @@ __all__ = [
     "NativeDepthwise",
     "NativeGDN",
     "NativeLinear",
+    "NativePair",
     "is_original",
     "split_convolution",
 ]
-
-_PANEL = 16
 
 
 class NativeConv(nn.Module):
@@ -66,28 +67,31 @@ class NativeConv(nn.Module):
         self.factor = 1 if shuffle is None else shuffle.upscale_factor
         if isinstance(conv, nn.ConvTranspose2d):
             self.factor = 2
-            weight, bias = _split_phases(weight), bias.repeat_interleave(4)
+            weight, bias = split_phases(conv), bias.repeat_interleave(4)
+        self.folds = conv.stride == (2, 2) and isinstance(conv, nn.Conv2d)
+        if self.folds:
+            weight = weight.permute(0, 2, 3, 1).flatten(1)[:, :, None, None]
         self.slope, self.gelu = _slope(activation), type(activation) is nn.GELU
         self.activate_sum = activate_sum
         self.out_channels = len(weight) // self.factor**2
-        self.planar = self.out_channels % _PANEL > 0
+        self.planar = self.out_channels % PANEL > 0
         if activate_sum and self.planar:
             raise ValueError(
-                f"activate_sum needs a multiple of {_PANEL} channels, conv has {self.out_channels}"
+                f"activate_sum needs a multiple of {PANEL} channels, conv has {self.out_channels}"
             )
         if not self.planar and self.factor > 1:
             # From (channel, row, column) to (row, column, channel).
             order = torch.arange(len(weight)).reshape(self.out_channels, -1).T.flatten()
             weight, bias = weight[order], bias[order]
-        weight, bias = _padded(weight), _padded(bias)
+        weight, bias = padded(weight), padded(bias)
         kernels = {1: _kernels.conv1x1, 3: _kernels.conv3x3, 5: _kernels.conv5x5}
         self.run = kernels[weight.size(-1)]
         if weight.size(-1) == 1:
-            panels = _panels(weight[:, :, 0, 0])
+            arranged = panels(weight[:, :, 0, 0])
         else:
-            panels = _transform(weight, self.points)
+            arranged = transformed(weight, self.points)
         # Not buffers: nn.Module.to() would change their layout.
-        self.weight = panels.float().contiguous()
+        self.weight = arranged.float().contiguous()
         self.bias = bias.float()
 
     @staticmethod
@@ -100,18 +104,19 @@ class NativeConv(nn.Module):
         if shuffle is not None and type(shuffle) is not nn.PixelShuffle:
             return False
         if type(conv) is nn.Conv2d:
-            known = conv.stride == (1, 1) and (conv.kernel_size, conv.padding) in (
-                ((1, 1), (0, 0)),
-                ((3, 3), (1, 1)),
-                ((5, 5), (2, 2)),
+            known = (conv.kernel_size, conv.stride, conv.padding) in (
+                ((1, 1), (1, 1), (0, 0)),
+                ((2, 2), (2, 2), (0, 0)),
+                ((3, 3), (1, 1), (1, 1)),
+                ((5, 5), (1, 1), (2, 2)),
             )
         elif type(conv) is nn.ConvTranspose2d:
-            known = shuffle is None and (
-                conv.kernel_size,
-                conv.stride,
-                conv.padding,
-                conv.output_padding,
-            ) == ((5, 5), (2, 2), (2, 2), (1, 1))
+            sizes = (conv.kernel_size, conv.stride, conv.padding, conv.output_padding)
+            known = shuffle is None and sizes in (
+                ((5, 5), (2, 2), (2, 2), (1, 1)),
+                ((4, 4), (2, 2), (1, 1), (0, 0)),
+                ((2, 2), (2, 2), (0, 0), (0, 0)),
+            )
         else:
             return False
         return (
@@ -119,7 +124,7 @@ class NativeConv(nn.Module):
             and conv.dilation == (1, 1)
             and conv.groups == 1
             and conv.padding_mode == "zeros"
-            and conv.in_channels % _PANEL == 0
+            and conv.in_channels % PANEL == 0
         )
 
     @classmethod
@@ -128,16 +133,12 @@ class NativeConv(nn.Module):
     ) -> bool:
         """Whether there is a kernel with ``activate_sum``."""
         channels = conv.out_channels // (1 if shuffle is None else shuffle.upscale_factor**2)
-        return channels % _PANEL == 0 and cls.fits(conv, activation, shuffle)
+        return channels % PANEL == 0 and cls.fits(conv, activation, shuffle)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        out = _empty(x, self.out_channels, self.factor, self.planar)
-        if residual is not None and residual.shape != out.shape:
-            residual = residual.expand_as(out)
-        # The kernel adds none to planes, which are the last result of a network as a rule.
-        added = None if self.planar or residual is None else _channels_last(residual)
+        taken, out, added = self.maps(x, residual, self.out_channels)
         self.run(
-            self._taken(x),
+            taken,
             self.weight,
             self.bias,
             self.slope,
@@ -151,9 +152,74 @@ class NativeConv(nn.Module):
         )
         return out + residual if self.planar and residual is not None else out
 
+    def maps(
+        self, x: Tensor, residual: Tensor | None, out_channels: int
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Input, output and what is added, as the kernel takes them; of the output, a view."""
+        taken = _folded(self._taken(x)) if self.folds else self._taken(x)
+        out = _empty(taken.permute(0, 3, 1, 2), out_channels, self.factor, self.planar)
+        if residual is not None and residual.shape != out.shape:
+            residual = residual.expand_as(out)
+        # The kernel adds none to planes, which are the last result of a network as a rule.
+        added = None if self.planar or residual is None else _channels_last(residual)
+        return taken, out, added
+
     def _taken(self, x: Tensor) -> Tensor:
         """The input as the kernel takes it."""
         return _channels_last(x)
+
+
+class NativePair(nn.Module):
+    """Two 1x1 convolutions, the second of what the first gives, in one pass.
+
+    What is between them is often the largest map of a block; it stays in the cache.
+
+    Args:
+        first: the first, one that :meth:`begins`.
+        second: the second, one that :meth:`ends`; both as :class:`NativeConv`.
+
+    Shape: as :class:`NativeConv`.
+    """
+
+    def __init__(self, first: NativeConv, second: NativeConv) -> None:
+        super().__init__()
+        # Not modules: who looks for layers to fuse finds this one.
+        self.parts = (first, second)
+
+    @staticmethod
+    def begins(layer: nn.Module | None) -> bool:
+        """Whether a layer, if nothing is added to its result, can be the first."""
+        return (
+            isinstance(layer, NativeConv)
+            and layer.weight.dim() == 3
+            and layer.factor == 1
+            and not layer.planar
+        )
+
+    @classmethod
+    def ends(cls, layer: nn.Module | None) -> bool:
+        """Whether a layer can be the second."""
+        return cls.begins(layer) and not layer.folds
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        first, second = self.parts
+        taken, out, added = first.maps(x, residual, second.out_channels)
+        _kernels.conv1x1_pair(
+            taken,
+            first.weight,
+            first.bias,
+            first.slope,
+            first.gelu,
+            second.weight,
+            second.bias,
+            second.slope,
+            second.gelu,
+            added,
+            second.activate_sum,
+            _channels_last(out),
+            torch.get_num_threads(),
+        )
+        return out
 
 
 class ExactConv(NativeConv):
@@ -175,14 +241,14 @@ class ExactConv(NativeConv):
     ) -> bool:
         """Whether there is a kernel for a layer and what stands behind it."""
         if type(conv) is nn.Conv2d:
-            if conv.kernel_size not in ((1, 1), (3, 3)):
+            if conv.kernel_size not in ((1, 1), (2, 2), (3, 3)):
                 return False
             # Zeros would be the larger part of few channels.
-            conv = conv if conv.in_channels < 2 * _PANEL else _with_whole_panels(conv)
+            conv = conv if conv.in_channels < 2 * PANEL else _with_whole_panels(conv)
         return NativeConv.fits(conv, activation, shuffle)
 
     def _taken(self, x: Tensor) -> Tensor:
-        missing = -x.size(1) % _PANEL
+        missing = -x.size(1) % PANEL
         if not missing:
             return _channels_last(x)
         taken = x.new_zeros((x.size(0), *x.shape[2:], x.size(1) + missing))
@@ -192,7 +258,7 @@ class ExactConv(NativeConv):
 
 def _with_whole_panels(conv: nn.Module) -> nn.Module:
     """The same convolution for inputs that zeros fill up to a multiple of 16 channels."""
-    missing = -conv.in_channels % _PANEL
+    missing = -conv.in_channels % PANEL
     if not missing or type(conv) is not nn.Conv2d or conv.groups != 1:
         return conv
     twin = copy.copy(conv)
@@ -220,7 +286,7 @@ class NativeLinear(nn.Module):
         self.out_features = linear.out_features
         self.slope, self.gelu = _slope(activation), type(activation) is nn.GELU
         # Not buffers: nn.Module.to() would change their layout.
-        self.weight = _panels(linear.weight.detach()).contiguous()
+        self.weight = panels(linear.weight.detach()).contiguous()
         self.bias = None if linear.bias is None else linear.bias.detach()
 
     @staticmethod
@@ -228,8 +294,8 @@ class NativeLinear(nn.Module):
         """Whether there is a kernel for a layer and what stands behind it."""
         return (
             type(layer) is nn.Linear
-            and layer.in_features % _PANEL == 0
-            and layer.out_features % _PANEL == 0
+            and layer.in_features % PANEL == 0
+            and layer.out_features % PANEL == 0
             and (activation is None or _is_known(activation))
         )
 
@@ -281,7 +347,7 @@ class NativeDepthwise(nn.Module):
             and (conv.kernel_size, conv.stride) == ((3, 3), (1, 1))
             and (conv.padding, conv.dilation) == ((1, 1), (1, 1))
             and conv.padding_mode == "zeros"
-            and conv.in_channels % _PANEL == 0
+            and conv.in_channels % PANEL == 0
             and (activation is None or _is_known(activation))
         )
 
@@ -312,13 +378,13 @@ class NativeGDN(nn.Module):
     def __init__(self, gdn: GDN) -> None:
         super().__init__()
         self.inverse, self.rootless = gdn.inverse, type(gdn) is GDN1
-        self.gamma = _panels(gdn.gamma_reparam(gdn.gamma).detach()).contiguous()
+        self.gamma = panels(gdn.gamma_reparam(gdn.gamma).detach()).contiguous()
         self.beta = gdn.beta_reparam(gdn.beta).detach()
 
     @staticmethod
     def fits(layer: nn.Module) -> bool:
         """Whether there is a kernel for a layer."""
-        return is_original(layer, GDN, GDN1) and layer.beta.numel() % _PANEL == 0
+        return is_original(layer, GDN, GDN1) and layer.beta.numel() % PANEL == 0
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         out = _empty(x, x.size(1))
@@ -389,58 +455,19 @@ def _empty(x: Tensor, channels: int, scale: int = 1, planar: bool = False) -> Te
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
 
-def _padded(values: Tensor) -> Tensor:
-    """Zeros behind the first axis, up to whole panels."""
-    missing = -len(values) % _PANEL
-    return torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing else values
-
-
 def _channels_last(x: Tensor) -> Tensor:
     """``(N, C, H, W)`` as a contiguous ``(N, H, W, C)``."""
-    return x.permute(0, 2, 3, 1).contiguous()
+    return in_channels_last(x).permute(0, 2, 3, 1).contiguous()
+
+
+def _folded(x: Tensor) -> Tensor:
+    """``(N, H, W, C)`` as ``(N, H / 2, W / 2, 4 C)``, channels in the order (row, column, C)."""
+    n, height, width, channels = x.shape
+    height, width = height // 2, width // 2
+    pixels = x[:, : 2 * height, : 2 * width].reshape(n, height, 2, width, 2, channels)
+    return pixels.transpose(2, 3).reshape(n, height, width, 4 * channels)
 
 
 def _as_row(x: Tensor) -> Tensor:
     """``(..., C)`` as a contiguous ``(1, 1, positions, C)``."""
     return x.contiguous().view(1, 1, -1, x.size(-1))
-
-
-def _panels(matrix: Tensor) -> Tensor:
-    """``(out, in)`` as panels ``(out / 16, in, 16)``."""
-    return matrix.unflatten(-2, (-1, _PANEL)).transpose(-1, -2)
-
-
-def _split_phases(weight: Tensor) -> Tensor:
-    """The 3x3 convolution whose pixel shuffle is a transposed 5x5 convolution of stride 2.
-
-    Result ``2 m + r`` on an axis sees input ``m + d`` through tap ``r + 2 - 2 d`` of the five.
-
-    Args:
-        weight: ``(in, out, 5, 5)``.
-
-    Returns:
-        ``(4 out, in, 3, 3)``, outputs in the order (channel, row, column).
-    """
-    phases = weight.new_zeros(weight.size(1), 2, 2, weight.size(0), 3, 3)
-    taps = [(r, d, r + 2 - 2 * d) for r in (0, 1) for d in (-1, 0, 1) if r + 2 - 2 * d < 5]
-    for row, down, i in taps:
-        for column, right, j in taps:
-            phases[:, row, column, :, 1 + down, 1 + right] = weight[:, :, i, j].T
-    return phases.flatten(0, 2)
-
-
-def _transform(weight: Tensor, points: np.ndarray) -> Tensor:
-    """``(out, in, k, k)`` as ``(positions, out / 16, in, 16)``: ``G w G^T`` of Lavin and Gray 2016.
-
-    Args:
-        weight: of the convolution.
-        points: without infinity; the number of positions is the square of one more.
-    """
-    taps = weight.size(-1)
-    differences = points[:, None] - points[None, :]
-    np.fill_diagonal(differences, 1)
-    rows = points[:, None] ** np.arange(taps) / differences.prod(axis=1, keepdims=True)
-    g = torch.from_numpy(np.vstack([rows, np.arange(taps) == taps - 1]))
-    # One product of matrices for all positions: weights are many.
-    transformed = (weight.flatten(2).double() @ torch.kron(g, g).T).float()
-    return transformed.unflatten(0, (-1, _PANEL)).permute(3, 0, 2, 1)

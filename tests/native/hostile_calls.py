@@ -288,6 +288,22 @@ def kernel_calls() -> Iterator[Call]:
         "threads": 2,
     }
     yield Call("depthwise3x3", _kernels.depthwise3x3, lambda: depthwise)
+    pair = {
+        "x": x,
+        "hidden_weights": some(3, 16, 16),
+        "hidden_bias": some(48),
+        "hidden_slope": 0.1,
+        "hidden_gelu": False,
+        "weights": some(2, 48, 16),
+        "bias": some(32),
+        "slope": 1.0,
+        "gelu": False,
+        "residual": some(1, 5, 6, 32),
+        "activate_sum": False,
+        "out": zeros(1, 5, 6, 32),
+        "threads": 2,
+    }
+    yield Call("conv1x1_pair", _kernels.conv1x1_pair, lambda: pair)
     normalisation = {
         "x": x,
         "gamma": np.abs(some(1, 16, 16)),

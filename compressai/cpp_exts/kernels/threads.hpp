@@ -44,10 +44,11 @@ void for_blocks(std::size_t items, std::size_t size, int threads, std::size_t me
   }
 }
 
-// Enough items for every thread, in whole groups of rows. There are some items.
+// Up to `most` items in whole groups of rows, such that all threads get as many blocks. There are some
+// items.
 inline std::size_t block_size(std::size_t items, std::size_t most, int threads) {
-  const std::size_t team = static_cast<std::size_t>(threads);
-  return std::min(most, round_up((items + team - 1) / team, kRowGroup));
+  const std::size_t blocks = round_up((items + most - 1) / most, static_cast<std::size_t>(threads));
+  return std::min(most, round_up((items + blocks - 1) / blocks, kRowGroup));
 }
 
 }  // namespace compressai
