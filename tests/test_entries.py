@@ -152,10 +152,9 @@ def test_row_is_true(name: str) -> None:
         assert found == [name]
 
 
-# Parameters that nothing depends on (MambaIC), or that choose what to code (MLICv2).
+# Parameters that nothing depends on.
 IDLE = {
     "mambaic": "cc_mean_transforms.0 cc_scale_transforms.0 scale_support_transforms.0",
-    "mlicv2": "selective_predictor slice_values",
 }
 LATEST = ("dcae", "saaf", "tcm-auxt", "mlic", "mlicplus", "mlicpp", "mlicv2")
 LATEST += ("hpcm-base", "hpcm-large", "hpcm-phi", "hpcm-1b", "mambavc", "mambaic")

@@ -321,6 +321,46 @@ def test_values_that_are_not_selected_cost_nothing():
         leaf.decompress([out["strings"][0], [b"x"]], out["shape"], side)
 
 
+class SelectBy(nn.Module):
+    """Selects by one number for all values."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.share = nn.Parameter(torch.tensor(share))
+
+    def forward(self, *, side_params, scales, means, step):
+        return {"selective_map": self.share.expand(1, 1, 1, 1)}
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_choice_is_trained_and_changes_nothing(share):
+    leaf = codec(selective_predictor=SelectBy(share))
+    y, side = 3 * torch.randn(1, 4, 4, 4), torch.randn(1, 8, 4, 4)
+    with torch.no_grad():
+        expected = leaf(y, side)
+    # Without the noise of training, values must be the same.
+    leaf.train()
+    leaf.y.eval()
+    out = leaf(y, side)
+    assert torch.equal(out["y_hat"], expected["y_hat"])
+    assert torch.equal(out["likelihoods"]["y"], expected["likelihoods"]["y"])
+    assert torch.equal(out["likelihoods"]["y"] == 1, torch.full(y.shape, share < 0.5))
+
+    def slope(value):
+        return torch.autograd.grad(value, leaf.selective_predictor.share, retain_graph=True)[0]
+
+    # The bits of all values, had all been coded; and what coding them moves the values by.
+    coded = codec(selective_predictor=SelectBy(1.0))(y, side)
+    skipped = codec(selective_predictor=SelectBy(0.0))(y, side)
+    bits = -out["likelihoods"]["y"].log2().sum()
+    torch.testing.assert_close(slope(bits), -coded["likelihoods"]["y"].log2().sum().detach())
+    moved = (coded["y_hat"] - skipped["y_hat"]).detach()
+    anchors, _ = unembed(moved, "even")
+    assert anchors.abs().max() > 1
+    torch.testing.assert_close(slope(out["y_hat"].sum()), moved.sum())
+    assert slope(out["y_hat"].square().sum()).isfinite()
+
+
 def test_correction_without_activation_is_added_as_it_is():
     class Quarter(nn.Module):
         def forward(self, support):
@@ -433,15 +473,18 @@ def test_every_parameter_is_trained(net):
     missing = [
         name
         for name, parameter in net.named_parameters()
-        # The slope and what else tells which values to code have no gradient, as they choose.
         if not name.endswith("quantiles")
-        and "slice_values" not in name
-        and "selective_predictor" not in name
         and (parameter.grad is None or not parameter.grad.isfinite().all())
+    ]
+    unmoved = [
+        name
+        for name, parameter in net.named_parameters()
+        if "selective_predictor" in name and not parameter.grad.any()
     ]
     net.zero_grad()
     net.eval()
     assert missing == []
+    assert unmoved == []
 
 
 @pytest.mark.parametrize(

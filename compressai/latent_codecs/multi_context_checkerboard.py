@@ -25,6 +25,34 @@ _SELECTED = 0.5
 LRPInputBuilder = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+def _decided(selected: Tensor) -> Tensor:
+    return selected if selected.dtype == torch.bool else selected >= _SELECTED
+
+
+def _with_share(selected: Tensor, out: Tensor, slope: Tensor) -> Tensor:
+    """The same values, as if they rose with the number that decided by this much."""
+    if selected.dtype == torch.bool:
+        return out
+    return out + (selected - selected.detach()) * slope.detach()
+
+
+def _chosen(selected: Tensor, values: Tensor, means: Tensor) -> Tensor:
+    """Values where they are selected, else means."""
+    out = torch.where(_decided(selected), values, means)
+    return _with_share(selected, out, values - means)
+
+
+def _coded_likelihoods(selected: Tensor, likelihoods: Tensor) -> Tensor:
+    """Likelihoods where values are selected, else 1.
+
+    As a share, it is the exponent of the likelihood, and so a factor of the bits.
+    """
+    out = torch.where(_decided(selected), likelihoods, torch.ones_like(likelihoods))
+    # No likelihood is zero but for an entropy model without a bound.
+    logarithm = likelihoods.clamp_min(torch.finfo(likelihoods.dtype).tiny).log()
+    return _with_share(selected, out, out * logarithm)
+
+
 @register_module("MultiContextCheckerboardLatentCodec")
 class MultiContextCheckerboardLatentCodec(TwoPassLatentCodec):
     """Anchors first, then the rest in their context, with networks for each of the two.
@@ -47,7 +75,9 @@ class MultiContextCheckerboardLatentCodec(TwoPassLatentCodec):
             ``scales``, ``means`` and ``step`` (``"anchor"`` or ``"non_anchor"``), and gives a map,
             or ``{"selective_map": map}``, of booleans, or of numbers of which 0.5 and more count
             as true. Elsewhere the mean stands for the value, at no cost. In synchronised coding
-            all values are coded, for a selection is not the same on all machines.
+            all values are coded, for a selection is not the same on all machines. In training,
+            numbers get the gradient that they had if they were shares: of the value against the
+            mean, and of the bits (a straight-through estimator; the values do not change).
         lrp_anchor, lrp_nonanchor: networks that predict the rounding error.
         lrp_input_builder: ``(side information, [scales | means] of the step, y_hat) -> input`` of
             these; ``None`` gives ``[side information | y_hat]``.
@@ -142,7 +172,7 @@ class MultiContextCheckerboardLatentCodec(TwoPassLatentCodec):
         likelihoods = self.y(y, self.embed(torch.stack(params)))["likelihoods"]["y"]
         if self.selective_predictor is not None:
             coded = self.embed(torch.stack(selections))
-            likelihoods = torch.where(coded, likelihoods, torch.ones_like(likelihoods))
+            likelihoods = _coded_likelihoods(coded, likelihoods)
         return {
             "likelihoods": {"y": likelihoods},
             "y_hat": self.embed(torch.stack(halves)),
@@ -182,6 +212,7 @@ class MultiContextCheckerboardLatentCodec(TwoPassLatentCodec):
         # In synchrony all are coded.
         in_synchrony = active_coder() is not None
         selected = None if in_synchrony else self._selection(step, side_params, scales, means)
+        selected = None if selected is None else _decided(selected)
         return scales, means, selected, self._corrected(step, side_params, params, known, selected)
 
     def _params(self, step: int, side_params: Tensor, anchors: Tensor) -> Tensor:
@@ -217,7 +248,7 @@ class MultiContextCheckerboardLatentCodec(TwoPassLatentCodec):
 
         def correct(half: Tensor) -> Tensor:
             if selected is not None:
-                half = torch.where(selected, half, means)
+                half = _chosen(selected, half, means)
             if predictor is None:
                 return half
             seen = self.placed(step, half) + anchors
@@ -229,7 +260,7 @@ class MultiContextCheckerboardLatentCodec(TwoPassLatentCodec):
             if self.lrp_activation is not None:
                 error = self.lrp_activation(error)
             out = half + self.lrp_scale * error
-            return out if selected is None else torch.where(selected, out, means)
+            return out if selected is None else _chosen(selected, out, means)
 
         return correct
 
@@ -238,7 +269,10 @@ class MultiContextCheckerboardLatentCodec(TwoPassLatentCodec):
     def _selection(
         self, step: int, side_params: Tensor, scales: Tensor, means: Tensor
     ) -> Tensor | None:
-        """Where the values of a half are coded; ``None`` for everywhere."""
+        """Where the values of a half are coded; ``None`` for everywhere.
+
+        In training, the numbers that decide; else booleans.
+        """
         if self.selective_predictor is None:
             return None
         found = self.selective_predictor(
@@ -248,7 +282,8 @@ class MultiContextCheckerboardLatentCodec(TwoPassLatentCodec):
             step=_STEPS[step],
         )
         found = found["selective_map"] if isinstance(found, Mapping) else found
-        found = found if found.dtype == torch.bool else found >= _SELECTED
+        if not self.training:
+            found = _decided(found)
         size = (*means.shape[:3], 2 * means.size(3))
         return self.unembed(found.expand(size))[step]
 
