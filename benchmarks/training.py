@@ -6,6 +6,7 @@ photo as ``compressai train`` does, one image a step. Prints the highest memory 
 seconds of a step, and the parameters that have no finite gradient in a step (there should be none).
 
     python benchmarks/training.py MODEL ... [--quality 1] [--size 256 256] [--threads 1]
+    python benchmarks/training.py hpcm-1b --optimizer adafactor --step-in-backward
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ import multiprocessing
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from _report import PHOTO, machine
-from torch import nn
+from torch import Tensor, nn
 
 from compressai.bitstream import read_image
 from compressai.registry import ENTRIES
+from compressai.training.in_backward import steps_in_backward
 from compressai.training.options import parse_args
 from compressai.training.regularizers import add_regularizers
 from compressai.training.run import build_criterion, build_model, configure_optimizers
@@ -32,11 +36,13 @@ from compressai.training.run import build_criterion, build_model, configure_opti
 _SHIFT = 32
 
 
-def measure(model: str, quality: int, size: tuple[int, int], threads: int) -> dict[str, Any]:
-    """Figures of one model."""
+def measure(
+    model: str, quality: int, size: tuple[int, int], threads: int, options: list[str]
+) -> dict[str, Any]:
+    """Figures of one model; with options of ``compressai train``."""
     torch.manual_seed(0)
     torch.set_num_threads(threads)
-    args = parse_args(["-d", ".", "-m", model, "--quality", str(quality)])
+    args = parse_args(["-d", ".", "-m", model, "--quality", str(quality), *options])
     net, _ = build_model(args)
     net.train()
     criterion = build_criterion(net, args)
@@ -50,12 +56,15 @@ def measure(model: str, quality: int, size: tuple[int, int], threads: int) -> di
         aux_optimizer.zero_grad()
         out = net(x)
         loss = add_regularizers(criterion(out, x), out, net)["loss"]
-        loss.backward()
+        found = observed(net, unsound) if args.step_in_backward else nullcontext()
+        with found, steps_in_backward(optimizer) if args.step_in_backward else nullcontext():
+            loss.backward()
         aux_loss = torch.as_tensor(net.aux_loss())
         if aux_loss.requires_grad:
             aux_loss.backward()
-        unsound |= set(without_gradient(net))
-        optimizer.step()
+        if not args.step_in_backward:
+            unsound |= set(without_gradient(net))
+            optimizer.step()
         aux_optimizer.step()
         losses.append(loss.item())
     return {
@@ -68,6 +77,24 @@ def measure(model: str, quality: int, size: tuple[int, int], threads: int) -> di
         "seconds_per_step": (time.perf_counter() - start) / 2,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
     }
+
+
+@contextmanager
+def observed(net: nn.Module, unsound: set[str]) -> Iterator[None]:
+    """Add the parameters that get no finite gradient, before they are moved by it."""
+    names = {parameter: name for name, parameter in net.named_parameters()}
+    # Of the auxiliary loss, which comes later.
+    missing = {name for name in names.values() if not name.endswith("quantiles")}
+
+    def look(parameter: Tensor) -> None:
+        if parameter.grad is not None and bool(parameter.grad.isfinite().all()):
+            missing.discard(names[parameter])
+
+    with ExitStack() as hooks:
+        for parameter in names:
+            hooks.callback(parameter.register_post_accumulate_grad_hook(look).remove)
+        yield
+    unsound |= missing
 
 
 def without_gradient(net: nn.Module) -> list[str]:
@@ -85,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--quality", type=int, default=1, help="or the nearest that there is")
     parser.add_argument("--size", nargs=2, type=int, default=(256, 256), metavar=("H", "W"))
     parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args(argv)
+    args, options = parser.parse_known_args(argv)  # the others are those of training
     command = " ".join(["python", *sys.argv])
     print(json.dumps({"benchmark": "training", "command": command, **machine()}), flush=True)
     context = multiprocessing.get_context("spawn")
@@ -93,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
         low, high = ENTRIES[model].qualities
         quality = max(low, min(args.quality, high))
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            task = pool.submit(measure, model, quality, tuple(args.size), args.threads)
+            task = pool.submit(measure, model, quality, tuple(args.size), args.threads, options)
             print(json.dumps(task.result()), flush=True)
 
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
+from compressai.optimizers.adafactor import MatrixAdafactor
 from compressai.optimizers.net import net_optimizer
 from compressai.optimizers.net_aux import net_aux_optimizer
 
-__all__ = ["net_aux_optimizer", "net_optimizer"]
+__all__ = ["MatrixAdafactor", "net_aux_optimizer", "net_optimizer"]

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from compressai.checkpoint import unwrap_model
 from compressai.entropy_models import EntropyBottleneckVbr
 from compressai.training.finite import check_finite
+from compressai.training.in_backward import steps_in_backward
 from compressai.training.levels import Level, Levels
 from compressai.training.processes import Processes
 from compressai.training.regularizers import add_regularizers
@@ -42,6 +43,7 @@ def train_one_epoch(
     processes: Processes | None = None,
     accumulate: int = 1,
     average: AveragedModel | None = None,
+    step_in_backward: bool = False,
 ) -> None:
     """Train on every batch once.
 
@@ -62,11 +64,22 @@ def train_one_epoch(
         accumulate: number of parts that this process goes through its part of a batch in, to save
             memory.
         average: follows the weights.
+        step_in_backward: move each parameter as soon as its gradient is there, and keep no
+            gradients, see :func:`~.steps_in_backward`.
 
     Raises:
         NonFiniteLoss: a loss or the norm of the gradients is NaN or infinite; the step is not
             taken.
+        ValueError: ``step_in_backward`` with a limit of the norm of all gradients, with batches in
+            parts or with several processes, which need all gradients before a step.
     """
+    if step_in_backward and (
+        clip_max_norm > 0 or accumulate > 1 or (processes is not None and processes.count > 1)
+    ):
+        raise ValueError(
+            "step_in_backward must be with clip_max_norm 0, accumulate 1 and one process, got "
+            f"{clip_max_norm}, {accumulate} and {1 if processes is None else processes.count}"
+        )
     model.train()
     net = unwrap_model(model)
     device = next(net.parameters()).device
@@ -97,8 +110,16 @@ def train_one_epoch(
                     out["x_hat"] = out["x_hat"].float()
                     found = add_regularizers(level.losses(out, part), out, net)
                     share = weight * len(part) / len(x)
+                    if step_in_backward:
+                        check_finite(found["loss"], "loss", epoch, i, train_dataloader)
+                    stepping = (
+                        steps_in_backward(optimizer)
+                        if step_in_backward
+                        else contextlib.nullcontext()
+                    )
                     # Gradients are averaged over the processes, and have to be summed.
-                    (found["loss"] * (share * processes.count)).backward()
+                    with stepping:
+                        (found["loss"] * (share * processes.count)).backward()
                 _add(losses, found, share)
                 start = stop
             losses = dict(zip(losses, processes.sum(list(losses.values()))))
@@ -106,7 +127,8 @@ def train_one_epoch(
             if clip_max_norm > 0:
                 norm = nn.utils.clip_grad_norm_(parameters, clip_max_norm)
                 check_finite(norm, "norm of the gradients", epoch, i, train_dataloader)
-            optimizer.step()
+            if not step_in_backward:
+                optimizer.step()
 
             aux_loss = _aux_loss(net)
             check_finite(aux_loss, "auxiliary loss", epoch, i, train_dataloader)
@@ -222,6 +244,12 @@ def _add(sums: dict[str, Tensor], losses: Mapping[str, Tensor], share: float) ->
     for key, loss in losses.items():
         value = loss.detach() * share
         sums[key] = sums[key] + value if key in sums else value
+
+
+def _stepping(
+    optimizer: optim.Optimizer, in_backward: bool
+) -> contextlib.AbstractContextManager[None]:
+    return steps_in_backward(optimizer) if in_backward else contextlib.nullcontext()
 
 
 def _no_exchange(model: nn.Module, *, unless: bool) -> contextlib.AbstractContextManager[None]:

@@ -51,6 +51,18 @@ def parse_args(argv: Sequence[str], program: str | None = None) -> argparse.Name
             )
     if args.accumulate < 1:
         parser.error(f"--accumulate must be at least 1, got {args.accumulate}")
+    if args.step_in_backward:
+        for option, value, only in (
+            ("--clip-max-norm", args.clip_max_norm or 0, 0),
+            ("--accumulate", args.accumulate, 1),
+        ):
+            if value != only:
+                parser.error(
+                    f"--step-in-backward needs {option} {only}, got {value}: there are never all "
+                    "gradients at once"
+                )
+    if args.clip_max_norm is None:
+        args.clip_max_norm = 0.0 if args.step_in_backward else 1.0
     if args.ema is not None and not 0 < args.ema < 1:
         parser.error(f"--ema must be between 0 and 1, got {args.ema}")
     return args
@@ -215,8 +227,21 @@ def _add_schedule_options(parser: argparse.ArgumentParser) -> None:
         "--clip_max_norm",
         "--clip-max-norm",
         type=float,
-        default=1.0,
-        help="largest norm of the gradients, 0 for no limit (default: %(default)s)",
+        help="largest norm of the gradients, 0 for no limit (default: 1.0, with "
+        "--step-in-backward 0)",
+    )
+    add(
+        "--optimizer",
+        choices=("adam", "adafactor"),
+        default="adam",
+        help="adafactor keeps next to nothing beside the weights, adam twice as much (default: "
+        "%(default)s)",
+    )
+    add(
+        "--step-in-backward",
+        action="store_true",
+        help="move each weight as soon as its gradient is there, and keep no gradients, to save "
+        "memory",
     )
     add(
         "--ema",

@@ -46,6 +46,8 @@ __all__ = [
     "main",
 ]
 
+# Names in the table of optimizers, by what --optimizer calls them.
+_OPTIMIZERS = {"adam": "Adam", "adafactor": "MatrixAdafactor"}
 # Number of qualities of a scale that steps draw from.
 _POINTS = 21
 
@@ -63,17 +65,15 @@ class CustomDataParallel(nn.DataParallel):
 def configure_optimizers(
     net: nn.Module, args: argparse.Namespace
 ) -> tuple[optim.Optimizer, optim.Optimizer]:
-    """Adam for the network, Adam for the quantiles; of no parameters if there are no quantiles."""
+    """The optimizer of the network, and Adam for the quantiles, of no parameters without any."""
+    conf = {
+        "net": {"type": _OPTIMIZERS[args.optimizer], "lr": args.learning_rate},
+        "aux": {"type": "Adam", "lr": args.aux_learning_rate},
+    }
     if not any(name.endswith(".quantiles") for name, _ in net.named_parameters()):
-        main = net_optimizer(net, {"net": {"type": "Adam", "lr": args.learning_rate}})["net"]
+        main = net_optimizer(net, conf)["net"]
         return main, optim.Adam([{"params": []}], lr=args.aux_learning_rate)
-    optimizers = net_aux_optimizer(
-        net,
-        {
-            "net": {"type": "Adam", "lr": args.learning_rate},
-            "aux": {"type": "Adam", "lr": args.aux_learning_rate},
-        },
-    )
+    optimizers = net_aux_optimizer(net, conf)
     return optimizers["net"], optimizers["aux"]
 
 
@@ -278,6 +278,7 @@ class _Run:
             precision=self.args.precision,
             accumulate=self.args.accumulate,
             average=self.average,
+            step_in_backward=self.args.step_in_backward,
             **common,
         )
         tested = self.model if self.average is None else self.average.module
@@ -338,6 +339,8 @@ def _run(args: argparse.Namespace, processes: Processes) -> None:
         np.random.seed(args.seed % 2**32)  # noqa: NPY002 (the global one)
     if args.save and processes.is_first:
         args.save_dir.mkdir(parents=True, exist_ok=True)
+    if args.step_in_backward and processes.count > 1:
+        raise SystemExit("train: --step-in-backward is for one process")
     run = _Run(args, processes)
     run.reporter.plan(args.epochs - run.first_epoch)
     last_good = args.checkpoint
