@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["keep_freed_memory", "reused_memory"]
+__all__ = ["give_back_freed_memory", "keep_freed_memory", "reused_memory"]
 
 _STATM = "/proc/self/statm"
 # By how much the process may grow before it gives anything back: the maps of three megapixels in a
@@ -43,6 +43,13 @@ def keep_freed_memory() -> None:
     """
     global _kept
     _kept = True
+
+
+def give_back_freed_memory() -> None:
+    """Give all memory that is free, be it between what is in use, back to the system."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
 
 
 @contextmanager

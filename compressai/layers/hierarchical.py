@@ -47,7 +47,8 @@ class _ResBlock(nn.Module):
         self.branch = nn.Sequential(
             spatial,
             nn.Conv2d(channels, mlp_ratio * channels, 1),
-            nn.LeakyReLU(),
+            # In place: it is the largest map of the block, and training would keep it twice.
+            nn.LeakyReLU(inplace=True),
             nn.Conv2d(mlp_ratio * channels, channels, 1),
         )
 

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, optim
 
+from compressai._freed_memory import give_back_freed_memory
+
 __all__ = ["steps_in_backward"]
 
 
@@ -38,4 +40,7 @@ def steps_in_backward(optimizer: optim.Optimizer) -> Iterator[None]:
     with ExitStack() as hooks:
         for parameter in owners:
             hooks.callback(parameter.register_post_accumulate_grad_hook(step).remove)
+        # What is free lies between weights and maps, and would not do for the next large ones.
+        give_back_freed_memory()
         yield
+        give_back_freed_memory()

@@ -227,8 +227,8 @@ def _add_schedule_options(parser: argparse.ArgumentParser) -> None:
         "--clip_max_norm",
         "--clip-max-norm",
         type=float,
-        help="largest norm of the gradients, 0 for no limit (default: 1.0, with "
-        "--step-in-backward 0)",
+        help="largest norm of the gradients, 0 for no limit (default: 1.0; none with steps in the "
+        "backward pass)",
     )
     add(
         "--optimizer",
