@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import os
 import subprocess
 import sys
 import sysconfig
@@ -43,6 +44,7 @@ def sizes(folder: Path) -> Counter[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.parse_args(argv)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -5,7 +5,7 @@
 with ``--engine torch``, and prints medians and their ratios, below the load of the machine: of
 time, of time of processors, which other programs change less, and of memory. With ``--folder 100``
 it also codes so many copies of the photo, and decodes them. With ``OTHER``, a checkout of this
-repository with a ``.venv``, commands run with its Python instead of ``--engine torch``.
+repository with a ``.venv``, commands run with its program instead of ``--engine torch``.
 
 Modules are compiled once before, as they are where the library was installed. ``models`` is
 ``models --names``, or ``models --markdown`` in a checkout that has no shorter list.
@@ -66,8 +66,8 @@ def measure(command: Sequence[str], folder: Path) -> Measured:
     return Measured(seconds, usage.ru_utime + usage.ru_stime, size)
 
 
-def _knows_names(python: Path, folder: Path) -> bool:
-    command = [python, "-m", "compressai", "models", "--help"]
+def _knows_names(program: Path, folder: Path) -> bool:
+    command = [program, "models", "--help"]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     return "--names" in run.stdout
 
@@ -78,12 +78,12 @@ class Way:
 
     Attributes:
         name: for the heading.
-        python: the interpreter.
+        program: ``compressai`` of an environment.
         options: more words for ``encode`` and ``decode``.
     """
 
     name: str
-    python: Path
+    program: Path
     options: tuple[str, ...] = ()
 
 
@@ -95,13 +95,14 @@ def commands(folder: Path, photos: int) -> dict[str, list[str]]:
         "version": ["--version"],
         "models": ["models"],
         "info": ["info", coded],
-        "encode": ["encode", "--overwrite", str(PHOTO), coded],
-        "decode": ["decode", "--overwrite", coded, str(folder / "again.png")],
+        "encode": ["encode", "--overwrite", str(PHOTO), "-o", coded],
+        "decode": ["decode", "--overwrite", coded, "-o", str(folder / "again.png")],
     }
     if photos:
         coded_folder, again = str(folder / "coded"), str(folder / "again")
-        found[f"encode {photos}"] = ["encode", "--overwrite", str(folder / "photos"), coded_folder]
-        found[f"decode {photos}"] = ["decode", "--overwrite", coded_folder, again]
+        photos_folder = str(folder / "photos")
+        found[f"encode {photos}"] = ["encode", "--overwrite", photos_folder, "-o", coded_folder]
+        found[f"decode {photos}"] = ["decode", "--overwrite", coded_folder, "-o", again]
     return found
 
 
@@ -109,7 +110,7 @@ def _words(title: str, words: Sequence[str], way: Way, names: bool) -> list[str]
     more = way.options if title.partition(" ")[0] in ("encode", "decode") else ()
     if title == "models":
         more = ("--names",) if names else ("--markdown",)
-    return [str(way.python), "-m", "compressai", *words, *more]
+    return [str(way.program), *words, *more]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -123,17 +124,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     # Without compiled modules, most of the time would go into compiling them.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    here = Way("here", Path(sys.executable).absolute())
-    other = Way("torch", here.python, ("--engine", "torch"))
+    here = Way("here", Path(sys.executable).absolute().with_name("compressai"))
+    other = Way("torch", here.program, ("--engine", "torch"))
     if args.other is not None:
-        other = Way("other", (args.other / ".venv" / "bin" / "python").absolute())
+        other = Way("other", (args.other / ".venv" / "bin" / "compressai").absolute())
     print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, median of {args.repeats}")
     pair = f"{'here':>10}{other.name:>10}{'ratio':>7}"
     print(f"{'':12}{'seconds':>27}{'of processors':>27}{'memory':>27}")
     print(f"{'command':12}{3 * pair}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        names = {way: _knows_names(way.python, folder) for way in (here, other)}
+        names = {way: _knows_names(way.program, folder) for way in (here, other)}
         lines = commands(folder, args.folder)
         if args.folder:
             (folder / "photos").mkdir()
