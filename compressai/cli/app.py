@@ -20,6 +20,7 @@ from compressai.cli.convert import convert
 from compressai.cli.decode import decode
 from compressai.cli.encode import encode
 from compressai.cli.eval import EvalCommand, evaluate
+from compressai.cli.explain import explain
 from compressai.cli.export import export
 from compressai.cli.info import info
 from compressai.cli.messages import print_error
@@ -109,6 +110,7 @@ def _program(
 app.command()(encode)
 app.command()(decode)
 app.command()(info)
+app.command()(explain)
 app.command("eval", cls=EvalCommand)(evaluate)
 app.command(cls=PlotCommand)(plot)
 app.command()(published)

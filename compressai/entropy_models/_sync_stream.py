@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from compressai import _CXX, ans
+from compressai.entropy_models._recording import note_symbols
 
 __all__ = [
     "MAX_BLOCKS",
@@ -108,10 +109,13 @@ class StreamWriter:
         self._write(list(notes), [_BYTE] * len(notes))
 
     def _write(self, values: Any, rows: Any) -> None:
-        self._encoder.encode_with_indexes(values, rows, _control_tables())
+        tables = _control_tables()
+        note_symbols(None, values, rows, (tables,), told=True)
+        self._encoder.encode_with_indexes(values, rows, tables)
 
     def append(self, symbols: np.ndarray, indexes: np.ndarray, tables: Any) -> None:
         """Append the symbols, int32 ``(n,)`` with their table rows."""
+        note_symbols(None, symbols, indexes, (tables,))
         self._encoder.encode_with_indexes(symbols, indexes, tables)
 
     def finish(self, symbols: np.ndarray, indexes: np.ndarray, tables: Any) -> bytes:

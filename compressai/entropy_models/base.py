@@ -20,6 +20,7 @@ from compressai import _CXX, ans
 from compressai.entropy_models._coder import EntropyCoder
 from compressai.entropy_models._loading import equal, is_strict, loading
 from compressai.entropy_models._overrides import of_this_package, overridden
+from compressai.entropy_models._recording import note_symbols
 from compressai.entropy_models._refusals import check_codable
 from compressai.entropy_models.noise import uniform_noise
 from compressai.entropy_models.session import note_coded, strings_at_once, write_strings
@@ -396,6 +397,7 @@ class EntropyModel(nn.Module):
     def _encode_rows(self, rows: np.ndarray, index_rows: np.ndarray) -> list[bytes]:
         tables = self._coder_tables()
         note_coded()
+        note_symbols(self, rows, index_rows, tables)
         if not self._has_native_coder():
             return [
                 self.entropy_coder.encode_with_indexes(row.tolist(), index.tolist(), *tables)

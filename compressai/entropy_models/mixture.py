@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compressai.entropy_models._overrides import of_this_package, overridden
+from compressai.entropy_models._recording import note_symbols
 from compressai.entropy_models._refusals import check_parameters, refused
 from compressai.entropy_models.base import _QUANTIZE
 from compressai.entropy_models.gaussian import GaussianConditional
@@ -120,8 +121,10 @@ class GaussianMixtureConditional(GaussianConditional):
         cdf = self._build_cdf(
             *self.reshape_entropy_parameters(scales, means, weights, keep), abs_max
         )
+        rows, *tables = _table_arguments(cdf)
+        note_symbols(self, coded, rows, tables)
         string = self.entropy_coder.encode_with_indexes(
-            *_coder_arguments(self.entropy_coder.name, coded, *_table_arguments(cdf))
+            *_coder_arguments(self.entropy_coder.name, coded, rows, *tables)
         )
         return (string, abs_max, zero_bitmap), self.dequantize(symbols, dtype=y.dtype)
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from compressai import _CXX, ans
 from compressai.entropy_models._grid import check_level
 from compressai.entropy_models._overrides import overridden
+from compressai.entropy_models._recording import note_symbols
 from compressai.entropy_models._sync_stream import (
     Exceptions,
     Rounding,
@@ -109,6 +110,7 @@ class PlainScanEncoder(_PlainScan):
         """The string of symbols and scales ``(positions, C)``; none with a stream."""
         stream = ans.RansEncoder() if self._stream is None else self._stream
         rows = self._rows(scales).reshape(-1)
+        note_symbols(None, symbols, rows, self._tables)
         return stream.encode_with_indexes(symbols.reshape(-1), rows, *self._tables)
 
 

@@ -22,6 +22,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from compressai.entropy_models._recording import is_recording
+
 __all__ = [
     "LatentCoder",
     "active_coder",
@@ -156,6 +158,7 @@ def write_strings(job: Job, count: int, symbols: int) -> list[bytes]:
         The strings; within a session perhaps empty ones, which it replaces at its end.
     """
     session = _session.get()
-    if session is None or symbols < _MIN_SYMBOLS or torch.get_num_threads() == 1:
+    at_once = symbols < _MIN_SYMBOLS or torch.get_num_threads() == 1 or is_recording()
+    if session is None or at_once:
         return job()
     return session.submit(job, count)

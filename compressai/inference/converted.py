@@ -21,6 +21,9 @@ class ConvertedNetwork:
         network: what does the work.
         sources: modules that its weights were taken from.
         dtype: what it takes.
+
+    Attributes:
+        network: as given.
     """
 
     def __init__(
@@ -29,7 +32,7 @@ class ConvertedNetwork:
         sources: list[nn.Module],
         dtype: torch.dtype,
     ) -> None:
-        self._network = network
+        self.network = network
         self._sources = sources
         self._dtype = dtype
         self._state = _state(sources)
@@ -41,7 +44,7 @@ class ConvertedNetwork:
             raise ValueError("weights changed or moved since prepare(): call prepare() again")
         with torch.no_grad(), reused_memory(always=False):
             # Most convolutions are faster in this layout, and the kernels know no other.
-            out = self._network(*(in_channels_last(x.to(self._dtype)) for x in maps))
+            out = self.network(*(in_channels_last(x.to(self._dtype)) for x in maps))
         # One layout for all that follows: kernels, and with them the last digits, depend on it.
         return in_default_layout(out.to(torch.float32))
 
