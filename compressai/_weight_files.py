@@ -28,7 +28,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-__all__ = ["METADATA_KEY", "WeightFile", "plain_data", "read_description", "read_weights", "shown"]
+__all__ = [
+    "METADATA_KEY",
+    "WeightFile",
+    "is_safetensors",
+    "plain_data",
+    "read_description",
+    "read_weights",
+    "shown",
+]
 
 METADATA_KEY = "compressai"
 
@@ -119,6 +127,16 @@ def read_description(path: str | os.PathLike[str]) -> Any:
     ):
         text = (file.metadata() or {}).get(METADATA_KEY)
     return None if text is None else _parsed(path, text)
+
+
+def is_safetensors(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins like one of safetensors.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is empty or no file.
+    """
+    return _look_at(Path(path))[1]
 
 
 def shown(value: Any) -> str:

@@ -38,9 +38,11 @@ __all__ = [
     "convert_checkpoint",
     "detect_source",
     "install",
+    "other_lambda",
     "save",
     "smoke_image",
     "sources",
+    "training_recipe",
 ]
 
 __getattr__ = old_names(__name__)
@@ -241,6 +243,50 @@ def check_by_coding(net: nn.Module, size: int = _SMOKE_SIZE) -> SelfCheck:
         z_bpp=bits["z"] / pixels,
         coded_bpp=8 * sum(len(s) for step in coded["strings"] for s in step) / pixels,
     )
+
+
+# The authors' programs write the weight of the distortion into names of files, as in
+# "tcm_0.0483_best.pth.tar" or "lambda0.013.pth".
+_NUMBER = re.compile(r"(?<![\d.])\d*\.\d+")
+
+
+def other_lambda(name: str, architecture: str, quality: int, metric: str = "mse") -> str:
+    """What speaks against a quality in the name of a checkpoint.
+
+    Args:
+        name: of the file.
+        architecture, quality, metric: what the weights are to be.
+
+    Returns:
+        A sentence if the name has the lambda of another quality, or numbers below 1 of which none
+        is that of this one; nothing if it has no such numbers, or no lambda is known.
+
+    Raises:
+        ValueError: there is no such quality or metric.
+    """
+    wanted = training_recipe(architecture, quality, metric)
+    told = [float(number) for number in _NUMBER.findall(name)]
+    if not wanted or not told or any(_close(one, v) for one in told for v in wanted.values()):
+        return ""
+    recipes = ENTRIES[architecture].losses.get(metric, {})
+    others = [
+        str(other)
+        for other, recipe in recipes.items()
+        if any(_close(one, value) for one in told for value in recipe.values())
+    ]
+    if not others and not any(0 < one < 1 for one in told):
+        # Rather a version.
+        return ""
+    recipe_text = ", ".join(f"{key} {value:g}" for key, value in wanted.items())
+    return (
+        f"the name {name} says {', '.join(f'{one:g}' for one in told)}, but quality {quality} of "
+        f"{architecture} is {recipe_text}"
+        + (f": that is quality {' or '.join(others)}" if others else "")
+    )
+
+
+def _close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-3)
 
 
 def save(

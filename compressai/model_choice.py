@@ -30,6 +30,7 @@ from compressai.models.base import ModelIdentity
 from compressai.registry import ENTRIES, MODELS
 from compressai.zoo import image_models
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
+from compressai.zoo.installed import enter_installed
 from compressai.zoo.weights import weights_at_hand
 
 __all__ = [
@@ -96,6 +97,7 @@ def choose_model(
         OSError: the checkpoint cannot be read, or weights cannot be fetched.
     """
     load_extensions()
+    enter_installed()
     if checkpoint is not None:
         chosen = _from_checkpoint(model, checkpoint)
         if level is not None:
@@ -228,6 +230,7 @@ def model_of(
         OSError: the checkpoint cannot be read, or weights cannot be fetched.
     """
     load_extensions()
+    enter_installed()
     net = _from_zoo(coded, zoo) if checkpoint is None else _of_checkpoint(coded, checkpoint, zoo)
     return _ready(net, precision, device)
 

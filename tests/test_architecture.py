@@ -36,7 +36,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"bitstream", "zoo"}),
     frozenset({"checkpoint", "inference", "quick"}),
     frozenset({"convert", "evaluation", "model_choice", "training"}),
-    frozenset({"explain", "pillow", "targets", "utils"}),
+    frozenset({"explain", "hub", "pillow", "targets", "utils"}),
     frozenset({"cluster"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),

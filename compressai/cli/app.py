@@ -31,6 +31,7 @@ from compressai.cli.plot import PlotCommand, plot
 from compressai.cli.published import published
 from compressai.cli.train import TRAIN_SETTINGS, train
 from compressai.cli.video import video
+from compressai.cli.weights import weights
 from compressai.version import __version__
 
 __all__ = ["app", "main"]
@@ -118,6 +119,7 @@ app.command()(bench)
 app.command()(models)
 app.command()(convert)
 app.command()(export)
+app.add_typer(weights)
 app.add_typer(video)
 app.command(**TRAIN_SETTINGS)(train)
 

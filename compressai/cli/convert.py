@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.messages import print_report
+from compressai.cli.messages import print_note, print_report
 from compressai.cli.tasks import check_output
 
 if TYPE_CHECKING:
@@ -54,12 +54,24 @@ def convert(
         raise typer.BadParameter("name a file to write, or give --install")
     if install and quality is None:
         raise typer.BadParameter("--install needs the --quality that the weights are for")
-    from compressai.convert import check_by_coding, convert_checkpoint, save
+    from compressai.convert import (
+        check_by_coding,
+        convert_checkpoint,
+        other_lambda,
+        save,
+        training_recipe,
+    )
     from compressai.convert import install as put_into_zoo
 
     if output is not None:
         check_output(output, overwrite, makes_folder=True)
     conversion = convert_checkpoint(checkpoint, source)
+    recipe = {}
+    if quality is not None:
+        recipe = training_recipe(conversion.architecture, quality, metric)
+        note = other_lambda(checkpoint.name, conversion.architecture, quality, metric)
+        if note:
+            print_note(note)
     check = check_by_coding(conversion.net)
     files = []
     if output is not None:
@@ -74,6 +86,7 @@ def convert(
             "files": files if as_json else ", ".join(files),
             "from": conversion.source,
             "model": conversion.architecture,
+            **({"quality": quality, "metric": metric, **recipe} if recipe else {}),
             **facts(conversion.net),
             "entries_read": len(conversion.names),
             "entries_written": conversion.entries_written,

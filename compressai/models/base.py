@@ -27,6 +27,7 @@ from compressai.entropy_models.synchrony import (
 )
 from compressai.latent_codecs import LatentCodec
 from compressai.models._coding import coding
+from compressai.models._pretrained import PretrainedModel
 from compressai.models._sides import (
     Strings,
     check_latent_size,
@@ -138,7 +139,7 @@ class ModelIdentity:
     weights: str = ""
 
 
-class CompressionModel(nn.Module):
+class CompressionModel(PretrainedModel, nn.Module):
     """Base class of the models: keeps track of entropy models, whatever their depth.
 
     Args:

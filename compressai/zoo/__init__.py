@@ -26,7 +26,7 @@ _getattr, _dir = lazy_names(
         "build": "image_models models video_models",
         "pretrained": "load_state_dict=load_pretrained",
     },
-    modules=["defaults", "image", "image_vbr", "video", "weights"],
+    modules=["defaults", "image", "image_vbr", "installed", "video", "weights"],
 )
 
 
@@ -37,6 +37,8 @@ def __getattr__(name: str) -> Any:
         # Special names, which Python itself looks for, are of no model.
         if name.startswith("__"):
             raise
+    # Or of weights that somebody installed under a name of their own.
+    importlib.import_module("compressai.zoo.installed").enter_installed()
     build = importlib.import_module("compressai.zoo.build")
     return build.zoo_function(__name__, name, build.models)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -88,10 +89,24 @@ def load_model(
     if kwargs:
         raise TypeError(f"pretrained weights fix the architecture, {sorted(kwargs)} have no use")
     loaded, digits = _weights_of(entry, metric, quality, progress)
-    net = weights.load_into(entry.model.from_state_dict, loaded)
+    net = weights.load_into(_maker(entry, arguments), loaded)
     rate = None if entry.variable_rate else quality
     net.identity = ModelIdentity(entry.name, rate, metric, weights=digits)
     return _with_multiplier(net, entry, metric, quality, point)
+
+
+def _maker(entry: ModelEntry, arguments: Mapping[str, Any]) -> Builder:
+    """Builds the model of weights; where the class cannot read sizes off them, of these sizes."""
+
+    def make(state_dict: Mapping[str, Tensor]) -> CompressionModel:
+        if hasattr(entry.model, "from_state_dict"):
+            with contextlib.suppress(NotImplementedError):
+                return entry.model.from_state_dict(state_dict)
+        net = entry.model(**arguments)
+        net.load_state_dict(state_dict)
+        return net
+
+    return make
 
 
 def _point(entry: ModelEntry, quality: int | None) -> float | None:
@@ -128,11 +143,12 @@ def _weights_of(
 ) -> tuple[Mapping[str, Tensor], str]:
     """Weights, and the digits of the hash in the name of their file."""
     name = weights.published_file(entry.name, metric, quality)
-    if name is not None:
-        return weights.load_weights(name, progress), weights.hash_digits(name)
     path = None
     if quality is not None or entry.variable_rate:
         path = weights.installed_weights(entry.name, metric, quality)
+    # Files were coded with what was published where that is here: then it is not replaced.
+    if name is not None and (path is None or (weights.weights_folder() / name).is_file()):
+        return weights.load_weights(name, progress), weights.hash_digits(name)
     if path is None:
         raise RuntimeError(_where_from(entry, metric, quality))
     loaded = weights.load_installed(entry.name, metric, quality)

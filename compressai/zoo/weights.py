@@ -21,6 +21,7 @@ import re
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,23 @@ from compressai.registry import ENTRIES
 from compressai.zoo.pretrained import load_pretrained
 
 __all__ = [
+    "InstalledFile",
     "check_hash",
+    "download",
     "fetch",
     "hash_digits",
     "install_weights",
+    "installed_files",
     "installed_weights",
     "load_checked",
     "load_installed",
     "load_into",
     "load_weights",
+    "parse_name",
     "published_file",
     "published_weights",
+    "read_url",
+    "remove_installed",
     "weights_at_hand",
     "weights_folder",
     "weights_status",
@@ -56,6 +63,10 @@ _SHIPPED = Path(__file__).with_name("shipped")
 _SUMS = "SHA256SUMS"
 _TIMEOUT_S = 60
 _HASH = re.compile(r"-([0-9a-f]{8,})\.")
+# As install_weights names files.
+_INSTALLED = re.compile(
+    r"(.+)-(mse|ms-ssim)-(all|\d+(?:\.\d+)?)-[0-9a-f]{8}\.safetensors", re.ASCII
+)
 
 
 # In place of the quality, in the name of a file that is for all of them.
@@ -100,10 +111,12 @@ def weights_status(architecture: str, metric: str, quality: float | None) -> str
         RuntimeError: several were installed.
     """
     name = published_file(architecture, metric, quality)
-    if name is None:
-        file = installed_weights(architecture, metric, quality)
-        return None if file is None else "shipped" if file.parent == _SHIPPED else "installed"
-    return "installed" if (weights_folder() / name).exists() else "published"
+    if name is not None and (weights_folder() / name).exists():
+        return "installed"
+    file = installed_weights(architecture, metric, quality)
+    if file is not None:
+        return "shipped" if file.parent == _SHIPPED else "installed"
+    return None if name is None else "published"
 
 
 def weights_at_hand(architecture: str, metric: str, quality: float | None) -> bool:
@@ -165,6 +178,58 @@ def installed_weights(architecture: str, metric: str, quality: float | None) -> 
             f"{', '.join(map(str, found))}; delete all but one"
         )
     return found[0] if found else None
+
+
+@dataclass(frozen=True)
+class InstalledFile:
+    """Weights in the folder of the library or in the weights folder, by what their name says.
+
+    Attributes:
+        path: the file.
+        model, metric: what it is for.
+        quality: the same; ``None`` for all.
+    """
+
+    path: Path
+    model: str
+    metric: str
+    quality: float | None
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the file comes with the library."""
+        return self.path.parent == _SHIPPED
+
+
+def parse_name(path: Path) -> InstalledFile | None:
+    """What the name of a file of installed weights says; ``None`` for other files."""
+    match = _INSTALLED.fullmatch(path.name)
+    if match is None:
+        return None
+    quality = None
+    if match[3] != _ALL:
+        # As users type them: files of most models hold whole numbers only.
+        quality = float(match[3]) if "." in match[3] else int(match[3])
+    return InstalledFile(path, match[1], match[2], quality)
+
+
+def installed_files() -> list[InstalledFile]:
+    """All weights that ship or that :func:`install_weights` made, by model, metric and quality."""
+    paths = [*_SHIPPED.glob("*.safetensors"), *weights_folder().glob("*.safetensors")]
+    files = [file for path in paths if (file := parse_name(path))]
+    return sorted(files, key=lambda file: (file.model, file.metric, file.quality or 0))
+
+
+def remove_installed(file: InstalledFile) -> None:
+    """Delete installed weights, and what is noted of them.
+
+    Raises:
+        ValueError: they come with the library.
+    """
+    if file.shipped:
+        raise ValueError(f"weights of {file.model} come with the library and stay")
+    file.path.unlink()
+    _digest_file(file.path).unlink(missing_ok=True)
 
 
 def load_installed(architecture: str, metric: str, quality: float | None) -> Mapping[str, Tensor]:
@@ -294,11 +359,46 @@ def fetch(url: str, path: Path, *, progress: bool = True) -> None:
         RuntimeError: the hash differs, or the URL is of a kind that is not allowed.
         OSError: it cannot be fetched.
     """
-    _check_url(url)
+    digits = hash_digits(path.name)
+
+    def check(digest: str) -> None:
+        if not digits or not digest.startswith(digits):
+            raise RuntimeError(
+                f"what {url} sends is damaged or another file: its SHA-256 {digest} does not start "
+                "with the digits in the name"
+            )
+
+    digest = download(url, path, progress=progress, check=check)
+    # A note of the right digest may have been put there before.
+    if not _digest_file(path).exists():
+        _note_digest(path, digest)
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    progress: bool = True,
+    check: Callable[[str], None] = lambda digest: None,
+) -> str:
+    """Fetch a file and put it into its place.
+
+    Args:
+        url: where it is; redirections must not leave https.
+        path: where it goes; folders are made.
+        progress: show a bar.
+        check: called with the SHA-256 before the file takes its name; raises if it is not wanted.
+
+    Returns:
+        The SHA-256.
+
+    Raises:
+        RuntimeError: the URL is of a kind that is not allowed.
+        OSError: it cannot be fetched.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    opener = urllib.request.build_opener(_SafeRedirects)
     digest = hashlib.sha256()
-    with opener.open(url, timeout=_TIMEOUT_S) as source, atomic_write(path) as unfinished:
+    with _open_url(url) as source, atomic_write(path) as unfinished:
         length = source.headers.get("Content-Length")
         total = int(length) if length is not None and length.isdigit() else None
         with (
@@ -311,15 +411,32 @@ def fetch(url: str, path: Path, *, progress: bool = True) -> None:
                 digest.update(block)
                 file.write(block)
                 bar.update(len(block))
-        digits = hash_digits(path.name)
-        if not digits or not digest.hexdigest().startswith(digits):
-            raise RuntimeError(
-                f"what {url} sends is damaged or another file: its SHA-256 "
-                f"{digest.hexdigest()} does not start with the digits in the name"
-            )
-    # A note of the right digest may have been put there before.
-    if not _digest_file(path).exists():
-        _note_digest(path, digest.hexdigest())
+        check(digest.hexdigest())
+    return digest.hexdigest()
+
+
+def read_url(url: str, limit: int) -> bytes:
+    """What is behind a URL.
+
+    Args:
+        url: as for :func:`download`.
+        limit: most bytes that are read.
+
+    Raises:
+        RuntimeError: the URL is of a kind that is not allowed.
+        OSError: it cannot be fetched.
+        ValueError: there are more bytes.
+    """
+    with _open_url(url) as source:
+        content: bytes = source.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{url} has more than {limit} bytes")
+    return content
+
+
+def _open_url(url: str) -> Any:
+    _check_url(url)
+    return urllib.request.build_opener(_SafeRedirects).open(url, timeout=_TIMEOUT_S)
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
