@@ -20,7 +20,7 @@ from compressai.cli.engines import (
     decoding_bundle,
     engine_name,
 )
-from compressai.cli.messages import Notes
+from compressai.cli.messages import Notes, no_notes
 from compressai.cli.options import (
     AsJson,
     Checkpoint,
@@ -31,7 +31,9 @@ from compressai.cli.options import (
     Overwrite,
     Precision,
     PrecisionName,
+    Quiet,
     SkipExisting,
+    Verbose,
     debugging,
 )
 from compressai.cli.pipeline import Stages, run, threads_each
@@ -100,9 +102,12 @@ def decode(
     max_pixels: MaxPixels = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Decompress coded images: decode IN OUT."""
+    context.with_resource(no_notes(quiet))
     box = _region(region)
     check_runtime(engine, checkpoint, device, precision)
     suffix = f".{format_.value}"
@@ -241,6 +246,8 @@ def decode(
         as_json=as_json,
         debug=debugging(context),
         notes=notes,
+        quiet=quiet,
+        verbose=verbose,
     )
 
 

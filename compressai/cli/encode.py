@@ -20,7 +20,7 @@ from compressai.cli.engines import (
     encoding_bundles,
     engine_name,
 )
-from compressai.cli.messages import Notes, print_note, share_bar
+from compressai.cli.messages import Notes, no_notes, print_note, share_bar
 from compressai.cli.options import (
     AsJson,
     Checkpoint,
@@ -33,7 +33,9 @@ from compressai.cli.options import (
     Overwrite,
     Precision,
     PrecisionName,
+    Quiet,
     SkipExisting,
+    Verbose,
     debugging,
     quality_option,
 )
@@ -131,9 +133,12 @@ def encode(
     retries: Retries = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Compress images into .cai files: encode IN OUT."""
+    context.with_resource(no_notes(quiet))
     tile_size = _tile_size(tile)
     if checkpoint is not None and metric is not None:
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
@@ -272,6 +277,7 @@ def encode(
             "source": str(task.source),
             "file": str(task.target),
             "bytes": len(content),
+            "source_bytes": None if task.source == STANDARD else task.source.stat().st_size,
             "bpp": 8 * len(content) / (coded.width * coded.height),
             "width": coded.width,
             "height": coded.height,
@@ -337,6 +343,8 @@ def encode(
             as_json=as_json,
             debug=debugging(context),
             notes=notes,
+            quiet=quiet,
+            verbose=verbose,
         )
 
 

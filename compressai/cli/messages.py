@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Notes",
     "explain",
+    "no_notes",
     "print_error",
+    "print_line",
     "print_note",
     "print_report",
     "print_table",
@@ -66,8 +68,25 @@ def print_error(error: BaseException | str) -> None:
 
 
 def print_note(text: str) -> None:
-    """One line on stderr."""
-    _say("yellow", "note:", text)
+    """One line on stderr, unless :func:`no_notes` keeps it back."""
+    if _notes_wanted:
+        _say("yellow", "note:", text)
+
+
+@contextlib.contextmanager
+def no_notes(quiet: bool) -> Iterator[None]:
+    """Within, notes are not printed, if ``quiet``."""
+    global _notes_wanted
+    before = _notes_wanted
+    _notes_wanted = before and not quiet
+    try:
+        yield
+    finally:
+        _notes_wanted = before
+
+
+# Of the process, as its streams are: notes come from all its threads.
+_notes_wanted = True
 
 
 class Notes:
@@ -113,6 +132,11 @@ def print_report(values: Mapping[str, Any], as_json: bool, *, to_stderr: bool = 
     for name, value in values.items():
         text = f"{value:.3f}" if isinstance(value, float) else str(value)
         print(f"{name.replace('_', ' '):{width}}  {_printable(text)}", file=stream)
+
+
+def print_line(text: str, *, to_stderr: bool = False) -> None:
+    """One line on stdout, or on stderr because stdout is for a file."""
+    print(_printable(text), file=sys.stderr if to_stderr else sys.stdout)
 
 
 def print_table(

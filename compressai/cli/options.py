@@ -24,7 +24,9 @@ __all__ = [
     "Overwrite",
     "Precision",
     "Quality",
+    "Quiet",
     "SkipExisting",
+    "Verbose",
     "debugging",
     "parse_quality",
     "quality_option",
@@ -86,6 +88,12 @@ ModelName = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Print neither results nor notes, only errors.")
+]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Print all that is known of each result.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 SkipExisting = Annotated[
     bool,

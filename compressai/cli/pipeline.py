@@ -31,6 +31,7 @@ from compressai.cli.messages import (
     Notes,
     explain,
     print_error,
+    print_line,
     print_report,
     progress_bar,
 )
@@ -119,8 +120,10 @@ def run(
     as_json: bool,
     debug: bool,
     notes: Notes | None = None,
+    quiet: bool = False,
+    verbose: bool = False,
 ) -> None:
-    """Work on all files and print the report: of a single file its own, else a summary.
+    """Work on all files and print the report: of a single file a line, else a summary.
 
     A file that fails does not stop the others; it is listed at the end.
 
@@ -132,6 +135,8 @@ def run(
         as_json: print JSON.
         debug: print the traceback of each file that fails.
         notes: what the stages have to say about the files; summed up at the end.
+        quiet: print no report.
+        verbose: print all that is reported of a single file, or of each of several.
 
     Raises:
         typer.Exit: status 1, because a file of several failed.
@@ -143,7 +148,11 @@ def run(
             report = stages.write(task, stages.code(task, stages.read(task)))
         except Skip:
             report = {"source": str(task.source), "file": str(task.target), "skipped": True}
-        print_report(report, as_json, to_stderr=task.target == STANDARD)
+        to_stderr = task.target == STANDARD
+        if as_json or (verbose and not quiet):
+            print_report(report, as_json, to_stderr=to_stderr)
+        elif not quiet:
+            print_line(_one_line(report), to_stderr=to_stderr)
         return
     jobs = jobs or default_jobs(len(plan.tasks))
     reports, failed = [], list(plan.failed)
@@ -173,7 +182,12 @@ def run(
     seconds = time.perf_counter() - start
     if notes is not None:
         notes.sum_up()
-    _summarise(reports, skipped, failed, seconds, jobs, as_json)
+    if verbose and not (quiet or as_json):
+        for report in reports:
+            print_line(_one_line(report))
+    if not quiet or as_json:
+        _summarise(reports, skipped, failed, seconds, jobs, as_json)
+    print_failures(failed)
     if failed:
         raise typer.Exit(1)
 
@@ -265,6 +279,10 @@ def _summarise(
     summary: dict[str, Any] = {"done": len(reports), "skipped": skipped, "failed": len(failed)}
     if size:
         summary |= {"bytes": size, "bpp": 8 * size / pixels}
+    before = sum(report.get("source_bytes") or 0 for report in reports)
+    if before:
+        saving = _saving(size, before)
+        summary |= {"source_bytes": before, "saving": saving if as_json else f"{saving:.1%}"}
     summary["seconds"] = seconds
     if reports:
         summary["images_per_second"] = len(reports) / seconds
@@ -273,7 +291,25 @@ def _summarise(
     if as_json:
         summary |= {"failed": failures(failed), "files": list(reports)}
     print_report(summary, as_json)
-    print_failures(failed)
+
+
+def _one_line(report: Mapping[str, Any]) -> str:
+    """What became of one file."""
+    line = f"{report['source']} -> {report['file']}"
+    if report.get("skipped"):
+        return f"{line}: skipped, it is there"
+    facts = [f"{report['width']} x {report['height']}"]
+    if "bytes" in report:
+        facts += [f"{report['bytes']} bytes", f"{report['bpp']:.3f} bpp"]
+    if report.get("source_bytes"):
+        facts.append(f"{_saving(report['bytes'], report['source_bytes']):.1%} saved")
+    if report.get("random_weights"):
+        facts.append("RANDOM weights")
+    return f"{line}: {', '.join(facts)}"
+
+
+def _saving(size: int, before: int) -> float:
+    return 1 - size / before
 
 
 def failures(failed: Failed) -> list[dict[str, str]]:
