@@ -57,3 +57,29 @@ def test_summary_of_a_folder_says_what_is_saved(run, photo, checkpoint: Path) ->
     assert f"saving                 {1 - size / before:.1%}" in out
     assert out.startswith("in/a.png -> out/a.cai: ")
     assert run(*arguments, "--quiet") == (0, "", "")
+
+
+def test_sheet_shows_every_image_and_why_it_does_not(run, photo, checkpoint: Path) -> None:
+    Path("in").mkdir()
+    shutil.copy("photo.png", "in/<b>.png")
+    assert run("encode", "photo.png", "in/a.cai", "--checkpoint", checkpoint)[0] == 0
+    arguments = ["view", "in", "-o", "sheet.html", "--checkpoint", checkpoint]
+    status, out, err = run(*arguments)
+    assert (status, err) == (0, "")
+    size = sum(path.stat().st_size for path in Path("in").iterdir())
+    assert out == f"sheet.html: 2 images, {size} bytes\n"
+    page = Path("sheet.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "in/&lt;b&gt;.png" in page
+    assert "<b>" not in page
+    assert f"70 x 50, {Path('in/a.cai').stat().st_size} bytes" in page
+    assert run(*arguments)[0] == 1
+
+    Path("in/broken.cai").write_bytes(b"nothing")
+    status, out, err = run(*arguments, "--overwrite", "--json")
+    assert status == 1
+    report = json.loads(out)
+    assert [facts["model"] for facts in report["images"]] == [None, "mbt2018-mean"]
+    assert [failure["file"] for failure in report["failed"]] == ["in/broken.cai"]
+    assert "in/broken.cai" in Path("sheet.html").read_text()
+    assert run("view", "in", "-o", "sheet.png")[0] == 2

@@ -31,6 +31,7 @@ from compressai.cli.plot import PlotCommand, plot
 from compressai.cli.published import published
 from compressai.cli.train import TRAIN_SETTINGS, train
 from compressai.cli.video import video
+from compressai.cli.view import view
 from compressai.cli.weights import weights
 from compressai.version import __version__
 
@@ -111,6 +112,7 @@ def _program(
 app.command()(encode)
 app.command()(decode)
 app.command()(info)
+app.command()(view)
 app.command()(explain)
 app.command("eval", cls=EvalCommand)(evaluate)
 app.command(cls=PlotCommand)(plot)
