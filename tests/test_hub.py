@@ -213,16 +213,16 @@ def test_models_load_from_every_place(
 def test_models_load_from_a_hub(
     run, server: str, folder: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = pytest.importorskip("huggingface_hub")
-    monkeypatch.setattr(library.constants, "ENDPOINT", server)
-    monkeypatch.setattr(library.constants, "HF_HUB_CACHE", str(folder / "cache"))
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "ENDPOINT", server)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
     expected = compressai.load(checkpoints / "0.safetensors")
     assert same(hub.from_pretrained("hf://me/my-photos", quality=1), expected)
     assert same(hub.from_pretrained("hf://me/my-photos@main", quality=1), expected)
     assert run("weights", "add", "hf://me/my-photos", "-q", 1)[0] == 0
     # What was fetched is kept, for those without a network.
-    monkeypatch.setattr(library.constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(library.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert same(hub.from_pretrained("hf://me/my-photos", quality=1), expected)
     with pytest.raises(OSError, match="not kept here"):
         hub.from_pretrained("hf://me/others", quality=1)

@@ -122,6 +122,7 @@ class _Hub(Source):
     def _get(self, name: str) -> Path:
         try:
             hub = importlib.import_module("huggingface_hub")
+            errors = importlib.import_module("huggingface_hub.errors")
         except ModuleNotFoundError as error:
             raise ImportError(
                 f"{_HUB} needs huggingface_hub, which is not installed: "
@@ -129,11 +130,11 @@ class _Hub(Source):
             ) from error
         try:
             return Path(hub.hf_hub_download(self._repository, name, revision=self._revision))
-        except hub.errors.LocalEntryNotFoundError as error:
+        except errors.LocalEntryNotFoundError as error:
             raise OSError(f"{self.name} is not kept here, and cannot be fetched") from error
-        except hub.errors.EntryNotFoundError as error:
+        except errors.EntryNotFoundError as error:
             raise FileNotFoundError(f"{self.name} has no {name}") from error
-        except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError) as error:
+        except (errors.HfHubHTTPError, errors.HFValidationError) as error:
             told = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise OSError(f"{self.name} cannot be fetched: {told}") from error
 
