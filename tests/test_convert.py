@@ -30,6 +30,7 @@ from compressai.convert import (
     convert_checkpoint,
     detect_source,
     install,
+    other_lambda,
     save,
     smoke_image,
     sources,
@@ -495,6 +496,37 @@ def _run(*arguments: object) -> int:
     with pytest.raises(SystemExit) as ended:
         main([str(argument) for argument in arguments])
     return ended.value.code or 0
+
+
+@pytest.mark.parametrize(
+    ("name", "quality", "said"),
+    [
+        ("tcm_0.0067_best.pth.tar", 3, ""),
+        ("tcm_0.0067_best.pth.tar", 2, "quality 3"),
+        ("lambda0.05.pth", 6, ""),
+        ("lambda0.05.pth", 7, ""),
+        ("lambda0.05.pth", 1, "quality 6 or 7"),
+        ("lambda0.03.pth", 1, "lmbda 0.0025"),
+        ("tcm_v1.2.pth", 1, ""),
+        ("checkpoint_best.pth.tar", 1, ""),
+    ],
+)
+def test_other_lambda_in_the_name_is_noted(name: str, quality: int, said: str) -> None:
+    note = other_lambda(name, "tcm", quality)
+    assert bool(note) == bool(said)
+    assert said in note
+
+
+def test_command_tells_the_lambda(checkpoint, tmp_path: Path, capsys) -> None:
+    path = checkpoint("tcm")[1]
+    named = path.with_name("tcm_0.0067.pth.tar")
+    named.write_bytes(path.read_bytes())
+    assert _run("convert", named, tmp_path / "a.safetensors", "-q", 3, "--json") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["lmbda"] == 0.0067
+    assert "note" not in printed.err
+    assert _run("convert", named, tmp_path / "b.safetensors", "-q", 2) == 0
+    assert "that is quality 3" in capsys.readouterr().err
 
 
 def test_command_writes_installs_and_reports(checkpoint, tmp_path: Path, capsys) -> None:

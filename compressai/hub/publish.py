@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from compressai import model_choice
 from compressai._files import atomic_write
+from compressai.bitstream.chosen import rates_of
 from compressai.checkpoint import load_checkpoint, read_metadata
 from compressai.evaluation import MS_SSIM, PSNR, Evaluation, ModelCodec, evaluate
 from compressai.hub.index import Published, describe_file, write_index
@@ -117,7 +117,7 @@ def _measure(
             if file.metric != metric:
                 continue
             net = load_checkpoint(file.path)
-            rates = model_choice.rates_of(net)
+            rates = rates_of(net)
             if rates is None:
                 nets[file.quality] = net
             else:
