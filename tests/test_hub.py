@@ -215,6 +215,8 @@ def test_models_load_from_a_hub(
 ) -> None:
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "ENDPOINT", server)
+    template = f"{server}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
     expected = compressai.load(checkpoints / "0.safetensors")
     assert same(hub.from_pretrained("hf://me/my-photos", quality=1), expected)
