@@ -87,7 +87,7 @@ class Difference:
 
 
 def run_model(
-    net: nn.Module,
+    net: Any,
     image: ImageData,
     *,
     quality: float | None = None,
@@ -192,7 +192,7 @@ class _Watch:
         self._calls[name] = call + 1
         place = (self._stage, name, call)
         values = _array(output)
-        self.hashes[place] = hashlib.blake2b(memoryview(values).cast("B"), digest_size=16).digest()
+        self.hashes[place] = hashlib.blake2b(values.data.cast("B"), digest_size=16).digest()
         if place == self._keep:
             self.kept = values
 

@@ -123,7 +123,9 @@ def parse_index(text: bytes, path: str) -> Published:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         number = content.get("format") if isinstance(content, dict) else None
         raise ValueError(f"{path!r} has format {shown(number)}, this version reads {_FORMAT} only")
-    texts = {name: content.get(name) for name in ("model", "architecture", "licence")}
+    texts: dict[str, Any] = {
+        name: content.get(name) for name in ("model", "architecture", "licence")
+    }
     files = content.get("files")
     for name, value in texts.items():
         if not isinstance(value, str):

@@ -80,7 +80,7 @@ def _add_file(
     net = load_checkpoint(path, architecture=None if description else architecture)
     told = description or {}
     if metric is None:
-        metric = told.get("metric") if told.get("metric") in METRICS else METRICS[0]
+        metric = str(told["metric"]) if told.get("metric") in METRICS else METRICS[0]
     if quality is None:
         quality = (told.get("arguments") or {}).get("quality", told.get("extra", {}).get("quality"))
     variable = hasattr(net, "levels") or hasattr(net, "quality_range")

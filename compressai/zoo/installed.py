@@ -50,7 +50,7 @@ def _row(name: str, files: list[InstalledFile]) -> ModelEntry | None:
     if base is None:
         return None
     licence = first.get("extra", {}).get("licence") if isinstance(first.get("extra"), dict) else ""
-    row = dataclasses.replace(
+    row: ModelEntry = dataclasses.replace(
         base,
         name=name,
         summary=f"{_SUMMARY} {shown(architecture)[1:-1]}",
@@ -72,7 +72,8 @@ def _row(name: str, files: list[InstalledFile]) -> ModelEntry | None:
         for file, description in zip(files, descriptions)
         if file.quality is not None
     }
-    return dataclasses.replace(row, arguments={}, sizes=sizes, needs_quality=True)
+    sized: ModelEntry = dataclasses.replace(row, arguments={}, sizes=sizes, needs_quality=True)
+    return sized
 
 
 def _arguments(base: ModelEntry, description: Any) -> dict[str, Any]:
