@@ -70,7 +70,7 @@ def run(page: Browser, content: bytes) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", default="lite:2", help="as of web/build.py (default: lite:2)")
+    parser.add_argument("--model", default="lite", help="as of web/build.py (default: lite)")
     parser.add_argument("--sizes", nargs="+", default=["451x300", "768x512", "2048x1365"])
     parser.add_argument("--repeats", type=int, default=5, help="(default: 5)")
     args = parser.parse_args(argv)

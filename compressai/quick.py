@@ -13,7 +13,7 @@ from PIL import Image
 from compressai.bitstream import CodedImage
 from compressai.bitstream.decoding import decode_image
 from compressai.bitstream.encoding import encode_image
-from compressai.bitstream.errors import UnknownModelError, WrongWeightsError
+from compressai.bitstream.errors import WrongWeightsError
 from compressai.bitstream.image import read_image
 from compressai.bitstream.reading import parse_coded
 from compressai.runtime.installed import bundle_of_file, installed_bundle
@@ -22,19 +22,14 @@ from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL
 
 __all__ = ["decode", "encode"]
 
-# Of the default model.
-_QUALITIES = 4
-
-
-def encode(image: str | Path | bytes | BinaryIO | Image.Image, quality: int = 75) -> bytes:
+def encode(image: str | Path | bytes | BinaryIO | Image.Image, quality: float = 75) -> bytes:
     """Code an image with the default model.
 
     Without torch where a bundle of the model is at hand (see ``docs/bundle.md``), else with it.
 
     Args:
         image: a file, its content, or an image of Pillow.
-        quality: 0 to 100, as for JPEG files: more is better and larger. The model has four rates,
-            of which the next one is taken.
+        quality: 0 to 100, as for JPEG files: more is better and larger.
 
     Returns:
         The content of a ``.cai`` file.
@@ -44,11 +39,15 @@ def encode(image: str | Path | bytes | BinaryIO | Image.Image, quality: int = 75
     """
     if not 0 <= quality <= 100:
         raise ValueError(f"quality must be 0 to 100, got {quality}")
-    level = 1 + round((_QUALITIES - 1) * quality / 100)
-    net = _model(DEFAULT_MODEL, level, DEFAULT_METRIC)
+    net: Any = _bundle(quality)
+    if net is None:
+        # Slow to import, and not needed where there is a bundle.
+        from compressai.model_choice import choose_model
+
+        net = choose_model(DEFAULT_MODEL, quality, DEFAULT_METRIC, None).net
     source: Any = io.BytesIO(image) if isinstance(image, bytes) else image
     samples = read_image(source, as_array=isinstance(net, RuntimeModel))
-    return encode_image(net, samples).to_bytes()
+    return encode_image(net, samples, quality=quality).to_bytes()
 
 
 def decode(data: bytes | str | os.PathLike[str]) -> Image.Image:
@@ -75,30 +74,16 @@ def _model_of(coded: CodedImage) -> Any:
             f"the file was coded with weights of {coded.model} that have no name: decode it with "
             "compressai.bitstream.decode_image and the model that coded it"
         )
-    return bundle_of_file(coded) or _torch_model(
-        coded.model, coded.quality, coded.metric or DEFAULT_METRIC
-    )
+    found = bundle_of_file(coded)
+    if found is not None:
+        return found
+    from compressai.model_choice import model_of  # as above
+
+    return model_of(coded, None)
 
 
-def _model(model: str, quality: int, metric: str) -> Any:
+def _bundle(quality: float) -> RuntimeModel | None:
     try:
-        bundle = installed_bundle(model, quality, metric)
+        return installed_bundle(DEFAULT_MODEL, quality, DEFAULT_METRIC)
     except ImportError:
-        bundle = None
-    return bundle or _torch_model(model, quality, metric)
-
-
-def _torch_model(model: str, quality: float, metric: str) -> Any:
-    # Slow to import, and not needed where there is a bundle.
-    from compressai.zoo import image_models
-
-    if model not in image_models:
-        raise UnknownModelError(
-            f"the file was coded with {model}, which this version does not know: update it"
-        )
-    try:
-        return image_models[model](quality, metric, pretrained=True).eval()
-    except RuntimeError as error:
-        raise WrongWeightsError(str(error)) from error
-    except ValueError as error:
-        raise UnknownModelError(f"the file names weights that do not exist: {error}") from error
+        return None

@@ -7,7 +7,7 @@ imported::
 
     pip install scikit-image scikit-learn
     python examples/evaluation_photos.py photos
-    compressai eval photos --model lite --quality 1 2 3 4 --precision fp32 --against jpeg webp
+    compressai eval photos -q 0 10 20 30 40 50 60 70 80 90 100 --precision fp32 --against jpeg webp
 """
 
 from __future__ import annotations

@@ -26,10 +26,9 @@ __all__ = ["main", "shipped_models"]
 def shipped_models(entry: ModelEntry, metric: str) -> list[tuple[CompressionModel, list[Path]]]:
     """The models of a row whose weights ship, each with its files."""
     found = []
-    qualities: Sequence[int | None] = entry.qualities and range(
-        entry.qualities[0], entry.qualities[1] + 1
-    )
-    for quality in qualities or [None]:
+    low, high = entry.qualities
+    qualities: Sequence[int | None] = [None] if entry.variable_rate else range(low, high + 1)
+    for quality in qualities:
         names = [name for name in (entry.completes, entry.name) if name]
         files = [installed_weights(name, metric, quality) for name in names]
         present = [file for file in files if file is not None and file.parent == SHIPPED]

@@ -2,7 +2,7 @@
 """Make the weights of ``lite-integer`` that come with the library out of those of ``lite``.
 
 Calibrates on crops of the photographs that ``lite`` was trained on, see ``prepare_photos.py``, and
-writes for each quality the entries that differ from those of ``lite``::
+writes the entries that differ from those of ``lite``::
 
     python examples/quantize_lite.py --data work/photos.zip --export compressai/zoo/shipped
 
@@ -48,28 +48,25 @@ def difference(net: nn.Module, reference: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def main(argv: Sequence[str]) -> list[Path]:
-    """Do what the command line says, and give the files."""
+def main(argv: Sequence[str]) -> Path:
+    """Do what the command line says, and give the file."""
     parser = argparse.ArgumentParser(description="Make the weights of lite-integer.")
     parser.add_argument("--data", type=Path, required=True, help="what prepare_photos.py wrote")
     parser.add_argument("--export", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--qualities", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--crops", type=int, default=64, help="number of crops")
     parser.add_argument("--crop", type=int, default=256, help="their side, in pixels")
     args = parser.parse_args(argv)
-    photos, files = Photos(args.data), []
+    net = lite(pretrained=True).eval()
+    net.update()
+    made = quantize_entropy_path(net, crops(Photos(args.data), args.crops, args.crop))
+    content = safetensors.torch.save(difference(made, net))
+    digest = hashlib.sha256(content).hexdigest()[:8]
     args.export.mkdir(parents=True, exist_ok=True)
-    for quality in args.qualities:
-        net = lite(quality, pretrained=True).eval()
-        net.update()
-        made = quantize_entropy_path(net, crops(photos, args.crops, args.crop))
-        content = safetensors.torch.save(difference(made, net))
-        digest = hashlib.sha256(content).hexdigest()[:8]
-        files.append(args.export / f"lite-integer-mse-{quality}-{digest}.safetensors")
-        with atomic_write(files[-1]) as unfinished:
-            unfinished.write_bytes(content)
-        print(files[-1])
-    return files
+    file = Path(args.export, f"lite-integer-mse-all-{digest}.safetensors")
+    with atomic_write(file) as unfinished:
+        unfinished.write_bytes(content)
+    print(file)
+    return file
 
 
 if __name__ == "__main__":

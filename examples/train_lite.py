@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""Train ``lite-vbr``: one network for every rate, on a processor or on a GPU.
+"""Train ``lite``: one network for every rate, on a processor or on a GPU.
 
 Each batch has samples of all rates: their qualities are spread over the whole scale, and each
 sample has the multiplier of its quality::
@@ -45,7 +45,7 @@ from torch import Tensor, nn
 from compressai._files import atomic_write
 from compressai.checkpoint import METADATA_KEY, describe
 from compressai.inference import PRECISIONS, choose_precision
-from compressai.models.lite_vbr import LiteVbr, lagrangian
+from compressai.models.lite import Lite, lagrangian
 from compressai.training import Reporter, flushed_denormals
 
 STATE = "state.safetensors"
@@ -214,7 +214,7 @@ class Training:
         self.device = torch.device(args.device)
         self.half = choose_precision(args.precision, self.device) == torch.bfloat16
         self.step, self.cpu_seconds = 0, 0.0
-        self.net = LiteVbr(**args.model_args)
+        self.net = Lite(**args.model_args)
         self.net.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.net).eval()
         self.parameters = dict(self.net.named_parameters())
@@ -289,7 +289,7 @@ class Training:
         return {"loss": float(loss.detach()), "gradient": float(norm)}
 
     def rate_and_distortion(
-        self, net: LiteVbr, x: Tensor, quality: Tensor
+        self, net: Lite, x: Tensor, quality: Tensor
     ) -> tuple[Tensor, Tensor]:
         """``(bits per pixel, mean square error on the scale of 255)`` of each sample."""
         # The entropy path stays in single precision: a bfloat16 mean is off by too much.
@@ -410,7 +410,7 @@ def export(training: Training, args: argparse.Namespace) -> None:
     net.update(force=True)
     metadata = describe(
         net,
-        architecture="compressai.models.lite_vbr.LiteVbr",
+        architecture="lite",
         arguments=args.model_args,
         lmbda=list(net.lmbda),
         metric="mse",
@@ -432,7 +432,7 @@ def export(training: Training, args: argparse.Namespace) -> None:
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description="Train lite-vbr.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description="Train lite.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
     add("--run", type=Path, required=True, help="folder of state and log")

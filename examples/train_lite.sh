@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-# The training of lite-vbr, whose state is kept in the repository while it lasts; see docs/lite.md.
+# The training of lite, whose state is kept in the repository while it lasts; see docs/lite.md.
 #
 #   examples/train_lite.sh continue FOLDER [arguments of train_lite.py]
 #       go on in the background from the newer state of FOLDER/run and training_state/
@@ -10,6 +10,8 @@
 #       only copy what was written last
 #   examples/train_lite.sh export FOLDER FILE
 #       write the model of the averaged weights
+#   examples/train_lite.sh ship FOLDER
+#       have the library ship it, its form in integers, and recipes of both
 set -euo pipefail
 usage() { sed -n 's/^#   //p' "$0" >&2; exit 2; }
 [ $# -ge 2 ] || usage
@@ -69,5 +71,17 @@ stop)
     ;;
 keep) keep ;;
 export) "$python" examples/train_lite.py --run "$run" --export "${1:?FILE is missing}" ;;
+ship)
+    shipped=compressai/zoo/shipped
+    "$python" examples/train_lite.py --run "$run" --export "$work/shipped.safetensors"
+    digest=$(sha256sum "$work/shipped.safetensors" | cut -c 1-8)
+    rm -f "$shipped"/lite-*.safetensors
+    cp "$work/shipped.safetensors" "$shipped/lite-mse-all-$digest.safetensors"
+    sums() { (cd "$shipped" && sha256sum lite-*.safetensors >SHA256SUMS); }
+    sums
+    "$python" examples/quantize_lite.py --data "$work/photos.zip" --export "$shipped"
+    sums
+    "$python" examples/export_recipes.py
+    ;;
 *) usage ;;
 esac

@@ -45,26 +45,14 @@ from compressai.inference import export_bundle  # noqa: E402
 
 SEEDS = Path(__file__).parent / "fuzz" / "seeds"
 PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
-RATES = ("lite-vbr", "lite-vbr-integer")
-KINDS = (
-    *RATES,
-    "lite",
-    "lite-integer",
-    "mbt2018-mean",
-    "bmshj2018-hyperprior",
-    "bmshj2018-factorized",
-)
+RATES = ("lite", "lite-integer")
+KINDS = (*RATES, "mbt2018-mean", "bmshj2018-hyperprior", "bmshj2018-factorized")
 
 
 def lite_net(kind: str) -> Any:
-    """A small lite, of integers or not, of one rate or any."""
-    if kind in RATES:
-        net = net_of_any_rate()
-        return net if kind == "lite-vbr" else integers_of(net)
-    net = compressai.load(CORPUS / "lite.safetensors").eval()
-    if kind == "lite":
-        return net
-    return quantize_entropy_path(net, [sample(size=(128, 64)).pixels[None]])
+    """A small lite, of integers or not."""
+    net = net_of_any_rate()
+    return net if kind == "lite" else integers_of(net)
 
 
 class Coder:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from slice_nets import small_net
 from test_hpcm import small_hpcm
-from test_models_lite import TINY, TINY_VBR
+from test_models_lite import TINY
 from test_models_mlic import SMALL as TINY_MLIC
 from test_models_mlic import spread
 from tiny_nets import SIZES, tiny_net
@@ -30,7 +30,6 @@ from compressai.latent_codecs import (
 from compressai.models import JointAutoregressiveHierarchicalPriors, get_scale_table
 from compressai.models.integer import quantize_entropy_path
 from compressai.models.lite import Lite
-from compressai.models.lite_vbr import LiteVbr
 from compressai.models.mlic import MLIC, MLICPlusPlus, MLICv2
 from compressai.models.video import ScaleSpaceFlow
 from compressai.registry import ENTRIES, MODELS
@@ -56,7 +55,7 @@ MLICS = {
     "mlicv2": (MLICv2, {"context_window": 3}),
 }
 MAMBAS = ["mambaic", "mambavc"]
-OTHERS = ["hpcm", "lite", "lite-integer", "lite-vbr", "lite-vbr-integer", "ssf2020"]
+OTHERS = ["hpcm", "lite", "lite-integer", "ssf2020"]
 FAMILIES = [*SIZES, *VBR, *SLICES, *MLICS, *MAMBAS, *OTHERS]
 
 
@@ -89,7 +88,7 @@ def build(family: str) -> Any:
         return net
     if family == "hpcm":
         return small_hpcm("phi")
-    net = LiteVbr(**TINY_VBR).eval() if family.startswith("lite-vbr") else Lite(**TINY).eval()
+    net = Lite(**TINY).eval()
     net.g_a[-1].weight.data *= 40
     if family.endswith("-integer"):
         net.update()

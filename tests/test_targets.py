@@ -20,7 +20,7 @@ from compressai.bitstream import CodedImage, decode_image, encode_image, read_co
 from compressai.bitstream import read_image as read
 from compressai.evaluation import psnr
 from compressai.model_choice import Chooser, ChosenModel, Ladder
-from compressai.models.lite_vbr import LiteVbr
+from compressai.models.lite import Lite
 from compressai.targets import Target, encode_to_target
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread", "folder")
@@ -133,12 +133,12 @@ def test_network_of_all_rates_analyses_an_image_once(sample: Any) -> None:
 def scale() -> Ladder:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
-        net = LiteVbr(N=4, M=12, widths=[8, 12], depths=[1, 1], nodes=3).eval()
+        net = Lite(N=4, M=12, widths=[8, 12], depths=[1, 1], nodes=3).eval()
     with torch.no_grad():
         net.g_a[-1].weight.mul_(50)
         net.y_gain.steps.fill_(5)  # sizes that differ much, as a trained model has them
     net.update()
-    chosen = ChosenModel(net, "lite-vbr", None, None)
+    chosen = ChosenModel(net, "lite", None, None)
     return Ladder(lambda quality: dataclasses.replace(chosen, quality=quality), None)
 
 

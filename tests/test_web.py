@@ -90,7 +90,7 @@ def build_page(folder: Path, models: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_page(tmp_path_factory.mktemp("page") / "dist", ["lite:1"])
+    return build_page(tmp_path_factory.mktemp("page") / "dist", ["lite"])
 
 
 def serve(folder: Path) -> Site:
@@ -115,7 +115,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def net() -> Any:
-    return lite(quality=1, pretrained=True).eval()
+    return lite(pretrained=True).eval()
 
 
 @pytest.fixture
@@ -288,7 +288,7 @@ def rates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Site]
     net = net_of_any_rate()
     with one_thread():
         export_bundle(net, folder / "tiny.caibundle")
-    made = serve(build_page(folder / "dist", [str(folder / "tiny.caibundle"), "lite:1"]))
+    made = serve(build_page(folder / "dist", [str(folder / "tiny.caibundle"), "lite"]))
     yield net, made
     made.close()
 
@@ -346,7 +346,7 @@ def test_slider_chooses_the_quality(rates: tuple[Any, Site], chromium: Browser) 
     buffer = io.BytesIO()
     photo((100, 80)).save(buffer, "PNG")
     state = dropped(chromium, "cat.png", buffer.getvalue())
-    assert state["facts"]["Model"] == "lite-vbr 50"
+    assert state["facts"]["Model"] == f"{NAME} 50"
     move = """
     const [id, other, value] = arguments;
     const control = document.getElementById(id);
@@ -356,12 +356,12 @@ def test_slider_chooses_the_quality(rates: tuple[Any, Site], chromium: Browser) 
     return document.getElementById(other).value;
     """
     assert chromium.run(move, "slider", "quality", "20") == "20"
-    assert finished(chromium)["facts"]["Model"] == "lite-vbr 20"
+    assert finished(chromium)["facts"]["Model"] == f"{NAME} 20"
     assert chromium.run(move, "quality", "slider", "72.25") == "72"
-    assert finished(chromium)["facts"]["Model"] == "lite-vbr 72.25"
+    assert finished(chromium)["facts"]["Model"] == f"{NAME} 72.25"
     # Files of the other model of the page are decoded, too.
-    other = encode_image(lite(quality=1, pretrained=True).eval(), read_image(photo((70, 50))))
-    assert dropped(chromium, "other.cai", other.to_bytes())["facts"]["Model"] == "lite 1"
+    other = encode_image(lite(pretrained=True).eval(), read_image(photo((70, 50))))
+    assert dropped(chromium, "other.cai", other.to_bytes())["facts"]["Model"] == "lite 50"
 
 
 def test_size_that_cannot_be_reached_is_told(page: Browser) -> None:

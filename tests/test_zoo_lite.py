@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from program import PHOTO
 
+import compressai
 import compressai.zoo.weights as weights_module
-from compressai import zoo
-from compressai.bitstream import decode_image, encode_image, read_image
+from compressai import quick, zoo
+from compressai.bitstream import read_image
+from compressai.inference import prepare
 from compressai.models import Lite
-from compressai.zoo.image import entries, training_recipe
-
-QUALITIES = (1, 2, 3, 4)
+from compressai.registry import ENTRIES
 
 
 @pytest.fixture(autouse=True)
@@ -25,24 +25,25 @@ def empty_weights_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("COMPRESSAI_WEIGHTS_URL", raising=False)
 
 
-def test_all_qualities_together_fit_into_12_megabytes() -> None:
-    files = [weights_module.installed_weights("lite", "mse", quality) for quality in QUALITIES]
-    assert sum(file.stat().st_size for file in files) <= 12e6
-    assert all(weights_module.weights_at_hand("lite", "mse", quality) for quality in QUALITIES)
+def test_one_file_of_four_megabytes_has_all_rates() -> None:
+    files = {
+        weights_module.installed_weights("lite", "mse", quality) for quality in (None, 0, 47.5)
+    }
+    (file,) = files
+    assert file.stat().st_size <= 4e6
+    assert weights_module.weights_at_hand("lite", "mse", 99.5)
     assert weights_module.weights_status("lite", "mse", 1) == "shipped"
 
 
-@pytest.mark.parametrize("quality", QUALITIES)
-def test_shipped_weights_load_in_single_precision(quality: int) -> None:
-    net = zoo.lite(quality, pretrained=True)
+def test_shipped_weights_load_in_single_precision() -> None:
+    net = zoo.lite(pretrained=True)
     assert type(net) is Lite
     assert {p.dtype for p in net.parameters()} == {torch.float32}
-    assert training_recipe("lite", quality)["lmbda"] > 0
 
 
 def test_bottleneck_tables_come_from_the_file_and_not_from_this_processor() -> None:
-    net = zoo.lite(1, pretrained=True)
-    bottleneck = net.latent_codec.z.entropy_bottleneck
+    net = zoo.lite(pretrained=True)
+    bottleneck = net.latent_codec.hyper.entropy_bottleneck
     assert bottleneck.has_tables
     stored = bottleneck.quantized_cdf.clone()
     net.update()
@@ -50,41 +51,63 @@ def test_bottleneck_tables_come_from_the_file_and_not_from_this_processor() -> N
     assert torch.equal(bottleneck.quantized_cdf, stored)
 
 
-def test_rate_and_quality_ascend_and_the_image_is_recognised() -> None:
+def test_rate_and_fidelity_ascend_at_every_whole_quality() -> None:
+    boxes = ((0, 0, 256, 256), (195, 0, 451, 256), (100, 44, 356, 300))
     with Image.open(PHOTO) as image:
-        sample = read_image(image.crop((100, 20, 292, 148)))
-    points = []
-    for quality in QUALITIES:
-        net = zoo.lite(quality, pretrained=True).eval()
-        coded = encode_image(net, sample, model="lite", quality=quality, metric="mse")
-        decoded = decode_image(net, coded)
-        error = (decoded.pixels - sample.pixels).square().mean()
-        points.append((len(coded.to_bytes()), float(-10 * torch.log10(error))))
-    assert points == sorted(points)
-    psnrs = [psnr for _, psnr in points]
-    assert psnrs == sorted(psnrs)
-    assert psnrs[0] > 27
-    assert psnrs[-1] > 31
+        x = torch.stack([read_image(image.crop(box)).pixels for box in boxes])
+    net = prepare(zoo.lite(pretrained=True).eval(), "fp32")
+    sizes, fidelities = [], []
+    for quality in range(101):
+        coded = net.compress(x, quality, sync_safe=True)
+        decoded = net.g_s(coded["y_hat"]).clamp(0, 1)
+        sizes.append([sum(map(len, strings)) for strings in zip(*coded["strings"])])
+        errors = (decoded - x).square().mean((1, 2, 3))
+        fidelities.append((-10 * errors.log10()).tolist())
+    for found in zip(*sizes):
+        assert list(found) == sorted(found)
+        assert found[-1] > 10 * found[0]
+    for found in zip(*fidelities):
+        assert list(found) == sorted(found)
+        assert found[0] > 24
+        assert found[-1] > 38
+
+
+def test_old_qualities_are_points_of_the_scale() -> None:
+    nets = [zoo.lite(quality, pretrained=True) for quality in (1, 2, 3, 4)]
+    assert [net.default_quality for net in nets] == [22, 36, 50, 64]
+    with pytest.raises(ValueError, match=r"1 \(22\), .* 4 \(64\), .*, got 5"):
+        zoo.lite(5)
+
+
+def test_one_line_codes_with_any_quality_with_torch_and_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = [compressai.encode(PHOTO, quality) for quality in (10, 47.5, 75)]
+    assert sorted(map(len, files)) == [len(file) for file in files]
+    sizes = {image.size for image in map(compressai.decode, files)}
+    monkeypatch.setattr(quick, "installed_bundle", lambda *_: None)
+    monkeypatch.setattr(quick, "bundle_of_file", lambda *_: None)
+    file = compressai.encode(PHOTO, 47.5)
+    assert len(file) == pytest.approx(len(files[1]), rel=0.01)
+    with Image.open(PHOTO) as image:
+        assert {image.size, compressai.decode(file).size} == sizes
+    for wrong in (-1, 101):
+        with pytest.raises(ValueError, match=f"quality must be 0 to 100, got {wrong}"):
+            compressai.encode(PHOTO, wrong)
 
 
 def test_what_does_not_ship_is_said() -> None:
-    with pytest.raises(RuntimeError, match=r"it has those of metric mse; train .*train_lite\.py"):
-        zoo.lite(1, "ms-ssim", pretrained=True)
-    with pytest.raises(
-        RuntimeError, match=r"metric mse; .* compressai\.models\.integer\.quantize_entr"
-    ):
-        zoo.lite_integer(1, "ms-ssim", pretrained=True)
-    assert type(zoo.lite(1, "ms-ssim")) is Lite
-    with pytest.raises(ValueError, match="quality must be between 1 and 4"):
-        zoo.lite(5)
-    assert entries()["lite"].published
+    for build in (zoo.lite, zoo.lite_integer):
+        with pytest.raises(ValueError, match="metric"):
+            build(1, "ms-ssim", pretrained=True)
+    assert ENTRIES["lite"].published
 
 
 def test_damaged_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = weights_module.installed_weights("lite", "mse", 1)
+    file = weights_module.installed_weights("lite", "mse", None)
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     (tmp_path / file.name).write_bytes(content)
     monkeypatch.setattr(weights_module, "_SHIPPED", tmp_path)
     with pytest.raises(RuntimeError, match="damaged"):
-        zoo.lite(1, pretrained=True)
+        zoo.lite(pretrained=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,24 @@ from compressai import zoo
 from compressai.bitstream import decode_image, encode_image, read_coded, read_image
 from compressai.losses import RateDistortionLoss
 from compressai.model_choice import Chooser, ModelCache, choose_model, default_quality, model_of
-from compressai.models import LiteVbr
-from compressai.registry import ENTRIES
+from compressai.models import Lite
+from compressai.registry import ENTRIES, register_entry
 from compressai.training import build_levels, parse_args
 from compressai.zoo import weights
 
 Run = Callable[..., tuple[int, str, str]]
-NAME = "lite-vbr"
-SMALL = ENTRIES[NAME].small
+NAME = "scaled"
+SMALL = ENTRIES["lite"].small
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder, and a row as that of lite whose weights do not ship."""
+    register_entry(replace(ENTRIES["lite"], name=NAME, shipped=False))
     with alone_in(tmp_path, monkeypatch):
         save_photo()
         yield tmp_path
+    del ENTRIES[NAME]
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Run:
 def installed() -> Path:
     """Weights in the folder, of a small model whose rates differ."""
     torch.manual_seed(0)
-    net = LiteVbr(**SMALL).eval()
+    net = Lite(**SMALL).eval()
     with torch.no_grad():
         net.g_a[-1].weight.mul_(50)
     net.update()
@@ -54,21 +58,21 @@ def installed() -> Path:
 
 
 def test_one_file_is_for_every_quality(installed: Path) -> None:
-    assert installed.name.startswith("lite-vbr-mse-all-")
+    assert installed.name.startswith("scaled-mse-all-")
     for quality in (None, 0, 3, 47.5, 100):
         assert weights.installed_weights(NAME, "mse", quality) == installed
         assert weights.weights_status(NAME, "mse", quality) == "installed"
     assert not weights.weights_at_hand(NAME, "ms-ssim", 3)
-    with pytest.raises(FileExistsError, match="other weights of lite-vbr, metric mse, quality all"):
+    with pytest.raises(FileExistsError, match="other weights of scaled, metric mse, quality all"):
         weights.install_weights(b"else", NAME, "mse", 7)
 
 
 def test_old_qualities_are_points_of_the_scale(installed: Path) -> None:
     points = ENTRIES[NAME].points
-    nets = [zoo.lite_vbr(quality, pretrained=True) for quality in points]
+    nets = [zoo.scaled(quality, pretrained=True) for quality in points]
     assert [net.default_quality for net in nets] == list(points.values()) == [22, 36, 50, 64]
-    assert LiteVbr.default_quality == zoo.lite_vbr().default_quality == 50
-    # The multipliers of the four models that these stand for, to the next whole number.
+    assert Lite.default_quality == zoo.scaled().default_quality == 50
+    # To the next whole number.
     lambdas = [net.lagrangian_multiplier() for net in nets]
     assert lambdas == pytest.approx([0.0035, 0.009, 0.0225, 0.056], rel=0.04)
     sample = read_image("photo.png")
@@ -80,7 +84,7 @@ def test_old_qualities_are_points_of_the_scale(installed: Path) -> None:
     assert sizes == sorted(set(sizes))
     for wrong in (0, 5, 47.5):
         with pytest.raises(ValueError, match=rf"1 \(22\), .* 4 \(64\), .*, got {wrong}"):
-            zoo.lite_vbr(wrong)
+            zoo.scaled(wrong)
 
 
 def test_program_takes_any_number_and_files_name_their_weights(installed: Path, run: Run) -> None:
@@ -175,21 +179,21 @@ def test_training_refuses_what_the_scale_settles(capsys: Any) -> None:
     for options, problem in (
         (
             ["--lambda", "0.01"],
-            "--lambda is not for lite-vbr, whose scale of qualities has its own",
+            "--lambda is not for lite, whose scale of qualities has its own",
         ),
-        (["--stage", "1"], "--stage is not for lite-vbr"),
-        (["--metric", "ms-ssim"], "--metric of lite-vbr must be mse, got ms-ssim"),
-        (["--quality", "3"], "--quality is for models of one rate, and lite-vbr has all of them"),
+        (["--stage", "1"], "--stage is not for lite"),
+        (["--metric", "ms-ssim"], "--metric of lite must be mse, got ms-ssim"),
+        (["--quality", "3"], "--quality is for models of one rate, and lite has all of them"),
     ):
         with pytest.raises(SystemExit) as stop:
-            parse_args(["-m", NAME, "-d", "images", *options])
+            parse_args(["-m", "lite", "-d", "images", *options])
         assert stop.value.code == 2
         assert problem in capsys.readouterr().err
 
 
 def test_steps_of_training_draw_from_the_whole_scale() -> None:
-    net = LiteVbr(**SMALL)
-    args = parse_args(["-m", NAME, "-d", "images"])
+    net = Lite(**SMALL)
+    args = parse_args(["-m", "lite", "-d", "images"])
     levels = build_levels(net, args, seed=1)
     qualities = [level.arguments["quality"] for level in levels.levels]
     assert qualities == list(range(0, 101, 5))

@@ -26,7 +26,7 @@ from compressai.runtime import Bundle, RuntimeModel, installed_bundle
 ROOT = Path(__file__).resolve().parents[1]
 WEB, BUILD = ROOT / "web", ROOT / "build"
 STATIC = ("index.html", "demo.html", "style.css", "licences.txt")
-DEFAULT_MODELS = ("lite:1", "lite:2", "lite:3", "lite:4")
+DEFAULT_MODELS = ("lite",)
 
 
 def tool(name: str, package: str) -> str:
@@ -85,7 +85,7 @@ def bundle_of(name: str) -> Bundle:
     """The bundle that a name stands for.
 
     Args:
-        name: a file; or a model, and a quality if there is a bundle for each: ``lite:2``.
+        name: a file; or a model, and a quality if there is a bundle for each: ``mbt2018-mean:2``.
     """
     if name.endswith(".caibundle"):
         return Bundle.read(name)
@@ -182,7 +182,7 @@ def main() -> None:
         nargs="+",
         default=DEFAULT_MODELS,
         metavar="MODEL",
-        help="bundles: files, or names such as lite:2, or lite-vbr for all qualities; the first "
+        help="bundles: files, or names such as lite, or mbt2018-mean:2 for one quality; the first "
         f"family codes, too (default: {' '.join(DEFAULT_MODELS)})",
     )
     arguments = parser.parse_args()

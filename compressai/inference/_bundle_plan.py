@@ -34,9 +34,9 @@ from compressai.latent_codecs import (
 from compressai.models import CompressionModel
 from compressai.models.base import SimpleVAECompressionModel
 from compressai.models.google import FactorizedPrior, ScaleHyperprior
-from compressai.models.integer import IntegerLiteVbr
+from compressai.models.integer import IntegerLite
 from compressai.models.integer.layers import INPUT_LIMIT
-from compressai.models.lite_vbr import LiteVbr, RateGains
+from compressai.models.lite import Lite, RateGains
 from compressai.runtime.rates import Rates
 
 __all__ = ["Network", "Plan"]
@@ -74,7 +74,7 @@ class Plan:
     def __post_init__(self) -> None:
         net = self.net
         self.exact = not net.needs_synchrony
-        if isinstance(net, LiteVbr) and _codes_like(net, LiteVbr):
+        if isinstance(net, Lite) and _codes_like(net, Lite):
             self.run(self.analysis, "g_a", net.g_a, ["x"], ["y_plain"])
             fine = self.gained(net, net.latent_codec)
             self.run(self.synthesis, "g_s", net.g_s, [fine], ["x_hat"])
@@ -146,7 +146,7 @@ class Plan:
         self.leaf(net, codec.y, Leaf(codec.y), "", ["side"])
         return "y_fine"
 
-    def gained(self, net: LiteVbr, codec: GainHyperpriorLatentCodec) -> str:
+    def gained(self, net: Lite, codec: GainHyperpriorLatentCodec) -> str:
         """Append the coding at any rate: as :meth:`hyperprior`, with factors around latents."""
         low, high = net.quality_range
         self.rate = {"low": low, "high": high, "default": net.default_quality, "factors": {}}
@@ -165,7 +165,7 @@ class Plan:
         self.scale(self.analysis, "z_plain", "z_gain", "z")
         self.factorized("z", codec.hyper.entropy_bottleneck, "z_units")
         self.scale(self.coding, "z_units", "z_gain_inv", "z_hat")
-        if isinstance(net, IntegerLiteVbr):
+        if isinstance(net, IntegerLite):
             # Products with larger values would not be exact.
             self.coding[-1]["limit"] = INPUT_LIMIT
         self.run(self.coding, "h_s", codec.hyper.h_s, ["z_hat"], ["side"])

@@ -38,8 +38,6 @@ from compressai.models.sensetime import (
 )
 from compressai.models.lite import Lite as Lite
 from compressai.models.integer import IntegerLite as IntegerLite
-from compressai.models.integer import IntegerLiteVbr as IntegerLiteVbr
-from compressai.models.lite_vbr import LiteVbr as LiteVbr
 from compressai.models.stf import SymmetricalTransFormer as SymmetricalTransFormer, WACNN as WACNN
 from compressai.models.tcm import TCM as TCM
 from compressai.models.cca import CCAModel as CCAModel

@@ -1,73 +1,142 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The library's own small model, which it ships trained: plain convolutions, four slices."""
+"""The library's own small model, which it ships trained: one set of weights for every rate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from torch import Tensor
 
+from compressai.entropy_models import EntropyBottleneck
+from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
+from compressai.latent_codecs import (
+    DualHyperSynthesis,
+    GainHyperLatentCodec,
+    GainHyperpriorLatentCodec,
+)
 from compressai.layers import ResidualBottleneckBlock, conv1x1, conv3x3
 from compressai.models._helpers.sizes import hidden_widths, numbers_after
 from compressai.models._state_dict import entry_size
+from compressai.models.base import Strings, coding
 from compressai.models.channel_slice import (
     ChannelSliceModel,
-    build_slice_hyperprior,
+    build_lrp_slice_codec,
     proportional_slices,
 )
 from compressai.models.utils import conv, deconv
-from compressai.registry import ModelEntry, at_qualities, register_entry, register_model
+from compressai.registry import ModelEntry, register_entry, register_model
 
-__all__ = ["Lite"]
+__all__ = ["Lite", "RateGains", "lagrangian"]
 
 # Pixels per side that become channels before the first convolution: what a convolution costs
 # falls with its square, and at full size they find little that is worth it.
 _STEM = 4
+_LOWEST_LMBDA, _HIGHEST_LMBDA = 0.0008, 0.64
+_HIGHEST_QUALITY = 100
+
+
+def lagrangian(quality: float) -> float:
+    """The multiplier of the mean square error (of values up to 255) that a quality stands for.
+
+    Args:
+        quality: 0 to 100.
+
+    Returns:
+        0.0008 to 0.64, in geometric progression.
+    """
+    share = quality / _HIGHEST_QUALITY
+    return _LOWEST_LMBDA * (_HIGHEST_LMBDA / _LOWEST_LMBDA) ** share
+
+
+def _inverse_softplus(value: float) -> float:
+    return value + math.log(-math.expm1(-value))
+
+
+class RateGains(nn.Module):
+    """A gain for each channel and quality, which grows with quality by its structure.
+
+    Gains are learned at some qualities and interpolated between them: their logarithm is linear.
+    From one to the next, the logarithm of each channel grows by a softplus.
+
+    Args:
+        channels: number of gains at a quality.
+        nodes: number of qualities at which they are learned, evenly spaced from 0 to 100.
+        rise: natural logarithm of last gain over first gain to begin with.
+        falls: gains that shrink with quality instead.
+
+    Attributes:
+        digits: binary digits of what :meth:`exact` gives.
+
+    Raises:
+        ValueError: fewer than two nodes.
+
+    Source: interpolation, Cui et al. 2021, "Asymmetric gained deep image compression with
+    continuous rate adaptation", eq. 7.
+    """
+
+    def __init__(self, channels: int, nodes: int, rise: float, *, falls: bool = False) -> None:
+        super().__init__()
+        if nodes < 2:
+            raise ValueError(f"nodes must be at least 2, got {nodes}")
+        self.sign = -1 if falls else 1
+        self.digits = 16
+        step = rise / (nodes - 1)
+        self.middle = nn.Parameter(torch.zeros(channels))
+        self.steps = nn.Parameter(torch.full((nodes - 1, channels), _inverse_softplus(step)))
+
+    def forward(self, quality: Tensor) -> Tensor:
+        """Gains.
+
+        Args:
+            quality: ``(N,)``, 0 to 100.
+
+        Returns:
+            ``(N, C, 1, 1)``, positive.
+        """
+        return self._gains(self.middle, self.steps, quality.to(self.steps))
+
+    @torch.no_grad()
+    def exact(self, quality: Tensor) -> Tensor:
+        """The same without gradient, rounded so that all machines get the same bits.
+
+        They are computed in double precision, where machines differ in the last bit, and rounded
+        to ``digits`` bits, which takes that difference away but in one case out of some hundred
+        million.
+
+        Args and result as :meth:`forward`.
+        """
+        values = (self.middle, self.steps, quality)
+        gains = self._gains(*(value.detach().cpu().double() for value in values))
+        mantissa, exponent = torch.frexp(gains)
+        unit = 2**self.digits
+        return torch.ldexp((mantissa * unit).round() / unit, exponent).to(self.steps)
+
+    def _gains(self, middle: Tensor, steps: Tensor, quality: Tensor) -> Tensor:
+        steps = F.softplus(steps)
+        count = steps.size(0)
+        logs = torch.cat((torch.zeros_like(steps[:1]), steps.cumsum(0)))
+        logs = logs - logs[count // 2]
+        place = quality * (count / _HIGHEST_QUALITY)
+        left = place.floor().clamp(0, count - 1)
+        share = (place - left)[:, None]
+        left = left.long()
+        log = logs[left] + share * steps[left]
+        return (middle + self.sign * log).exp()[:, :, None, None]
 
 
 def _blocks(channels: int, depth: int) -> list[nn.Module]:
     return [ResidualBottleneckBlock(channels, channels) for _ in range(depth)]
 
 
-def check_stages(widths: Sequence[int], depths: Sequence[int]) -> None:
-    """Refuse transforms of other than two stages.
-
-    Raises:
-        ValueError: ``widths`` or ``depths`` are not two.
-    """
-    if len(widths) != 2 or len(depths) != 2:
-        raise ValueError(
-            "widths and depths must have two entries each, got "
-            f"widths={tuple(widths)}, depths={tuple(depths)}"
-        )
-
-
-def lite_analysis(
-    widths: Sequence[int],
-    depths: Sequence[int],
-    M: int,
-    halve: Callable[[int, int], nn.Module] | None = None,
-) -> nn.Sequential:
-    """The analysis transform, from an image to ``M`` channels at a sixteenth of the size.
-
-    Args:
-        widths, depths, M: as of :class:`Lite`.
-        halve: makes a layer that halves the sides, from its numbers of channels; default: a
-            convolution 3x3.
-    """
-    fine, coarse = widths
-    halve = halve or partial(conv3x3, stride=2)
-    return nn.Sequential(
-        nn.PixelUnshuffle(_STEM),
-        conv3x3(3 * _STEM**2, fine),
-        *_blocks(fine, depths[0]),
-        halve(fine, coarse),
-        *_blocks(coarse, depths[1]),
-        halve(coarse, M),
-    )
+def _halve(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """2x2: neighbours are seen by the blocks before it."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size=2, stride=2)
 
 
 def _enlarge(in_channels: int, out_channels: int) -> list[nn.Module]:
@@ -75,8 +144,21 @@ def _enlarge(in_channels: int, out_channels: int) -> list[nn.Module]:
     return [conv1x1(in_channels, 4 * out_channels), nn.PixelShuffle(2)]
 
 
-def lite_synthesis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
-    """The synthesis transform, the other way."""
+def _analysis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
+    """From an image to ``M`` channels at a sixteenth of the size."""
+    fine, coarse = widths
+    return nn.Sequential(
+        nn.PixelUnshuffle(_STEM),
+        conv3x3(3 * _STEM**2, fine),
+        *_blocks(fine, depths[0]),
+        _halve(fine, coarse),
+        *_blocks(coarse, depths[1]),
+        _halve(coarse, M),
+    )
+
+
+def _synthesis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
+    """The other way."""
     fine, coarse = widths
     return nn.Sequential(
         *_enlarge(M, coarse),
@@ -88,17 +170,10 @@ def lite_synthesis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.S
     )
 
 
-def lite_hyper_analysis(
-    M: int, N: int, first: Callable[[int, int], nn.Module] = conv3x3
-) -> nn.Sequential:
-    """The hyper analysis, to ``N`` channels at a quarter of the latent's size.
-
-    Args:
-        M, N: as of :class:`Lite`.
-        first: makes its first layer, from its numbers of channels.
-    """
+def _hyper_analysis(M: int, N: int) -> nn.Sequential:
+    """To ``N`` channels at a quarter of the latent's size."""
     return nn.Sequential(
-        first(M, N),
+        conv1x1(M, N),
         nn.LeakyReLU(),
         conv(N, N, kernel_size=3),
         nn.LeakyReLU(),
@@ -106,7 +181,7 @@ def lite_hyper_analysis(
     )
 
 
-def lite_hyper_synthesis(N: int) -> nn.Sequential:
+def _hyper_synthesis(N: int) -> nn.Sequential:
     """The hyper synthesis of means or scales, the other way."""
     return nn.Sequential(
         deconv(N, N, kernel_size=3),
@@ -119,10 +194,16 @@ def lite_hyper_synthesis(N: int) -> nn.Sequential:
 
 @register_model("lite")
 class Lite(ChannelSliceModel):
-    """Small channel-slice model, made for processors without accelerator.
+    """Small channel-slice model of variable rate, made for processors without accelerator.
 
     The transforms work at a quarter of the size and below, on bottleneck blocks; a dual hyper
-    synthesis and uneven slices with latent residual prediction model the latent.
+    synthesis and uneven slices with latent residual prediction model the latent. Behind the
+    analysis, each channel of the latent is multiplied by the gain that a quality has there, and
+    before the synthesis by another one; so is the side information around its coder. The entropy
+    path therefore works in units of the quantiser's step.
+
+    The quality is any number from 0 to 100. :meth:`compress` and :meth:`decompress` need the same
+    one: strings do not hold it, but ``.cai`` files do.
 
     Args:
         N: width of ``z`` and of each half of the side information.
@@ -131,103 +212,207 @@ class Lite(ChannelSliceModel):
         depths: residual blocks there.
         slice_proportions: widths of the slices in relation to each other.
         context_widths: hidden widths of the predictors of a slice.
+        nodes: qualities at which gains are learned, see :class:`RateGains`.
         kwargs: handed to :class:`ChannelSliceModel`.
+
+    Attributes:
+        quality_range: lowest and highest quality.
+        default_quality: the one to use if none is given.
+        lmbda: Lagrangian multipliers (mean square error) of the whole qualities.
 
     Shape: ``x`` ``(N, 3, H, W)`` in [0, 1]; sides must be multiples of 64.
 
     Raises:
-        ValueError: ``widths`` or ``depths`` are not two, or a slice would be empty.
+        ValueError: ``widths`` or ``depths`` are not two, a slice would be empty, ``nodes`` are
+            fewer than two, or ``use_cca``.
 
     Source: slices and residual prediction, Minnen and Singh 2020, "Channel-wise autoregressive
     entropy models for learned image compression"; uneven slices and blocks, He et al. 2022,
-    "ELIC".
+    "ELIC"; gains, Cui et al. 2021, "Asymmetric gained deep image compression with continuous rate
+    adaptation".
     """
+
+    quality_range = (0.0, float(_HIGHEST_QUALITY))
+    default_quality = 50.0
+    lmbda = tuple(lagrangian(quality) for quality in range(_HIGHEST_QUALITY + 1))
+    latent_codec: GainHyperpriorLatentCodec
 
     def __init__(
         self,
         N: int = 48,
-        M: int = 128,
-        widths: Sequence[int] = (64, 128),
-        depths: Sequence[int] = (2, 3),
-        slice_proportions: Sequence[float] = (2, 3, 4, 7),
+        M: int = 288,
+        widths: Sequence[int] = (48, 144),
+        depths: Sequence[int] = (1, 4),
+        slice_proportions: Sequence[float] = (4, 7, 10, 15),
         context_widths: Sequence[int] = (32,),
+        nodes: int = 9,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_stages(widths, depths)
+        if len(widths) != 2 or len(depths) != 2:
+            raise ValueError(
+                "widths and depths must have two entries each, got "
+                f"widths={tuple(widths)}, depths={tuple(depths)}"
+            )
+        if self.use_cca:
+            raise ValueError("use_cca must be False: CCA knows no variable rate")
         self.N, self.M = N, M
-        self.g_a = lite_analysis(widths, depths, M)
-        self.g_s = lite_synthesis(widths, depths, M)
-        self.latent_codec = build_slice_hyperprior(
-            z_channels=N,
-            h_a=lite_hyper_analysis(M, N),
-            h_mean_s=lite_hyper_synthesis(N),
-            h_scale_s=lite_hyper_synthesis(N),
-            groups=proportional_slices(M, slice_proportions),
-            side_channels=N,
-            widths=tuple(context_widths),
-            emit_mean_support=True,
+        self.g_a = _analysis(widths, depths, M)
+        self.g_s = _synthesis(widths, depths, M)
+        self.latent_codec = GainHyperpriorLatentCodec(
+            {
+                "y": build_lrp_slice_codec(
+                    groups=proportional_slices(M, slice_proportions),
+                    side_channels=N,
+                    widths=tuple(context_widths),
+                    emit_mean_support=True,
+                ),
+                "hyper": GainHyperLatentCodec(
+                    EntropyBottleneck(N),
+                    h_a=_hyper_analysis(M, N),
+                    h_s=DualHyperSynthesis(_hyper_synthesis(N), _hyper_synthesis(N)),
+                    quantizer="ste",
+                ),
+            }
         )
-        self.add_auxiliary()
+        # Where distortion costs lmbda, the best step of a uniform quantiser goes with its root.
+        rise = 0.5 * math.log(_HIGHEST_LMBDA / _LOWEST_LMBDA)
+        self.y_gain = RateGains(M, nodes, rise)
+        self.y_gain_inv = RateGains(M, nodes, rise, falls=True)
+        # Side information grows more slowly with quality than what it describes.
+        self.z_gain = RateGains(N, nodes, 0.3 * rise)
+        self.z_gain_inv = RateGains(N, nodes, 0.7 * rise)
+
+    # -- rates ----------------------------------------------------------------------------------
+
+    def _quality(self, quality: float | Tensor | None) -> Tensor:
+        """Checked qualities, ``(1,)`` or ``(N,)``."""
+        if quality is None:
+            quality = self.default_quality
+        values = torch.as_tensor(quality, dtype=torch.float32).reshape(-1)
+        if values.numel() == 0 or not bool(((values >= 0) & (values <= _HIGHEST_QUALITY)).all()):
+            raise ValueError(f"quality must be in 0 ... {_HIGHEST_QUALITY}, got {quality}")
+        return values.to(self.y_gain.middle.device)
+
+    def encoder_gains(self, quality: Tensor) -> dict[str, Tensor]:
+        """What ``latent_codec`` needs to code.
+
+        Args:
+            quality: ``(N,)``, 0 to 100.
+
+        Returns:
+            Gains by the names of its arguments; differentiable in training mode only.
+        """
+        return self._gains(quality, "y_gain", "z_gain", "y_gain_inv", "z_gain_inv")
+
+    def decoder_gains(self, quality: Tensor) -> dict[str, Tensor]:
+        """What ``latent_codec`` needs to decode; as :meth:`encoder_gains`."""
+        return self._gains(quality, "y_gain_inv", "z_gain_inv")
+
+    def _gains(self, quality: Tensor, *names: str) -> dict[str, Tensor]:
+        modules = {name: getattr(self, name) for name in names}
+        if self.training:
+            return {name: module(quality) for name, module in modules.items()}
+        return {name: module.exact(quality) for name, module in modules.items()}
+
+    def lagrangian_multiplier(self, quality: float | None = None, **arguments: Any) -> float:
+        """As :meth:`CompressionModel.lagrangian_multiplier`; ``quality`` as in :meth:`compress`."""
+        return lagrangian(float(self._quality(quality)[0]))
+
+    # -- training and coding --------------------------------------------------------------------
+
+    def forward(self, x: Tensor, quality: float | Tensor | None = None) -> dict[str, Any]:
+        """Reconstruction and likelihoods.
+
+        Args:
+            x: image ``(N, 3, H, W)`` in [0, 1].
+            quality: 0 to 100, one for all or one a sample ``(N,)``; 50 by default.
+
+        Returns:
+            ``{"x_hat": (N, 3, H, W), not clamped, "likelihoods": {"y", "z"}}``.
+
+        Raises:
+            ValueError: height or width do not fit the transforms, or ``quality`` is outside.
+        """
+        y = self._latent(x)
+        out = self.latent_codec(y, **self.encoder_gains(self._quality(quality)))
+        return {"x_hat": self.g_s(out["y_hat"]), "likelihoods": out["likelihoods"]}
+
+    @coding
+    def compress(
+        self,
+        x: Tensor,
+        quality: float | None = None,
+        *,
+        sync_safe: bool = False,
+        tolerance: float = DEFAULT_TOLERANCE,
+        verify: bool = False,
+    ) -> dict[str, Any]:
+        """As :meth:`TransformCodingModel.compress`; ``quality`` as :meth:`forward`, one for all."""
+        qualities = self._quality(quality)
+        code = partial(self.latent_codec.compress, **self.encoder_gains(qualities))
+        return self._compress(x, code, sync_safe, tolerance, tuple(qualities.tolist()))
+
+    @coding
+    def decompress(
+        self,
+        strings: Strings,
+        shape: Any,
+        quality: float | None = None,
+        *,
+        sync_safe: bool = False,
+        latent_hash: Sequence[bytes] | None = None,
+    ) -> dict[str, Tensor]:
+        """As :meth:`TransformCodingModel.decompress`; ``quality`` is what :meth:`compress` got."""
+        gains = self.decoder_gains(self._quality(quality))
+        return self._decompress(self.latent_codec.decompress(strings, shape, **gains))
+
+    # -- loading --------------------------------------------------------------------------------
 
     @classmethod
     def infer_arguments(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Constructor arguments of the model that native weights are of."""
+        """Constructor arguments of the model that native weights are of.
+
+        Raises:
+            ValueError: the weights are of another model.
+        """
+        context = "latent_codec.y.channel_context.y"
+        hidden = hidden_widths(state_dict, f"{context}0.mean_cc")
+        last = f".mean_cc.{2 * len(hidden)}.weight"
+        convolutions = sorted(
+            place
+            for place in numbers_after(state_dict, "g_a.")
+            if f"g_a.{place}.weight" in state_dict
+        )
+        if len(convolutions) != 3:
+            raise ValueError(f"this state dict is not of {cls.__name__}")
+        first, second, third = convolutions
         return {
-            **lite_sizes(state_dict, cls, "latent_codec.h_a"),
-            **cls.infer_auxiliary(state_dict),
+            "N": entry_size(state_dict, "latent_codec.hyper.h_a.4.weight", 0, cls),
+            "M": entry_size(state_dict, f"g_a.{third}.weight", 0, cls),
+            "widths": [state_dict[f"g_a.{place}.weight"].size(0) for place in (first, second)],
+            "depths": [second - first - 1, third - second - 1],
+            "slice_proportions": [
+                entry_size(state_dict, f"{context}{k}{last}", 0, cls)
+                for k in numbers_after(state_dict, context)
+            ],
+            "context_widths": hidden,
+            "nodes": entry_size(state_dict, "y_gain.steps", 0, cls) + 1,
         }
 
 
-def lite_sizes(state_dict: Mapping[str, Tensor], cls: type, hyper: str) -> dict[str, Any]:
-    """Sizes that the small models have in common, read off weights.
-
-    Args:
-        state_dict: native weights.
-        cls: the model, for messages.
-        hyper: name of the hyper analysis.
-
-    Raises:
-        ValueError: the weights are of another model.
-    """
-    context = "latent_codec.y.channel_context.y"
-    hidden = hidden_widths(state_dict, f"{context}0.mean_cc")
-    last = f".mean_cc.{2 * len(hidden)}.weight"
-    convolutions = sorted(
-        place for place in numbers_after(state_dict, "g_a.") if f"g_a.{place}.weight" in state_dict
-    )
-    if len(convolutions) != 3:
-        raise ValueError(f"this state dict is not of {cls.__name__}")
-    first, second, third = convolutions
-    return {
-        "N": entry_size(state_dict, f"{hyper}.4.weight", 0, cls),
-        "M": entry_size(state_dict, f"g_a.{third}.weight", 0, cls),
-        "widths": [state_dict[f"g_a.{place}.weight"].size(0) for place in (first, second)],
-        "depths": [second - first - 1, third - second - 1],
-        "slice_proportions": [
-            entry_size(state_dict, f"{context}{k}{last}", 0, cls)
-            for k in numbers_after(state_dict, context)
-        ],
-        "context_widths": hidden,
-    }
-
-
-# -- rows --------------------------------------------------------------------------------------
-
-LITE_LAMBDAS = (0.0035, 0.009, 0.0225, 0.056)
+# -- row ---------------------------------------------------------------------------------------
 
 register_entry(
     ModelEntry(
         name="lite",
         model=Lite,
-        summary="This library's own small model of slices, whose weights come with it",
-        paper="Minnen and Singh 2020, Channel-wise autoregressive entropy models for learned image "
-        "compression",
-        sizes=at_qualities((len(LITE_LAMBDAS), {})),
-        needs_quality=True,
-        losses={
-            "mse": {q: {"lmbda": value} for q, value in enumerate(LITE_LAMBDAS, start=1)},
-        },
+        summary="This library's own small model of any rate, whose weights come with it",
+        paper="Cui et al. 2021, Asymmetric gained deep image compression with continuous rate "
+        "adaptation",
+        metrics=("mse",),
+        # Multipliers of 0.0035, 0.009, 0.0225 and 0.056, to the next whole number.
+        points={1: 22, 2: 36, 3: 50, 4: 64},
         shipped=True,
         advice="train others with examples/train_lite.py",
         licence="BSD-3-Clause-Clear",

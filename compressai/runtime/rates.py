@@ -50,7 +50,7 @@ class Rates:
         self.factor = lru_cache(maxsize=64)(self._factor)
 
     def _factor(self, name: str, quality: float) -> np.ndarray:
-        """A factor, as :class:`compressai.models.lite_vbr.RateGains` has it, to the bit.
+        """A factor, as :class:`compressai.models.lite.RateGains` has it, to the bit.
 
         Args:
             name: of the factor.

@@ -21,7 +21,7 @@ def flushed_denormals() -> Iterator[None]:
     """Take numbers nearer to zero than 1e-38 for zero, in all that this process computes inside.
 
     The gradients of likelihoods have many, and on a processor of Intel or AMD each operation on one
-    takes some hundred times as long: of a step of ``lite-vbr``, half of the time. Outside, numbers
+    takes some hundred times as long: of a step of ``lite``, half of the time. Outside, numbers
     are exact, as entropy coders need them; nothing happens on processors that know no such mode.
     """
     torch.set_flush_denormal(True)

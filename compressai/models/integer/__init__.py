@@ -8,13 +8,12 @@ such a form.
 from __future__ import annotations
 
 from compressai.models.integer.form import EntropyNetwork, IntegerForm
-from compressai.models.integer.lite import IntegerLite, IntegerLiteVbr
+from compressai.models.integer.lite import IntegerLite
 from compressai.models.integer.quantize import quantize_entropy_path
 
 __all__ = [
     "EntropyNetwork",
     "IntegerForm",
     "IntegerLite",
-    "IntegerLiteVbr",
     "quantize_entropy_path",
 ]

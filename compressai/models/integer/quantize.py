@@ -45,7 +45,7 @@ def quantize_entropy_path(net: CompressionModel, images: Iterable[Tensor]) -> Co
 
     Args:
         net: trained model of a class that has a form of integers, on the CPU. Of the library's
-            these are :class:`~compressai.models.Lite` and :class:`~compressai.models.LiteVbr`.
+            these are :class:`~compressai.models.Lite` and :class:`~compressai.models.Lite`.
         images: for calibration, each ``(N, 3, H, W)`` in [0, 1] with sides that are multiples of
             64. Some 50 of 256 x 256 that show all kinds of things will do.
 
