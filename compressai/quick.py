@@ -22,6 +22,7 @@ from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL
 
 __all__ = ["decode", "encode"]
 
+
 def encode(image: str | Path | bytes | BinaryIO | Image.Image, quality: float = 75) -> bytes:
     """Code an image with the default model.
 

@@ -288,9 +288,7 @@ class Training:
             torch._foreach_lerp_(averages, list(self.net.parameters()), weight)
         return {"loss": float(loss.detach()), "gradient": float(norm)}
 
-    def rate_and_distortion(
-        self, net: Lite, x: Tensor, quality: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def rate_and_distortion(self, net: Lite, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """``(bits per pixel, mean square error on the scale of 255)`` of each sample."""
         # The entropy path stays in single precision: a bfloat16 mean is off by too much.
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.half and net.training)

@@ -18,14 +18,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bitstream_images import CORPUS
 from c_library import LIBRARY, ROOT, CError, Model, Runner, build, decode, encode, error_of
 from PIL import Image
 from test_bitstream_damage import mutated
 from test_runtime_rates import QUALITIES, integers_of, net_of_any_rate
 from tiny_nets import one_thread, tiny_net
 
-import compressai
 from compressai.bitstream import (
     BitstreamError,
     CodedImage,
@@ -36,7 +34,6 @@ from compressai.bitstream import (
     read_image,
 )
 from compressai.models.base import ModelIdentity
-from compressai.models.integer import quantize_entropy_path
 from compressai.runtime import Bundle
 
 onnxruntime = pytest.importorskip("onnxruntime")

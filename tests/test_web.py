@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
-from test_runtime_rates import net_of_any_rate
+from test_runtime_rates import NAME, net_of_any_rate
 from tiny_nets import one_thread
 from webdriver import Browser, browser, why_no_browser
 
