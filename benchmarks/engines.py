@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from compressai import _kernels
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.inference import prepare
+from compressai.latent_codecs import LRPGaussianLatentCodec
 from compressai.models import CompressionModel
 from compressai.models.base import coding_networks
 from compressai.zoo import image_models
@@ -92,16 +93,25 @@ def deviations(native: nn.Module, exact: nn.Module, x: Tensor) -> list[dict[str,
         converted = getattr(choice, "_synchronised", None)
         if converted is None or names[network].endswith("h_a"):
             continue  # not converted, or of encoders only
+        outcome = _outcome(native, names[network])
         with torch.inference_mode():
             for inputs in calls:
-                want = twins[place](*(each.double() for each in inputs))
+                want = outcome(twins[place](*(each.double() for each in inputs)))
                 # Out of a session, the network runs as it is.
                 results = {"plain": network(*inputs), "native": converted(*inputs)}
                 for engine, got in results.items():
-                    share = deviation(got.double(), want) / DEFAULT_TOLERANCE
+                    share = deviation(outcome(got.double()), want) / DEFAULT_TOLERANCE
                     apart[engine] = max(apart[engine], share)
         rows.append({"network": names[network], **apart})
     return rows
+
+
+def _outcome(net: nn.Module, name: str) -> Callable[[Tensor], Tensor]:
+    """What becomes of a network's output before it is put on the grid."""
+    codec = net.get_submodule(name.rpartition(".")[0])
+    if isinstance(codec, LRPGaussianLatentCodec) and name.endswith("lrp_transform"):
+        return lambda out: codec.lrp_scale * torch.tanh(out)
+    return lambda out: out
 
 
 def pairs(nets: dict[str, nn.Module], images: list[Tensor]) -> dict[str, int]:

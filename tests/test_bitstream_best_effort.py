@@ -44,7 +44,7 @@ def net():
 
 @pytest.fixture(scope="module")
 def coded(net, photo):
-    return encode_image(net, photo, model="lite", quality=1)
+    return encode_image(net, photo)
 
 
 def string_ends(coded):
@@ -128,7 +128,7 @@ def test_a_part_that_this_machine_cannot_follow_is_lost_with_those_after_it(net,
 
 
 def test_only_the_damaged_tile_is_estimated(net, photo):
-    coded = encode_image(net, photo, model="lite", quality=1, tile=128, tile_overlap=32)
+    coded = encode_image(net, photo, tile=128, tile_overlap=32)
     whole = decode_image(net, coded)
     content = coded.to_bytes()
     sample = salvaged(net, content[:-30])

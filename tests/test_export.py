@@ -155,7 +155,7 @@ def test_program_exports_the_default_model(
         status, out, _ = run("export", "out", "--size", 64, 64, "--json")
         assert status == 0
         report = json.loads(out)
-        assert (report["model"], report["quality"], report["random_weights"]) == ("lite", 3, False)
+        assert (report["model"], report["quality"], report["random_weights"]) == ("lite", 50, False)
         assert len(list(Path("out").iterdir())) == 2
         _, out, _ = run("export", "--help")
         text = " ".join(out.replace("│", " ").split())

@@ -21,6 +21,7 @@ from compressai.inference import entropy_path, prepare
 from compressai.inference.kernels import ExactConv
 from compressai.models import MeanScaleHyperprior, get_scale_table
 from compressai.models.base import coding_networks
+from compressai.models.lite import RateGains
 from compressai.models.utils import deconv
 from compressai.registry import ENTRIES
 from compressai.zoo import lite
@@ -114,11 +115,14 @@ def test_plain_sessions_keep_their_bits() -> None:
         for network in networks
     ]
     with torch.no_grad():
-        strings = net.latent_codec.compress(y)["strings"]
-        assert fast.latent_codec.compress(y)["strings"] == strings
+        strings, other = (
+            one.latent_codec.compress(y, **one.encoder_gains(torch.tensor([22.0])))["strings"]
+            for one in (net, fast)
+        )
+        assert other == strings
     for hook in hooks:
         hook.remove()
-    assert all(given.values())
+    assert all(calls for network, calls in given.items() if not isinstance(network, RateGains))
     for network, calls in given.items():
         for inputs, out in calls:
             assert torch.equal(networks[network](inputs), out)
@@ -221,7 +225,8 @@ def test_engines_are_compared_on_photos(
     assert "| plain -> native | 1 of 1 |" in capsys.readouterr().out
     # A decoder's networks: hyper synthesis, four contexts, four corrections.
     assert len(result["deviations"]) == 9
-    assert all(0 < share["native"] < 0.25 for share in result["deviations"].values())
+    for share in result["deviations"].values():
+        assert 0 < share["native"] < max(0.25, share["plain"])
     for changes in (
         {"same": {**result["same"], "native -> plain": 0}},
         {"deviations": {"h_s": {"plain": 0.1, "native": 0.26}}},

@@ -343,6 +343,17 @@ class CompressionModel(PretrainedModel, nn.Module):
         """
         return self.lmbda
 
+    def quantizer_steps(self, **arguments: Any) -> tuple[float | Tensor, float | Tensor]:
+        """What lies between two symbols, in units of the latent and of the hyperlatent.
+
+        Args:
+            arguments: of :meth:`compress`, on which it depends where the rate is variable.
+
+        Returns:
+            A number for each, or what broadcasts to ``(N, C, h, w)``; 1 where nothing is scaled.
+        """
+        return 1.0, 1.0
+
     def aux_loss(self) -> Any:
         """Sum of the auxiliary losses of the bottlenecks; 0 if there are none."""
         return sum(m.loss() for m in self.modules() if isinstance(m, EntropyBottleneck))

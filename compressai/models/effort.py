@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, repeat
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ EFFORTS = (0, 10, 20, 40, 80, 150, 300, 600, 1200)
 MAX_EFFORT = len(EFFORTS)
 
 # Yang, Bamler and Mandt 2020 and a search on the shipped weights: see docs/effort.md.
-_LEARNING_RATE = 2e-2
+_LEARNING_RATE = 6e-3  # in steps of the quantiser
 _FIRST_TEMPERATURE, _LAST_TEMPERATURE = 0.5, 0.3
 _HYPER_ANALYSIS = "h_a"  # its name in every model
 _EDGE = 1e-5  # atanh has no value at 1
@@ -181,6 +182,19 @@ class _Latents:
 
         offsets = {name: view(offset) for name, offset in self.offsets.items()}
         return _Latents(view(self.y), offsets)
+
+    def moved(
+        self,
+        start: Sequence[Tensor],
+        steps: Sequence[Tensor],
+        units: tuple[float | Tensor, float | Tensor],
+    ) -> _Latents:
+        """Others like these: ``start``, moved by so many steps of the quantiser."""
+        y, *offsets = (
+            tensor + step * unit
+            for tensor, step, unit in zip(start, steps, chain((units[0],), repeat(units[1])))
+        )
+        return _Latents(y, dict(zip(self.offsets, offsets)))
 
     def coding(self, net: CompressionModel) -> CompressionModel:
         """A model like ``net`` that finds these latents in whatever image it is given."""
@@ -347,19 +361,19 @@ def _descend(
         for columns in _parts(shape[-1], multiple)
     ]
     rounding = _StochasticRounding(seed, latents.y.device)
+    units = objective.net.quantizer_steps(**objective.arguments)
     done = 0
     for (rows, own_rows), (columns, own_columns) in parts:
         whole = latents.part(shape, rows, columns)
-        part = _Latents(
-            whole.y.clone().requires_grad_(),
-            {name: offset.clone().requires_grad_() for name, offset in whole.offsets.items()},
-        )
-        free = part.tensors()
+        # What is learned is in steps of the quantiser, so that one learning rate suits all rates.
+        start = [tensor.clone() for tensor in whole.tensors()]
+        free = [torch.zeros_like(tensor, requires_grad=True) for tensor in start]
         optimizer = torch.optim.Adam(free, lr=_LEARNING_RATE)
         for step in range(steps):
             share = step / max(1, steps - 1)
             rounding.begin(_FIRST_TEMPERATURE * (_LAST_TEMPERATURE / _FIRST_TEMPERATURE) ** share)
             with torch.enable_grad(), relaxed_rounding(rounding):
+                part = whole.moved(start, free, units)
                 loss = objective.estimated(part, rows, columns)
                 gradients = torch.autograd.grad(loss, free, allow_unused=True)
             for tensor, gradient in zip(free, gradients):
@@ -372,13 +386,9 @@ def _descend(
         offset_rows = slice(own_rows.start - rows.start, own_rows.stop - rows.start)
         offset_columns = slice(own_columns.start - columns.start, own_columns.stop - columns.start)
         part_shape = (rows.stop - rows.start, columns.stop - columns.start)
-        refined = part.part(part_shape, offset_rows, offset_columns)
+        refined = whole.moved(start, free, units).part(part_shape, offset_rows, offset_columns)
         for old, new in zip(inside.tensors(), refined.tensors()):
             old.copy_(new.detach())
-
-
-def _rate(share: float) -> float:
-    return 0.05 + 0.475 * (1 + math.cos(math.pi * share))
 
 
 def _parts(side: int, multiple: int) -> list[tuple[slice, slice]]:

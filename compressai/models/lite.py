@@ -319,6 +319,14 @@ class Lite(ChannelSliceModel):
         """As :meth:`CompressionModel.lagrangian_multiplier`; ``quality`` as in :meth:`compress`."""
         return lagrangian(float(self._quality(quality)[0]))
 
+    @torch.no_grad()
+    def quantizer_steps(
+        self, quality: float | None = None, **arguments: Any
+    ) -> tuple[float | Tensor, float | Tensor]:
+        """As :meth:`CompressionModel.quantizer_steps`; ``quality`` as in :meth:`compress`."""
+        gains = self.encoder_gains(self._quality(quality))
+        return 1 / gains["y_gain"], 1 / gains["z_gain"]
+
     # -- training and coding --------------------------------------------------------------------
 
     def forward(self, x: Tensor, quality: float | Tensor | None = None) -> dict[str, Any]:

@@ -204,6 +204,12 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         """As :meth:`CompressionModel.lagrangian_multiplier`; ``s`` as in :meth:`compress`."""
         return float(self.lmbda[max(0, min(int(s), self.levels - 1))])
 
+    def quantizer_steps(
+        self, s: int = 1, inputscale: float | Tensor = 0, **arguments: Any
+    ) -> tuple[float | Tensor, float | Tensor]:
+        """As :meth:`CompressionModel.quantizer_steps`; arguments as in :meth:`compress`."""
+        return 1 / float(self._coding_gain(s, inputscale)), 1.0
+
     def _forward_z(self, z: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
         step = self._z_arguments(gain)
         _, likelihoods = self.entropy_bottleneck(z, **step)

@@ -120,9 +120,12 @@ class RuntimeModel:
 
     @property
     def identity(self) -> SimpleNamespace:
-        """``model``, ``quality``, ``metric`` and ``random_weights``, as files tell them."""
+        """``model``, ``quality``, ``metric`` and ``random_weights``, as files tell them.
+
+        ``weights`` is nothing: bundles do not tell the file that they were made of.
+        """
         names = ("model", "quality", "metric", "random_weights")
-        return SimpleNamespace(**{name: self.bundle.manifest[name] for name in names})
+        return SimpleNamespace(**{name: self.bundle.manifest[name] for name in names}, weights="")
 
     @property
     def quality_range(self) -> tuple[float, float] | None:
