@@ -13,9 +13,10 @@ from PIL import Image
 from compressai.bitstream import CodedImage
 from compressai.bitstream.decoding import decode_image
 from compressai.bitstream.encoding import encode_image
-from compressai.bitstream.errors import WrongWeightsError
+from compressai.bitstream.errors import UnknownModelError, WrongWeightsError
 from compressai.bitstream.image import read_image
 from compressai.bitstream.reading import parse_coded
+from compressai.registry.entries import ENTRIES
 from compressai.runtime.installed import bundle_of_file, installed_bundle
 from compressai.runtime.model import RuntimeModel
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL
@@ -40,12 +41,7 @@ def encode(image: str | Path | bytes | BinaryIO | Image.Image, quality: float = 
     """
     if not 0 <= quality <= 100:
         raise ValueError(f"quality must be 0 to 100, got {quality}")
-    net: Any = _bundle(quality)
-    if net is None:
-        # Slow to import, and not needed where there is a bundle.
-        from compressai.model_choice import choose_model
-
-        net = choose_model(DEFAULT_MODEL, quality, DEFAULT_METRIC, None).net
+    net = _bundle(quality) or _torch_model(DEFAULT_MODEL, quality, DEFAULT_METRIC)
     source: Any = io.BytesIO(image) if isinstance(image, bytes) else image
     samples = read_image(source, as_array=isinstance(net, RuntimeModel))
     return encode_image(net, samples, quality=quality).to_bytes()
@@ -75,12 +71,9 @@ def _model_of(coded: CodedImage) -> Any:
             f"the file was coded with weights of {coded.model} that have no name: decode it with "
             "compressai.bitstream.decode_image and the model that coded it"
         )
-    found = bundle_of_file(coded)
-    if found is not None:
-        return found
-    from compressai.model_choice import model_of  # as above
-
-    return model_of(coded, None)
+    return bundle_of_file(coded) or _torch_model(
+        coded.model, coded.quality, coded.metric or DEFAULT_METRIC
+    )
 
 
 def _bundle(quality: float) -> RuntimeModel | None:
@@ -88,3 +81,21 @@ def _bundle(quality: float) -> RuntimeModel | None:
         return installed_bundle(DEFAULT_MODEL, quality, DEFAULT_METRIC)
     except ImportError:
         return None
+
+
+def _torch_model(model: str, quality: float, metric: str) -> Any:
+    # Slow to import, and not needed where there is a bundle.
+    from compressai.zoo import image_models
+
+    if model not in image_models:
+        raise UnknownModelError(
+            f"the file was coded with {model}, which this version does not know: update it"
+        )
+    # The same weights serve a whole scale.
+    chosen = None if ENTRIES[model].scale else quality
+    try:
+        return image_models[model](chosen, metric, pretrained=True).eval()
+    except RuntimeError as error:
+        raise WrongWeightsError(str(error)) from error
+    except ValueError as error:
+        raise UnknownModelError(f"the file names weights that do not exist: {error}") from error

@@ -54,11 +54,13 @@ def photo() -> ImageData:
 def test_weights_that_ship_reach_what_they_reach_with_torch(target: Target) -> None:
     ladder = ladder_of_bundles("lite", "mse", threads=1)
     assert ladder is not None
-    assert ladder.qualities == (1, 2, 3, 4)
+    assert ladder.is_scale
     found = encode_to_target(photo(), target, ladder)
     theirs = Chooser(model="lite", precision="fp32").ladder()
     with one_thread():
-        assert found.quality == encode_to_target(photo(), target, theirs).quality
+        other = encode_to_target(photo(), target, theirs).quality
+    # Prepared networks round otherwise, so that few symbols are others.
+    assert found.quality == pytest.approx(other, abs=0.1)
 
 
 class Counted(OnnxNetworks):
@@ -81,7 +83,7 @@ def test_scale_is_searched_with_one_analysis_of_each_tile(content: bytes) -> Non
     bundle = Bundle.read(content)
     networks = Counted(bundle)
     model = RuntimeModel(bundle, networks=networks)
-    chosen = ChosenModel(model, "lite-vbr", None, "mse")
+    chosen = ChosenModel(model, "tiny-lite", None, "mse")
     ladder = Ladder(lambda quality: dataclasses.replace(chosen, quality=quality), None)
     assert ladder.is_scale
     assert ladder.qualities == tuple(map(float, range(101)))
@@ -103,7 +105,7 @@ def test_scale_is_searched_with_one_analysis_of_each_tile(content: bytes) -> Non
 
 def test_qualities_at_hand(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPRESSAI_HOME", str(tmp_path))
-    assert installed_qualities("lite", "mse") == [1, 2, 3, 4]
+    assert installed_qualities("lite", "mse") == []
     assert installed_qualities("nobody", "mse") is None
     assert ladder_of_bundles("nobody", "mse") is None
     # Floats that are coded plainly need torch.
