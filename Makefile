@@ -34,7 +34,7 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml compressai/version.py $(NATIV
 	@touch $@
 
 demo: install ## compress a photo, compare with JPEG and WebP of the same size
-	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/demo.py --quality 30
 
 lint: install ## style and import order
 	$(BIN)/ruff check .
