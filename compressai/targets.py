@@ -87,6 +87,7 @@ class Target:
             source, result = (np.asarray(_rgb(one)) for one in (image, decode_image(net, coded)))
             error = np.subtract(source, result, dtype=np.float64)
             return psnr_of(float(np.square(error, out=error).mean()), 255)
+        # Needs torch.
         from compressai.evaluation.metrics import MS_SSIM_MIN_SIDE, ms_ssim
 
         if min(image.size) < MS_SSIM_MIN_SIDE:
@@ -206,11 +207,13 @@ def _remembering(net: Any) -> Any:
     # Refusals and short answers need neither NumPy nor torch.
     import numpy as np
 
+    # Needs onnxruntime, or is slow to import.
     from compressai.runtime import RuntimeModel
 
     if isinstance(net, RuntimeModel):
         return net if net.rates is None else net.remembering()
 
+    # Torch is there if the model is.
     from compressai.bitstream._nets import rate_level
     from compressai.models._copies import shallow_copy
 

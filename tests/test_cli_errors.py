@@ -83,7 +83,7 @@ def test_wrong_command_lines_end_with_status_2(run, photo, arguments):
     ("arguments", "message"),
     [
         (["--model", "nonsense"], "model must be one of"),
-        (["-q", "0"], "quality must be between 1 and 4, got 0"),
+        (["-q", "101"], "quality of this model must be in 0 ... 100, got 101"),
         (["--metric", "psnr"], "metric must be one of"),
         (["--max-pixels", "8191"], "limit of 8191"),
         (["--device", "nonsense"], "nonsense"),

@@ -17,10 +17,10 @@ def test_single_file_is_one_line(run, photo, checkpoint: Path) -> None:
     assert (status, err) == (0, "")
     size, before = Path("photo.cai").stat().st_size, Path("photo.png").stat().st_size
     assert out.startswith(f"photo.png -> photo.cai: 70 x 50, {size} bytes, ")
-    assert out.rstrip().endswith(f"{1 - size / before:.1%} saved")
+    assert out.rstrip().endswith(f"{1 - size / before:.1%} saved, by torch")
     assert out.count("\n") == 1
     _, out, _ = run("decode", "photo.cai", "back.png", "--checkpoint", checkpoint)
-    assert out == "photo.cai -> back.png: 70 x 50\n"
+    assert out == "photo.cai -> back.png: 70 x 50, by torch\n"
 
 
 def test_verbose_says_all_and_quiet_nothing_but_errors(run, photo, checkpoint: Path) -> None:

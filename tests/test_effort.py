@@ -82,9 +82,9 @@ def test_every_family_decodes_to_what_was_refined(
 def test_shipped_weights_gain(shipped: Any, crop: torch.Tensor) -> None:
     [before] = lagrangian(shipped, crop, shipped.compress(crop), shipped.lagrangian_multiplier())
     [after] = lagrangian(
-        shipped, crop, shipped.compress(crop, effort=4), shipped.lagrangian_multiplier()
+        shipped, crop, shipped.compress(crop, effort=5), shipped.lagrangian_multiplier()
     )
-    # 2 % by 40 steps when this was written.
+    # 1.5 % by 80 steps when this was written.
     assert after < 0.99 * before
 
 

@@ -264,7 +264,8 @@ def test_shipped_integers_cost_next_to_nothing(quality: float, photo: Tensor) ->
         sizes.append(sum(len(step[0]) for step in coded["strings"]))
         x_hat = net.decompress(coded["strings"], coded["shape"], quality)["x_hat"]
         errors.append(float(-10 * torch.log10((x_hat - photo).square().mean())))
-    assert sizes[1] < 1.03 * sizes[0]
+    # Strings end at whole words: at most 8 bytes more for each.
+    assert sizes[1] < 1.01 * sizes[0] + 4 * 2 * 5
     assert errors[1] > errors[0] - 0.05
 
 

@@ -327,7 +327,7 @@ def test_modules_stay_where_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch
     assert not natives(replaced)
     net = small_net("tcm")
     prepared = prepare(net, "fp32")
-    assert not natives(prepared.g_s._network)
+    assert not natives(prepared.g_s.network)
     y = torch.randn(1, net.M, 8, 8)
     assert_same(prepared.g_s(y), net.g_s(y))
 

@@ -130,7 +130,8 @@ def print_report(values: Mapping[str, Any], as_json: bool, *, to_stderr: bool = 
         return
     width = max(map(len, values))
     for name, value in values.items():
-        text = f"{value:.3f}" if isinstance(value, float) else str(value)
+        digits = "g" if name == "quality" else ".3f"
+        text = f"{value:{digits}}" if isinstance(value, float) else str(value)
         print(f"{name.replace('_', ' '):{width}}  {_printable(text)}", file=stream)
 
 

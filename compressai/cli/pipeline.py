@@ -305,6 +305,8 @@ def _one_line(report: Mapping[str, Any]) -> str:
         facts.append(f"{_saving(report['bytes'], report['source_bytes']):.1%} saved")
     if report.get("random_weights"):
         facts.append("RANDOM weights")
+    if "engine" in report:
+        facts.append(f"by {report['engine']}")
     return f"{line}: {', '.join(facts)}"
 
 

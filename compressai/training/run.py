@@ -66,8 +66,10 @@ def configure_optimizers(
     net: nn.Module, args: argparse.Namespace
 ) -> tuple[optim.Optimizer, optim.Optimizer]:
     """The optimizer of the network, and Adam for the quantiles, of no parameters without any."""
+    # Programs with a command line of their own may not ask for one.
+    chosen = _OPTIMIZERS[getattr(args, "optimizer", "adam")]
     conf = {
-        "net": {"type": _OPTIMIZERS[args.optimizer], "lr": args.learning_rate},
+        "net": {"type": chosen, "lr": args.learning_rate},
         "aux": {"type": "Adam", "lr": args.aux_learning_rate},
     }
     if not any(name.endswith(".quantiles") for name, _ in net.named_parameters()):
