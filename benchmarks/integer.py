@@ -5,7 +5,7 @@ Codes photos with ``lite``, plainly and with ``sync_safe``, and with ``lite-inte
 quality. Prints bytes, PSNR, and the time of the processor (one thread) for compressing and
 decompressing, as medians of ratios of alternating runs; and how many streams of ``lite-integer``
 decode to the encoder's latent, to the bit, with other arithmetic (see ``synchrony.py``). Ends with
-an error if one does not, or if ``lite-integer`` costs more than 2 % of bytes, 0.05 dB or 20 % of
+an error if one does not, or if ``lite-integer`` costs more than 3 % of bytes, 0.05 dB or 20 % of
 time on average.
 
     python benchmarks/integer.py [--photos FILE_OR_FOLDER ...] [--qualities 1 2 3 4]
@@ -31,7 +31,7 @@ from compressai.zoo import lite, lite_integer
 
 # What integers may cost, see ``synchrony.py``. They round and look up between convolutions, which
 # takes more time than shifting thresholds.
-LIMITS = {"bytes": 0.02, "psnr": 0.05, "time": 1.2}
+LIMITS = {"bytes": 0.03, "psnr": 0.05, "time": 1.2}
 
 
 def measure(quality: int, images: list[tuple[str, Tensor]], repeats: int) -> dict[str, Any]:
