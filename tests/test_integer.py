@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from program import PHOTO
+from test_models_lite import TINY as SMALL
 from torch import Tensor, nn
 
 from compressai import zoo
@@ -44,14 +45,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[1]
-TINY: dict[str, Any] = {
-    "N": 4,
-    "M": 12,
-    "widths": [8, 12],
-    "depths": [2, 1],
-    "slice_proportions": [2, 4, 2, 4],
-    "context_widths": [6, 5],
-}
+TINY: dict[str, Any] = {**SMALL, "context_widths": [6, 5], "nodes": 9}
 WEIGHT = "latent_codec.y.channel_context.y1.mean_cc.2.weight"
 
 

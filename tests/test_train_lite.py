@@ -15,20 +15,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_models_lite import TINY as SMALL
 
 from compressai.checkpoint import load_checkpoint
 from compressai.models.lite import Lite
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TINY: dict[str, Any] = {
-    "N": 4,
-    "M": 12,
-    "widths": [8, 12],
-    "depths": [2, 1],
-    "slice_proportions": [2, 4, 2, 4],
-    "context_widths": [6, 5],
-    "nodes": 4,
-}
+TINY: dict[str, Any] = {**SMALL, "context_widths": [6, 5]}
 
 
 def example(name: str) -> ModuleType:

@@ -13,6 +13,7 @@ from compressai.cli.options import (
     AsJson,
     Checkpoint,
     Device,
+    Metric,
     ModelName,
     Precision,
     PrecisionName,
@@ -26,9 +27,7 @@ def bench(
     image: Annotated[Path, typer.Argument(help="An image.", show_default=False)],
     model: ModelName = None,
     quality: Quality = None,
-    metric: Annotated[
-        str | None, typer.Option(help="What the zoo's weights were trained for (default: mse)")
-    ] = None,
+    metric: Metric = None,
     checkpoint: Checkpoint = None,
     precision: Precision = PrecisionName.AUTO,
     device: Device = "cpu",

@@ -22,12 +22,14 @@ from compressai.cli.engines import (
 )
 from compressai.cli.messages import Notes, no_notes, print_note, share_bar
 from compressai.cli.options import (
+    AnyQuality,
     AsJson,
     Checkpoint,
     Device,
     Effort,
     Jobs,
     MaxPixels,
+    Metric,
     ModelName,
     Multiplier,
     Overwrite,
@@ -35,14 +37,13 @@ from compressai.cli.options import (
     PrecisionName,
     Quiet,
     SkipExisting,
+    SyncSafe,
     Verbose,
     debugging,
-    quality_option,
 )
 from compressai.cli.pipeline import Stages, run, threads_each
 from compressai.cli.places import STANDARD, local_paths, split_places
 from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
-from compressai.zoo.defaults import DEFAULT_METRIC
 
 if TYPE_CHECKING:
     from compressai.bitstream import CodedImage, ImageData
@@ -76,14 +77,8 @@ def encode(
         ),
     ] = None,
     model: ModelName = None,
-    quality: Annotated[
-        float | None,
-        quality_option("Quality in the zoo, or level of a variable-rate --checkpoint."),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(help=f"What the zoo's weights were trained for. (default: {DEFAULT_METRIC})"),
-    ] = None,
+    quality: AnyQuality = None,
+    metric: Metric = None,
     checkpoint: Checkpoint = None,
     precision: Precision = PrecisionName.AUTO,
     device: Device = "cpu",
@@ -103,14 +98,7 @@ def encode(
             help="Keep EXIF, and the colour profile with the colours as they are.",
         ),
     ] = False,
-    sync_safe: Annotated[
-        bool | None,
-        typer.Option(
-            "--sync-safe/--plain",
-            help="Code so that rounding differences between machines do not matter. (default: "
-            "where the model can)",
-        ),
-    ] = None,
+    sync_safe: SyncSafe = None,
     target_bytes: Annotated[
         int | None,
         typer.Option(help="Code with the best quality whose file has at most so many bytes."),

@@ -17,6 +17,7 @@ from compressai.cli.messages import print_note, print_report, progress_bar
 from compressai.cli.options import (
     Device,
     Effort,
+    Metric,
     ModelName,
     Overwrite,
     Precision,
@@ -69,9 +70,7 @@ def evaluate(
             help="Qualities of the zoo, as in --quality 1 2 3 (default: all, of a scale six)",
         ),
     ] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="What the zoo's weights were trained for (default: mse)")
-    ] = None,
+    metric: Metric = None,
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option(help="Files with weights in place of the zoo's, one for each point."),

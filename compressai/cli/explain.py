@@ -12,17 +12,18 @@ import typer
 
 from compressai.cli.messages import print_note, print_report, print_table, print_text
 from compressai.cli.options import (
+    AnyQuality,
     AsJson,
     Checkpoint,
     Device,
+    Metric,
     ModelName,
     Overwrite,
     Precision,
     PrecisionName,
-    quality_option,
+    SyncSafe,
 )
 from compressai.cli.tasks import check_output
-from compressai.zoo.defaults import DEFAULT_METRIC
 
 if TYPE_CHECKING:
     from compressai.bitstream import ImageData
@@ -39,23 +40,10 @@ _SETTINGS = ("threads", "precision", "device")
 def explain(
     image: Annotated[Path, typer.Argument(help="An image.", show_default=False)],
     model: ModelName = None,
-    quality: Annotated[
-        float | None,
-        quality_option("Quality in the zoo, or level of a variable-rate --checkpoint."),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(help=f"What the zoo's weights were trained for. (default: {DEFAULT_METRIC})"),
-    ] = None,
+    quality: AnyQuality = None,
+    metric: Metric = None,
     checkpoint: Checkpoint = None,
-    sync_safe: Annotated[
-        bool | None,
-        typer.Option(
-            "--sync-safe/--plain",
-            help="Code so that rounding differences between machines do not matter. (default: "
-            "where the model can)",
-        ),
-    ] = None,
+    sync_safe: SyncSafe = None,
     precision: Precision = PrecisionName.AUTO,
     device: Device = "cpu",
     against: Annotated[

@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 
 from compressai.cli.messages import print_note, print_report
-from compressai.cli.options import AsJson, Checkpoint, ModelName, Overwrite, Quality
+from compressai.cli.options import (
+    AsJson,
+    Checkpoint,
+    Metric,
+    ModelName,
+    Overwrite,
+    Quality,
+)
 from compressai.cli.tasks import check_output
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL
 
@@ -26,10 +33,7 @@ def export(
     ] = None,
     model: ModelName = None,
     quality: Quality = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(help=f"What the zoo's weights were trained for. (default: {DEFAULT_METRIC})"),
-    ] = None,
+    metric: Metric = None,
     checkpoint: Checkpoint = None,
     size: Annotated[
         tuple[int, int] | None,

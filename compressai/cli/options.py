@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from compressai.zoo.defaults import DEFAULT_MODEL
+from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL
 
 __all__ = [
     "AsJson",
@@ -79,6 +79,21 @@ def quality_option(text: str) -> Any:
 
 
 Quality = Annotated[float | None, quality_option("Quality in the zoo.")]
+AnyQuality = Annotated[
+    float | None, quality_option("Quality in the zoo, or level of a variable-rate --checkpoint.")
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(help=f"What the zoo's weights were trained for. (default: {DEFAULT_METRIC})"),
+]
+SyncSafe = Annotated[
+    bool | None,
+    typer.Option(
+        "--sync-safe/--plain",
+        help="Code so that rounding differences between machines do not matter. (default: "
+        "where the model can)",
+    ),
+]
 ModelName = Annotated[
     str | None,
     typer.Option(

@@ -11,7 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from compressai.cli.messages import print_note, print_report
-from compressai.cli.options import AsJson, Checkpoint, MaxPixels, Overwrite
+from compressai.cli.options import (
+    AsJson,
+    Checkpoint,
+    MaxPixels,
+    Metric,
+    Overwrite,
+)
 from compressai.cli.tasks import Task
 from compressai.cli.video_tools import add_video_tools
 
@@ -80,9 +86,7 @@ def encode(
     quality: Annotated[
         int | None, typer.Option("-q", "--quality", help="Quality in the zoo. (default: 3)")
     ] = None,
-    metric: Annotated[
-        str | None, typer.Option(help="What the zoo's weights were trained for. (default: mse)")
-    ] = None,
+    metric: Metric = None,
     sync_safe: Annotated[
         bool | None,
         typer.Option(
