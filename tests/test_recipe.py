@@ -38,8 +38,11 @@ def test_recipes_make_the_bundles_that_torch_exports(tmp_path: Path, name: str) 
     for array in expected["arrays"]:
         found, wanted = made.array(array), exported.bundle.array(array)
         if ".gain_" in array:
-            # Measured by networks, which round otherwise on other processors; encoders only.
-            np.testing.assert_allclose(found, wanted, rtol=1e-2)
+            # Measured by networks, which round otherwise on other processors, and now and then fall
+            # on the other side of a kink; encoders only.
+            apart = np.abs(found / wanted - 1)
+            assert apart.max() < 0.25
+            assert apart.mean() < 5e-3
             same &= np.array_equal(found, wanted)
         else:
             np.testing.assert_array_equal(found, wanted)
