@@ -85,20 +85,21 @@ def library() -> Any:
     return build()
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def coder(library: Any, request: Any, tmp_path_factory: Any) -> Iterator[Coder]:
+def opened(library: Any, kind: str, tmp_path_factory: Any) -> Iterator[Coder]:
     with one_thread():
-        made = Coder(library, request.param, tmp_path_factory.mktemp("bundle"))
+        made = Coder(library, kind, tmp_path_factory.mktemp("bundle"))
         yield made
     made.model.close()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def coder(library: Any, request: Any, tmp_path_factory: Any) -> Iterator[Coder]:
+    yield from opened(library, request.param, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def lite(library: Any, tmp_path_factory: Any) -> Iterator[Coder]:
-    with one_thread():
-        made = Coder(library, "lite", tmp_path_factory.mktemp("bundle"))
-        yield made
-    made.model.close()
+    yield from opened(library, "lite", tmp_path_factory)
 
 
 def photo(size: tuple[int, int] = (150, 100)) -> Image.Image:
@@ -156,10 +157,7 @@ def test_torch_decodes_what_the_encoder_makes(coder: Coder, tile: int) -> None:
 
 @pytest.fixture(scope="module", params=RATES)
 def varied(library: Any, request: Any, tmp_path_factory: Any) -> Iterator[Coder]:
-    with one_thread():
-        made = Coder(library, request.param, tmp_path_factory.mktemp("bundle"))
-        yield made
-    made.model.close()
+    yield from opened(library, request.param, tmp_path_factory)
 
 
 @pytest.mark.parametrize("quality", [*QUALITIES, 0.5 / 2**16 + 12])

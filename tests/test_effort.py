@@ -173,6 +173,22 @@ def test_large_images_are_refined_in_parts(
     assert after < before
 
 
+@pytest.mark.parametrize("quality", [0, 50, 100])
+def test_a_step_of_descent_is_one_in_steps_of_the_quantiser(
+    shipped: Any, crop: torch.Tensor, quality: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(effort_module, "EFFORTS", (0, 1))
+    refined: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        effort_module._Best, "offer", lambda _, latents: refined.append(latents.y.clone())
+    )
+    shipped.compress(crop, quality, effort=2)
+    gain = shipped.encoder_gains(torch.tensor([float(quality)]))["y_gain"]
+    moved = ((refined[0] - shipped.g_a(crop)) * gain).abs()
+    # The first one of Adam is as long as the learning rate.
+    assert float(moved.max()) == pytest.approx(effort_module._LEARNING_RATE, rel=0.05)
+
+
 def test_padding_is_not_judged(shipped: Any, crop: torch.Tensor) -> None:
     sample = ImageData(crop[0, :, :100, :90])
     files = [encode_image(shipped, sample, effort=e) for e in (1, 3)]

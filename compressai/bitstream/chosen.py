@@ -68,6 +68,10 @@ def chosen_bundle(
     return ChosenModel(found, found.identity.model, quality, found.identity.metric)
 
 
+class _NoBundleError(Exception):
+    """No bundle codes so: torch has to."""
+
+
 def ladder_of_bundles(
     model: str, metric: str, *, plain: bool = False, threads: int | None = None
 ) -> Ladder | None:
@@ -85,19 +89,19 @@ def ladder_of_bundles(
     choose = partial(_chosen_or_refused, model, metric, plain, threads)
     try:
         return Ladder(choose, qualities or None)
-    except LookupError:
+    except _NoBundleError:
         return None
 
 
 def _chosen_or_refused(
     model: str, metric: str, plain: bool, threads: int | None, quality: float | None
 ) -> ChosenModel:
-    """As :func:`chosen_bundle`; raises LookupError instead of giving ``None``."""
+    """As :func:`chosen_bundle`; raises instead of giving ``None``."""
     found = chosen_bundle(
         *(model, quality, metric), default_quality=0, plain=plain, threads=threads
     )
     if found is None:
-        raise LookupError(f"no bundle of {model} codes so")
+        raise _NoBundleError
     return found
 
 

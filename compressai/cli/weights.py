@@ -113,8 +113,9 @@ def remove(
     """Delete weights that were installed: all of a name, or those of a quality or metric."""
     from compressai.zoo.weights import remove_installed
 
-    removed = [_described(file) for file in _chosen(model, quality, metric)]
-    for file in _chosen(model, quality, metric):
+    chosen = _chosen(model, quality, metric)
+    removed = [_described(file) for file in chosen]
+    for file in chosen:
         remove_installed(file)
     if as_json:
         print_report({"removed": removed}, as_json=True)

@@ -5,7 +5,6 @@ by the integer tables, and in the file."""
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,8 +23,9 @@ from compressai.entropy_models._recording import recorded_symbols
 from compressai.entropy_models.session import active_coder
 from compressai.entropy_models.synchrony import SyncProbe
 from compressai.explain.symbols import SymbolBits, symbol_bits
+from compressai.models.effort import HYPER_ANALYSIS, accepted_arguments
 
-__all__ = ["GAP_LIMIT", "BitMap", "ImageBits", "LatentBits", "forward_arguments", "image_bits"]
+__all__ = ["GAP_LIMIT", "BitMap", "ImageBits", "LatentBits", "image_bits"]
 
 GAP_LIMIT = 0.005
 """A gap between estimated and real bits, as a share, that needs no reason."""
@@ -178,7 +178,7 @@ def image_bits(net: nn.Module, image: ImageData, **options: Any) -> ImageBits:
     estimates: dict[str, _Estimate] = {}
     side: list[nn.Module] = []
     with prepared_for(net, rate_level(net, options.get("quality"))) as rate:
-        arguments = forward_arguments(net, rate)
+        arguments = accepted_arguments(net.forward, rate)
         for index in range(tiling.count):
             box = tiling[index]
             x = torch.from_numpy(padded_tile(image.pixels, box, multiple))
@@ -219,12 +219,6 @@ def image_bits(net: nn.Module, image: ImageData, **options: Any) -> ImageBits:
         )
     maps = {name: estimate.on_image() for name, estimate in estimates.items()}
     return ImageBits(coded, tuple(latents), maps, 8.0 * len(coded.to_bytes()))
-
-
-def forward_arguments(net: nn.Module, rate: Mapping[str, Any]) -> dict[str, Any]:
-    """Those arguments of a rate that ``forward`` takes."""
-    names = inspect.signature(net.forward).parameters
-    return {name: value for name, value in rate.items() if name in names}
 
 
 def _coded(
@@ -298,8 +292,7 @@ class _Estimate:
         return BitMap((self._bits / self._step**2).astype(np.float32), self._step)
 
 
-# Their names in every model; see compressai.models.effort, which changes what they give.
-_ANALYSIS, _HYPER_ANALYSIS = "g_a", "h_a"
+_ANALYSIS = "g_a"  # its name in every model
 
 
 @contextlib.contextmanager
@@ -309,7 +302,7 @@ def _values_of(net: nn.Module) -> Iterator[dict[str, Tensor]]:
     hooks = [
         module.register_forward_hook(_keep(values))
         for name, module in net.named_modules()
-        if name.rsplit(".", 1)[-1] == _HYPER_ANALYSIS
+        if name.rsplit(".", 1)[-1] == HYPER_ANALYSIS
     ]
     own = vars(net)
     before = own.get(_ANALYSIS)

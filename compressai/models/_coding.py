@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -61,7 +62,10 @@ def coding(method: Method) -> Method:
             kwargs.pop("y_hat", None)
         verify = kwargs.pop("latent_hash", None) if decodes else kwargs.pop("verify", False)
         if not decodes and "effort" in kwargs:
-            return _with_effort(self, *args, verify=verify, **kwargs)
+            # By name, so that a rate may be given as without an effort.
+            bound = inspect.signature(method).bind_partial(self, *args).arguments
+            given = dict(list(bound.items())[2:])
+            return _with_effort(self, *args[:1], verify=verify, **given, **kwargs)
         with _evaluation_mode(self), _full_precision(self), named(self):
             with _tables_lock:
                 if not self.has_tables:

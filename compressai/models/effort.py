@@ -37,7 +37,8 @@ MAX_EFFORT = len(EFFORTS)
 # Yang, Bamler and Mandt 2020 and a search on the shipped weights: see docs/effort.md.
 _LEARNING_RATE = 6e-3  # in steps of the quantiser
 _FIRST_TEMPERATURE, _LAST_TEMPERATURE = 0.5, 0.3
-_HYPER_ANALYSIS = "h_a"  # its name in every model
+HYPER_ANALYSIS = "h_a"
+"""Name of the hyper analysis in every model."""
 _EDGE = 1e-5  # atanh has no value at 1
 # Larger images are refined in parts, which bounds memory. Neighbours are seen but not changed.
 _PART, _MARGIN = 512, 128
@@ -155,7 +156,7 @@ class _Latents:
         analyses = [
             (name, module)
             for name, module in net.named_modules()
-            if name.rsplit(".", 1)[-1] == _HYPER_ANALYSIS
+            if name.rsplit(".", 1)[-1] == HYPER_ANALYSIS
         ]
         hooks = [module.register_forward_hook(note(name)) for name, module in analyses]
         try:
@@ -251,7 +252,7 @@ class _Objective:
     def estimated(self, latents: _Latents, rows: slice, columns: slice) -> Tensor:
         """The Lagrangian of a part of the images, by ``forward``."""
         model = latents.coding(self.trainable)
-        out = model(self.x[..., rows, columns], **_accepted(model.forward, self.arguments))
+        out = model(self.x[..., rows, columns], **accepted_arguments(model.forward, self.arguments))
         seen = (
             ...,
             slice(rows.start, max(rows.start + 1, min(rows.stop, self._height))),
@@ -263,7 +264,7 @@ class _Objective:
 
     def measured(self, coded: Mapping[str, Any]) -> list[float]:
         """The Lagrangian of each image, of strings that are decoded for it."""
-        arguments = _accepted(self.net.decompress, self.arguments)
+        arguments = accepted_arguments(self.net.decompress, self.arguments)
         out = self.net.decompress(coded["strings"], coded["shape"], **arguments)
         seen = (..., slice(self._height), slice(self._width))
         values = []
@@ -275,7 +276,8 @@ class _Objective:
         return values
 
 
-def _accepted(method: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+def accepted_arguments(method: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the arguments whose names a method has."""
     names = inspect.signature(method).parameters
     return {name: value for name, value in arguments.items() if name in names}
 

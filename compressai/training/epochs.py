@@ -112,13 +112,8 @@ def train_one_epoch(
                     share = weight * len(part) / len(x)
                     if step_in_backward:
                         check_finite(found["loss"], "loss", epoch, i, train_dataloader)
-                    stepping = (
-                        steps_in_backward(optimizer)
-                        if step_in_backward
-                        else contextlib.nullcontext()
-                    )
                     # Gradients are averaged over the processes, and have to be summed.
-                    with stepping:
+                    with _stepping(optimizer, step_in_backward):
                         (found["loss"] * (share * processes.count)).backward()
                 _add(losses, found, share)
                 start = stop
@@ -249,6 +244,7 @@ def _add(sums: dict[str, Tensor], losses: Mapping[str, Tensor], share: float) ->
 def _stepping(
     optimizer: optim.Optimizer, in_backward: bool
 ) -> contextlib.AbstractContextManager[None]:
+    """Within, ``backward()`` takes the step, too, if it is to."""
     return steps_in_backward(optimizer) if in_backward else contextlib.nullcontext()
 
 
