@@ -184,7 +184,8 @@ def test_a_step_of_descent_is_one_in_steps_of_the_quantiser(
     )
     shipped.compress(crop, quality, effort=2)
     gain = shipped.encoder_gains(torch.tensor([float(quality)]))["y_gain"]
-    moved = ((refined[0] - shipped.g_a(crop)) * gain).abs()
+    with torch.no_grad():
+        moved = ((refined[0] - shipped.g_a(crop)) * gain).abs()
     # The first one of Adam is as long as the learning rate.
     assert float(moved.max()) == pytest.approx(effort_module._LEARNING_RATE, rel=0.05)
 
