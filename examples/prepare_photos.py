@@ -53,7 +53,7 @@ _BY, _SA3, _SA4 = "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0"
 _GPL, _LGPL, _LGPL2 = "GPL-2+", "LGPL-3", "LGPL-2.1+"
 _2560 = "contents/images/2560x1600.jpg"
 
-_AVATARS = "Pixabay, Public Domain Images, Skitterphoto, Snapwire"
+_AVATARS = "Pixabay, Public Domain Pictures, Skitterphoto, Snapwire"
 _AVATAR_NAMES = (
     *("Air Balloon", "Books", "Brushes", "Bulb", "Car", "Cat", "Chameleon", "Cocktail", "Dog"),
     *("Fish", "Gamepad", "Owl", "Pancakes", "Parrot", "Pencils", "Soccer", "Sunflower", "Sushi"),
@@ -65,8 +65,8 @@ PHOTOS: tuple[Photo, ...] = (
         _BACKGROUNDS,
         ("Bridge_by_Sander_Klootwijk.jpg", "Sander Klootwijk", _SA4),
         ("Dragonfly_by_Bolly.jpg", "Bolly", _SA4),
-        ("Image_0B_by_freespace.jpg", "Trevor 'Freespace'", _BY),
-        ("Image_1A_by_freespace.jpg", "Trevor 'Freespace'", _BY),
+        ("Picture_0B_by_freespace.jpg", "Trevor 'Freespace'", _BY),
+        ("Picture_1A_by_freespace.jpg", "Trevor 'Freespace'", _BY),
         ("Wine_by_Jakkub_Mede.jpg", "Jakub Mede", _BY),
         ("aitzgorri_by_Aitzol_Berasategi.jpg", "Aitzol Berasategi", _BY),
         ("free_by_Peter_Nerlich.jpg", "Peter Nerlich", _SA4),
