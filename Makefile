@@ -30,6 +30,8 @@ $(VENV)/.locked: requirements.lock | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.locked pyproject.toml compressai/version.py $(NATIVE)
+	# Of its former name, which owns the same files; where there is none, there is a warning only.
+	VIRTUAL_ENV=$(VENV) $(UV) pip uninstall --quiet compressai
 	VIRTUAL_ENV=$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -131,11 +133,17 @@ SOAK_IMAGES ?= 1000
 soak: install ## random images to files and back with lite, TCM, CCA and ELIC: SOAK_IMAGES (1000)
 	$(BIN)/python benchmarks/soak.py --images $(SOAK_IMAGES)
 
-lock: | $(BIN)/python ## resolve the dependencies anew into uv.lock, requirements.lock and requirements-uv.txt
+EXPORT = $(UV) export --quiet --frozen --no-default-groups --no-emit-project --no-header --no-annotate \
+	--format requirements-txt
+
+# The demo goes without triton, which only compiles for GPUs and takes 0.9 GB.
+lock: | $(BIN)/python ## resolve the dependencies anew into uv.lock, requirements.lock, requirements-uv.txt and packages/*.lock
 	@$(INSTALL_UV)
 	$(UV) lock
-	$(UV) export --quiet --frozen --all-extras --no-emit-project --no-header --no-annotate \
-		--format requirements-txt --output-file requirements.lock
+	$(EXPORT) --all-extras --output-file requirements.lock
+	$(EXPORT) --group build --prune triton --output-file packages/demo.lock
+	$(EXPORT) --group build --prune torch --prune torchvision --output-file packages/demo-cpu.lock
+	$(EXPORT) --only-group wheels --output-file packages/wheels.lock
 	echo uv | $(UV) --no-config pip compile --quiet --universal --upgrade --generate-hashes --no-header \
 		--no-annotate --output-file requirements-uv.txt -
 

@@ -321,9 +321,15 @@ def _remove_unlocked(path: str) -> None:
 
 
 def weights_folder() -> Path:
-    """The folder for weights: ``$COMPRESSAI_HOME``, else ``compressai`` in the user's cache."""
+    """The folder for weights: ``$COMPRESSAI_HOME``, else ``compressai`` in the user's cache.
+
+    The cache is where the system has it: ``~/.cache`` or ``$XDG_CACHE_HOME`` on Linux,
+    ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on Windows.
+    """
     home = os.environ.get("COMPRESSAI_HOME")
     if home:
         return Path(home).expanduser()
-    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache_home).expanduser() / "compressai"
+    # Here, since few commands need it.
+    from platformdirs import user_cache_path
+
+    return user_cache_path("compressai", appauthor=False).expanduser()

@@ -98,11 +98,11 @@ def test_impossible_wishes_end_with_status_1(run, photo, arguments, message):
 
 def test_missing_extras_are_told_in_words(run, photo, monkeypatch):
     def build(*_, **__):
-        raise ImportError("run: pip install compressai[attn]")
+        raise ImportError("run: pip install 'compressai-torch[attn]'")
 
     monkeypatch.setitem(model_choice.image_models, "tcm", build)
     status, _, err = run("encode", "photo.png", "--model", "tcm")
-    assert (status, err) == (1, "error: run: pip install compressai[attn]\n")
+    assert (status, err) == (1, "error: run: pip install 'compressai-torch[attn]'\n")
 
 
 def test_limit_of_pixels_holds_for_decoding(run, photo, checkpoint):

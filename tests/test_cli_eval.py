@@ -124,7 +124,7 @@ def test_plots_are_refused_before_the_work_without_their_extra(run, monkeypatch)
     for arguments in (("--plot", "r.png"), ("--html", "r.html")):
         status, _, err = run("eval", "images", *arguments)
         assert status == 1
-        assert "pip install 'compressai[plot]'" in err
+        assert "pip install 'compressai-torch[plot]'" in err
 
 
 def test_qualities_of_the_zoo_say_that_their_weights_are_random(run, monkeypatch):

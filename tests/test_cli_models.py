@@ -140,12 +140,12 @@ def test_weights_that_are_there_are_told(run, folder):
 
 def test_models_whose_extra_is_missing_say_so(run, monkeypatch):
     def build(*_):
-        raise ImportError("run: pip install compressai[attn]")
+        raise ImportError("run: pip install 'compressai-torch[attn]'")
 
     monkeypatch.setitem(image_models, "tcm", build)
     status, out, _ = run("models", "tcm")
     assert status == 0
-    assert "pip install compressai[attn]" in out
+    assert "pip install 'compressai-torch[attn]'" in out
 
 
 def test_unknown_models_are_refused(run):

@@ -130,7 +130,7 @@ def test_lpips_says_what_is_missing(photo, tmp_path, monkeypatch, no_lpips_net):
     with pytest.raises(RuntimeError, match=r"alexnet-owt-7be5be79.pth"):
         lpips(photo, photo)
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(ImportError, match=r"pip install 'compressai\[lpips\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'compressai-torch\[lpips\]'"):
         lpips(photo, photo)
 
 
@@ -165,7 +165,7 @@ def test_profiles_and_texts_of_the_source_are_not_counted(photo, model):
 
 def test_missing_codecs_name_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)
-    with pytest.raises(ImportError, match=r"pip install 'compressai\[jxl\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'compressai-torch\[jxl\]'"):
         find_codec("jxl")
     monkeypatch.setattr("compressai.evaluation.codecs.features.check", lambda name: False)
     with pytest.raises(ImportError, match="upgrade pillow"):
@@ -387,7 +387,7 @@ def test_plots_are_of_the_kind_that_the_suffix_says(result, tmp_path):
 def test_plots_without_matplotlib_name_the_extra(result, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"pip install 'compressai\[plot\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'compressai-torch\[plot\]'"):
         result.plot(tmp_path / "rd.png")
     assert not (tmp_path / "rd.png").exists()
 

@@ -295,7 +295,7 @@ class TestTimm:
         ],
     )
     def test_missing_timm_is_an_error_with_the_command_that_helps(self, build):
-        with pytest.raises(ImportError, match=r"pip install 'compressai\[attn\]'"):
+        with pytest.raises(ImportError, match=r"pip install 'compressai-torch\[attn\]'"):
             build()
 
     @pytest.mark.usefixtures("without_timm")

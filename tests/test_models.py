@@ -282,7 +282,7 @@ def test_models_without_sizes_of_their_own_say_so() -> None:
 def test_missing_timm_is_named_with_the_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm.layers", None)
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ImportError, match=r"pip install .*compressai\[attn\]"):
+    with pytest.raises(ImportError, match=r"pip install .*compressai-torch\[attn\]"):
         small_net(name)
 
 

@@ -27,7 +27,15 @@ PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
 # What pip would install with it, by the names of its folders and files.
 NEEDED = (
     *("numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime", "google", "google_crc32c"),
-    *("google_crc32c.libs", "typer", "click", "pydantic", "pydantic_core", "annotated_types"),
+    *(
+        "google_crc32c.libs",
+        "platformdirs",
+        "typer",
+        "click",
+        "pydantic",
+        "pydantic_core",
+        "annotated_types",
+    ),
     *("annotated_doc", "typing_inspection", "typing_extensions.py", "rich", "markdown_it", "mdurl"),
     *("pygments", "shellingham", "flatbuffers", "packaging"),
 )

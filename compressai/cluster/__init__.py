@@ -10,12 +10,14 @@ file is in a manifest; the same command again goes on where the last one stopped
 
 from __future__ import annotations
 
+from compressai._distribution import install_command
+
 try:
     import fsspec  # noqa: F401
     import pyarrow  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "working on a cluster needs Ray and PyArrow: pip install 'compressai[ray]'"
+        f"working on a cluster needs Ray and PyArrow: {install_command('ray')}"
     ) from error
 
 from compressai.cluster.encode import EncodeWorker, encode_corpus

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from compressai._distribution import install_command
 from compressai.cluster.job import Item, MakeWorker, work_on
 from compressai.cluster.manifest import SCHEMA
 from compressai.extensions import import_models, named_modules
@@ -43,7 +44,7 @@ def ray_cluster() -> Iterator[int]:
         # Of the extra ray.
         import ray
     except ImportError as error:
-        raise ImportError("--engine ray needs Ray: pip install 'compressai[ray]'") from error
+        raise ImportError(f"--engine ray needs Ray: {install_command('ray')}") from error
 
     started = not ray.is_initialized()
     if started:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from compressai._distribution import install_command
+
 __all__ = ["require"]
 
 
@@ -30,5 +32,5 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != package:
             raise
         raise ImportError(
-            f"{purpose} needs {package}, which is not installed: pip install 'compressai[{extra}]'"
+            f"{purpose} needs {package}, which is not installed: {install_command(extra)}"
         ) from error

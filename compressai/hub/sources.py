@@ -11,6 +11,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from compressai._distribution import install_command
 from compressai._weight_files import shown
 from compressai.hub.index import (
     FILE_NAME,
@@ -125,8 +126,7 @@ class _Hub(Source):
             errors = importlib.import_module("huggingface_hub.errors")
         except ModuleNotFoundError as error:
             raise ImportError(
-                f"{_HUB} needs huggingface_hub, which is not installed: "
-                "pip install 'compressai[hub]'"
+                f"{_HUB} needs huggingface_hub, which is not installed: {install_command('hub')}"
             ) from error
         try:
             return Path(hub.hf_hub_download(self._repository, name, revision=self._revision))

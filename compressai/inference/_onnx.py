@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compressai._distribution import install_command
+
 __all__ = [
     "CannotExportError",
     "export_graph",
@@ -155,5 +157,5 @@ def import_onnx() -> None:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"{error.name} is missing: pip install 'compressai[onnx]' to export to ONNX"
+            f"{error.name} is missing: {install_command('onnx')} to export to ONNX"
         ) from error

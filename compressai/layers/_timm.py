@@ -12,6 +12,8 @@ from types import ModuleType
 
 from torch import nn
 
+from compressai._distribution import install_command
+
 __all__ = ["make_drop_path", "make_mlp"]
 
 
@@ -22,7 +24,7 @@ def _timm_layers() -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != "timm":
             raise
         raise ImportError(
-            "this block is built from timm, which is not installed: pip install 'compressai[attn]'"
+            f"this block is built from timm, which is not installed: {install_command('attn')}"
         ) from error
 
 

@@ -73,7 +73,7 @@ class ModelEntry:
         advice: how to get weights that are not there.
         licence: SPDX name of the licence of the weights; empty if it is not known.
         extra: optional part of the library that the model needs, as in ``pip install
-            compressai[extra]``.
+            'compressai-torch[extra]'``.
         multiple: what the sides of its input must be multiples of.
         small: constructor arguments of a model that is small enough for tests.
         source: name of the authors' program for ``compressai convert --from``; empty if there is

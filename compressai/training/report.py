@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from compressai._distribution import install_command
+
 __all__ = ["AverageMeter", "Reporter", "format_losses"]
 
 # The labels and decimals are what scripts that read these logs expect.
@@ -175,7 +177,7 @@ def _board_writer(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImportError(
-            "--tensorboard needs the package tensorboard: pip install 'compressai[tensorboard]'"
+            f"--tensorboard needs the package tensorboard: {install_command('tensorboard')}"
         ) from error
     return SummaryWriter(str(folder))
 

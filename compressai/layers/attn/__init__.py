@@ -2,7 +2,8 @@
 """Window attention and the blocks around it, for transformer-based transforms and contexts.
 
 ``compressai.layers`` does not import this package. Blocks with a feed-forward network take it from
-timm (``pip install 'compressai[attn]'``), which is imported when the first such block is built.
+timm (``pip install 'compressai-torch[attn]'``), which is imported when the first such block is
+built.
 """
 
 from __future__ import annotations

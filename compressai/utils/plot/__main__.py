@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compressai._distribution import install_command
 from compressai._files import atomic_write
 from compressai.evaluation.plot import (
     PlotCurve,
@@ -117,9 +118,7 @@ def plotly_plt(
         # Of the extra plotly.
         from plotly import graph_objects
     except ImportError:
-        raise SystemExit(
-            "--backend plotly needs plotly: pip install 'compressai[plotly]'"
-        ) from None
+        raise SystemExit(f"--backend plotly needs plotly: {install_command('plotly')}") from None
     figure = graph_objects.Figure()
     for scatter in scatters:
         figure.add_trace(
