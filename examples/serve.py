@@ -5,9 +5,10 @@
     curl --data-binary @photo.cai localhost:8000/decode > photo.png
     curl --data-binary @photo.png localhost:8000/encode?quality=60 > photo.cai
 
-Requests are answered by as many threads as the machine has cores, each with one thread for its
-networks: images side by side keep cores busier than one image on all of them. What is too large is
-refused before it is read, and so are images of too many pixels before they are decoded.
+Requests share the cores: one alone gets all of them, and as soon as as many are there as there are
+cores each gets one, because images side by side keep cores busier than one image on all of them.
+More wait. What is too large is refused before it is read, and so are images of too many pixels
+before they are decoded.
 
 ``--engine torch`` runs the same with torch, to compare; see ``benchmarks/serving.py``.
 """
@@ -16,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
-import threading
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -32,6 +31,7 @@ from compressai.bitstream import (
     parse_coded,
     read_image,
 )
+from compressai.cores import Cores, usable_cores, wait_passively
 from compressai.runtime import RuntimeModel, bundle_of_file, installed_bundle
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL
 
@@ -52,58 +52,59 @@ class Models:
     def __init__(self, engine: str) -> None:
         self._cache: Any = None
         if engine == "torch":
+            wait_passively()
             # Slow to import, and not needed else.
-            import torch
-
             from compressai.model_choice import ModelCache
 
-            torch.set_num_threads(1)
             self._cache = ModelCache(precision="auto")
 
-    def to_decode(self, coded: Any) -> Any:
-        """The model for a coded image.
+    def to_decode(self, coded: Any, threads: int) -> Any:
+        """The model for a coded image, with threads for its networks.
 
         Raises:
             WrongWeightsError: it is not at hand.
         """
         if self._cache is not None:
             return self._cache.model_of(coded, None)
-        found = bundle_of_file(coded, threads=1)
+        found = bundle_of_file(coded, threads=threads)
         if found is None:
             raise WrongWeightsError(f"this server has no bundle of {coded.model} for the file")
         return found
 
-    def to_encode(self, quality: int) -> Any:
-        """The default model for a quality of 0 to 100."""
+    def to_encode(self, quality: int, threads: int) -> Any:
+        """The default model for a quality of 0 to 100, with threads for its networks."""
         level = 1 + round((QUALITIES - 1) * quality / 100)
         if self._cache is not None:
             return self._cache.choose_model(DEFAULT_MODEL, level, DEFAULT_METRIC, None).net
-        return installed_bundle(DEFAULT_MODEL, level, DEFAULT_METRIC, threads=1)
+        return installed_bundle(DEFAULT_MODEL, level, DEFAULT_METRIC, threads=threads)
 
 
-def decode(models: Models, content: bytes, _: dict[str, str]) -> tuple[str, bytes]:
+def decode(models: Models, threads: int, content: bytes, _: dict[str, str]) -> tuple[str, bytes]:
     """A PNG file of a coded image."""
     coded = parse_coded(content)
-    image = decode_image(models.to_decode(coded), coded, max_pixels=MOST_PIXELS, workers=1)
+    net = models.to_decode(coded, threads)
+    image = decode_image(net, coded, max_pixels=MOST_PIXELS, workers=1)
     out = io.BytesIO()
     # The fastest: most of the time would go into a few bytes less.
     image.to_image().save(out, "PNG", compress_level=1)
     return "image/png", out.getvalue()
 
 
-def encode(models: Models, content: bytes, options: dict[str, str]) -> tuple[str, bytes]:
+def encode(
+    models: Models, threads: int, content: bytes, options: dict[str, str]
+) -> tuple[str, bytes]:
     """A coded image of any image that Pillow reads."""
     quality = int(options.get("quality", "75"))
     if not 0 <= quality <= 100:
         raise ValueError(f"quality must be 0 to 100, got {quality}")
-    net = models.to_encode(quality)
+    net = models.to_encode(quality, threads)
     image = read_image(
         io.BytesIO(content), max_pixels=MOST_PIXELS, as_array=isinstance(net, RuntimeModel)
     )
     return "image/x-cai", encode_image(net, image, workers=1).to_bytes()
 
 
-ROUTES: dict[str, Callable[[Models, bytes, dict[str, str]], tuple[str, bytes]]] = {
+ROUTES: dict[str, Callable[[Models, int, bytes, dict[str, str]], tuple[str, bytes]]] = {
     "/decode": decode,
     "/encode": encode,
 }
@@ -115,9 +116,9 @@ def make_server(address: tuple[str, int], engine: str, workers: int) -> Threadin
     Args:
         address: host and port; port 0 takes any.
         engine: as for :class:`Models`.
-        workers: requests that are worked on at a time; others wait.
+        workers: cores that requests share; no more are worked on at a time, others wait.
     """
-    models, places = Models(engine), threading.BoundedSemaphore(workers)
+    models, cores = Models(engine), Cores(workers)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -135,8 +136,10 @@ def make_server(address: tuple[str, int], engine: str, workers: int) -> Threadin
                 return
             content = self.rfile.read(int(length))
             try:
-                with places:
-                    kind, result = ROUTES[place.path](models, content, options)
+                with cores.hold() as held:
+                    # One or all: each number of threads keeps a model of its own in memory.
+                    threads = held if held == workers else 1
+                    kind, result = ROUTES[place.path](models, threads, content, options)
                 self._answer(200, kind, result)
             except (BitstreamError, ValueError) as error:
                 status = 413 if isinstance(error, TooLargeError) else 422
@@ -161,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any")
     parser.add_argument("--engine", choices=["runtime", "torch"], default="runtime")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=usable_cores())
     args = parser.parse_args(argv)
     server = make_server((args.host, args.port), args.engine, args.workers)
     print(f"http://{args.host}:{server.server_address[1]}", flush=True)

@@ -31,8 +31,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     ),
     frozenset(
         {
-            *("_entropy_coder", "_files", "_freed_memory", "_weight_files", "ops", "typing"),
-            "version",
+            *("_entropy_coder", "_files", "_freed_memory", "_weight_files", "cores", "ops"),
+            *("typing", "version"),
         }
     ),
     frozenset({"_images", "entropy_models", "layers", "registry"}),

@@ -458,7 +458,8 @@ def test_mistakes_in_the_program_are_not_taken_for_bad_files():
 
 
 def test_number_of_threads_is_shared_out_and_given_back(monkeypatch, capsys):
-    monkeypatch.setattr(pipeline, "_cores", lambda: 4)
+    for name in ("usable_cores", "allowed_threads"):
+        monkeypatch.setattr(pipeline, name, lambda: 4)
     torch.set_num_threads(4)
     seen = set()
 

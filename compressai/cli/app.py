@@ -33,6 +33,7 @@ from compressai.cli.train import TRAIN_SETTINGS, train
 from compressai.cli.video import video
 from compressai.cli.view import view
 from compressai.cli.weights import weights
+from compressai.cores import wait_passively
 from compressai.version import __version__
 
 __all__ = ["app", "main"]
@@ -135,6 +136,8 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: command line without the program's name; ``None`` takes that of the process.
     """
     _open_closed_streams()
+    # Here, since it is too late once a command has imported torch.
+    wait_passively()
     if arguments is None:
         # So that what is unfinished is cleared away, as on Ctrl-C.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import sys
 import time
 import traceback
@@ -37,6 +36,7 @@ from compressai.cli.messages import (
 )
 from compressai.cli.places import STANDARD
 from compressai.cli.tasks import Plan, Skip, Task
+from compressai.cores import allowed_threads, torch_threads, usable_cores
 
 __all__ = [
     "EXPECTED",
@@ -79,15 +79,9 @@ class Stages(Generic[Source, Result]):
     needed: Callable[[Task, Source], int] | None = None
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def default_jobs(files: int) -> int:
     """How many files to code at the same time."""
-    return max(1, min(files, _cores(), _MOST_JOBS))
+    return max(1, min(files, usable_cores(), _MOST_JOBS))
 
 
 def threads_each(plan: Plan, jobs: int | None) -> int | None:
@@ -101,14 +95,7 @@ def threads_each(plan: Plan, jobs: int | None) -> int | None:
 
 
 def _share(jobs: int) -> int:
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        most = torch.get_num_threads()
-    else:
-        # What torch would take.
-        told = os.environ.get("OMP_NUM_THREADS", "")
-        most = int(told) if told.isdecimal() and int(told) else _cores()
-    return max(1, min(most, _cores()) // jobs)
+    return max(1, allowed_threads() // jobs)
 
 
 def run(
@@ -255,15 +242,9 @@ def _give_torch(threads: int) -> None:
 @contextmanager
 def _share_of_cores(jobs: int) -> Iterator[int]:
     """Threads for the operations of each job, set for the time being."""
-    torch = sys.modules.get("torch")
     threads = _share(jobs)
-    before = None if torch is None else torch.get_num_threads()
-    _give_torch(threads)
-    try:
+    with torch_threads(threads):
         yield threads
-    finally:
-        if before is not None:
-            _give_torch(before)
 
 
 def _summarise(

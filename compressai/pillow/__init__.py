@@ -38,7 +38,9 @@ of damaged files is decoded. Images larger than ``Image.MAX_IMAGE_PIXELS`` cause
 ``DecompressionBombWarning`` or ``DecompressionBombError``; none are coded or decoded above
 :data:`compressai.bitstream.MAX_PIXELS`.
 
-All of this may be done by several threads at the same time. Models are kept between calls.
+All of this may be done by several threads at the same time, which share the cores: a lone image is
+coded by all of them, of many images each by one, and further ones wait (:mod:`compressai.cores`).
+Models are kept between calls.
 """
 
 from __future__ import annotations

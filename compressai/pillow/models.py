@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressai.bitstream import CodedImage
 from compressai.bitstream.chosen import ChosenModel, chosen_bundle
+from compressai.cores import Cores
 from compressai.runtime import bundle_of_file
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "configure",
+    "hold_cores",
     "model_to_decode",
     "model_to_encode",
     "remember_checkpoint",
@@ -27,22 +31,42 @@ __all__ = [
 _lock = threading.Lock()
 _settings: dict[str, Any] = {"precision": "auto", "device": "cpu"}
 _cache: ModelCache | None = None
+_cores = Cores()
 # Checkpoints by the fingerprint of their weights, with the names of models that they need.
 _checkpoints: dict[bytes, tuple[Path, str | None]] = {}
 
 
-def configure(*, precision: str = "auto", device: str = "cpu", models: int = 4) -> None:
+def configure(
+    *, precision: str = "auto", device: str = "cpu", models: int = 4, cores: int | None = None
+) -> None:
     """Choose how images are coded from now on.
 
     Args:
         precision: of the transforms, see :func:`compressai.inference.prepare`; bf16 needs torch.
         device: where networks run; others than the CPU need torch.
         models: number of models to keep in memory.
+        cores: that the threads of this process share out among their images, see
+            :class:`compressai.cores.Cores`; ``None`` takes those that the process may use.
+
+    Raises:
+        ValueError: ``cores`` is less than 1.
     """
-    global _cache
+    global _cache, _cores
+    shared = Cores(cores)
     with _lock:
         _settings.update(size=models, precision=precision, device=device)
         _cache = None
+        _cores = shared
+
+
+@contextlib.contextmanager
+def hold_cores() -> Iterator[int | None]:
+    """Wait for cores to code an image with; gives the threads for a bundle: one, or ``None`` for
+    all that there are."""
+    cores = _cores
+    with cores.hold() as threads:
+        # Not any number between: each would keep a model of its own in memory.
+        yield None if threads == cores.count > 1 else 1
 
 
 def _torch_models() -> ModelCache:
@@ -96,12 +120,14 @@ def model_to_encode(
     checkpoint: str | os.PathLike[str] | None,
     *,
     plain: bool = False,
+    threads: int | None = None,
 ) -> ChosenModel:
     """The model for saving: of a bundle where there is one.
 
     Args:
         model, quality, metric, checkpoint: keywords of ``Image.save``.
         plain: whether files are to be coded without synchrony.
+        threads: as :func:`hold_cores` gives them.
 
     Raises:
         ValueError: arguments contradict each other, or there is no such model.
@@ -117,7 +143,10 @@ def model_to_encode(
     if _takes_bundles():
         try:
             bundle = chosen_bundle(
-                name, quality, metric, default_quality=DEFAULT_QUALITY, plain=plain
+                *(name, quality, metric),
+                default_quality=DEFAULT_QUALITY,
+                plain=plain,
+                threads=threads,
             )
         except ImportError:
             bundle = None
@@ -137,8 +166,12 @@ def model_to_encode(
     return chosen
 
 
-def model_to_decode(coded: CodedImage) -> Any:
+def model_to_decode(coded: CodedImage, *, threads: int | None = None) -> Any:
     """The model for opening: of a bundle where there is one.
+
+    Args:
+        coded: what is opened.
+        threads: as :func:`hold_cores` gives them.
 
     Raises:
         BitstreamError: the weights are not at hand, or unknown.
@@ -147,6 +180,6 @@ def model_to_decode(coded: CodedImage) -> Any:
     with _lock:
         checkpoint, model = _checkpoints.get(coded.fingerprint, (None, None))
     if checkpoint is None:
-        bundle = bundle_of_file(coded) if _takes_bundles() else None
+        bundle = bundle_of_file(coded, threads=threads) if _takes_bundles() else None
         return bundle or _torch_models().model_of(coded, None)
     return _torch_models().choose_model(model, None, DEFAULT_METRIC, checkpoint).net

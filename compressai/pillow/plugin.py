@@ -21,7 +21,12 @@ from compressai.bitstream import (
 from compressai.bitstream.container import MAGIC
 from compressai.bitstream.decoding import reductions
 from compressai.bitstream.image import check_exif
-from compressai.pillow.models import model_to_decode, model_to_encode, remember_checkpoint
+from compressai.pillow.models import (
+    hold_cores,
+    model_to_decode,
+    model_to_encode,
+    remember_checkpoint,
+)
 from compressai.runtime import RuntimeModel
 
 __all__ = ["EXTENSION", "FORMAT", "MIME", "CaiImageFile", "register"]
@@ -130,12 +135,14 @@ class CaiImageFile(ImageFile.ImageFile):
 
     def _decoded(self, coded: CodedImage, **part: Any) -> Image.Image:
         try:
-            return decode_image(
-                model_to_decode(coded),
-                coded,
-                best_effort=ImageFile.LOAD_TRUNCATED_IMAGES,
-                **part,
-            ).to_image()
+            with hold_cores() as threads:
+                image = decode_image(
+                    model_to_decode(coded, threads=threads),
+                    coded,
+                    best_effort=ImageFile.LOAD_TRUNCATED_IMAGES,
+                    **part,
+                )
+            return image.to_image()
         except (BitstreamError, ImportError, RuntimeError) as error:
             raise OSError(f"cannot decode the image: {_explain(error)}") from error
 
@@ -159,24 +166,28 @@ def _save(image: Image.Image, file: IO[bytes], name: str | bytes) -> None:
     model, checkpoint = options.get("model"), options.get("checkpoint")
     keep = bool(options.get("keep_metadata", False))
     try:
-        chosen = model_to_encode(
-            *(model, options.get("quality"), options.get("metric"), checkpoint),
-            plain=options.get("sync_safe") is False,
-        )
-        coded = encode_image(
-            chosen.net,
-            read_image(
-                _with_metadata(image, options),
-                keep_metadata=keep or _is_given(options),
-                max_pixels=None,
-                as_array=isinstance(chosen.net, RuntimeModel),
-            ),
-            model=chosen.model,
-            quality=chosen.quality,
-            metric=chosen.metric,
-            tile=options.get("tile", "auto"),
-            sync_safe=options.get("sync_safe"),
-        )
+        # The image may be a coded one, which is decoded only now, with cores of its own.
+        image.load()
+        with hold_cores() as threads:
+            chosen = model_to_encode(
+                *(model, options.get("quality"), options.get("metric"), checkpoint),
+                plain=options.get("sync_safe") is False,
+                threads=threads,
+            )
+            coded = encode_image(
+                chosen.net,
+                read_image(
+                    _with_metadata(image, options),
+                    keep_metadata=keep or _is_given(options),
+                    max_pixels=None,
+                    as_array=isinstance(chosen.net, RuntimeModel),
+                ),
+                model=chosen.model,
+                quality=chosen.quality,
+                metric=chosen.metric,
+                tile=options.get("tile", "auto"),
+                sync_safe=options.get("sync_safe"),
+            )
     except (ImportError, RuntimeError) as error:
         raise OSError(f"cannot code the image: {error}") from error
     if checkpoint is not None:
