@@ -7,7 +7,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import shutil
 import stat
 import threading
@@ -180,7 +179,7 @@ def atomic_write(path: str | os.PathLike[str], *, replace: bool = True) -> Itera
     descriptor = _open_nameless(path.parent)
     hidden = path.with_name(
         # Shortened, because the whole must fit into the 255 bytes of a name.
-        f".{path.name[:50]}.{os.getpid()}.{secrets.token_hex(4)}.unfinished"
+        f".{path.name[:50]}.{os.getpid()}.{os.urandom(4).hex()}.unfinished"
     )
     internal = {str(hidden), hidden.name, _path_of(descriptor)}
     try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Callable, Sequence
@@ -67,11 +66,17 @@ RENAMED = {
 """New names by old ones, by the module that has them."""
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Finder:
+    """Finds and loads. The classes that importlib has for both load much that nobody needs here."""
+
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(name, self) if name in MOVED else None
+        loader = cast(Any, self)
+        return importlib.machinery.ModuleSpec(name, loader) if name in MOVED else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """None: an empty module, as by default."""
 
     def exec_module(self, module: ModuleType) -> None:
         # The import system takes what stands here afterwards in place of the empty module.

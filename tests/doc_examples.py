@@ -201,7 +201,10 @@ def _only_parse_command(arguments: list[str]) -> None:
     while arguments[0] == "--import":
         arguments = arguments[2:]
     name, *rest = arguments
-    get_command(app).commands[name].make_context(name, rest)
+    program = get_command(app)
+    program.get_command(program.make_context("compressai", arguments), name).make_context(
+        name, rest
+    )
 
 
 def _check_make(words: list[str], where: str) -> None:

@@ -173,7 +173,10 @@ def test_command_line_page_has_every_command_and_option() -> None:
     page = (ROOT / "docs" / "api" / "cli.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## ([\w ]+)\n(.*?)(?=^## |\Z)", page, flags=re.M | re.S))
     commands = {}
-    for name, command in get_command(app).commands.items():
+    program = get_command(app)
+    context = program.make_context("compressai", ["info"])
+    for name in program.list_commands(context):
+        command = program.get_command(context, name)
         group = getattr(command, "commands", None)
         below = {} if group is None else {f"{name} {part}": group[part] for part in group}
         commands |= below or {name: command}

@@ -2,11 +2,12 @@
 """The ``compressai`` program: what all commands share, and the list of them.
 
 A command is a function in a file of its own, which imports what takes long when it is called, and
-a line in the list below.
+a line in the list below. Its file is imported when the command is asked for, or all are listed.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -14,43 +15,43 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_group
 
-from compressai.cli.bench import bench
-from compressai.cli.convert import convert
-from compressai.cli.decode import decode
-from compressai.cli.encode import encode
-from compressai.cli.eval import EvalCommand, evaluate
-from compressai.cli.explain import explain
-from compressai.cli.export import export
-from compressai.cli.info import info
-from compressai.cli.messages import print_error
-from compressai.cli.models import models
-from compressai.cli.pipeline import EXPECTED
+from compressai.cli.messages import EXPECTED, print_error
 from compressai.cli.plain_values import take_plain_values
-from compressai.cli.plot import PlotCommand, plot
-from compressai.cli.published import published
-from compressai.cli.train import TRAIN_SETTINGS, train
-from compressai.cli.video import video
-from compressai.cli.view import view
-from compressai.cli.weights import weights
 from compressai.cores import wait_passively
 from compressai.version import __version__
 
 __all__ = ["app", "main"]
 
 
+# Files of this package, in the order in which commands are listed. In each is what has the name of
+# the command, a function or a group of commands, and in some ``SETTINGS`` for ``Typer.command``.
+_COMMANDS = (
+    *("encode", "decode", "info", "view", "explain", "eval", "plot", "published", "bench"),
+    *("models", "convert", "export", "weights", "video", "train"),
+)
+
+
 class _Program(TyperGroup):
-    """Ends with one line on stderr and status 1 where the library raises an error."""
+    """Loads commands one by one, and tells errors of the library in one line, with status 1."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        # Typer suggests names from here, and takes commands by get_command.
+        self.commands: Any = dict.fromkeys(_COMMANDS)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         take_plain_values(self, ctx)
         return super().parse_args(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        command = super().get_command(ctx, cmd_name)
-        if command is not None:
-            take_plain_values(command, ctx)
-        return command
+        if cmd_name not in self.commands:
+            return None
+        if self.commands[cmd_name] is None:
+            self.commands[cmd_name] = _load(cmd_name)
+            take_plain_values(self.commands[cmd_name], ctx)
+        return self.commands[cmd_name]
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -64,16 +65,30 @@ class _Program(TyperGroup):
             raise typer.Exit(1) from None
 
 
+# Boxes around help take longer to draw than all the rest.
+_STYLE: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
+
 app = typer.Typer(
     name="compressai",
     cls=_Program,
     help="Learned image compression.",
     no_args_is_help=True,
     add_completion=True,
-    pretty_exceptions_enable=False,
-    # Boxes around help take longer to draw than all the rest.
-    rich_markup_mode=None,
+    **_STYLE,
 )
+
+
+def _load(name: str) -> Any:
+    """The command of a name, from its file."""
+    module = importlib.import_module(f"compressai.cli.{name}")
+    # In its file, eval is still what Python calls so.
+    command = getattr(module, "evaluate" if name == "eval" else name)
+    alone = typer.Typer(**_STYLE)
+    if isinstance(command, typer.Typer):
+        alone.add_typer(command)
+    else:
+        alone.command(name, **getattr(module, "SETTINGS", {}))(command)
+    return get_group(alone).commands[name]
 
 
 def _print_version(value: bool) -> None:
@@ -84,6 +99,7 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _program(
+    context: typer.Context,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks of errors; before the command.")
     ] = False,
@@ -102,29 +118,14 @@ def _program(
 ) -> None:
     # _Program and _print_version use these.
     del debug, version
+    if not modules and context.invoked_subcommand == "info":
+        # What it prints is in files. To look for installed extensions takes as long as all of it.
+        return
     from compressai.extensions import import_models, load_extensions
 
     if modules:
         import_models(modules)
     load_extensions()
-
-
-# In the order in which they are listed.
-app.command()(encode)
-app.command()(decode)
-app.command()(info)
-app.command()(view)
-app.command()(explain)
-app.command("eval", cls=EvalCommand)(evaluate)
-app.command(cls=PlotCommand)(plot)
-app.command()(published)
-app.command()(bench)
-app.command()(models)
-app.command()(convert)
-app.command()(export)
-app.add_typer(weights)
-app.add_typer(video)
-app.command(**TRAIN_SETTINGS)(train)
 
 
 def main(arguments: list[str] | None = None) -> None:

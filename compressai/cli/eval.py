@@ -31,7 +31,7 @@ from compressai.cli.tasks import check_output
 if TYPE_CHECKING:
     from compressai.evaluation import Evaluation, ImageCodec, ModelCodec
 
-__all__ = ["Classical", "EvalCommand", "evaluate"]
+__all__ = ["Classical", "SETTINGS", "evaluate"]
 
 
 # As compressai.evaluation.CODECS has them; a test compares, because importing that takes long.
@@ -44,15 +44,17 @@ def _is_number(word: str) -> bool:
     return word.replace(".", "", 1).isdecimal()
 
 
-EvalCommand = command_with_several(
-    {
-        "--quality": _is_number,
-        "-q": _is_number,
-        "--against": Classical.__members__.__contains__,
-        "--checkpoint": bool,
-    },
-    alone=("--json",),
-)
+SETTINGS = {
+    "cls": command_with_several(
+        {
+            "--quality": _is_number,
+            "-q": _is_number,
+            "--against": Classical.__members__.__contains__,
+            "--checkpoint": bool,
+        },
+        alone=("--json",),
+    ),
+}
 
 
 def evaluate(

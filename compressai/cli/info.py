@@ -9,9 +9,14 @@ from typing import Any
 
 import typer
 
-from compressai.cli.messages import print_report, print_table
+from compressai.cli.messages import (
+    EXPECTED,
+    failures,
+    print_failures,
+    print_report,
+    print_table,
+)
 from compressai.cli.options import AsJson, CodedFiles, debugging
-from compressai.cli.pipeline import EXPECTED, failures, print_failures
 from compressai.cli.places import local_paths
 from compressai.cli.tasks import open_input, plan
 

@@ -12,16 +12,21 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
+    "EXPECTED",
+    "Failed",
     "Notes",
     "explain",
+    "failures",
     "no_notes",
     "print_error",
+    "print_failures",
     "print_line",
     "print_note",
     "print_report",
@@ -30,6 +35,10 @@ __all__ = [
     "progress_bar",
     "share_bar",
 ]
+
+Failed = Sequence[tuple[Path, Exception]]
+# What files and the system can do to us; all else is a mistake in the program.
+EXPECTED = (ImportError, OSError, ValueError, RuntimeError, MemoryError)
 
 # What prints in colour and in tables is imported where that is done: it takes longer than to tell
 # what is in a file.
@@ -284,3 +293,15 @@ def _say(colour: str, label: str, text: str) -> None:
 def _printable(text: str) -> str:
     """On one line and without control codes: names of files and in files can hold anything."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+def failures(failed: Failed) -> list[dict[str, str]]:
+    """Files that failed, as data."""
+    return [{"file": str(path), "error": explain(error)} for path, error in failed]
+
+
+def print_failures(failed: Failed) -> None:
+    """Files that failed, a line on stderr for each."""
+    for failure in failures(failed):
+        path, text = failure["file"], failure["error"]
+        print_error(text if path in text else f"{path}: {text}")

@@ -21,15 +21,16 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import typer
 
 from compressai.cli.messages import (
+    EXPECTED,
+    Failed,
     Notes,
-    explain,
-    print_error,
+    failures,
+    print_failures,
     print_line,
     print_report,
     progress_bar,
@@ -39,20 +40,14 @@ from compressai.cli.tasks import Plan, Skip, Task
 from compressai.cores import allowed_threads, torch_threads, usable_cores
 
 __all__ = [
-    "EXPECTED",
     "Stages",
     "default_jobs",
-    "failures",
-    "print_failures",
     "run",
     "threads_each",
 ]
 
 Source = TypeVar("Source")
 Result = TypeVar("Result")
-Failed = Sequence[tuple[Path, Exception]]
-# What files and the system can do to us; all else is a mistake in the program.
-EXPECTED = (ImportError, OSError, ValueError, RuntimeError, MemoryError)
 # More need more memory, and gain little: each has several cores then.
 _MOST_JOBS = 8
 # Bytes of the images in memory, and of the activations; with the program itself less than 4 GB.
@@ -293,15 +288,3 @@ def _one_line(report: Mapping[str, Any]) -> str:
 
 def _saving(size: int, before: int) -> float:
     return 1 - size / before
-
-
-def failures(failed: Failed) -> list[dict[str, str]]:
-    """Files that failed, as data."""
-    return [{"file": str(path), "error": explain(error)} for path, error in failed]
-
-
-def print_failures(failed: Failed) -> None:
-    """Files that failed, a line on stderr for each."""
-    for failure in failures(failed):
-        path, text = failure["file"], failure["error"]
-        print_error(text if path in text else f"{path}: {text}")

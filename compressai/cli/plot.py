@@ -13,9 +13,11 @@ from compressai.cli.published import PublishedDataset
 from compressai.cli.several import command_with_several
 from compressai.cli.tasks import check_output
 
-__all__ = ["PlotCommand", "plot"]
+__all__ = ["SETTINGS", "plot"]
 
-PlotCommand = command_with_several({"--published": lambda word: not word.endswith(".json")})
+SETTINGS = {
+    "cls": command_with_several({"--published": lambda word: not word.endswith(".json")}),
+}
 
 
 def plot(

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import typer
 
-__all__ = ["TRAIN_SETTINGS", "train"]
+__all__ = ["SETTINGS", "train"]
 
 # The options are those of `compressai.training`, which examples/train.py and torchrun use as well.
-TRAIN_SETTINGS = {
+SETTINGS = {
     "add_help_option": False,
     "context_settings": {
         "allow_extra_args": True,

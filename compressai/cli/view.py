@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compressai.cli.engines import decoding_bundle
-from compressai.cli.messages import explain, print_line, print_note, print_report, progress_bar
+from compressai.cli.messages import (
+    EXPECTED,
+    explain,
+    failures,
+    print_failures,
+    print_line,
+    print_note,
+    print_report,
+    progress_bar,
+)
 from compressai.cli.options import AsJson, Checkpoint, MaxPixels, Overwrite
-from compressai.cli.pipeline import EXPECTED, failures, print_failures
 from compressai.cli.places import local_paths
 from compressai.cli.tasks import check_output, open_input, plan
 

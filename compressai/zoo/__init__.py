@@ -11,14 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from compressai._lazy import lazy_names
-from compressai.zoo.names import IMAGE_MODELS, VIDEO_MODELS
+from compressai.zoo.names import zoo_names
 
 if TYPE_CHECKING:
-    from compressai.zoo.build import image_models, models, video_models
-    from compressai.zoo.pretrained import load_pretrained as load_state_dict
-
-__all__ = ["image_models", "load_state_dict", "models", "video_models"]
-__all__ += [name.replace("-", "_") for name in (*IMAGE_MODELS, *VIDEO_MODELS)]
+    # For whom reads this without running it; what __all__ has besides is made when it is asked for.
+    from compressai.zoo.build import image_models, models, video_models  # noqa: F401
+    from compressai.zoo.pretrained import load_pretrained as load_state_dict  # noqa: F401
 
 _getattr, _dir = lazy_names(
     __name__,
@@ -31,6 +29,10 @@ _getattr, _dir = lazy_names(
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        # Read off sources, which takes longer than what programs mostly want of this package.
+        rows = [row.replace("-", "_") for names in zoo_names() for row in names]
+        return ["image_models", "load_state_dict", "models", "video_models", *rows]
     try:
         return _getattr(name)
     except AttributeError:

@@ -8,12 +8,13 @@ in which ``compressai/models/__init__.py`` imports the files, and are read off t
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
 from importlib.resources import files
 
-__all__ = ["IMAGE_MODELS", "VIDEO_MODELS", "image_model_names"]
+__all__ = ["image_model_names", "zoo_names"]
 
 _IMPORT = re.compile(r"^from compressai\.(models[\w.]*) import ", re.MULTILINE)
 # register_entry(...), @register_model(...) or _register(...) of a file, outside of functions.
@@ -55,14 +56,13 @@ def _rows(text: str) -> Iterator[dict[str, object]]:
         yield row
 
 
-def _names() -> tuple[tuple[str, ...], tuple[str, ...]]:
+@functools.cache
+def zoo_names() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the image models of this library, and of its video models."""
     found = [row for text in _sources("models", set()) for row in _rows(text)]
     shown = [row for row in found if row.get("in_zoo", True)]
     images = tuple(str(row["name"]) for row in shown if not row.get("video"))
     return images, tuple(str(row["name"]) for row in shown if row.get("video"))
-
-
-IMAGE_MODELS, VIDEO_MODELS = _names()
 
 
 def image_model_names() -> list[str]:
@@ -71,7 +71,7 @@ def image_model_names() -> list[str]:
     Models are imported only where one is already.
     """
     if "compressai.models" not in sys.modules:
-        return list(IMAGE_MODELS)
+        return list(zoo_names()[0])
     # The rows, which are there already.
     from compressai.zoo.build import image_models
 
