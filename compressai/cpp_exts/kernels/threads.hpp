@@ -6,10 +6,7 @@
 #include <cstddef>
 #include <vector>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
+#include "../team.hpp"
 #include "common.hpp"
 
 namespace compressai {
@@ -18,15 +15,9 @@ inline std::size_t round_up(std::size_t value, std::size_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-#ifdef _OPENMP
-inline std::size_t thread_number() { return static_cast<std::size_t>(omp_get_thread_num()); }
-#else
-inline std::size_t thread_number() { return 0; }
-#endif
-
 // Calls work(scratch, first, count) for all blocks of up to `size` items. The caller's thread keeps
 // the scratch memory of all threads for the next layer, and it holds what that left there. It is
-// allocated here, because an error could not leave the parallel region.
+// allocated here, because an error could not leave the team.
 template <typename Work>
 void for_blocks(std::size_t items, std::size_t size, int threads, std::size_t memory,
                 const Work& work) {
@@ -37,11 +28,10 @@ void for_blocks(std::size_t items, std::size_t size, int threads, std::size_t me
   const std::size_t whole = static_cast<std::size_t>(team) * memory;
   if (kept.size() < whole) kept.resize(whole);
   float* const scratch = kept.data();
-#pragma omp parallel for num_threads(team) schedule(dynamic)
-  for (std::ptrdiff_t i = 0; i < blocks; ++i) {
+  share_items(blocks, team, [&](std::size_t thread, std::ptrdiff_t i) {
     const std::size_t first = static_cast<std::size_t>(i) * size;
-    work(scratch + thread_number() * memory, first, std::min(size, items - first));
-  }
+    work(scratch + thread * memory, first, std::min(size, items - first));
+  });
 }
 
 // Up to `most` items in whole groups of rows, such that all threads get as many blocks. There are some

@@ -87,6 +87,7 @@ void KERNEL(window_block)(const WindowBlock& block, const WindowGroup& group) {
 #include <utility>
 #include <vector>
 
+#include "../team.hpp"
 #include "arguments.hpp"
 
 using namespace nanobind::literals;
@@ -204,11 +205,8 @@ void run_window_block(const WindowBlock& block, const Map<const float>& x, const
                      space.kinds.data(), space.scratch()});
     }
   };
-  const int last = static_cast<int>(parts);
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(last) schedule(static, 1)
-#endif
-  for (int part = 0; part < last; ++part) work(static_cast<std::size_t>(part));
+  share_items(static_cast<std::ptrdiff_t>(parts), static_cast<int>(parts),
+              [&](std::size_t, std::ptrdiff_t part) { work(static_cast<std::size_t>(part)); });
 }
 
 // -- arguments -----------------------------------------------------------------------------------
