@@ -84,7 +84,7 @@ nb::bytes to_bytes(const EncodedStream& stream) {
   nb::bytes bytes = nb::steal<nb::bytes>(
       PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(stream.bytes())));
   if (!bytes.is_valid()) nb::raise_python_error();
-  stream.write(reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(bytes.ptr())));
+  stream.write(reinterpret_cast<std::uint8_t*>(PyBytes_AsString(bytes.ptr())));
   return bytes;
 }
 

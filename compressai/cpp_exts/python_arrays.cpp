@@ -134,18 +134,23 @@ template <typename T, typename Convert>
 void convert_items(nb::handle value, const std::string& name, const char* rule, std::size_t limit,
                    std::vector<T>& out, const Convert& convert) {
   const nb::object items = sequence_items(value, name, rule);
-  const auto size = [&] { return static_cast<std::size_t>(PySequence_Fast_GET_SIZE(items.ptr())); };
+  // It is a list or a tuple. The stable ABI has functions for these in place of macros for both.
+  const bool is_list = PyList_Check(items.ptr());
+  const auto size = [&] {
+    return static_cast<std::size_t>(is_list ? PyList_Size(items.ptr()) : PyTuple_Size(items.ptr()));
+  };
   out.reserve(std::min(size(), limit));
   for (std::size_t i = 0; i < size() && i < limit; ++i) {
-    out.push_back(
-        convert(PySequence_Fast_GET_ITEM(items.ptr(), static_cast<Py_ssize_t>(i)), name, i));
+    const auto at = static_cast<Py_ssize_t>(i);
+    PyObject* item = is_list ? PyList_GetItem(items.ptr(), at) : PyTuple_GetItem(items.ptr(), at);
+    out.push_back(convert(item, name, i));
   }
 }
 
 }  // namespace
 
 void type_error(const std::string& name, const std::string& rule, nb::handle value) {
-  std::string given = Py_TYPE(value.ptr())->tp_name;
+  std::string given = nb::str(value.type().attr("__name__")).c_str();
   if (PyLong_Check(value.ptr())) given = nb::str(value).c_str();
   throw nb::type_error((name + " " + rule + ", got " + given).c_str());
 }
@@ -311,7 +316,7 @@ nb::list to_list(const std::int32_t* values, std::size_t size) {
   for (std::size_t i = 0; i < size; ++i) {
     PyObject* item = PyLong_FromLong(values[i]);
     if (item == nullptr) nb::raise_python_error();
-    PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i), item);
+    if (PyList_SetItem(list.ptr(), static_cast<Py_ssize_t>(i), item) != 0) nb::raise_python_error();
   }
   return list;
 }

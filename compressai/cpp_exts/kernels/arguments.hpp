@@ -38,8 +38,8 @@ inline void check(bool holds, const std::string& what) {
 
 [[noreturn]] inline void refuse_type(const std::string& name, const std::string& rule,
                                      nb::handle given) {
-  throw nb::type_error(
-      (name + " must be " + rule + ", got " + Py_TYPE(given.ptr())->tp_name).c_str());
+  const nb::str type(given.type().attr("__name__"));
+  throw nb::type_error((name + " must be " + rule + ", got " + type.c_str()).c_str());
 }
 
 // An array argument. It is never converted: a copy would be written to in place of the array.
