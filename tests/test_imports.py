@@ -129,3 +129,27 @@ def test_imports_inside_of_functions_carry_their_reason() -> None:
                     if not any("#" in lines[at] for at in (node.lineno, block - 1)):
                         silent.append(f"{path}:{node.lineno}")
     assert not silent
+
+
+# Of torch, what has no public name in the oldest version that is supported.
+_PRIVATE = {"torch.cpu._is_amx_tile_supported"}
+
+
+def _dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def test_nothing_private_of_torch_is_used() -> None:
+    used = set()
+    for _, text in sources():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Attribute):
+                used.add(_dotted(node))
+            elif isinstance(node, ast.ImportFrom):
+                used |= {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Import):
+                used |= {alias.name for alias in node.names}
+    private = {name for name in used if re.match(r"torch\b.*\._(?!_)", name)}
+    assert private == _PRIVATE

@@ -133,7 +133,7 @@ def test_strips_of_the_local_context_are_the_whole(monkeypatch):
     local = layers.LocalContext(4, window_size=3)
     x = torch.rand(2, 4, 6, 8)
     whole = local(x)
-    monkeypatch.setattr(layers, "_CHUNK", 8)
+    monkeypatch.setattr("compressai.models._helpers.mlic_context._CHUNK", 8)
     torch.testing.assert_close(local(x), whole)
 
 

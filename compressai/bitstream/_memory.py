@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn as nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.overrides import TorchFunctionMode
 
 from compressai.bitstream._nets import padding_multiple
 from compressai.bitstream._parallel import default_workers
@@ -67,7 +66,7 @@ def tiles_bytes(net: nn.Module, tiling: Tiling, rate: Mapping[str, Any]) -> int:
     return coding_bytes(net, area, rate) * min(tiling.count, default_workers())
 
 
-class _LiveBytes(TorchDispatchMode):
+class _LiveBytes(TorchFunctionMode):
     """Counts the bytes of tensors that are made inside, in this thread, until they are freed.
 
     Attributes:
@@ -79,18 +78,18 @@ class _LiveBytes(TorchDispatchMode):
         self.peak = self._live = 0
         self._sizes: dict[int, int] = {}
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         out = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
+        for tensor in out if isinstance(out, tuple | list) else (out,):
             if isinstance(tensor, torch.Tensor):
                 self._add(tensor.untyped_storage())
         return out
 
     def _add(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key not in self._sizes:
+        key = storage.data_ptr()
+        if key and key not in self._sizes:
             self._sizes[key] = storage.nbytes()
             self._live += storage.nbytes()
             self.peak = max(self.peak, self._live)

@@ -28,6 +28,7 @@ from compressai.entropy_models.synchrony import (
 from compressai.latent_codecs import LatentCodec
 from compressai.models._coding import coding
 from compressai.models._pretrained import PretrainedModel
+from compressai.models._scales import SCALES_LEVELS, SCALES_MAX, SCALES_MIN, get_scale_table
 from compressai.models._sides import (
     Strings,
     check_latent_size,
@@ -57,10 +58,6 @@ __all__ = [
     "update_registered_buffers",
 ]
 
-SCALES_MIN = 0.11
-SCALES_MAX = 256
-SCALES_LEVELS = 64
-
 # Of the run in which the encoder finds out how networks amplify deviations, once per model: 16 x 16
 # positions of the latent, twice, are enough for a look at each channel.
 _PROBE_SIDE = 256
@@ -68,34 +65,6 @@ _NOISY_RUNS = 2
 
 # How much smaller a latent is where no module tells.
 _LATENT_FACTOR = 16
-
-
-def get_scale_table(
-    min: float = SCALES_MIN, max: float = SCALES_MAX, levels: int = SCALES_LEVELS
-) -> Tensor:
-    """Scales in geometric progression, the table of the Gaussian conditionals.
-
-    The same bits come out on every machine: the logarithms are rounded to single precision, as
-    they were when the format was made, and all else is computed in double.
-
-    Args:
-        min: first scale.
-        max: last scale.
-        levels: number of scales.
-
-    Returns:
-        float32 ``(levels,)``.
-    """
-    first, last = np.float32(math.log(min)), np.float32(math.log(max))
-    step = float((last - first) / np.float32(levels - 1)) if levels > 1 else 0.0
-    index = np.arange(levels)
-    # Counted from the nearer end, as torch.linspace does.
-    logs = np.where(
-        index < levels // 2, float(first) + step * index, float(last) - step * (levels - 1 - index)
-    )
-    if levels == 1:
-        logs[:] = first
-    return torch.from_numpy(np.exp(logs.astype(np.float32).astype(np.float64)).astype(np.float32))
 
 
 def coding_networks(module: nn.Module) -> list[nn.Module]:

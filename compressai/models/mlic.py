@@ -14,17 +14,17 @@ from typing import Any
 import torch.nn as nn
 from torch import Tensor
 
-from compressai.models._helpers.mlic import (
-    LinearGlobalInterContext,
-    LinearGlobalIntraContext,
-    StackedCheckerboardConv,
-    VanillaGlobalInterContext,
-    VanillaGlobalIntraContext,
-    head_count,
-)
+from compressai.models._helpers.mlic import StackedCheckerboardConv
 from compressai.models._helpers.mlic_base import LEAF, BaseMLIC, convert_upstream_mlicpp_state_dict
 from compressai.models._helpers.mlic_base import (
     _is_upstream_mlicpp_state_dict as _is_upstream_mlicpp_state_dict,
+)
+from compressai.models._helpers.mlic_context import (
+    LinearGlobalInterContext,
+    LinearGlobalIntraContext,
+    VanillaGlobalInterContext,
+    VanillaGlobalIntraContext,
+    head_count,
 )
 from compressai.models._helpers.mlicv2 import (
     GSCModule,

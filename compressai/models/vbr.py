@@ -13,8 +13,6 @@ multi-objective optimization and quantization-reconstruction offsets".
 from __future__ import annotations
 
 import copy
-import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -27,6 +25,7 @@ from compressai.entropy_models import EntropyBottleneckVbr
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.latent_codecs._positions import ScanRate, concatenate
 from compressai.latent_codecs.rasterscan import scan_compress, scan_decompress
+from compressai.models._level_gains import LevelGains
 from compressai.models.base import Strings, coding
 from compressai.models.google import (
     JointAutoregressiveHierarchicalPriors,
@@ -62,7 +61,7 @@ def _is_variable(stage: int) -> bool:
 
 
 @register_model("bmshj2018-hyperprior-vbr")
-class ScaleHyperpriorVbr(ScaleHyperprior):
+class ScaleHyperpriorVbr(LevelGains, ScaleHyperprior):
     """:class:`ScaleHyperprior` whose rate is chosen at each call.
 
     The gain of a call is entry ``s`` of the parameter ``Gain`` (8 levels, low to high rate), or
@@ -120,32 +119,7 @@ class ScaleHyperpriorVbr(ScaleHyperprior):
         """
         self.update(force=True, scale=self.Gain[s].detach())
 
-    # -- the gain and what follows from it -------------------------------------------------------
-
-    def _input_scale(self, inputscale: float | Tensor) -> Tensor | None:
-        """The gain that the caller gave, or ``None`` for 0."""
-        if isinstance(inputscale, Tensor):
-            if inputscale.numel() != 1:
-                raise ValueError(f"inputscale must be one number, got {tuple(inputscale.shape)}")
-            inputscale = inputscale.detach()
-        value = float(inputscale)
-        if not 0 <= value < math.inf:
-            raise ValueError(f"inputscale must be positive, or 0 for Gain[s], got {value}")
-        return self.Gain.new_tensor(value) if value else None
-
-    def _level_gain(self, s: int) -> Tensor:
-        return self.Gain[s].detach().abs()
-
-    def _forward_gain(self, s: int, inputscale: float | Tensor) -> Tensor:
-        given = None if self.training else self._input_scale(inputscale)
-        level = min(max(operator.index(s), 0), self.levels - 1)
-        return self._level_gain(level) if given is None else given
-
-    def _coding_gain(self, s: int, inputscale: float | Tensor) -> Tensor:
-        given = self._input_scale(inputscale)
-        if given is None and not 0 <= operator.index(s) < self.levels:
-            raise ValueError(f"s must be in 0 ... {self.levels - 1}, got {s}")
-        return self._level_gain(s) if given is None else given
+    # -- what follows from the gain ----------------------------------------------------------------
 
     def _z_step(self, gain: Tensor) -> Tensor | None:
         """Step of the side information, 0-dimensional; ``None`` if it is fixed."""

@@ -19,15 +19,14 @@ from compressai.latent_codecs import (
     MultiContextCheckerboardLatentCodec,
 )
 from compressai.models._helpers.mlic import (
-    PARITY,
     AnalysisTransform,
     ChannelContext,
     HyperAnalysis,
     HyperSynthesis,
     LatentResidualPrediction,
-    LocalContext,
     SynthesisTransform,
 )
+from compressai.models._helpers.mlic_context import PARITY, LocalContext
 from compressai.models._helpers.multi_context_slice import (
     OrderedHead,
     SliceContext,

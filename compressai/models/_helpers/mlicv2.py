@@ -11,10 +11,9 @@ from torch import Tensor
 from compressai.latent_codecs.checkerboard import embed, unembed
 from compressai.layers import conv1x1, conv3x3
 from compressai.layers.naf import LayerNorm2d
-from compressai.models._helpers.mlic import (
+from compressai.models._helpers.mlic import AnalysisTransform, SynthesisTransform
+from compressai.models._helpers.mlic_context import (
     PARITY,
-    AnalysisTransform,
-    SynthesisTransform,
     check_heads,
     depthwise,
     linear_attention,
