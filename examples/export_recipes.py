@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -20,23 +21,15 @@ from compressai.runtime.installed import SHIPPED, recipe_file
 from compressai.zoo.build import load_model
 from compressai.zoo.weights import installed_weights
 
-__all__ = ["main", "shipped_models"]
+__all__ = ["main", "shipped_files"]
 
 
-def shipped_models(entry: ModelEntry, metric: str) -> list[tuple[CompressionModel, list[Path]]]:
-    """The models of a row whose weights ship, each with its files."""
-    found = []
-    low, high = entry.qualities
-    qualities: Sequence[int | None] = [None] if entry.variable_rate else range(low, high + 1)
-    for quality in qualities:
-        names = [name for name in (entry.completes, entry.name) if name]
-        files = [installed_weights(name, metric, quality) for name in names]
-        present = [file for file in files if file is not None and file.parent == SHIPPED]
-        if present and len(present) == len(files):
-            net = load_model(entry, metric, quality, pretrained=True)
-            assert isinstance(net, CompressionModel)
-            found.append((net.eval(), present))
-    return found
+def shipped_files(entry: ModelEntry, metric: str) -> list[Path]:
+    """The weight files of a row of variable rate; none if they do not ship."""
+    names = [name for name in (entry.completes, entry.name) if name]
+    files = [installed_weights(name, metric, None) for name in names]
+    found = [file for file in files if file is not None and file.parent == SHIPPED]
+    return found if len(found) == len(names) else []
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,11 +40,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     for entry in list(ENTRIES.values()):
         for metric in entry.metrics if entry.shipped else ():
-            models = shipped_models(entry, metric)
-            if models:
+            files = shipped_files(entry, metric)
+            if files:
                 path = args.folder / recipe_file(entry.name, metric).name
-                export_recipe(models, path)
-                print(f"{path.name}: {len(models)} models, {path.stat().st_size} bytes")
+                net = load_model(entry, metric, None, pretrained=True)
+                export_recipe(cast(CompressionModel, net.eval()), files, path)
+                print(f"{path.name}: {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,7 @@ from compressai.inference import export_bundle
 
 @pytest.mark.parametrize("name", ["lite", "lite-integer"])
 def test_recipes_make_the_bundles_that_torch_exports(tmp_path: Path, name: str) -> None:
-    made = bundle_by_recipe(recipe_file(name, "mse"), None, SHIPPED)
-    assert made is not None
+    made = bundle_by_recipe(recipe_file(name, "mse"), SHIPPED)
     with one_thread():
         path = tmp_path / "torch.caibundle"
         export_bundle(zoo.image_models[name](pretrained=True).eval(), path)
@@ -71,8 +70,7 @@ def _plain(manifest: Any) -> dict[str, Any]:
 def test_graphs_of_recipes_name_their_model_and_pass_the_checker() -> None:
     import onnx
 
-    made = bundle_by_recipe(recipe_file("lite", "mse"), None, SHIPPED)
-    assert made is not None
+    made = bundle_by_recipe(recipe_file("lite", "mse"), SHIPPED)
     for network in made.manifest["networks"]:
         graph = onnx.load_from_string(made.network(network))
         onnx.checker.check_model(graph)
@@ -89,15 +87,15 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     changed = next(tmp_path.glob("lite-mse-all-*"))
     changed.write_bytes(changed.read_bytes()[:-1] + b"\1")
     with pytest.raises(BundleError, match=r"lite-mse-all-\w+\.safetensors is not what its recipe"):
-        bundle_by_recipe(path, None, tmp_path)
+        bundle_by_recipe(path, tmp_path)
     other = tmp_path / "other.cairecipe"
     with zipfile.ZipFile(path) as file, zipfile.ZipFile(other, "w") as out:
         out.writestr(RECIPE, json.dumps({**json.loads(file.read(RECIPE)), "version": 2}))
     with pytest.raises(BundleError, match="another version"):
-        bundle_by_recipe(other, None, SHIPPED)
+        bundle_by_recipe(other, SHIPPED)
     other.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(BundleError, match="damaged"):
-        bundle_by_recipe(other, None, SHIPPED)
+        bundle_by_recipe(other, SHIPPED)
 
 
 def test_models_of_recipes_are_kept() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from compressai.runtime.installed import installed_bundle, installed_qualities
+from compressai.runtime.installed import has_all_rates, installed_bundle
 
 if TYPE_CHECKING:
     from compressai.bitstream.container import CodedImage
@@ -75,7 +75,7 @@ class _NoBundleError(Exception):
 def ladder_of_bundles(
     model: str, metric: str, *, plain: bool = False, threads: int | None = None
 ) -> Ladder | None:
-    """All rates of a model whose bundles are at hand; ``None`` if torch has to code.
+    """All rates of a model that has a bundle of variable rate; ``None`` if torch has to code.
 
     Args:
         model, metric, plain, threads: as for :func:`chosen_bundle`.
@@ -83,12 +83,11 @@ def ladder_of_bundles(
     Raises:
         BundleError, ImportError: as :func:`chosen_bundle`.
     """
-    qualities = installed_qualities(model, metric)
-    if qualities is None:
+    if not has_all_rates(model, metric):
         return None
     choose = partial(_chosen_or_refused, model, metric, plain, threads)
     try:
-        return Ladder(choose, qualities or None)
+        return Ladder(choose, None)
     except _NoBundleError:
         return None
 

@@ -140,9 +140,8 @@ def encoding_bundles(
         return None
     if found is None and needed:
         raise ValueError(
-            f"a target needs bundles of all qualities of {name}, which weights that come with the "
-            "library have, and models of variable rate; give a quality, or encode with --engine "
-            "torch"
+            f"a target needs a bundle of all qualities of {name}, which models of variable rate "
+            "have; give a quality, or encode with --engine torch"
         )
     return found
 

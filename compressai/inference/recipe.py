@@ -7,7 +7,7 @@ import hashlib
 import json
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,72 +27,48 @@ _LEAST_ELEMENTS = 8
 _FLOAT = 1
 
 
-def export_recipe(models: Sequence[tuple[CompressionModel, Sequence[Path]]], path: Path) -> None:
-    """Write what bundles of some models share.
+def export_recipe(net: CompressionModel, files: Sequence[Path], path: Path) -> None:
+    """Write what makes the bundle of a model of its weights.
 
     Args:
-        models: of one architecture, each with the safetensors files that have its weights.
+        net: a model of variable rate, whose bundle serves all qualities.
+        files: the safetensors files that have its weights.
         path: the recipe; written at once or not at all.
 
     Raises:
         ImportError, ValueError, RuntimeError: as :func:`export_bundle`.
-        ValueError: graphs of the models differ, or hold what no file has.
+        ValueError: the model has one rate.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        bundles, found = [], []
-        for number, (net, files) in enumerate(models):
-            export_bundle(net, Path(scratch, str(number)))
-            bundles.append(Bundle.read(Path(scratch, str(number))))
-            told = [
-                {"name": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-                for file in files
-            ]
-            tensors: dict[str, np.ndarray] = {}
-            for file, one in zip(files, told):
-                tensors |= read_tensors(file, one["sha256"])
-            found.append((told, tensors))
-    contents: dict[str, bytes] = {}
+        export_bundle(net, Path(scratch, "bundle"))
+        bundle = Bundle.read(Path(scratch, "bundle"))
+    manifest = dict(bundle.manifest)
+    if manifest["quality"] is not None:
+        raise ValueError(f"net must be of variable rate, got {manifest['model']} of one quality")
+    told: list[dict[str, str]] = []
+    tensors: dict[str, np.ndarray] = {}
+    for file in files:
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        told.append({"name": file.name, "sha256": sha256})
+        tensors |= read_tensors(file, sha256)
+    known = _by_content(tensors)
     weights: dict[str, Any] = {}
-    for name, told in bundles[0].manifest["networks"].items():
-        graphs = [bundle.network(name) for bundle in bundles]
-        weights[name], contents[told["file"]] = _skeleton(
-            name, graphs, [tensors for _, tensors in found]
-        )
+    contents: dict[str, bytes] = {}
+    for name, network in manifest["networks"].items():
+        weights[name], contents[network["file"]] = _skeleton(bundle.network(name), known)
     # An entry's hash is of the whole graph, which is made anew.
-    plain = [
-        {
-            **bundle.manifest,
-            "networks": {
-                name: {key: value for key, value in one.items() if key != "sha256"}
-                for name, one in bundle.manifest["networks"].items()
-            },
-        }
-        for bundle in bundles
-    ]
-    shared = {key: value for key, value in plain[0].items() if all(m[key] == value for m in plain)}
-    shared["arrays"] = {
-        name: one
-        for name, one in plain[0]["arrays"].items()
-        if all(m["arrays"][name] == one for m in plain)
+    manifest["networks"] = {
+        name: {key: value for key, value in network.items() if key != "sha256"}
+        for name, network in manifest["networks"].items()
     }
-    contents |= {one["file"]: bundles[0].contents[one["file"]] for one in shared["arrays"].values()}
-    entries = []
-    for number, (bundle, manifest, (told, _)) in enumerate(zip(bundles, plain, found)):
-        own = {key: value for key, value in manifest.items() if key not in shared}
-        own["quality"] = manifest["quality"]
-        own["arrays"] = {}
-        for name, one in manifest["arrays"].items():
-            if name not in shared["arrays"]:
-                file = f"{number}/{one['file']}"
-                contents[file] = bundle.contents[one["file"]]
-                own["arrays"][name] = {**one, "file": file}
-        entries.append({"manifest": own, "files": told})
+    arrays = [one["file"] for one in manifest["arrays"].values()]
+    contents |= {file: bundle.contents[file] for file in arrays}
     recipe = {
         "format": FORMAT,
         "version": VERSION,
-        "manifest": shared,
+        "manifest": manifest,
         "weights": weights,
-        "models": entries,
+        "models": [{"files": told}],
     }
     assert MANIFEST not in contents
     text = json.dumps(recipe, indent=1, ensure_ascii=True) + "\n"
@@ -102,36 +78,27 @@ def export_recipe(models: Sequence[tuple[CompressionModel, Sequence[Path]]], pat
 
 
 def _skeleton(
-    name: str, graphs: Sequence[bytes], tensors: Sequence[Mapping[str, np.ndarray]]
+    graph: bytes, known: Mapping[bytes, Collection[Origin]]
 ) -> tuple[dict[str, Any], bytes]:
     """Where the weights of a network come from, and its graph without them."""
     # Of the extra onnx.
     import onnx
 
+    model = onnx.load_from_string(graph)
     places: dict[str, Any] = {}
-    skeletons = set()
-    models = [onnx.load_from_string(graph) for graph in graphs]
-    known = [_by_content(one) for one in tensors]
-    arrays = [_constants(model.graph) for model in models]
-    for constant, first in arrays[0].items():
-        contents = [found[constant].tobytes() for found in arrays]
-        if first.dtype != np.float32 or (first.size < _LEAST_ELEMENTS and len({*contents}) == 1):
+    for constant, values in _constants(model.graph).items():
+        if values.dtype != np.float32 or values.size < _LEAST_ELEMENTS:
             continue
-        # By chance others may have the same values, too; they do as well for these models.
-        found = [one.get(content, set()) for one, content in zip(known, contents)]
-        candidates = set.intersection(*found)
+        # By chance others may have the same values, too; they do as well.
+        candidates = known.get(values.tobytes())
         if candidates:
             best = max(candidates, key=lambda one: (_common_end(one.tensor, constant), one))
-            places[constant] = {**best._asdict(), "shape": list(first.shape)}
-    for model in models:
-        kept = [one for one in model.graph.initializer if one.name not in places]
-        del model.graph.initializer[:]
-        model.graph.initializer.extend(kept)
-        del model.metadata_props[:]
-        skeletons.add(model.SerializeToString(deterministic=True))
-    if len(skeletons) != 1:
-        raise ValueError(f"{name}: the models differ by more than weights that their files have")
-    return places, skeletons.pop()
+            places[constant] = {**best._asdict(), "shape": list(values.shape)}
+    kept = [one for one in model.graph.initializer if one.name not in places]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    del model.metadata_props[:]
+    return places, model.SerializeToString(deterministic=True)
 
 
 def _constants(graph: Any) -> dict[str, np.ndarray]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from compressai.runtime.installed import (
         bundle_file,
         bundle_of_file,
+        has_all_rates,
         installed_bundle,
-        installed_qualities,
     )
     from compressai.runtime.model import RuntimeModel
 
@@ -26,8 +26,8 @@ __all__ = [
     "RuntimeModel",
     "bundle_file",
     "bundle_of_file",
+    "has_all_rates",
     "installed_bundle",
-    "installed_qualities",
     "write_bundle",
 ]
 
@@ -35,7 +35,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "bundle": "Bundle BundleError write_bundle",
-        "installed": "bundle_file bundle_of_file installed_bundle installed_qualities",
+        "installed": "bundle_file bundle_of_file has_all_rates installed_bundle",
         "model": "RuntimeModel",
     },
     modules=["networks"],

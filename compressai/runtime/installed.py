@@ -10,14 +10,14 @@ from typing import Any
 from compressai._files import weights_folder
 from compressai.runtime.bundle import Bundle
 from compressai.runtime.model import RuntimeModel
-from compressai.runtime.recipe import bundle_by_recipe, recipe_qualities
+from compressai.runtime.recipe import bundle_by_recipe
 
 __all__ = [
     "SHIPPED",
     "bundle_file",
     "bundle_of_file",
+    "has_all_rates",
     "installed_bundle",
-    "installed_qualities",
     "recipe_file",
 ]
 
@@ -25,7 +25,7 @@ SHIPPED = Path(__file__).parents[1] / "zoo" / "shipped"
 """The weights that come with the library."""
 
 _lock = threading.Lock()
-_loaded: dict[tuple[Path, int, float | None, int | None], RuntimeModel] = {}
+_loaded: dict[tuple[Path, int, int | None], RuntimeModel] = {}
 # So many stay in memory.
 _MOST = 4
 
@@ -60,8 +60,8 @@ def installed_bundle(
 ) -> RuntimeModel | None:
     """The model in a bundle, kept for the next call; ``None`` if there is none.
 
-    Looked for at :func:`bundle_file`, with the quality and without; then it is made by a recipe
-    that comes with the library.
+    Made by a recipe that comes with the library, or looked for at :func:`bundle_file`, with the
+    quality and without.
 
     Args:
         model, quality, metric: as for :func:`bundle_file`.
@@ -79,39 +79,23 @@ def installed_bundle(
         except OSError:
             continue
         with _lock:
-            # Of variable rate, one serves all qualities.
-            for rate in (None, quality) if path == own else (None,):
-                if (path, version, rate, threads) in _loaded:
-                    return _loaded[path, version, rate, threads]
-            bundle = bundle_by_recipe(path, quality, SHIPPED) if path == own else Bundle.read(path)
-            if bundle is None:
-                continue
-            if len(_loaded) >= _MOST:
-                _loaded.pop(next(iter(_loaded)))
-            made = RuntimeModel(bundle, threads=threads)
-            rate = made.identity.quality if path == own else None
-            _loaded[path, version, rate, threads] = made
-            return made
+            key = path, version, threads
+            if key not in _loaded:
+                if len(_loaded) >= _MOST:
+                    _loaded.pop(next(iter(_loaded)))
+                bundle = bundle_by_recipe(path, SHIPPED) if path == own else Bundle.read(path)
+                _loaded[key] = RuntimeModel(bundle, threads=threads)
+            return _loaded[key]
     return None
 
 
-def installed_qualities(model: str, metric: str | None) -> list[int] | None:
-    """The qualities of a model whose bundles are all at hand.
+def has_all_rates(model: str, metric: str | None) -> bool:
+    """Whether there is a bundle of variable rate, which serves all qualities of a model.
 
     Args:
         model, metric: as for :func:`bundle_file`.
-
-    Returns:
-        Those of the weights that come with the library; an empty list for one bundle of variable
-        rate; ``None`` for other models, whose bundles may be there for some qualities only.
-
-    Raises:
-        BundleError: a recipe is damaged.
     """
-    own = recipe_file(model, metric)
-    if own.is_file():
-        return [quality for quality in recipe_qualities(own) if quality is not None]
-    return [] if bundle_file(model, None, metric).is_file() else None
+    return recipe_file(model, metric).is_file() or bundle_file(model, None, metric).is_file()
 
 
 def bundle_of_file(coded: Any, *, threads: int | None = None) -> RuntimeModel | None:

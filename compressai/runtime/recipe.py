@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """Bundles made of weights that come with the library, without torch and without a second copy.
 
-A recipe has what bundles of a model share at all qualities, foremost graphs without weights, and
-names the tensors of weight files that belong into them. ``make recipes`` writes recipes, which
-needs torch; they lie beside the weights.
+A recipe has what the bundle of a model of variable rate has, but graphs without weights, and names
+the tensors of weight files that belong into them. ``make recipes`` writes recipes, which needs
+torch; they lie beside the weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ __all__ = [
     "Origin",
     "bundle_by_recipe",
     "read_tensors",
-    "recipe_qualities",
     "with_weights",
 ]
 
@@ -39,17 +38,15 @@ _DIMS, _DATA_TYPE, _NAME, _RAW = 1, 2, 8, 9
 _FLOAT = 1
 
 
-def bundle_by_recipe(path: Path, quality: float | None, weights: Path) -> Bundle | None:
+def bundle_by_recipe(path: Path, weights: Path) -> Bundle:
     """A bundle.
 
     Args:
         path: the recipe.
-        quality: which of its models; one of variable rate serves all.
         weights: folder of the weight files.
 
     Returns:
-        The bundle, whose graphs are put together when they are asked for; ``None`` if the recipe
-        has no such quality.
+        The bundle, whose graphs are put together when they are asked for.
 
     Raises:
         BundleError: the recipe is damaged, of another version, or weights are not those that it
@@ -57,43 +54,18 @@ def bundle_by_recipe(path: Path, quality: float | None, weights: Path) -> Bundle
         OSError: a file cannot be read.
     """
     with _telling_damage(path):
-        recipe, contents = _read(path)
-        by_quality = {one["manifest"]["quality"]: one for one in recipe["models"]}
-        chosen = by_quality.get(quality, by_quality.get(None))
-        if chosen is None:
-            return None
-        manifest = {**recipe["manifest"], **chosen["manifest"]}
-        manifest["arrays"] = {**recipe["manifest"]["arrays"], **chosen["manifest"]["arrays"]}
+        with zipfile.ZipFile(path) as file:
+            contents = {entry.filename: file.read(entry) for entry in file.infolist()}
+        recipe = json.loads(contents.pop(RECIPE))
+        if (recipe["format"], recipe["version"]) != (FORMAT, VERSION):
+            raise BundleError(f"{path} is a recipe of another version")
+        manifest, (model,) = recipe["manifest"], recipe["models"]
         tensors: dict[str, np.ndarray] = {}
-        for told in chosen["files"]:
+        for told in model["files"]:
             tensors |= read_tensors(weights / told["name"], told["sha256"])
         return Bundle(
             manifest, _Contents(manifest, contents, recipe["weights"], tensors), str(path)
         )
-
-
-def recipe_qualities(path: Path) -> list[int | None]:
-    """The qualities that a recipe has; ``None`` stands for all of a model of variable rate.
-
-    Args:
-        path: the recipe.
-
-    Raises:
-        BundleError, OSError: as :func:`bundle_by_recipe`.
-    """
-    with _telling_damage(path):
-        recipe, _ = _read(path)
-        return [one["manifest"]["quality"] for one in recipe["models"]]
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """What a recipe says, and its other entries."""
-    with zipfile.ZipFile(path) as file:
-        contents = {entry.filename: file.read(entry) for entry in file.infolist()}
-    recipe = json.loads(contents.pop(RECIPE))
-    if (recipe["format"], recipe["version"]) != (FORMAT, VERSION):
-        raise BundleError(f"{path} is a recipe of another version")
-    return recipe, contents
 
 
 @contextlib.contextmanager
