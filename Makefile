@@ -32,11 +32,32 @@ $(VENV)/.locked: requirements.lock | $(BIN)/python
 $(VENV)/.installed: $(VENV)/.locked pyproject.toml compressai/version.py $(NATIVE)
 	# Of its former name, which owns the same files; where there is none, there is a warning only.
 	VIRTUAL_ENV=$(VENV) $(UV) pip uninstall --quiet compressai
-	VIRTUAL_ENV=$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BUILD_HERE)
 	@touch $@
 
-demo: install ## compress a photo, compare with JPEG and WebP of the same size
+# What torch computes with: empty for what the index has (on Linux with CUDA), cpu, cu130 and so on.
+TORCH ?=
+BUILD_HERE = VIRTUAL_ENV=$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+
+# With all that tests need, where that is there already.
+demo: $(if $(wildcard $(VENV)/.installed),install,$(VENV)/.demo) ## compress a photo, compare with JPEG and WebP of the same size; TORCH=cpu takes a quarter of the space
 	$(BIN)/python examples/demo.py --quality 30
+
+# No extra, and no triton, which only compiles for GPUs. uv shows how far it is.
+$(VENV)/.demo: $(wildcard packages/demo*.lock) pyproject.toml compressai/version.py $(NATIVE) | $(BIN)/python
+	@$(INSTALL_UV)
+ifeq ($(TORCH),)
+	@echo "Installing torch and what else the demo needs: 4.8 GB in .venv (make demo TORCH=cpu: about 1.2 GB)"
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --no-deps --require-hashes --requirement packages/demo.lock
+else
+	@echo "Installing torch for $(TORCH) and what else the demo needs: with cpu about 1.2 GB in .venv"
+	VIRTUAL_ENV=$(VENV) $(UV) --no-config pip install --torch-backend $(TORCH) \
+		$$(sed -nE 's/^(torch(vision)?==[^ ]*) .*/\1/p' packages/demo.lock)
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --no-deps --require-hashes --requirement packages/demo-cpu.lock
+endif
+	@echo "Compiling the native coder: a minute or two"
+	$(BUILD_HERE)
+	@touch $@
 
 lint: install ## style and import order
 	$(BIN)/ruff check .
