@@ -5,7 +5,8 @@ Both code the same symbols, drawn from zero-mean Gaussians of random scales: our
 of ``get_scale_table()``, constriction with its QuantizedGaussian and each symbol's scale. NumPy in,
 NumPy out; calls in turn; processor time. Before that, all bytes are compared with those of the
 plain Python coder of the tests. Ideal is the mean of -log2 of the symbols' probabilities under
-exact Gaussians.
+exact Gaussians. ``interleaved`` is the layout of long strings in files, compared with the plain
+one.
 
     python benchmarks/coder.py [--symbols 1000000] [--repeats 21] [--seed 0]
 """
@@ -34,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import reference_coder
 
 AIMS = {"encode": 6, "decode": 10}
+INTERLEAVED_AIMS = {"decode, symbols/s": 150e6, "bytes": 1.001}
 SHORT_CALL = 192  # symbols of one position in the autoregressive models
 
 
@@ -53,10 +55,12 @@ def ideal_bits(symbols: np.ndarray, scales: np.ndarray) -> float:
     return float(-np.log2(mass).mean())
 
 
-def check(encoded: bytes, symbols: np.ndarray, indexes: np.ndarray, *tables: np.ndarray) -> None:
+def check(
+    encoded: bytes, symbols: np.ndarray, indexes: np.ndarray, *tables: np.ndarray, lanes: int = 1
+) -> None:
     """Compare with the plain Python coder: all bytes, and the first decoded symbols."""
     lists = [table.tolist() for table in tables]
-    if encoded != reference_coder.encode(symbols.tolist(), indexes.tolist(), *lists):
+    if encoded != reference_coder.encode(symbols.tolist(), indexes.tolist(), *lists, lanes=lanes):
         raise SystemExit("the stream differs from that of the plain Python coder")
     first = indexes[:500].tolist()
     if reference_coder.decode(encoded, first, *lists) != symbols[:500].tolist():
@@ -85,6 +89,9 @@ def measure(count: int, repeats: int, seed: int) -> dict[str, Any]:
     encoder, decoder = ans.RansEncoder(), ans.RansDecoder()
     encoded = encoder.encode_with_indexes(symbols, indexes, tables)
     check(encoded, symbols, indexes, *arrays)
+    batch = symbols[None], indexes[None], tables
+    [interleaved] = ans.encode_batch(*batch, threads=1, interleave=True)
+    check(interleaved, symbols, indexes, *arrays, lanes=4)
 
     bound = int(-arrays[2].min())
     family = constriction.stream.model.QuantizedGaussian(-bound, bound)
@@ -100,7 +107,11 @@ def measure(count: int, repeats: int, seed: int) -> dict[str, Any]:
     def other_decode() -> np.ndarray:
         return constriction.stream.stack.AnsCoder(other_encoded).decode(family, means, scales)
 
-    for decoded in (decoder.decode_with_indexes(encoded, indexes, tables), other_decode()):
+    for decoded in (
+        decoder.decode_with_indexes(encoded, indexes, tables),
+        decoder.decode_with_indexes(interleaved, indexes, tables, check_end=True),
+        other_decode(),
+    ):
         np.testing.assert_array_equal(decoded, symbols)
 
     seconds = alternate(
@@ -110,7 +121,11 @@ def measure(count: int, repeats: int, seed: int) -> dict[str, Any]:
             "encode, tables not prepared": lambda: encoder.encode_with_indexes(
                 symbols, indexes, *arrays
             ),
+            "encode, interleaved": lambda: ans.encode_batch(*batch, threads=1, interleave=True),
             "decode": lambda: decoder.decode_with_indexes(encoded, indexes, tables),
+            "decode, interleaved": lambda: decoder.decode_with_indexes(
+                interleaved, indexes, tables
+            ),
             "decode, constriction": other_decode,
             "decode, tables not prepared": lambda: decoder.decode_with_indexes(
                 encoded, indexes, *arrays
@@ -143,6 +158,11 @@ def measure(count: int, repeats: int, seed: int) -> dict[str, Any]:
             task: summary([count / value for value in values]) for task, values in seconds.items()
         },
         "times_constriction": ratios,
+        "times_plain": {
+            task: summary([b / a for a, b in zip(seconds[f"{task}, interleaved"], seconds[task])])
+            for task in AIMS
+        },
+        "interleaved_bytes_over_plain": len(interleaved) / len(encoded),
         "microseconds": {
             "prepare the tables": microseconds(lambda: ans.CdfTables(*arrays), 500),
             f"decode {SHORT_CALL} symbols": microseconds(short_decode),
@@ -179,6 +199,16 @@ def main(argv: list[str] | None = None) -> None:
             f"{task}: {ratio['median']:.1f} x constriction "
             f"({ratio['min']:.1f} .. {ratio['max']:.1f}{aim})"
         )
+    for task, ratio in result["times_plain"].items():
+        print(
+            f"{task}, interleaved: {ratio['median']:.2f} x plain "
+            f"({ratio['min']:.2f} .. {ratio['max']:.2f})"
+        )
+    print(
+        f"interleaved: {result['interleaved_bytes_over_plain'] - 1:.4%} bytes more; aims: at least "
+        f"{INTERLEAVED_AIMS['decode, symbols/s'] / 1e6:.0f} M symbols/s, at most "
+        f"{INTERLEAVED_AIMS['bytes'] - 1:.1%} bytes"
+    )
     for task, value in result["microseconds"].items():
         print(f"{task}: {value:.2f} us")
 

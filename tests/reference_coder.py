@@ -21,25 +21,31 @@ def encode(
     cdfs: Rows,
     sizes: Sequence[int],
     offsets: Sequence[int],
+    lanes: int = 1,
 ) -> bytes:
-    """The stream of one message."""
-    operations: list[tuple[int, int, int]] = []  # start, frequency, precision
-    for symbol, row in zip(symbols, indexes):
+    """The stream of one message; with 4 lanes the interleaved one."""
+    operations: list[tuple[int, int, int, int]] = []  # lane, start, frequency, precision
+    for number, (symbol, row) in enumerate(zip(symbols, indexes)):
+        lane = number % lanes
         value, escape = symbol - offsets[row], sizes[row] - 2
         slot = value if 0 <= value < escape else escape
-        operations.append((cdfs[row][slot], cdfs[row][slot + 1] - cdfs[row][slot], 16))
+        operations.append((lane, cdfs[row][slot], cdfs[row][slot + 1] - cdfs[row][slot], 16))
         if slot == escape:
             raw = -2 * value - 1 if value < 0 else 2 * (value - escape)
             digits = (raw.bit_length() + 3) // 4
             nibbles = [digits, *(raw >> 4 * i & 15 for i in range(digits))]
-            operations += [(nibble, 1, 4) for nibble in nibbles]
-    state, words = 1 << 31, []
-    for start, frequency, precision in reversed(operations):
+            operations += [(lane, nibble, 1, 4) for nibble in nibbles]
+    states, words = [1 << 31] * lanes, []
+    for lane, start, frequency, precision in reversed(operations):
+        state = states[lane]
         if state >= frequency << (63 - precision):
             words.append(state & 0xFFFFFFFF)
             state >>= 32
-        state = (state // frequency << precision) + state % frequency + start
-    words += [state >> 32, state & 0xFFFFFFFF]
+        states[lane] = (state // frequency << precision) + state % frequency + start
+    if lanes > 1:
+        states[0] |= 1 << 63
+    for state in reversed(states):
+        words += [state >> 32, state & 0xFFFFFFFF]
     return struct.pack(f"<{len(words)}I", *reversed(words))
 
 
@@ -52,19 +58,24 @@ def decode(
 ) -> list[int]:
     """The symbols of one message; StopIteration or ValueError if the stream is too short."""
     words: Iterator[int] = (word for (word,) in struct.iter_unpack("<I", encoded))
-    state = next(words) + (next(words) << 32)
+    states = [next(words) + (next(words) << 32)]
+    if states[0] >> 63:
+        states[0] -= 1 << 63
+        states += [next(words) + (next(words) << 32) for _ in range(3)]
 
     def pop(cdf: Sequence[int], precision: int) -> int:
-        nonlocal state
+        state = states[lane]
         low = state & ((1 << precision) - 1)
         slot = max(s for s in range(len(cdf) - 1) if cdf[s] <= low)
         state = (cdf[slot + 1] - cdf[slot]) * (state >> precision) + low - cdf[slot]
         if state < 1 << 31:
             state = (state << 32) + next(words)
+        states[lane] = state
         return slot
 
     symbols = []
-    for row in indexes:
+    for number, row in enumerate(indexes):
+        lane = number % len(states)
         value, escape = pop(cdfs[row][: sizes[row]], 16), sizes[row] - 2
         if value == escape:
             raw = sum(pop(range(17), 4) << 4 * i for i in range(pop(range(17), 4)))

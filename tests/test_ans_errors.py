@@ -239,7 +239,7 @@ def test_a_stream_of_impossible_size_is_a_value_error(size: int) -> None:
         ans.RansDecoder().set_stream(stream)
 
 
-@pytest.mark.parametrize("state", [0, 1, 2**31 - 1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("state", [0, 1, 2**31 - 1])
 def test_a_stream_of_impossible_state_is_a_value_error(state: int) -> None:
     stream = state.to_bytes(8, "little")
     with pytest.raises(ValueError, match=str(state)):

@@ -200,8 +200,8 @@ def test_each_cause_has_an_error_of_its_own(rich):
         CodedImage.from_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(UnsupportedVersionError, match="version 3"):
         CodedImage.from_bytes(content[:4] + b"\3" + content[5:])
-    with pytest.raises(UnsupportedVersionError, match="0x2f"):
-        CodedImage.from_bytes(with_header_sum(content[:5] + b"\x2f" + content[6:]))
+    with pytest.raises(UnsupportedVersionError, match="0x4f"):
+        CodedImage.from_bytes(with_header_sum(content[:5] + b"\x4f" + content[6:]))
     with pytest.raises(ChecksumError, match="the header"):
         CodedImage.from_bytes(content.replace(b"lite", b"life"))
     with pytest.raises(ChecksumError, match="section 0"):

@@ -155,6 +155,25 @@ def test_torch_decodes_what_the_encoder_makes(coder: Coder, tile: int) -> None:
     assert coded.to_bytes() == content
 
 
+def test_interleaved_strings_are_read_and_written(library: Any, tmp_path: Path) -> None:
+    with one_thread():
+        coder = Coder(library, "mbt2018-mean", tmp_path)
+        noise = np.random.default_rng(0).integers(0, 256, (1024, 1536, 3), dtype=np.uint8)
+        coded = encode_image(coder.net, read_image(Image.fromarray(noise)))
+        content = coded.to_bytes()
+        assert content[5] & 32
+        found, latent_hash = decode(coder.model, content, coder.run)
+        assert latent_hash == coded.tiles[0].y_hat_hash
+        assert close(found, coder.samples(coded))
+        made = encode(coder.model, noise, coder.run)
+        assert made[5] & 32
+        assert parse_coded(made).to_bytes() == made
+        decode_image(coder.net, parse_coded(made))  # compares hashes
+        small = encode(coder.model, np.asarray(photo()), coder.run)
+        assert not small[5] & 32
+        coder.model.close()
+
+
 @pytest.fixture(scope="module", params=RATES)
 def varied(library: Any, request: Any, tmp_path_factory: Any) -> Iterator[Coder]:
     yield from opened(library, request.param, tmp_path_factory)

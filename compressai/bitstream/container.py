@@ -12,8 +12,8 @@ bytes        field
 1            flags: bit 0 = random weights (no trained ones were at hand); bit 1 =
              sync-safe strings; bit 2 = each tile has a hash of its latent; bit 3 =
              checksums of sections also cover their place; bit 4 = the quality is a
-             number on a scale; the others are 0, and a reader refuses a file with a flag
-             that it does not know
+             number on a scale; bit 5 = at least one string is interleaved; the others are
+             0, and a reader refuses a file with a flag that it does not know
 4            length of the rest of the header, without its checksum, H
 text         model: a name of ``compressai.zoo``, of the registry, or ``module.Class``
 1            quality, 0 = not one of the zoo's (weights from a checkpoint); with flag 4 the
@@ -119,8 +119,8 @@ MAGIC = b"\x93CAI"
 VERSION = 2
 COLOUR_MODES = ("L", "LA", "RGB", "RGBA")
 
-_RANDOM_WEIGHTS, _SYNC_SAFE, _HASHES, _PLACED, _ON_SCALE = 1, 2, 4, 8, 16
-_FLAGS = _RANDOM_WEIGHTS | _SYNC_SAFE | _HASHES | _PLACED | _ON_SCALE
+_RANDOM_WEIGHTS, _SYNC_SAFE, _HASHES, _PLACED, _ON_SCALE, _INTERLEAVED = 1, 2, 4, 8, 16, 32
+_FLAGS = _RANDOM_WEIGHTS | _SYNC_SAFE | _HASHES | _PLACED | _ON_SCALE | _INTERLEAVED
 _OPTIONAL = 128
 _FIXED = struct.Struct("<4sBBI")
 _PART = struct.Struct("<H")
@@ -236,6 +236,7 @@ class CodedImage:
         )
         flags = _RANDOM_WEIGHTS * self.random_weights | _SYNC_SAFE * self.sync_safe
         flags |= _HASHES * with_hash | _PLACED | _ON_SCALE * isinstance(self.quality, float)
+        flags |= _INTERLEAVED * any(map(_is_interleaved, self.strings))
         head = _FIXED.pack(MAGIC, VERSION, flags, len(header)) + header
         head_sum = checksum(head)
         parts = [head, head_sum]
@@ -424,6 +425,11 @@ def _quality_bytes(quality: float | None) -> bytes:
         whole, rest = divmod(round(quality * QUALITY_STEPS), QUALITY_STEPS)
         return bytes((whole,)) + _PART.pack(rest)
     return bytes((quality or 0,))
+
+
+def _is_interleaved(string: bytes) -> bool:
+    """By its first state: the highest bit of its eight bytes, which plain ones never have."""
+    return len(string) >= 8 and string[7] >= 128
 
 
 def _tile_bytes(tile: CodedTile, with_hash: bool) -> bytes:

@@ -15,6 +15,7 @@ from compressai.bitstream.container import CodedImage, CodedTile
 from compressai.bitstream.image import ImageData
 from compressai.bitstream.limits import MAX_PIXELS, excess_of, excess_of_tiles
 from compressai.bitstream.tiling import Tiling, padded_side
+from compressai.entropy_models._interleaving import interleaved_strings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,6 +50,7 @@ def encode_image(
     effort: int = 1,
     lmbda: float | None = None,
     progress: Callable[[float], None] | None = None,
+    interleave: bool = True,
 ) -> CodedImage:
     """Code an image.
 
@@ -77,6 +79,9 @@ def encode_image(
         effort, lmbda: from 2 to 9, work longer for a better file, see
             :func:`~compressai.inference.compress_with_effort`. One tile at a time then.
         progress: with an effort: called with the share of the work that is done, now and then.
+        interleave: give strings of 32768 bytes or more the interleaved layout, which decodes 1.6
+            times as fast and takes less than 0.1 % more; see the page on the bitstream. Without,
+            the file has the strings that ``net.compress`` gives, however long they are.
 
     Returns:
         The coded image.
@@ -121,7 +126,8 @@ def encode_image(
                 "progress": progress and (lambda share: progress((index + share) / tiling.count)),
             }
         padded = padded_tile(image.pixels, box, multiple)
-        strings, y_hat = engine.encode(padded, sync_safe, rate, **more)
+        with interleaved_strings(interleave):
+            strings, y_hat = engine.encode(padded, sync_safe, rate, **more)
         return CodedTile(tuple(strings), _hash_of(y_hat, engine, sync_safe, hash_y_hat))
 
     with engine.prepared_for(level) as rate:

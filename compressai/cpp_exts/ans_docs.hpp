@@ -86,6 +86,9 @@ Raises:
 
 constexpr const char* kFlush = R"(Encode what was appended since the last flush, and forget it.
 
+Args:
+    interleave: give long messages the interleaved layout, see ``encode_batch``.
+
 Returns:
     The stream: 8 bytes or more, a multiple of 4. Without symbols it has 8 bytes.
 )";
@@ -163,9 +166,12 @@ Args:
     tables: the prepared tables.
     threads: at most so many threads, at least 0; 0 means one per processor. Few symbols
         use fewer.
+    interleave: give messages that would take 32768 bytes or more the interleaved layout, which
+        decodes faster and takes 28 bytes more at most. Every decoder here knows a stream of it
+        by its first state; CompressAI's reads none.
 
 Returns:
-    B streams, the same that ``RansEncoder`` gives for each row.
+    B streams, the same that ``RansEncoder`` gives for each row, unless they are interleaved.
 
 Raises:
     TypeError: an argument is not a matrix of integers within int32.

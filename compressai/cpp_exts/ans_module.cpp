@@ -88,6 +88,8 @@ nb::bytes to_bytes(const EncodedStream& stream) {
   return bytes;
 }
 
+Layout layout_of(bool interleave) { return interleave ? Layout::kBySize : Layout::kPlain; }
+
 class RansEncoder {
  public:
   nb::bytes encode(nb::handle symbols, nb::handle indexes, const CdfTables& tables) const {
@@ -122,9 +124,9 @@ class BufferedRansEncoder {
     append(symbols, indexes, make_tables(cdfs, cdfs_sizes, offsets));
   }
 
-  nb::bytes flush() {
+  nb::bytes flush(bool interleave) {
     EncodedStream stream;
-    run(SIZE_MAX, &mutex_, [&] { stream = queue_.flush(); });
+    run(SIZE_MAX, &mutex_, [&] { stream = queue_.flush(layout_of(interleave)); });
     return to_bytes(stream);
   }
 
@@ -218,7 +220,8 @@ void check_matrix(const IntArray& array, const std::string& name, nb::handle giv
   }
 }
 
-nb::list encode_many(nb::handle symbols, nb::handle indexes, const CdfTables& tables, int threads) {
+nb::list encode_many(nb::handle symbols, nb::handle indexes, const CdfTables& tables, int threads,
+                     bool interleave) {
   const IntArray values(symbols, "symbols", 2);
   const IntArray rows(indexes, "indexes", 2);
   check_matrix(values, "symbols", symbols);
@@ -229,7 +232,7 @@ nb::list encode_many(nb::handle symbols, nb::handle indexes, const CdfTables& ta
   std::vector<EncodedStream> streams;
   run(values.size(), nullptr, [&] {
     streams = compressai::encode_batch(values.data(), rows.data(), values.rows(), values.columns(),
-                                       tables, helpers);
+                                       tables, helpers, layout_of(interleave));
   });
   nb::list result;
   for (const EncodedStream& stream : streams) result.append(to_bytes(stream));
@@ -324,7 +327,8 @@ NB_MODULE(ans, m) {
            nb::sig("def encode_with_indexes(self, symbols: Ints, indexes: Ints, cdfs: IntRows, "
                    "cdfs_sizes: Ints, offsets: Ints) -> None"),
            docs::kRaw)
-      .def("flush", &BufferedRansEncoder::flush, docs::kFlush);
+      .def("flush", &BufferedRansEncoder::flush, nb::kw_only(), "interleave"_a = false,
+           nb::sig("def flush(self, *, interleave: bool = False) -> bytes"), docs::kFlush);
 
   nb::class_<RansDecoder>(m, "RansDecoder", docs::kRansDecoder)
       .def(nb::init<>())
@@ -354,9 +358,10 @@ NB_MODULE(ans, m) {
       .def_prop_ro("finished", &RansDecoder::finished, docs::kFinished);
 
   m.def("encode_batch", &encode_many, "symbols"_a, "indexes"_a, "tables"_a, nb::kw_only(),
-        "threads"_a = 0,
+        "threads"_a = 0, "interleave"_a = false,
         nb::sig("def encode_batch(symbols: Array, indexes: Array, "
-                "tables: CdfTables, *, threads: int = 0) -> list[bytes]"),
+                "tables: CdfTables, *, threads: int = 0, interleave: bool = False) "
+                "-> list[bytes]"),
         docs::kEncodeBatch);
   m.def("decode_batch", &decode_many, "encoded"_a, "indexes"_a, "tables"_a, nb::kw_only(),
         "threads"_a = 0, "check_end"_a = false,

@@ -64,6 +64,16 @@ class CdfTables {
     return rows_[static_cast<std::uint32_t>(index)];
   }
 
+  // Whether all of some indexes are within the tables; their rows begin at first_row().
+  bool has_rows(const std::int32_t* indexes, std::size_t count) const {
+    bool all = true;
+    for (std::size_t i = 0; i < count; ++i) {
+      all &= static_cast<std::uint32_t>(indexes[i]) < rows_.size();
+    }
+    return all;
+  }
+  const Row* first_row() const { return rows_.data(); }
+
   // The cumulative table of a row, as it was given without padding.
   std::vector<std::int32_t> cdf(std::size_t row) const;
 

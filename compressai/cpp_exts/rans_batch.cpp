@@ -64,10 +64,11 @@ void run(std::size_t batch, std::size_t count, std::size_t threads, const Task& 
 
 std::vector<EncodedStream> encode_batch(const std::int32_t* symbols, const std::int32_t* indexes,
                                         std::size_t batch, std::size_t count,
-                                        const CdfTables& tables, std::size_t threads) {
+                                        const CdfTables& tables, std::size_t threads,
+                                        Layout layout) {
   std::vector<EncodedStream> streams(batch);
   run(batch, count, threads, [&](std::size_t item) {
-    streams[item] = encode(symbols + item * count, indexes + item * count, count, tables);
+    streams[item] = encode(symbols + item * count, indexes + item * count, count, tables, layout);
   });
   return streams;
 }

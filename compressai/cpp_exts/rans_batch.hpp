@@ -21,7 +21,8 @@ struct StreamBytes {
 // std::invalid_argument names the first row that failed.
 std::vector<EncodedStream> encode_batch(const std::int32_t* symbols, const std::int32_t* indexes,
                                         std::size_t batch, std::size_t count,
-                                        const CdfTables& tables, std::size_t threads);
+                                        const CdfTables& tables, std::size_t threads,
+                                        Layout layout = Layout::kPlain);
 
 // `indexes` and `out` hold streams.size() rows of `count`.
 void decode_batch(const std::vector<StreamBytes>& streams, const std::int32_t* indexes,

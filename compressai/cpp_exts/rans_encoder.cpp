@@ -5,6 +5,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "reciprocals.hpp"
 
@@ -90,9 +91,12 @@ std::uint32_t* WordBuffer::reserve(std::size_t count) {
 }
 
 void EncodedStream::write(std::uint8_t* destination) const {
-  store_word(destination, static_cast<std::uint32_t>(state_));
-  store_word(destination + kWordBytes, static_cast<std::uint32_t>(state_ >> 32));
-  destination += kStateBytes;
+  for (std::size_t lane = 0; lane < lanes_; ++lane) {
+    const std::uint64_t mark = lane == 0 && lanes_ > 1 ? kInterleavedMark : 0;
+    store_word(destination, static_cast<std::uint32_t>(states_[lane]));
+    store_word(destination + kWordBytes, static_cast<std::uint32_t>((states_[lane] | mark) >> 32));
+    destination += kStateBytes;
+  }
   const std::uint32_t* words = words_.data();
   const std::size_t count = words_.size();
   for (std::size_t i = 0; i < count; ++i) {
@@ -100,29 +104,84 @@ void EncodedStream::write(std::uint8_t* destination) const {
   }
 }
 
-EncodedStream encode(const std::int32_t* symbols, const std::int32_t* indexes, std::size_t count,
-                     const CdfTables& tables) {
-  EncodedStream stream;
-  const std::uint32_t* slots = tables.slots();
-  Machine machine{kStateLow, nullptr, reciprocal_table()};
-  for (std::size_t end = count; end > 0;) {
-    const std::size_t begin = end > kBlock ? end - kBlock : 0;
-    machine.out = stream.words_.reserve(kWordsPerSymbol * (end - begin) + 1);
-    for (std::size_t i = end; i-- > begin;) {
-      const CdfTables::Row& row = tables.row(indexes[i], i);
-      const std::int64_t value = std::int64_t{symbols[i]} - row.offset;
-      std::uint32_t slot = static_cast<std::uint32_t>(value);
-      if (COMPRESSAI_UNLIKELY(static_cast<std::uint64_t>(value) >= row.escape)) {
-        slot = row.escape;
-        machine.escape(value, slot);
+// Writes messages of N states.
+struct Coding {
+  template <std::size_t N>
+  static EncodedStream encode(const std::int32_t* symbols, const std::int32_t* indexes,
+                              std::size_t count, const CdfTables& tables) {
+    EncodedStream stream;
+    stream.lanes_ = N;
+    const std::uint32_t* slots = tables.slots();
+    Machine machine{kStateLow, nullptr, reciprocal_table()};
+    for (std::size_t end = count; end > 0;) {
+      const std::size_t begin = end > kBlock ? end - kBlock : 0;
+      machine.out = stream.words_.reserve(kWordsPerSymbol * (end - begin) + 1);
+      for (std::size_t i = end; i-- > begin;) {
+        if constexpr (N > 1) machine.state = stream.states_[i % N];
+        const CdfTables::Row& row = tables.row(indexes[i], i);
+        const std::int64_t value = std::int64_t{symbols[i]} - row.offset;
+        std::uint32_t slot = static_cast<std::uint32_t>(value);
+        if (COMPRESSAI_UNLIKELY(static_cast<std::uint64_t>(value) >= row.escape)) {
+          slot = row.escape;
+          machine.escape(value, slot);
+        }
+        machine.slot(slots[row.slots + slot]);
+        if constexpr (N > 1) stream.states_[i % N] = machine.state;
       }
-      machine.slot(slots[row.slots + slot]);
+      stream.words_.commit(machine.out);
+      end = begin;
     }
-    stream.words_.commit(machine.out);
-    end = begin;
+    if constexpr (N == 1) stream.states_[0] = machine.state;
+    return stream;
   }
-  stream.state_ = machine.state;
-  return stream;
+
+  // `symbols`: how many of the operations are slots. The nibbles of a symbol follow its slot.
+  template <std::size_t N>
+  static EncodedStream flush(const std::vector<std::uint32_t>& operations, std::size_t symbols) {
+    EncodedStream stream;
+    stream.lanes_ = N;
+    Machine machine{kStateLow, nullptr, reciprocal_table()};
+    if (symbols != 0) machine.state = stream.states_[(symbols - 1) % N];
+    for (std::size_t end = operations.size(); end > 0;) {
+      const std::size_t begin = end > kBlock ? end - kBlock : 0;
+      machine.out = stream.words_.reserve(end - begin + 1);
+      for (std::size_t i = end; i-- > begin;) {
+        const std::uint32_t operation = operations[i];
+        if (COMPRESSAI_UNLIKELY(is_nibble(operation))) {
+          machine.nibble((operation >> 16) - 1);
+          continue;
+        }
+        machine.slot(operation);
+        if constexpr (N > 1) {
+          --symbols;
+          stream.states_[symbols % N] = machine.state;
+          machine.state = stream.states_[(symbols + N - 1) % N];
+        }
+      }
+      stream.words_.commit(machine.out);
+      end = begin;
+    }
+    if constexpr (N == 1) stream.states_[0] = machine.state;
+    return stream;
+  }
+
+  // Calls write(N) with N as a type, as the layout wants.
+  template <typename Write>
+  static EncodedStream choose(Layout layout, const Write& write) {
+    using One = std::integral_constant<std::size_t, 1>;
+    using Several = std::integral_constant<std::size_t, kLanes>;
+    if (layout == Layout::kInterleaved) return write(Several());
+    EncodedStream plain = write(One());
+    if (layout == Layout::kPlain || plain.bytes() < kInterleavedBytes) return plain;
+    return write(Several());
+  }
+};
+
+EncodedStream encode(const std::int32_t* symbols, const std::int32_t* indexes, std::size_t count,
+                     const CdfTables& tables, Layout layout) {
+  return Coding::choose(layout, [&](auto lanes) {
+    return Coding::encode<lanes()>(symbols, indexes, count, tables);
+  });
 }
 
 void OperationQueue::append(const std::int32_t* symbols, const std::int32_t* indexes,
@@ -147,27 +206,14 @@ void OperationQueue::append(const std::int32_t* symbols, const std::int32_t* ind
     operations_.resize(before);
     throw;
   }
+  symbols_ += count;
 }
 
-EncodedStream OperationQueue::flush() {
-  EncodedStream stream;
-  Machine machine{kStateLow, nullptr, reciprocal_table()};
-  for (std::size_t end = operations_.size(); end > 0;) {
-    const std::size_t begin = end > kBlock ? end - kBlock : 0;
-    machine.out = stream.words_.reserve(end - begin + 1);
-    for (std::size_t i = end; i-- > begin;) {
-      const std::uint32_t operation = operations_[i];
-      if (COMPRESSAI_UNLIKELY(is_nibble(operation))) {
-        machine.nibble((operation >> 16) - 1);
-      } else {
-        machine.slot(operation);
-      }
-    }
-    stream.words_.commit(machine.out);
-    end = begin;
-  }
-  stream.state_ = machine.state;
+EncodedStream OperationQueue::flush(Layout layout) {
+  EncodedStream stream = Coding::choose(
+      layout, [&](auto lanes) { return Coding::flush<lanes()>(operations_, symbols_); });
   operations_ = {};
+  symbols_ = 0;
   return stream;
 }
 

@@ -31,21 +31,27 @@ class WordBuffer {
 // A finished message.
 class EncodedStream {
  public:
-  std::size_t bytes() const { return kStateBytes + kWordBytes * words_.size(); }
+  std::size_t bytes() const { return kStateBytes * lanes_ + kWordBytes * words_.size(); }
   void write(std::uint8_t* destination) const;
 
  private:
-  friend EncodedStream encode(const std::int32_t*, const std::int32_t*, std::size_t,
-                              const CdfTables&);
-  friend class OperationQueue;
+  friend struct Coding;
   WordBuffer words_;
-  std::uint64_t state_ = kStateLow;
+  std::uint64_t states_[kLanes] = {kStateLow, kStateLow, kStateLow, kStateLow};
+  std::size_t lanes_ = 1;
+};
+
+// Which layout a message gets.
+enum class Layout {
+  kPlain,        // one state, as CompressAI's
+  kBySize,       // interleaved if it takes kInterleavedBytes or more in the plain layout
+  kInterleaved,  // kLanes states, however short it is
 };
 
 // Encodes `count` symbols with the rows given by `indexes`. Throws std::invalid_argument for an
 // index outside the tables.
 EncodedStream encode(const std::int32_t* symbols, const std::int32_t* indexes, std::size_t count,
-                     const CdfTables& tables);
+                     const CdfTables& tables, Layout layout = Layout::kPlain);
 
 // Operations of several calls, to be encoded as one message.
 class OperationQueue {
@@ -54,13 +60,14 @@ class OperationQueue {
   void append(const std::int32_t* symbols, const std::int32_t* indexes, std::size_t count,
               const CdfTables& tables);
   // Encodes what was appended and empties the queue.
-  EncodedStream flush();
+  EncodedStream flush(Layout layout = Layout::kPlain);
   std::size_t size() const { return operations_.size(); }
 
  private:
   // A slot packed as in CdfTables, or a nibble. A slot ends at 65536 at the latest, so start
   // 65535 with a frequency above 1 is free to mean a nibble.
   std::vector<std::uint32_t> operations_;
+  std::size_t symbols_ = 0;
 };
 
 }  // namespace compressai

@@ -197,16 +197,19 @@ def _told(elements: np.ndarray, results: np.ndarray) -> Exceptions:
     )
 
 
-def write_plans(symbols: np.ndarray, plans: Sequence[Plan], tables: Any) -> list[bytes]:
+def write_plans(
+    symbols: np.ndarray, plans: Sequence[Plan], tables: Any, interleave: bool = False
+) -> list[bytes]:
     """The strings of a latent.
 
     Args:
         symbols: int32 ``(N, C, P)``.
         plans: one an item.
         tables: of the levels.
+        interleave: long strings may be interleaved.
     """
     return [
-        StreamWriter(plan.rounding).finish(item.reshape(-1), plan.rows, tables)
+        StreamWriter(plan.rounding).finish(item.reshape(-1), plan.rows, tables, interleave)
         for item, plan in zip(symbols, plans)
     ]
 

@@ -118,10 +118,12 @@ class StreamWriter:
         note_symbols(None, symbols, indexes, (tables,))
         self._encoder.encode_with_indexes(symbols, indexes, tables)
 
-    def finish(self, symbols: np.ndarray, indexes: np.ndarray, tables: Any) -> bytes:
-        """As :meth:`append`, and give the string."""
+    def finish(
+        self, symbols: np.ndarray, indexes: np.ndarray, tables: Any, interleave: bool = False
+    ) -> bytes:
+        """As :meth:`append`, and give the string, interleaved if it is long and may be."""
         self.append(symbols, indexes, tables)
-        return self._encoder.flush()
+        return self._encoder.flush(interleave=interleave)
 
 
 class StreamReader:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from compressai import _CXX, ans
 from compressai.entropy_models._coder import EntropyCoder
+from compressai.entropy_models._interleaving import interleaves
 from compressai.entropy_models._loading import equal, is_strict, loading
 from compressai.entropy_models._overrides import of_this_package, overridden
 from compressai.entropy_models._recording import note_symbols
@@ -403,9 +404,9 @@ class EntropyModel(nn.Module):
                 self.entropy_coder.encode_with_indexes(row.tolist(), index.tolist(), *tables)
                 for row, index in zip(rows, index_rows)
             ]
-        threads = torch.get_num_threads()
+        how = {"threads": torch.get_num_threads(), "interleave": interleaves()}
         return write_strings(
-            lambda: ans.encode_batch(rows, index_rows, *tables, threads=threads),
+            lambda: ans.encode_batch(rows, index_rows, *tables, **how),
             len(rows),
             rows.size,
         )

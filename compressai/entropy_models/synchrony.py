@@ -30,6 +30,7 @@ from compressai.entropy_models._grid import (
     values_of,
     write_plans,
 )
+from compressai.entropy_models._interleaving import interleaves
 from compressai.entropy_models._overrides import CODING_METHODS, overridden
 from compressai.entropy_models._refusals import check_codable
 from compressai.entropy_models._sync_stream import Rounding
@@ -226,8 +227,9 @@ class SyncEncoder(_Encoding):
             planner.plan(item, None if flat_values is None else flat_values[i])
             for i, item in enumerate(flat_scales)
         ]
+        interleave = interleaves()
         strings = write_strings(
-            lambda: write_plans(flat_symbols, plans, planner.levels.tables),
+            lambda: write_plans(flat_symbols, plans, planner.levels.tables, interleave),
             len(plans),
             flat_symbols.size,
         )

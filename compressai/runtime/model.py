@@ -23,6 +23,7 @@ from compressai.entropy_models._grid import (
     values_of,
     write_plans,
 )
+from compressai.entropy_models._interleaving import interleaves
 from compressai.runtime.bundle import Bundle, BundleError
 from compressai.runtime.networks import OnnxNetworks, RememberingNetworks
 from compressai.runtime.rates import Rates
@@ -361,14 +362,16 @@ class _Encoder(_Coder):
             }
             planner = Planner(table.levels, gains["scales"], gains["values"], self._tolerance)
             plan = planner.plan(_flat(scales)[0], None if restored is None else _flat(restored)[0])
-            (string,) = write_plans(_flat(symbols), [plan], table.tables)
+            (string,) = write_plans(_flat(symbols), [plan], table.tables, interleaves())
             if restored is not None:
                 output = values_of([plan.steps]).reshape(fine.shape)
         self._strings[step["string"]] = string
         values[step["output"]], values[step["fine"]] = output, fine
 
     def _write(self, symbols: np.ndarray, rows: np.ndarray, table: Table) -> bytes:
-        (string,) = ans.encode_batch(symbols.reshape(1, -1), rows, table.tables, threads=1)
+        (string,) = ans.encode_batch(
+            symbols.reshape(1, -1), rows, table.tables, threads=1, interleave=interleaves()
+        )
         return string
 
 

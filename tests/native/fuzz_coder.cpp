@@ -28,6 +28,7 @@ namespace {
 
 using compressai::CdfRow;
 using compressai::CdfTables;
+using compressai::Layout;
 using Bytes = std::vector<std::uint8_t>;
 using Ints = std::vector<std::int32_t>;
 
@@ -77,8 +78,15 @@ Bytes bytes_of(const compressai::EncodedStream& stream) {
   return bytes;
 }
 
-Bytes encode(const Ints& symbols, const Ints& indexes, const CdfTables& tables) {
-  return bytes_of(compressai::encode(symbols.data(), indexes.data(), symbols.size(), tables));
+Bytes encode(const Ints& symbols, const Ints& indexes, const CdfTables& tables,
+             Layout layout = Layout::kPlain) {
+  return bytes_of(
+      compressai::encode(symbols.data(), indexes.data(), symbols.size(), tables, layout));
+}
+
+Layout layout_of(const Bytes& bytes) {
+  return compressai::is_interleaved(bytes.data(), bytes.size()) ? Layout::kInterleaved
+                                                                : Layout::kPlain;
 }
 
 // Decodes anything. What passes as a whole message must be encoded as just that.
@@ -93,7 +101,7 @@ bool decode_any(const Bytes& bytes, const Ints& indexes, const CdfTables& tables
   } catch (const std::invalid_argument&) {
     return false;
   }
-  REQUIRE(encode(symbols, indexes, tables) == bytes);
+  REQUIRE(encode(symbols, indexes, tables, layout_of(bytes)) == bytes);
   return true;
 }
 
@@ -108,7 +116,7 @@ void check_parts(Input& input, const Ints& symbols, const Ints& indexes, const B
     reader.decode(indexes.data() + i, count, tables, decoded.data() + i);
     i += count;
   }
-  REQUIRE(bytes_of(queue.flush()) == bytes);
+  REQUIRE(bytes_of(queue.flush(layout_of(bytes))) == bytes);
   REQUIRE(queue.size() == 0);
   REQUIRE(decoded == symbols);
   REQUIRE(reader.finished());
@@ -152,8 +160,14 @@ void fuzz_coder(Input& input) {
     symbols.push_back(fits && !input.one_in(16) ? static_cast<std::int32_t>(near)
                                                 : any_int(input));
   }
-  const Bytes bytes = encode(symbols, indexes, tables);  // a bad index ends the run here
+  const Layout layout = input.one_in(2) ? Layout::kInterleaved : Layout::kPlain;
+  const Bytes bytes = encode(symbols, indexes, tables, layout);  // a bad index ends the run here
+  REQUIRE(layout_of(bytes) == layout);
   REQUIRE(decode_any(bytes, indexes, tables));
+  const Bytes plain = encode(symbols, indexes, tables);
+  const bool is_long = plain.size() >= compressai::kInterleavedBytes;
+  const Bytes by_size = encode(symbols, indexes, tables, Layout::kBySize);
+  REQUIRE(is_long ? by_size.size() <= plain.size() + 28 : by_size == plain);
   check_parts(input, symbols, indexes, bytes, tables);
   check_batch(input, symbols, indexes, tables);
 

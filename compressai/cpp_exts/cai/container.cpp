@@ -12,7 +12,10 @@ namespace {
 
 constexpr std::uint8_t kMagic[4] = {0x93, 'C', 'A', 'I'};
 constexpr int kVersion = 2;
-constexpr unsigned kRandomWeights = 1, kSyncSafe = 2, kHashes = 4, kPlaced = 8, kOnScale = 16;
+constexpr unsigned kRandomWeights = 1, kSyncSafe = 2, kHashes = 4, kPlaced = 8, kOnScale = 16,
+                   kInterleaved = 32;
+constexpr unsigned kKnownFlags =
+    kRandomWeights | kSyncSafe | kHashes | kPlaced | kOnScale | kInterleaved;
 enum Kind : unsigned { kTile, kAlpha, kIcc, kExif, kKinds, kOptional = 128 };
 constexpr const char* kNames[kKinds] = {"a tile", "the alpha plane", "the ICC profile", "EXIF"};
 constexpr std::uint64_t kMaxStrings = 1 << 16;
@@ -210,7 +213,7 @@ Container read_container(Bytes bytes) {
   const Bytes head{bytes.data, kFixedBytes + header.size};
   check_sum(file, head, 0, "the header");
   const std::uint32_t head_sum = crc32c(head);
-  if ((flags & ~(kRandomWeights | kSyncSafe | kHashes | kPlaced | kOnScale)) != 0) {
+  if ((flags & ~kKnownFlags) != 0) {
     throw Failure(CAI_UNSUPPORTED_VERSION, "the file uses features (flags " +
                                                std::to_string(flags) +
                                                ") that this program does not know: update it");
@@ -248,12 +251,16 @@ Container read_container(Bytes bytes) {
 
 Buffer write_container(const Container& container) {
   std::vector<std::pair<unsigned, Buffer>> sections;
+  bool interleaved = false;
   for (const Tile& tile : container.tiles) {
     Buffer content;
     if (container.has_hashes) put(content, {tile.hash, sizeof tile.hash});
     put_varint(content, tile.strings.size());
     for (const Bytes& string : tile.strings) put_varint(content, string.size);
-    for (const Bytes& string : tile.strings) put(content, string);
+    for (const Bytes& string : tile.strings) {
+      put(content, string);
+      interleaved = interleaved || is_interleaved(string.data, string.size);
+    }
     sections.emplace_back(kTile, std::move(content));
   }
   const Bytes others[] = {container.alpha, container.icc, container.exif};
@@ -288,7 +295,8 @@ Buffer write_container(const Container& container) {
   file.push_back(static_cast<std::uint8_t>((container.random_weights ? kRandomWeights : 0) |
                                            (container.sync_safe ? kSyncSafe : 0) |
                                            (container.has_hashes ? kHashes : 0) |
-                                           (container.on_scale ? kOnScale : 0) | kPlaced));
+                                           (container.on_scale ? kOnScale : 0) |
+                                           (interleaved ? kInterleaved : 0) | kPlaced));
   put_word(file, static_cast<std::uint32_t>(header.size()));
   put(file, {header.data(), header.size()});
   const std::uint32_t head_sum = crc32c({file.data(), file.size()});

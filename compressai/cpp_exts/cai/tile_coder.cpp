@@ -227,8 +227,8 @@ void TileEncoder::code_factorized(const Step& step) {
     symbols[i] = static_cast<std::int32_t>(symbol);
     values_[step.output][i] = symbol + median;
   }
-  strings_[step.string] = to_bytes(
-      encode(symbols.data(), rows.data(), rows.size(), model_.tables[step.table].cdfs));
+  strings_[step.string] = to_bytes(encode(symbols.data(), rows.data(), rows.size(),
+                                           model_.tables[step.table].cdfs, Layout::kBySize));
 }
 
 void TileEncoder::code_gaussian(const Step& step, std::vector<float>& values) {
@@ -256,7 +256,8 @@ void TileEncoder::settle(const Step& step, const std::vector<float>& fine,
   const std::size_t count = fine.size(), channels = step.end - step.begin;
   settled = fine;
   if (model_.exact) {
-    strings_[step.string] = to_bytes(encode(symbols_.data(), rows_.data(), count, table.cdfs));
+    strings_[step.string] =
+        to_bytes(encode(symbols_.data(), rows_.data(), count, table.cdfs, Layout::kBySize));
     return;
   }
   const std::vector<float> guards[] = {guards_of(step.scale_gains), guards_of(step.value_gains)};
@@ -287,7 +288,7 @@ void TileEncoder::settle(const Step& step, const std::vector<float>& fine,
   OperationQueue stream;
   write_rounding(stream, told);
   stream.append(symbols_.data(), rows_.data(), count, table.cdfs);
-  strings_[step.string] = to_bytes(stream.flush());
+  strings_[step.string] = to_bytes(stream.flush(Layout::kBySize));
 }
 
 }  // namespace compressai::cai
