@@ -10,12 +10,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import torch
 
 from compressai.inference import export_recipe
-from compressai.models import CompressionModel
 from compressai.registry import ENTRIES, ModelEntry
 from compressai.runtime.installed import SHIPPED, recipe_file
 from compressai.zoo.build import load_model
@@ -44,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if files:
                 path = args.folder / recipe_file(entry.name, metric).name
                 net = load_model(entry, metric, None, pretrained=True)
-                export_recipe(cast(CompressionModel, net.eval()), files, path)
+                export_recipe(net.eval(), files, path)
                 print(f"{path.name}: {path.stat().st_size} bytes")
 
 
