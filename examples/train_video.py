@@ -249,7 +249,7 @@ def main(argv: Sequence[str]) -> None:
         torch.manual_seed(args.seed)
         random.seed(args.seed)
         np.random.seed(args.seed % 2**32)  # noqa: NPY002 (the global one)
-    reporter = Reporter(args.log_file, tensorboard=args.tensorboard)
+    reporter = Reporter(args.log_file, tensorboard=args.tensorboard, track=args.track)
     # In this order, because both draw random numbers, and a seed promises which.
     try:
         train_dataloader, test_dataloader = build_loaders(args)

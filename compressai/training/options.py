@@ -6,17 +6,25 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from compressai.cores import usable_cores
 from compressai.registry import ENTRIES, LAMBDAS
+from compressai.training.recipes import find_recipe, recipe_names
+from compressai.training.report import TRACKERS
 from compressai.zoo import image_models, image_vbr
 from compressai.zoo.image import entries, training_recipe
 
 __all__ = ["add_output_options", "parse_args"]
+
+# What the program of the library does where nothing else is asked for. examples/train.py keeps what
+# scripts for CompressAI rely on.
+PROGRAM = "compressai train"
 
 
 def parse_args(argv: Sequence[str], program: str | None = None) -> argparse.Namespace:
@@ -30,8 +38,17 @@ def parse_args(argv: Sequence[str], program: str | None = None) -> argparse.Name
         SystemExit: the command line is wrong (status 2), or asks for help.
     """
     parser = _parser(program)
+    if program == PROGRAM:
+        # Of those that torchrun starts on this machine, each has its part.
+        share = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        parser.set_defaults(model="lite", num_workers=max(1, share))
+    _follow_recipe(parser, argv)
     args = parser.parse_args(argv)
     args.model_args = dict(args.model_args)
+    # Lines that scripts for CompressAI would not know.
+    args.decibels = program == PROGRAM or args.recipe is not None
+    if args.recipe not in (None, args.model):
+        parser.error(f"--recipe {args.recipe} is not for --model {args.model}")
     if args.model in image_vbr.model_architectures:
         _settle_levels(args, parser)
     else:
@@ -66,6 +83,25 @@ def parse_args(argv: Sequence[str], program: str | None = None) -> argparse.Name
     if args.ema is not None and not 0 < args.ema < 1:
         parser.error(f"--ema must be between 0 and 1, got {args.ema}")
     return args
+
+
+def _follow_recipe(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Take what a recipe says for what the command line does not say."""
+    finder = argparse.ArgumentParser(prog=parser.prog, add_help=False)
+    finder.add_argument("--recipe", choices=recipe_names())
+    name = finder.parse_known_args(argv)[0].recipe
+    if name is None:
+        return
+    recipe = find_recipe(name)
+    parser.set_defaults(
+        model=name,
+        batch_size=recipe.batch_size,
+        patch_size=recipe.patch_size,
+        learning_rate=recipe.rates[0][1],
+        # Of so many steps as the recipe has, where it tells these: known with the images.
+        epochs=recipe.epochs,
+        quality=None if ENTRIES[name].scale else int(ENTRIES[name].default_quality),
+    )
 
 
 def _settle_quality(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -146,11 +182,17 @@ def _key_value(text: str) -> tuple[str, Any]:
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
+        "--recipe",
+        choices=recipe_names(),
+        help="train a model as this recipe says: batch, crops, learning rates and length; other "
+        "options take precedence, and each test is told and drawn beside what to expect",
+    )
+    add(
         "-m",
         "--model",
         default="bmshj2018-factorized",
         choices=image_models.keys(),
-        help="model (default: %(default)s)",
+        help="model (default: %(default)s, or that of the recipe)",
     )
     add(
         "-d",
@@ -293,3 +335,4 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", type=str, help="checkpoint.pth.tar to resume from")
     add("--log-file", type=Path, help="file to append JSON lines to")
     add("--tensorboard", type=Path, metavar="DIR", help="folder for TensorBoard")
+    add("--track", choices=TRACKERS, help="also tell this package, which is to be installed")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import math
 import sys
@@ -14,7 +15,10 @@ from typing import Any
 
 from compressai._distribution import install_command
 
-__all__ = ["AverageMeter", "Reporter", "format_losses"]
+__all__ = ["TRACKERS", "AverageMeter", "Reporter", "format_losses"]
+
+# Packages that keep the course of runs, all with the functions init, log and finish.
+TRACKERS = ("trackio", "wandb")
 
 # The labels and decimals are what scripts that read these logs expect.
 _LABELS = {
@@ -51,9 +55,14 @@ class Reporter:
         terminal: draw progress bars; default: if the standard output is a terminal.
         tensorboard: folder for TensorBoard, or ``None``.
         silent: tell nothing at all, for all processes of a run but one.
+        track: one of :data:`TRACKERS` to tell the same as TensorBoard, or ``None``.
+        options: of the run, for that package.
+
+    Attributes:
+        latest: values of the last record of each event.
 
     Raises:
-        ImportError: ``tensorboard`` is given and not installed.
+        ImportError: what is to be told is not installed.
     """
 
     def __init__(
@@ -62,6 +71,8 @@ class Reporter:
         terminal: bool | None = None,
         tensorboard: Path | None = None,
         silent: bool = False,
+        track: str | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.silent = silent
         self.log_file = None if silent else log_file
@@ -71,6 +82,11 @@ class Reporter:
         self._epochs: int | None = None
         self._finished = 0
         self._begun = 0.0
+        self.latest: dict[str, dict[str, Any]] = {}
+        self._tracker: Any = None
+        if track is not None and not silent:
+            self._tracker = _tracker(track)
+            self._tracker.init(project="compressai", config=dict(options or {}))
         if tensorboard is not None and not silent:
             self._board = _board_writer(tensorboard)
 
@@ -113,6 +129,13 @@ class Reporter:
         self._progress = None
         self._finished += 1
 
+    def run_ends(self, done: int) -> str:
+        """When the run ends, ``done`` of its epochs being over: ``; run ends in 2 h 5 min``."""
+        if self._epochs is None or not 0 < done < self._epochs:
+            return ""
+        left = (time.monotonic() - self._begun) * (self._epochs - done) / done
+        return f"; run ends in {_duration(left)}"
+
     def advance(self, values: dict[str, float] | None = None) -> None:
         """Move the bar by one batch."""
         if self._progress is not None:
@@ -146,6 +169,7 @@ class Reporter:
             event: what happened.
             values: JSON data. ``step``, or else ``epoch``, is where TensorBoard draws the others.
         """
+        self.latest[event] = values
         if self.log_file is not None:
             with open(self.log_file, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
@@ -155,11 +179,18 @@ class Reporter:
                 if isinstance(value, float):
                     self._board.add_scalar(f"{event}/{name}", value, step)
             self._board.flush()
+        if self._tracker is not None:
+            numbers = {k: v for k, v in values.items() if isinstance(v, float)}
+            # Named, since steps of tests and of batches are counted apart.
+            place = {k: values[k] for k in ("step", "epoch") if k in values}
+            self._tracker.log({f"{event}/{k}": v for k, v in {**place, **numbers}.items()})
 
     def close(self) -> None:
         """Finish what is being written."""
         if self._board is not None:
             self._board.close()
+        if self._tracker is not None:
+            self._tracker.finish()
 
 
 def _duration(seconds: float) -> str:
@@ -169,6 +200,13 @@ def _duration(seconds: float) -> str:
     if days:
         return f"{days} d {hours} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _tracker(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"--track {name} needs that package: pip install {name}") from error
 
 
 def _board_writer(folder: Path) -> Any:

@@ -23,6 +23,7 @@ from compressai.optimizers import net_aux_optimizer, net_optimizer
 from compressai.registry import ENTRIES
 from compressai.training.averaging import moving_average
 from compressai.training.epochs import test_epoch, train_one_epoch
+from compressai.training.expected import Expected
 from compressai.training.finite import NonFiniteLoss
 from compressai.training.images import check_images, find_small, listed, split_images
 from compressai.training.initial import load_initial_weights
@@ -30,6 +31,7 @@ from compressai.training.levels import Level, Levels
 from compressai.training.options import parse_args
 from compressai.training.precision import flushed_denormals, keep_entropy_models_in_fp32
 from compressai.training.processes import Processes, process_group
+from compressai.training.recipes import PiecewiseRate, Recipe, find_recipe
 from compressai.training.regularizers import add_regularizers
 from compressai.training.report import Reporter
 from compressai.training.sampling import RecordingBatchSampler, SeededSamples
@@ -183,7 +185,14 @@ class _Run:
         self.seed = image_seed(args, processes)
         self.memory_format = torch.channels_last if args.channels_last else torch.contiguous_format
         first = processes.is_first
-        self.reporter = Reporter(args.log_file, tensorboard=args.tensorboard, silent=not first)
+        options = {key: value for key, value in vars(args).items() if value is not None}
+        self.reporter = Reporter(
+            args.log_file,
+            tensorboard=args.tensorboard,
+            silent=not first,
+            track=args.track,
+            options={key: str(value) for key, value in options.items()},
+        )
         # The order of what draws random numbers is part of what a seed promises: the model comes
         # after the loaders, and nothing else draws.
         self.train_loader, self.test_loader = build_loaders(args, processes, self.seed)
@@ -196,7 +205,10 @@ class _Run:
                 raise SystemExit(f"train: {error}") from error
         self.net = net.to(processes.device, memory_format=self.memory_format)
         self.optimizer, self.aux_optimizer = configure_optimizers(self.net, args)
-        self.scheduler = optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, "min")
+        self.scheduler: Any = optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, "min")
+        self.expected: Expected | None = None
+        if args.recipe is not None:
+            self._follow(find_recipe(args.recipe))
         self.levels = build_levels(self.net, args, self.seed)
         if args.precision == "bf16":
             keep_entropy_models_in_fp32(self.net, processes.device.type)
@@ -225,6 +237,19 @@ class _Run:
         if args.cuda and not processes.launched and torch.cuda.device_count() > 1:
             self.model = CustomDataParallel(self.net)
         self.best_net = self.net if self.average is None else self.average.module
+
+    def _follow(self, recipe: Recipe) -> None:
+        """Length and learning rates of a recipe, and what to expect of it."""
+        if self.args.epochs is None:
+            self.args.epochs = math.ceil(recipe.steps / len(self.train_loader))
+        self.scheduler = PiecewiseRate(self.optimizer, recipe.rates, self.args.epochs)
+        folder = self.args.save_dir if self.args.save and self.processes.is_first else None
+        self.expected = Expected(recipe, self.args.quality, folder)
+        images = len(self.train_loader.dataset)
+        self.reporter.line(
+            f"{self.expected.introduction()}\nRun: {self.args.epochs} epochs of {images} images, "
+            f"{self.args.epochs * len(self.train_loader)} steps"
+        )
 
     def _check_images(self) -> None:
         """Each process looks at its part of the headers."""
@@ -285,6 +310,19 @@ class _Run:
         )
         tested = self.model if self.average is None else self.average.module
         return test_epoch(epoch, self.test_loader, tested, self.levels, **common)
+
+    def tell_test(self, epoch: int) -> None:
+        """The last test in decibels, beside what is expected, and when the run ends."""
+        values = self.reporter.latest.get("test", {})
+        step = (epoch + 1) * len(self.train_loader)
+        text = None
+        if self.expected is not None:
+            text = self.expected.note(step, values)
+        elif self.args.decibels and values.get("mse_loss", 0) > 0:
+            text = f"PSNR: {-10 * math.log10(values['mse_loss']):.2f} dB"
+        if text is not None:
+            done = epoch + 1 - self.first_epoch
+            self.reporter.line(text + self.reporter.run_ends(done))
 
     def save(self, epoch: int, loss: Tensor, is_best: bool) -> str:
         """Write the checkpoints of an epoch; the path of the one to resume from."""
@@ -354,6 +392,7 @@ def _run(args: argparse.Namespace, processes: Processes) -> None:
             run.reporter.record("stopped", reason=str(error), checkpoint=last_good)
             message = f"train: stopped, {error}; last good checkpoint: {last_good or 'none'}"
             raise SystemExit(message if processes.is_first else 1) from error
+        run.tell_test(epoch)
         run.scheduler.step(loss)
 
         is_best = float(loss) < run.best_loss
