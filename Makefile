@@ -99,11 +99,8 @@ recipes: install ## what makes bundles of the weights that ship; to be run when 
 docs: install ## HTML documentation in docs/_build/html, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
-bench: install ## benchmarks of coder, scan, models and training, as ratios measured in one run
-	$(BIN)/python benchmarks/coder.py
-	$(BIN)/python benchmarks/autoregressive.py
-	$(BIN)/python benchmarks/models.py --sizes 512x768 2048x1365 --batch 2
-	$(BIN)/python benchmarks/models.py --training --models lite
+bench: install ## one table of coder, concurrency, training and all models, as ratios measured in one run of 40 minutes
+	$(BIN)/python benchmarks/overview.py $(BENCH_FLAGS)
 
 # The fuzz driver needs no Python; then the tests of the coder run on a build of the extension, for
 # which the runtime of the sanitiser has to be loaded before Python.

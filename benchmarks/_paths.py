@@ -21,16 +21,18 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import pil_to_tensor
 
+from compressai.bitstream._nets import supports_sync_safe
 from compressai.inference import keep_freed_memory, prepare
 from compressai.zoo import image_models
 from compressai.zoo.weights import weights_at_hand
 
-__all__ = ["CLOCKS", "PATHS", "Runner", "build"]
+__all__ = ["CLOCKS", "PATHS", "Runner", "build", "images"]
 
 PATHS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "reference": lambda net: net,
     "fp32": lambda net: prepare(net, "fp32"),
     "bf16": lambda net: prepare(net, "bf16"),
+    "auto": prepare,
 }
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -59,7 +61,7 @@ class Runner:
         path: one of :data:`PATHS`.
         threads: of torch; ``None`` for what it takes.
         clock: one of :data:`CLOCKS`.
-        sync_safe: code in synchrony.
+        sync_safe: code in synchrony, if the model can.
 
     Methods of :class:`_Coder` are called by :meth:`ask`. To be closed by ``with``.
     """
@@ -130,6 +132,7 @@ class _Coder:
         self.net = PATHS[path](build(name, quality))
         self.clock = CLOCKS[clock]
         # Not all models know the argument.
+        sync_safe = sync_safe and supports_sync_safe(self.net)
         self.options = {"sync_safe": True} if sync_safe else {}
         self.tasks: dict[str, Callable[[], Any]] = {}
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _paths import CLOCKS, PATHS, Runner, build
+from _paths import CLOCKS, Runner, build
 from _report import alternate, machine, summary
 from _stages import STAGES
 
@@ -197,7 +197,9 @@ def main(argv: list[str] | None = None) -> None:
         metavar="HxW",
         help="rounded up to what the model takes",
     )
-    parser.add_argument("--paths", nargs="+", choices=list(PATHS)[1:], help="besides the reference")
+    parser.add_argument(
+        "--paths", nargs="+", choices=["fp32", "bf16"], help="besides the reference"
+    )
     parser.add_argument("--batch", type=int, default=1, help="code as many images at once, too")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of torch")
@@ -211,7 +213,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     paths = args.paths or [
-        path for path in list(PATHS)[1:] if not path.startswith("bf16") or has_native_bfloat16()
+        path for path in ("fp32", "bf16") if path != "bf16" or has_native_bfloat16()
     ]
     grown = "bf16" if "bf16" in paths else paths[0]
     command = " ".join(["python", *sys.argv])

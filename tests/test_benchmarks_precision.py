@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +107,30 @@ def test_benchmark_sees_what_coarse_transforms_lose(
 
     monkeypatch.setattr(precision, "prepare", coarse)
     assert precision.main([str(crop), "--quality", "4"]) == 1
+
+
+@pytest.mark.parametrize(("slow", "status"), [("bf16", 0), ("fp32", 1)])
+def test_speed_of_what_auto_takes_is_checked(
+    crop: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    slow: str,
+    status: int,
+) -> None:
+    import precision
+
+    def alternated(functions: dict[str, Any], repeats: int, *_: Any) -> dict[str, list[float]]:
+        for function in functions.values():
+            function()
+        return {name: [1.2 if name == slow else 1.0] * repeats for name in functions}
+
+    monkeypatch.setattr(precision, "alternate", alternated)
+    monkeypatch.setattr(precision, "choose_precision", lambda *_: torch.float32)
+    assert precision.main([str(crop), "--speed"]) == status
+    row = json.loads(capsys.readouterr().out.splitlines()[1])
+    assert row["auto"] == "fp32"
+    assert row["over_other"]["median"] == pytest.approx(1 / 1.2 if slow == "bf16" else 1.2)
+    assert precision.main([str(crop), "--speed", "--slack", "0.3"]) == 0
 
 
 def test_random_weights_are_refused(crop: Path) -> None:

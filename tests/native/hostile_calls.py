@@ -107,7 +107,7 @@ def ans_calls() -> Iterator[Call]:
     yield Call(
         "BufferedRansEncoder.flush",
         ans.BufferedRansEncoder.flush,
-        lambda: {"self": ans.BufferedRansEncoder()},
+        lambda: {"self": ans.BufferedRansEncoder(), "interleave": True},
     )
     for given, prepared in (
         (indexes, as_lists),
@@ -144,7 +144,13 @@ def ans_calls() -> Iterator[Call]:
     yield Call(
         "encode_batch",
         ans.encode_batch,
-        lambda: {"symbols": both[0], "indexes": both[1], "tables": tables, "threads": 2},
+        lambda: {
+            "symbols": both[0],
+            "indexes": both[1],
+            "tables": tables,
+            "threads": 2,
+            "interleave": True,
+        },
     )
     yield Call(
         "decode_batch",
