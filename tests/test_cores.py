@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -177,3 +179,41 @@ finally:
         [sys.executable, "-c", told], env=environment, capture_output=True, text=True
     )
     assert result.stdout.split()[-2:] == ["passive", "False"]
+
+
+def test_threads_that_use_pillow_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening and saving, and a coded image that is opened only while it is saved again."""
+    from PIL import Image
+
+    import compressai.pillow
+    from compressai.pillow import models, plugin
+
+    cores_of_plugin = Cores(2)
+    monkeypatch.setattr(models, "_cores", cores_of_plugin)
+    held: list[int] = []
+
+    def counted(function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            held.append(2 - (cores_of_plugin._free or 0))
+            assert 1 <= held[-1] <= 2
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("decode_image", "encode_image"):
+        monkeypatch.setattr(plugin, name, counted(getattr(plugin, name)))
+    image = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+
+    def work(_: int) -> bytes:
+        first, second = io.BytesIO(), io.BytesIO()
+        image.save(first, "CAI", quality=20)
+        Image.open(first).save(second, "CAI", quality=20)
+        return second.getvalue()
+
+    with ThreadPoolExecutor(4) as pool:
+        files = list(pool.map(work, range(6)))
+    assert len(held) == 18
+    assert len(set(files)) == 1
+    assert cores_of_plugin._free == 2
+    with pytest.raises(ValueError, match="count must be at least 1"):
+        compressai.pillow.configure(cores=0)
