@@ -14,7 +14,7 @@ NATIVE := $(wildcard compressai/cpp_exts/*.[ch]pp compressai/cpp_exts/kernels/* 
 PYTEST_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo web test test-slow test-processors test-lowest lint types format recipes docs bench lock sanitize fuzz soak install clean
+.PHONY: help demo web test test-slow test-processors test-lowest test-newest journeys lint types format recipes docs bench lock sanitize fuzz soak install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -76,6 +76,21 @@ test: lint types ## lint, types, then the whole test suite
 # Alone, since a Ray node gives up when it starts slowly.
 test-slow: install ## the tests on a Ray cluster of two nodes on this machine
 	$(BIN)/python -m pytest -n 0 tests/test_cluster_ray.py
+
+# Not wheels, which compiles for each Python: tests/journeys/wheels.sh by itself.
+JOURNEYS ?= researcher many_files checkpoint_owner deployment
+
+journeys: install ## what people want to do, from beginning to end, each as a script of commands
+	@for journey in $(JOURNEYS); do echo "$$journey"; tests/journeys/$$journey.sh || exit 1; done; echo "all journeys passed"
+
+test-newest: build/newest/.installed ## the numeric tests with the newest versions that there are
+	build/newest/bin/pytest -n auto -m "not slow" $(PYTEST_FLAGS) $$($(BIN)/python tests/processors.py --list)
+
+build/newest/.installed: $(VENV)/.installed
+	$(PYTHON) -m venv --clear build/newest
+	VIRTUAL_ENV=build/newest $(UV) --no-config pip install --quiet --upgrade \
+		--config-settings=build-dir=build/newest-native --editable ".[attn,dev]"
+	@touch $@
 
 test-processors: install ## the numeric tests as on other processors, as far as this one can pretend
 	$(BIN)/python tests/processors.py -n auto $(PYTEST_FLAGS)
