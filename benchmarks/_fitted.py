@@ -4,10 +4,11 @@
 TCM and ELIC have no weights that may be shipped, and with random ones neither their rate nor the
 way deviations travel through their networks would mean anything. What synchrony is about is the
 entropy path, so only that is trained: the hyperprior, contexts and residual prediction of the
-model, in the widths of its paper, code the latent that the shipped ``lite`` makes of an image, and
-the synthesis of ``lite`` shows it. Statistics of the latent and PSNR are those of a trained codec,
-the rate is somewhat above it; the transforms are not the model's own, and far cheaper than those,
-so that ratios of times are higher than with them.
+model, in the widths of its paper, code the latent that the shipped ``lite`` makes of an image, in
+steps of its quantiser and without its details, and the synthesis of ``lite`` shows it. Statistics
+of the latent and PSNR are those of a trained codec, the rate is somewhat above it; the transforms
+are not the model's own, and far cheaper than those, so that ratios of times are higher than with
+them.
 """
 
 from __future__ import annotations
@@ -18,22 +19,47 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from compressai.latent_codecs import CheckerboardLatentCodec, LRPGaussianLatentCodec
-from compressai.models import Elic2022Official
+from compressai.models import Elic2022Official, Lite
 from compressai.models.tcm import TCM
 from compressai.zoo import lite
 
 __all__ = ["FITTED", "fitted"]
 
 _QUALITY = 2
-_CHANNELS = 128
+_CHANNELS = 288
 FITTED = {
     "tcm": lambda: TCM(N=64, M=_CHANNELS, num_slices=4, max_support_slices=4),
-    "elic2022-official": lambda: Elic2022Official(M=_CHANNELS, groups=[16, 16, 32, 64]),
+    "elic2022-official": lambda: Elic2022Official(M=_CHANNELS, groups=[16, 16, 32, 64, 160]),
 }
+
+
+class _Analysis(nn.Module):
+    def __init__(self, net: Lite) -> None:
+        super().__init__()
+        self.g_a = net.g_a
+        self.gain: Tensor
+        self.register_buffer("gain", net.y_gain.exact(torch.tensor([net.default_quality])))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.g_a(x) * self.gain)[:, :_CHANNELS]
+
+
+class _Synthesis(nn.Module):
+    def __init__(self, net: Lite) -> None:
+        super().__init__()
+        self.g_s, self.rest = net.g_s, net.M - _CHANNELS
+        self.gain: Tensor
+        self.register_buffer("gain", net.y_gain_inv.exact(torch.tensor([net.default_quality])))
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.g_s(F.pad(y, (0, 0, 0, 0, 0, self.rest)) * self.gain)
+
+
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 _CROP, _BATCH = 8, 4  # positions of the latent along a side, crops a step
 _LEARNING_RATE = 5e-4
@@ -51,12 +77,12 @@ def fitted(name: str, images: Sequence[Tensor], minutes: float, checkpoint: Path
     torch.manual_seed(0)
     net = FITTED[name]()
     teacher = lite(_QUALITY, pretrained=True)
-    net.g_a, net.g_s = teacher.g_a, teacher.g_s
+    net.g_a, net.g_s = _Analysis(teacher), _Synthesis(teacher)
     if checkpoint.exists():
         net.latent_codec.load_state_dict(load_file(checkpoint))
     else:
         with torch.no_grad():
-            latents = [teacher.g_a(x) for x in images]
+            latents = [net.g_a(x) for x in images]
         _scale(net.eval(), latents[0])
         _train(net.latent_codec.train(), latents, minutes)
         net.eval().update(force=True, solve_quantiles=True)

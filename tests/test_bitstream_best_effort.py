@@ -78,10 +78,10 @@ def test_slices_before_the_damage_make_the_image(net, photo, coded, damage):
             parse_coded(broken)
         sample = salvaged(net, broken)
         (note,) = sample.notes
-        assert f"{kept} of its 4 parts are left, the others are estimated" in note
+        assert f"{kept} of its 5 parts are left, the others are estimated" in note
         assert ("checksum does not match" if damage == "changed" else "truncated") in note
         *parts, hyper = coded.tiles[0].strings
-        strings = [*parts[:kept], *[None] * (4 - kept), hyper]
+        strings = [*parts[:kept], *[None] * (5 - kept), hyper]
         shape = net.compress(photo.pixels[None])["shape"]
         expected = net.decompress([[string] for string in strings], shape, sync_safe=True)
         assert torch.equal(sample.pixels, expected["x_hat"][0])
@@ -118,13 +118,13 @@ def test_a_damaged_checksum_or_hash_costs_nothing(net, coded):
 
 def test_a_part_that_this_machine_cannot_follow_is_lost_with_those_after_it(net, coded):
     *parts, hyper = coded.tiles[0].strings
-    tile = replace(coded.tiles[0], strings=(parts[0], parts[2], parts[1], parts[3], hyper))
+    tile = replace(coded.tiles[0], strings=(parts[0], parts[2], parts[1], *parts[3:], hyper))
     content = replace(coded, tiles=(tile,)).to_bytes()
     with pytest.raises(DesyncError):
         decode_image(net, parse_coded(content))
     (note,) = salvaged(net, content).notes
     assert "decodes to something else here" in note
-    assert "1 of its 4 parts are left" in note
+    assert "1 of its 5 parts are left" in note
 
 
 def test_only_the_damaged_tile_is_estimated(net, photo):

@@ -209,7 +209,7 @@ def test_multiplier_is_known_where_it_can_be(tmp_path: Any) -> None:
     variable = build("mbt2018-vbr")
     assert variable.lagrangian_multiplier(s=3) == variable.lmbda[3]
     smooth = build("lite")
-    assert smooth.lagrangian_multiplier(quality=100) == pytest.approx(0.64)
+    assert smooth.lagrangian_multiplier(quality=100) == pytest.approx(1.6)
     net = build("bmshj2018-factorized")
     path = tmp_path / "net.safetensors"
     save_checkpoint(

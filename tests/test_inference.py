@@ -29,7 +29,7 @@ from compressai.layers import (
 from compressai.models import MeanScaleHyperprior, ScaleSpaceFlow
 from compressai.models.lite import Lite
 
-LITE = {"N": 8, "M": 16, "widths": (8, 16), "depths": (1, 1), "context_widths": (8,)}
+LITE = {"N": 8, "M": 24, "details": 8, "widths": (8, 16), "depths": (1, 1), "context_widths": (8,)}
 NETS = (
     *("bmshj2018-factorized", "mbt2018-mean", "cheng2020-anchor", "elic2022-official"),
     *("stf", "wacnn", "tcm", "cca", "lite"),

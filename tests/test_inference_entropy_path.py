@@ -223,8 +223,8 @@ def test_engines_are_compared_on_photos(
     command = ["--models", "lite:2", "--size", "192", "256"]
     (result,) = engines.main(command)
     assert "| plain -> native | 1 of 1 |" in capsys.readouterr().out
-    # A decoder's networks: hyper synthesis, four contexts, four corrections.
-    assert len(result["deviations"]) == 9
+    # A decoder's networks: hyper synthesis, five contexts, five corrections.
+    assert len(result["deviations"]) == 11
     for share in result["deviations"].values():
         assert 0 < share["native"] <= max(0.25, share["plain"])
     for changes in (

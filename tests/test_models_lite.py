@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from compressai.bitstream import (
     ImageData,
@@ -27,10 +27,11 @@ from compressai.models.lite import Lite, RateGains, lagrangian
 
 TINY: dict[str, Any] = {
     "N": 4,
-    "M": 12,
+    "M": 20,
     "widths": [8, 12],
     "depths": [2, 1],
     "slice_proportions": [2, 4, 2, 4],
+    "details": 8,
     "context_widths": [6],
     "nodes": 4,
 }
@@ -197,8 +198,8 @@ def test_gains_rise_as_they_are_told() -> None:
 
 def test_multipliers_are_in_geometric_progression() -> None:
     assert lagrangian(0) == pytest.approx(0.0008)
-    assert lagrangian(100) == pytest.approx(0.64)
-    assert lagrangian(50) ** 2 == pytest.approx(0.0008 * 0.64)
+    assert lagrangian(100) == pytest.approx(1.6)
+    assert lagrangian(50) ** 2 == pytest.approx(0.0008 * 1.6)
 
 
 # -- weights ------------------------------------------------------------------------------------
@@ -219,6 +220,24 @@ def test_sizes_are_read_off_the_weights(net: Lite, x: Tensor) -> None:
         assert torch.equal(same(x, 20)["x_hat"], net(x, 20)["x_hat"])
 
 
+def test_details_are_coefficients_of_the_image(net: Lite) -> None:
+    """What the last slice changes in the image is what the analysis would take out of it again."""
+    rest = net.M - net.g_a.details
+    y = torch.zeros(1, net.M, 2, 3)
+    details = torch.randn(1, net.g_a.details, 2, 3, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        before = net.g_s(y)
+        y[:, rest:] = details
+        change = net.g_s(y) - before
+        network = nn.Sequential(*net.g_a)
+        taken = net.g_a(change)[:, rest:] - network(change)[:, rest:]
+        torch.testing.assert_close(taken, details)
+        # One colour all over has neither high frequencies nor middle ones.
+        flat = torch.ones(1, 3, 32, 48) * torch.tensor([0.2, 0.5, 0.9])[:, None, None]
+        taken = net.g_a(flat)[:, rest:] - network(flat)[:, rest:]
+        torch.testing.assert_close(taken, torch.zeros_like(taken), atol=1e-5, rtol=0)
+
+
 def test_weights_of_another_model_are_refused() -> None:
     with pytest.raises(ValueError, match="not of Lite"):
         Lite.from_state_dict({"g_a.0.weight": torch.zeros(4, 3, 5, 5)})
@@ -236,6 +255,8 @@ def test_default_fits_into_four_megabytes_in_half_precision() -> None:
     [
         ({"widths": [8]}, r"widths and depths must have two entries each, got widths=\(8,\)"),
         ({"slice_proportions": [1, 100]}, "every slice needs at least one"),
+        ({"details": 12}, "details must be a multiple of 8 from 8 to 640 and below M=20, got 12"),
+        ({"details": 24}, "below M=20, got 24"),
         ({"nodes": 1}, "nodes must be at least 2, got 1"),
         ({"use_cca": True}, "use_cca must be False"),
     ],

@@ -152,7 +152,7 @@ def test_network_of_all_rates_analyses_an_image_once(sample: Any) -> None:
 def scale() -> Ladder:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
-        net = Lite(N=4, M=12, widths=[8, 12], depths=[1, 1], nodes=3).eval()
+        net = Lite(N=4, M=20, details=8, widths=[8, 12], depths=[1, 1], nodes=3).eval()
     with torch.no_grad():
         net.g_a[-1].weight.mul_(50)
         net.y_gain.steps.fill_(5)  # sizes that differ much, as a trained model has them

@@ -74,8 +74,8 @@ def test_rate_and_fidelity_ascend_at_every_whole_quality() -> None:
 
 def test_old_qualities_are_points_of_the_scale() -> None:
     nets = [zoo.lite(quality, pretrained=True) for quality in (1, 2, 3, 4)]
-    assert [net.default_quality for net in nets] == [22, 36, 50, 64]
-    with pytest.raises(ValueError, match=r"1 \(22\), .* 4 \(64\), .*, got 5"):
+    assert [net.default_quality for net in nets] == [19, 32, 44, 56]
+    with pytest.raises(ValueError, match=r"1 \(19\), .* 4 \(56\), .*, got 5"):
         zoo.lite(5)
 
 

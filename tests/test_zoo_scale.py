@@ -70,7 +70,7 @@ def test_one_file_is_for_every_quality(installed: Path) -> None:
 def test_old_qualities_are_points_of_the_scale(installed: Path) -> None:
     points = ENTRIES[NAME].points
     nets = [zoo.scaled(quality, pretrained=True) for quality in points]
-    assert [net.default_quality for net in nets] == list(points.values()) == [22, 36, 50, 64]
+    assert [net.default_quality for net in nets] == list(points.values()) == [19, 32, 44, 56]
     assert Lite.default_quality == zoo.scaled().default_quality == 50
     # To the next whole number.
     lambdas = [net.lagrangian_multiplier() for net in nets]
@@ -83,7 +83,7 @@ def test_old_qualities_are_points_of_the_scale(installed: Path) -> None:
         sizes.append(len(coded.to_bytes()))
     assert sizes == sorted(set(sizes))
     for wrong in (0, 5, 47.5):
-        with pytest.raises(ValueError, match=rf"1 \(22\), .* 4 \(64\), .*, got {wrong}"):
+        with pytest.raises(ValueError, match=rf"1 \(19\), .* 4 \(56\), .*, got {wrong}"):
             zoo.scaled(wrong)
 
 

@@ -55,21 +55,30 @@ def lrp_support_channels(
 
 
 def make_entropy_transform(
-    in_channels: int, out_channels: int, *, widths: Sequence[int] = (224, 128)
+    in_channels: int,
+    out_channels: int,
+    *,
+    widths: Sequence[int] = (224, 128),
+    first_kernel_size: int = 3,
+    kernel_size: int = 3,
 ) -> nn.Sequential:
-    """3x3 convolutions with GELU between, the predictors of slice models.
+    """Convolutions with GELU between, the predictors of slice models.
 
     Args:
         in_channels: width of the input.
         out_channels: width of the output.
         widths: widths between.
+        first_kernel_size: odd, of the first convolution.
+        kernel_size: odd, of those behind it.
 
     Returns:
         Sequential of ``2 * len(widths) + 1`` modules, convolutions at even places; keeps the size.
     """
     layers: list[nn.Module] = []
+    side = first_kernel_size
     for width_in, width_out in pairwise((in_channels, *widths, out_channels)):
-        layers += [nn.Conv2d(width_in, width_out, kernel_size=3, padding=1), nn.GELU()]
+        layers += [nn.Conv2d(width_in, width_out, kernel_size=side, padding=side // 2), nn.GELU()]
+        side = kernel_size
     return nn.Sequential(*layers[:-1])
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -37,8 +38,12 @@ __all__ = ["Lite", "RateGains", "lagrangian"]
 # Pixels per side that become channels before the first convolution: what a convolution costs
 # falls with its square, and at full size they find little that is worth it.
 _STEM = 4
-_LOWEST_LMBDA, _HIGHEST_LMBDA = 0.0008, 0.64
+_LOWEST_LMBDA, _HIGHEST_LMBDA = 0.0008, 1.6
 _HIGHEST_QUALITY = 100
+# Blocks of the cosine transform that carries details, the least frequency of its chrominance in
+# one direction, and its luminance and chrominances.
+_BLOCK, _LOWEST_CHROMINANCE = 16, 4
+_COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))
 
 
 def lagrangian(quality: float) -> float:
@@ -48,7 +53,7 @@ def lagrangian(quality: float) -> float:
         quality: 0 to 100.
 
     Returns:
-        0.0008 to 0.64, in geometric progression.
+        0.0008 to 1.6, in geometric progression.
     """
     share = quality / _HIGHEST_QUALITY
     return _LOWEST_LMBDA * (_HIGHEST_LMBDA / _LOWEST_LMBDA) ** share
@@ -144,10 +149,79 @@ def _enlarge(in_channels: int, out_channels: int) -> list[nn.Module]:
     return [conv1x1(in_channels, 4 * out_channels), nn.PixelShuffle(2)]
 
 
-def _analysis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
+class _BlockCosines(nn.Sequential):
+    """A network beside which some coefficients of a cosine transform pass, whole and linear.
+
+    What a narrow latent leaves out is lost at any rate. These are the coefficients of 16 x 16 that
+    held most of it behind a trained network without them: luminance of high frequency in both
+    directions, and chrominance above the lowest frequencies. They cost nothing while the quantiser
+    makes zeros of them.
+
+    Args:
+        network: its modules.
+        details: number of coefficients, a quarter of luminance, the rest of both chrominances.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    colours: Tensor
+
+    def __init__(self, network: Sequence[nn.Module], details: int) -> None:
+        super().__init__(*network)
+        self.details = details
+        places = list(product(range(_BLOCK), repeat=2))
+        luminance = sorted(places, key=lambda place: (-min(place), -sum(place), place))
+        chrominance = sorted(
+            (place for place in places if max(place) >= _LOWEST_CHROMINANCE),
+            key=lambda place: (sum(place), place),
+        )
+        kept = [(0, *place) for place in luminance[: details // 4]]
+        kept += [(c, *place) for c in (1, 2) for place in chrominance[: 3 * details // 8]]
+        index = torch.tensor(kept)
+        frequency = torch.arange(_BLOCK, dtype=torch.float64)[:, None]
+        cosines = torch.cos(math.pi / _BLOCK * frequency * (frequency.mT + 0.5))
+        cosines = F.normalize(cosines, dim=1).float()
+        colours = F.normalize(torch.tensor(_COLOURS), dim=1)
+        for name, table, place in (
+            ("colours", colours, 0),
+            ("rows", cosines, 1),
+            ("columns", cosines, 2),
+        ):
+            self.register_buffer(name, table[index[:, place]], persistent=False)
+
+    def _basis(self) -> Tensor:
+        """``(details, 3, 16, 16)``, orthonormal; made anew each time, since its parts are small."""
+        plane = self.rows[:, None, :, None] * self.columns[:, None, None, :]
+        return self.colours[:, :, None, None] * plane
+
+
+class _Analysis(_BlockCosines):
+    """From an image to a latent at a sixteenth of its size, whose last channels are details.
+
+    To the details the network adds what it knows of them, so that they are what it leaves out.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        rest = y.size(1) - self.details
+        details = y[:, rest:] + F.conv2d(x, self._basis().to(x.dtype), stride=_BLOCK)
+        return torch.cat((y[:, :rest], details), dim=1)
+
+
+class _Synthesis(_BlockCosines):
+    """The other way."""
+
+    def forward(self, y: Tensor) -> Tensor:
+        rest = y.size(1) - self.details
+        basis = self._basis().to(y.dtype).flatten(1).mT
+        details = F.conv2d(y[:, rest:], basis[:, :, None, None])
+        return super().forward(y[:, :rest]) + F.pixel_shuffle(details, _BLOCK)
+
+
+def _analysis(widths: Sequence[int], depths: Sequence[int], M: int, details: int) -> _Analysis:
     """From an image to ``M`` channels at a sixteenth of the size."""
     fine, coarse = widths
-    return nn.Sequential(
+    network = (
         nn.PixelUnshuffle(_STEM),
         conv3x3(3 * _STEM**2, fine),
         *_blocks(fine, depths[0]),
@@ -155,19 +229,21 @@ def _analysis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequen
         *_blocks(coarse, depths[1]),
         _halve(coarse, M),
     )
+    return _Analysis(network, details)
 
 
-def _synthesis(widths: Sequence[int], depths: Sequence[int], M: int) -> nn.Sequential:
+def _synthesis(widths: Sequence[int], depths: Sequence[int], M: int, details: int) -> _Synthesis:
     """The other way."""
     fine, coarse = widths
-    return nn.Sequential(
-        *_enlarge(M, coarse),
+    network = (
+        *_enlarge(M - details, coarse),
         *_blocks(coarse, depths[1]),
         *_enlarge(coarse, fine),
         *_blocks(fine, depths[0]),
         conv3x3(fine, 3 * _STEM**2),
         nn.PixelShuffle(_STEM),
     )
+    return _Synthesis(network, details)
 
 
 def _hyper_analysis(M: int, N: int) -> nn.Sequential:
@@ -197,7 +273,8 @@ class Lite(ChannelSliceModel):
     """Small channel-slice model of variable rate, made for processors without accelerator.
 
     The transforms work at a quarter of the size and below, on bottleneck blocks; a dual hyper
-    synthesis and uneven slices with latent residual prediction model the latent. Behind the
+    synthesis and uneven slices with latent residual prediction model the latent. Its last slice
+    carries coefficients of a fixed cosine transform, which high rates need. Behind the
     analysis, each channel of the latent is multiplied by the gain that a quality has there, and
     before the synthesis by another one; so is the side information around its coder. The entropy
     path therefore works in units of the quantiser's step.
@@ -210,7 +287,9 @@ class Lite(ChannelSliceModel):
         M: width of the latent.
         widths: widths of the transforms at a quarter and at an eighth of the size.
         depths: residual blocks there.
-        slice_proportions: widths of the slices in relation to each other.
+        slice_proportions: widths of the slices but the last in relation to each other.
+        details: width of the last slice, coefficients of the cosine transform; a multiple of 8, at
+            most 640.
         context_widths: hidden widths of the predictors of a slice.
         nodes: qualities at which gains are learned, see :class:`RateGains`.
         kwargs: handed to :class:`ChannelSliceModel`.
@@ -240,10 +319,11 @@ class Lite(ChannelSliceModel):
     def __init__(
         self,
         N: int = 48,
-        M: int = 288,
+        M: int = 544,
         widths: Sequence[int] = (48, 144),
         depths: Sequence[int] = (1, 4),
         slice_proportions: Sequence[float] = (4, 7, 10, 15),
+        details: int = 256,
         context_widths: Sequence[int] = (32,),
         nodes: int = 9,
         **kwargs: Any,
@@ -256,16 +336,21 @@ class Lite(ChannelSliceModel):
             )
         if self.use_cca:
             raise ValueError("use_cca must be False: CCA knows no variable rate")
+        if details % 8 or not 0 < details <= 640 or details >= M:
+            raise ValueError(
+                f"details must be a multiple of 8 from 8 to 640 and below M={M}, got {details}"
+            )
         self.N, self.M = N, M
-        self.g_a = _analysis(widths, depths, M)
-        self.g_s = _synthesis(widths, depths, M)
+        self.g_a = _analysis(widths, depths, M, details)
+        self.g_s = _synthesis(widths, depths, M, details)
         self.latent_codec = GainHyperpriorLatentCodec(
             {
                 "y": build_lrp_slice_codec(
-                    groups=proportional_slices(M, slice_proportions),
+                    groups=[*proportional_slices(M - details, slice_proportions), details],
                     side_channels=N,
                     widths=tuple(context_widths),
                     emit_mean_support=True,
+                    pointwise=True,
                 ),
                 "hyper": GainHyperLatentCodec(
                     EntropyBottleneck(N),
@@ -395,15 +480,17 @@ class Lite(ChannelSliceModel):
         if len(convolutions) != 3:
             raise ValueError(f"this state dict is not of {cls.__name__}")
         first, second, third = convolutions
+        *slices, details = (
+            entry_size(state_dict, f"{context}{k}{last}", 0, cls)
+            for k in numbers_after(state_dict, context)
+        )
         return {
             "N": entry_size(state_dict, "latent_codec.hyper.h_a.4.weight", 0, cls),
             "M": entry_size(state_dict, f"g_a.{third}.weight", 0, cls),
             "widths": [state_dict[f"g_a.{place}.weight"].size(0) for place in (first, second)],
             "depths": [second - first - 1, third - second - 1],
-            "slice_proportions": [
-                entry_size(state_dict, f"{context}{k}{last}", 0, cls)
-                for k in numbers_after(state_dict, context)
-            ],
+            "slice_proportions": slices,
+            "details": details,
             "context_widths": hidden,
             "nodes": entry_size(state_dict, "y_gain.steps", 0, cls) + 1,
         }
@@ -420,13 +507,14 @@ register_entry(
         "adaptation",
         metrics=("mse",),
         # Multipliers of 0.0035, 0.009, 0.0225 and 0.056, to the next whole number.
-        points={1: 22, 2: 36, 3: 50, 4: 64},
+        points={1: 19, 2: 32, 3: 44, 4: 56},
         shipped=True,
         advice="train others with examples/train_lite.py",
         licence="BSD-3-Clause-Clear",
         small={
             "N": 8,
-            "M": 16,
+            "M": 24,
+            "details": 8,
             "widths": (8, 16),
             "depths": (1, 1),
             "slice_proportions": (1, 1, 2),

@@ -66,7 +66,10 @@ def _image(mode: str, box: tuple[int, int, int, int]) -> Image.Image:
 def _save_lite(path: Path) -> None:
     """A small model with slices, and with symbols that are not all zero."""
     torch.manual_seed(0)
-    arguments = {"N": 8, "M": 16, "widths": (8, 12), "depths": (1, 1), "context_widths": (8,)}
+    arguments = {
+        **{"N": 8, "M": 24, "details": 8, "widths": (8, 12)},
+        **{"depths": (1, 1), "context_widths": (8,)},
+    }
     net = Lite(**arguments).eval()
     with torch.no_grad():
         net.g_a[-1].weight.mul_(12)

@@ -103,6 +103,7 @@ def build_mean_scale_head(
     support_transform_factory: SupportTransformFactory | None = None,
     side_split: int = 0,
     emit_mean_support: bool | str = False,
+    kernel_size: int = 3,
 ) -> MeanScaleContextHead:
     """Make a head with predictors of :func:`make_entropy_transform`.
 
@@ -114,6 +115,7 @@ def build_mean_scale_head(
             the means and for the scales.
         side_split: as in :class:`MeanScaleContextHead`.
         emit_mean_support: as in :class:`MeanScaleContextHead`.
+        kernel_size: of the predictors' convolutions behind the first.
 
     Returns:
         The head.
@@ -133,8 +135,8 @@ def build_mean_scale_head(
         for _ in ("mean", "scale")
     ]
     return MeanScaleContextHead(
-        make_entropy_transform(inner, slice_ch, widths=widths),
-        make_entropy_transform(inner, slice_ch, widths=widths),
+        make_entropy_transform(inner, slice_ch, widths=widths, kernel_size=kernel_size),
+        make_entropy_transform(inner, slice_ch, widths=widths, kernel_size=kernel_size),
         *transforms,
         side_split=side_split,
         emit_mean_support=emit_mean_support,

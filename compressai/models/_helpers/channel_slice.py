@@ -140,6 +140,7 @@ def build_lrp_slice_codec(
     max_support_slices: int = -1,
     support_filter: SupportFilter | None = None,
     support_count_fn: Callable[[int], int] | None = None,
+    pointwise: bool = False,
 ) -> ChannelGroupsLatentCodec:
     """Make the codec that STF, WACNN, TCM, CCA and the dictionary models share.
 
@@ -162,6 +163,8 @@ def build_lrp_slice_codec(
         max_support_slices: as in :func:`build_channel_slice_codec`.
         support_filter: as there.
         support_count_fn: as there.
+        pointwise: of all convolutions of predictors and corrections, only the first of a predictor
+            sees neighbours.
 
     Returns:
         The codec; its side information is ``[means | scales]``.
@@ -169,12 +172,19 @@ def build_lrp_slice_codec(
     Source: Minnen and Singh 2020, "Channel-wise autoregressive entropy models for learned image
     compression".
     """
+    kernel_size = 1 if pointwise else 3
 
     def leaf(k: int, channels: int) -> LRPGaussianLatentCodec:
         support = side_channels + _support_channels(groups, k, max_support_slices, support_count_fn)
         support += extra_channels
         return LRPGaussianLatentCodec(
-            make_entropy_transform(support + channels, channels, widths=widths),
+            make_entropy_transform(
+                support + channels,
+                channels,
+                widths=widths,
+                first_kernel_size=kernel_size,
+                kernel_size=kernel_size,
+            ),
             mean_support_trail_channels=support,
             quantizer="ste",
         )
@@ -189,6 +199,7 @@ def build_lrp_slice_codec(
             support_transform_factory=support_transform_factory,
             side_split=side_channels,
             emit_mean_support=emit_mean_support,
+            kernel_size=kernel_size,
         )
 
     return build_channel_slice_codec(
