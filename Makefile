@@ -41,7 +41,7 @@ BUILD_HERE = VIRTUAL_ENV=$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" $(UV) pip instal
 
 # With all that tests need, where that is there already.
 demo: $(if $(wildcard $(VENV)/.installed),install,$(VENV)/.demo) ## compress a photo, compare with JPEG and WebP of the same size; TORCH=cpu takes a quarter of the space
-	$(BIN)/python examples/demo.py --quality 30
+	$(BIN)/python examples/demo.py --quality 24
 
 # No extra, and no triton, which only compiles for GPUs. uv shows how far it is.
 $(VENV)/.demo: $(wildcard packages/demo*.lock) pyproject.toml compressai/version.py $(NATIVE) | $(BIN)/python

@@ -39,7 +39,8 @@ def photo():
 
 @pytest.fixture(scope="module")
 def net():
-    return lite(quality=1, metric="mse", pretrained=True).eval()
+    # At lower qualities the last slice is a few bytes, and cannot be damaged within.
+    return lite(quality=3, metric="mse", pretrained=True).eval()
 
 
 @pytest.fixture(scope="module")
