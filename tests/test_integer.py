@@ -181,8 +181,8 @@ def test_batches_that_torch_would_transform_are_coded_like_single_images(
 
 def test_latent_is_in_fixed_point(net: IntegerLite) -> None:
     y_hat = net.compress(_images())["y_hat"]
-    assert torch.equal(y_hat * 64, (y_hat * 64).round())
-    assert not torch.equal(y_hat * 32, (y_hat * 32).round())
+    assert torch.equal(y_hat * 32, (y_hat * 32).round())
+    assert not torch.equal(y_hat * 16, (y_hat * 16).round())
 
 
 def test_decoder_repeats_the_forward_pass(net: IntegerLite) -> None:

@@ -20,7 +20,7 @@ from compressai.registry import ENTRIES, register_entry, register_model
 __all__ = ["IntegerLite"]
 
 # Values are multiples of 2 to the power of minus this.
-_Z, _SIDE, _VALUES, _SCALES = 4, 10, 6, 12
+_Z, _SIDE, _VALUES, _SCALES = 4, 10, 5, 12
 # Binary digits of gains around the side information: with these, products of INPUT_LIMIT and
 # multiples of 2^-_Z are exact.
 _GAIN_DIGITS = 11
