@@ -40,9 +40,7 @@ def _one_thread() -> Iterator[None]:
 def net_of(name: str) -> CompressionModel:
     if name == "lite":
         torch.manual_seed(0)
-        return Lite(
-            N=8, M=24, details=8, widths=(8, 16), depths=(1, 1), context_widths=(8,)
-        ).eval()
+        return Lite(N=8, M=24, details=8, widths=(8, 16), depths=(1, 1), context_widths=(8,)).eval()
     if name == "tcm":
         return small_net(name, config=(1,) * 6)
     return tiny_net(name) if name in SIZES else small_net(name)

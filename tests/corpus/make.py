@@ -67,8 +67,12 @@ def _save_lite(path: Path) -> None:
     """A small model with slices, and with symbols that are not all zero."""
     torch.manual_seed(0)
     arguments = {
-        **{"N": 8, "M": 24, "details": 8, "widths": (8, 12)},
-        **{"depths": (1, 1), "context_widths": (8,)},
+        "N": 8,
+        "M": 24,
+        "details": 8,
+        "widths": (8, 12),
+        "depths": (1, 1),
+        "context_widths": (8,),
     }
     net = Lite(**arguments).eval()
     with torch.no_grad():
