@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from compressai import _kernels
 from compressai.bitstream import fingerprint
 from compressai.inference import choose_precision, graph, has_native_bfloat16, prepare
-from compressai.inference.graph import use_kernels
+from compressai.inference.graph import is_native, use_kernels
 from compressai.inference.kernels import NativeConv, NativeGDN
 from compressai.layers import (
     AttentionBlock,
@@ -305,3 +305,17 @@ def test_networks_of_other_threads_are_not_traced() -> None:
     known = x
     assert graph._trace(Meeting(), set()) is not None
     assert torch.equal(seen[0], expected)
+
+
+@needs_kernels
+@pytest.mark.parametrize("channels", [48, 144])
+def test_bottlenecks_of_any_width_run_on_kernels(channels: int) -> None:
+    torch.manual_seed(channels)
+    block = ResidualBottleneckBlock(channels, channels).eval()
+    x = torch.randn(2, channels, 9, 13).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        native = use_kernels(nn.Sequential(copy.deepcopy(block)))
+        torch.testing.assert_close(native(x), block(x), rtol=1e-4, atol=1e-5)
+    assert sum(is_native(layer) for layer in native.modules()) == 3
+    assert not any(isinstance(layer, nn.Conv2d) for layer in native.modules())
+    assert block.conv2.in_channels == channels // 2

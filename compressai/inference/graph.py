@@ -27,6 +27,7 @@ from compressai.inference.kernels import (
     NativeGDN,
     NativeLinear,
     NativePair,
+    fill_panels,
     split_convolution,
 )
 from compressai.inference.window_kernels import NativeWindowBlock, native_window_block
@@ -75,6 +76,7 @@ def is_native(module: nn.Module) -> bool:
 
 def _replace_blocks(network: nn.Module) -> None:
     for name, child in list(network.named_children()):
+        fill_panels(child)
         native = native_window_block(child) or native_gated_block(child)
         if native is None and NativeGDN.fits(child):
             native = NativeGDN(child)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from compressai import _kernels
 from compressai.inference.layouts import in_channels_last
 from compressai.inference.panels import PANEL, padded, panels, split_phases, transformed
-from compressai.layers import GDN, GDN1
+from compressai.layers import GDN, GDN1, ResidualBottleneckBlock
 
 __all__ = [
     "ExactConv",
@@ -28,6 +28,7 @@ __all__ = [
     "NativeGDN",
     "NativeLinear",
     "NativePair",
+    "fill_panels",
     "is_original",
     "split_convolution",
 ]
@@ -256,15 +257,42 @@ class ExactConv(NativeConv):
         return taken
 
 
+def fill_panels(block: nn.Module) -> None:
+    """Give a bottleneck of the library a multiple of 16 hidden channels, in place.
+
+    Kernels want that. What reads the added channels multiplies them by zero.
+
+    Args:
+        block: any module; others stay as they are.
+    """
+    if not is_original(block, ResidualBottleneckBlock):
+        return
+    missing = -block.conv1.out_channels % PANEL
+    # Zeros would be the larger part of few channels.
+    if missing and block.conv1.out_channels > PANEL:
+        block.conv1 = _filled(block.conv1, 0, missing)
+        block.conv2 = _filled(block.conv2, missing, missing)
+        block.conv3 = _filled(block.conv3, missing, 0)
+
+
 def _with_whole_panels(conv: nn.Module) -> nn.Module:
     """The same convolution for inputs that zeros fill up to a multiple of 16 channels."""
     missing = -conv.in_channels % PANEL
     if not missing or type(conv) is not nn.Conv2d or conv.groups != 1:
         return conv
+    return _filled(conv, missing, 0)
+
+
+def _filled(conv: nn.Conv2d, inputs: int, outputs: int) -> nn.Conv2d:
+    """The same convolution with so many channels of zeros more."""
     twin = copy.copy(conv)
-    weight = F.pad(conv.weight.detach(), (0, 0, 0, 0, 0, missing))
+    weight = F.pad(conv.weight.detach(), (0, 0, 0, 0, 0, inputs, 0, outputs))
     twin._parameters = {**conv._parameters, "weight": nn.Parameter(weight, requires_grad=False)}
-    twin.in_channels += missing
+    if conv.bias is not None:
+        bias = F.pad(conv.bias.detach(), (0, outputs))
+        twin._parameters["bias"] = nn.Parameter(bias, requires_grad=False)
+    twin.in_channels += inputs
+    twin.out_channels += outputs
     return twin
 
 

@@ -15,8 +15,12 @@ from compressai.zoo.names import zoo_names
 
 if TYPE_CHECKING:
     # For whom reads this without running it; what __all__ has besides is made when it is asked for.
-    from compressai.zoo.build import image_models, models, video_models  # noqa: F401
-    from compressai.zoo.pretrained import load_pretrained as load_state_dict  # noqa: F401
+    from compressai.zoo.build import image_models as image_models
+    from compressai.zoo.build import models as models
+    from compressai.zoo.build import video_models as video_models
+    from compressai.zoo.pretrained import load_pretrained
+
+    load_state_dict = load_pretrained
 
 _getattr, _dir = lazy_names(
     __name__,
