@@ -185,10 +185,11 @@ def test_precision_prepares_the_transforms_and_changes_little(run, checkpoints):
 
 def test_precision_is_chosen_by_the_machine_except_for_figures():
     group = get_command(app)
+    context = group.context_class(group)
     precisions = {
         name: parameter.default
-        for name, command in group.commands.items()
-        for parameter in command.params
+        for name in group.commands
+        for parameter in group.get_command(context, name).params
         if parameter.name == "precision"
     }
     assert set(precisions) >= {"encode", "decode", "eval", "bench"}

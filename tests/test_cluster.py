@@ -391,7 +391,7 @@ def test_manifest_is_written_in_parts(tmp_path, monkeypatch):
 
 def test_missing_ray_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(ImportError, match=r"compressai\[ray\]"), ray_cluster():
+    with pytest.raises(ImportError, match=r"compressai-torch\[ray\]"), ray_cluster():
         pass
 
 

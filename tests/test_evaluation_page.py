@@ -80,7 +80,7 @@ def test_page_without_matplotlib_names_the_extra(files, tmp_path, monkeypatch):
     result = evaluate(files[:1], [Plain("new", BLUE, (1, 2))], keep_images=True)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"compressai\[plot\]"):
+    with pytest.raises(ImportError, match=r"compressai-torch\[plot\]"):
         result.to_html(tmp_path / "a.html")
     assert not list(tmp_path.iterdir())
 

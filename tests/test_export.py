@@ -121,7 +121,7 @@ def test_sizes_that_the_model_does_not_take_are_refused(tmp_path: Path) -> None:
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ImportError, match=r"compressai\[onnx\]"):
+    with pytest.raises(ImportError, match=r"compressai-torch\[onnx\]"):
         export_onnx(tiny_net("mbt2018-mean"), tmp_path)
 
 

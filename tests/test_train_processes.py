@@ -271,7 +271,7 @@ def test_tensorboard_shows_the_losses(images, tmp_path):
 
 def test_missing_tensorboard_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ImportError, match=r"compressai\[tensorboard\]"):
+    with pytest.raises(ImportError, match=r"compressai-torch\[tensorboard\]"):
         Reporter(tensorboard=tmp_path)
 
 

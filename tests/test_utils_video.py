@@ -456,7 +456,7 @@ def test_page_of_plotly_tells_the_unit(results, tmp_path):
 def test_plotly_says_how_to_install_it(results, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
-    with pytest.raises(SystemExit, match=r"compressai\[plotly\]"):
+    with pytest.raises(SystemExit, match=r"compressai-torch\[plotly\]"):
         plot.main(["-f", str(results), "-o", "a.html", "--backend", "plotly"])
 
 
