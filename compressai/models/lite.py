@@ -162,9 +162,7 @@ class _BlockCosines(nn.Sequential):
         details: number of coefficients, a quarter of luminance, the rest of both chrominances.
     """
 
-    rows: Tensor
-    columns: Tensor
-    colours: Tensor
+    basis: Tensor
 
     def __init__(self, network: Sequence[nn.Module], details: int) -> None:
         super().__init__(*network)
@@ -177,22 +175,14 @@ class _BlockCosines(nn.Sequential):
         )
         kept = [(0, *place) for place in luminance[: details // 4]]
         kept += [(c, *place) for c in (1, 2) for place in chrominance[: 3 * details // 8]]
-        index = torch.tensor(kept)
+        colour, row, column = torch.tensor(kept).unbind(1)
         frequency = torch.arange(_BLOCK, dtype=torch.float64)[:, None]
         cosines = torch.cos(math.pi / _BLOCK * frequency * (frequency.mT + 0.5))
         cosines = F.normalize(cosines, dim=1).float()
         colours = F.normalize(torch.tensor(_COLOURS), dim=1)
-        for name, table, place in (
-            ("colours", colours, 0),
-            ("rows", cosines, 1),
-            ("columns", cosines, 2),
-        ):
-            self.register_buffer(name, table[index[:, place]], persistent=False)
-
-    def _basis(self) -> Tensor:
-        """``(details, 3, 16, 16)``, orthonormal; made anew each time, since its parts are small."""
-        plane = self.rows[:, None, :, None] * self.columns[:, None, None, :]
-        return self.colours[:, :, None, None] * plane
+        plane = cosines[row][:, None, :, None] * cosines[column][:, None, None, :]
+        # (details, 3, 16, 16), orthonormal. Not in state dicts: a formula has it.
+        self.register_buffer("basis", colours[colour][:, :, None, None] * plane, persistent=False)
 
 
 class _Analysis(_BlockCosines):
@@ -204,7 +194,7 @@ class _Analysis(_BlockCosines):
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)
         rest = y.size(1) - self.details
-        details = y[:, rest:] + F.conv2d(x, self._basis().to(x.dtype), stride=_BLOCK)
+        details = y[:, rest:] + F.conv2d(x, self.basis, stride=_BLOCK)
         return torch.cat((y[:, :rest], details), dim=1)
 
 
@@ -213,8 +203,7 @@ class _Synthesis(_BlockCosines):
 
     def forward(self, y: Tensor) -> Tensor:
         rest = y.size(1) - self.details
-        basis = self._basis().to(y.dtype).flatten(1).mT
-        details = F.conv2d(y[:, rest:], basis[:, :, None, None])
+        details = F.conv2d(y[:, rest:], self.basis.flatten(1).mT[:, :, None, None])
         return super().forward(y[:, :rest]) + F.pixel_shuffle(details, _BLOCK)
 
 
