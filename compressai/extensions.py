@@ -16,7 +16,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
@@ -58,10 +57,13 @@ def import_models(names: Sequence[str]) -> None:
                 register_entry(ModelEntry(name=model, model=MODELS[model]))
 
 
-def load_extensions() -> None:
+def load_extensions(*, installed: bool = True) -> None:
     """Import what ``COMPRESSAI_IMPORT`` names, and entry points of installed packages; once.
 
     An entry point that fails gives a warning: the library works without.
+
+    Args:
+        installed: whether entry points are wanted.
 
     Raises:
         ImportError, ValueError: as :func:`import_models`, for the environment variable.
@@ -70,9 +72,12 @@ def load_extensions() -> None:
         names = os.environ.get(VARIABLE, "")
         if names:
             import_models([name for name in names.split(os.pathsep) if name])
-        if _state["entry_points"]:
+        if _state["entry_points"] or not installed:
             return
         _state["entry_points"] = True
+        # It takes a twentieth of a second to load.
+        from importlib.metadata import entry_points
+
         for point in entry_points(group=GROUP):
             try:
                 import_models([point.module])

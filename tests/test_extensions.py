@@ -192,13 +192,29 @@ def test_installed_packages_announce_their_models(
         for name, module in (("broken", "no_such_module"), ("mine", "peak_module:Peak"))
     ]
     asked = []
-    monkeypatch.setattr(extensions, "entry_points", lambda group: asked.append(group) or points)
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda group: asked.append(group) or points
+    )
     with pytest.warns(UserWarning, match="models of the package broken are not there"):
         extensions.load_extensions()
     extensions.load_extensions()
     assert asked == ["compressai.models"]
     assert "peak" in zoo.image_models
     assert extensions.named_modules() == ["peak_module"]
+
+
+def test_coding_by_a_bundle_asks_no_installed_package(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    asked: list[str] = []
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: asked.append(group) or [])
+    Image.new("RGB", (64, 48), "teal").save("a.png")
+    assert run("encode", "a.png", "a.cai")[0] == 0
+    assert run("decode", "a.cai", "b.png")[0] == 0
+    assert asked == []
+    assert run("models", "--names")[0] == 0
+    assert asked == [extensions.GROUP]
 
 
 INSIDE = """

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 from PIL import Image
 
 from compressai import decode
@@ -46,10 +47,31 @@ def _project(path: Path) -> dict[str, object]:
 
 
 def test_dependencies_are_those_of_the_library_without_torch() -> None:
-    ours, theirs = (set(_project(path)["dependencies"]) for path in (PROJECT, ROOT))
+    # Upper bounds are the runtime's own, for its size.
+    ours, theirs = (
+        {
+            (line.name, str(part))
+            for line in map(Requirement, _project(path)["dependencies"])
+            for part in line.specifier
+            if part.operator == ">="
+        }
+        for path in (PROJECT, ROOT)
+    )
     assert ours <= theirs
-    names = {line.partition(">")[0] for line in theirs - ours}
+    names = {name for name, _ in theirs - ours}
     assert names == {"torch", "torchvision", "scipy", "pytorch-msssim", "safetensors"}
+
+
+def test_what_takes_much_space_is_bounded() -> None:
+    bounds = {
+        line.name: line.specifier
+        for line in map(Requirement, _project(PROJECT)["dependencies"])
+        if line.marker is None or line.marker.evaluate({"python_version": "3.12"})
+    }
+    assert "1.28.0" in bounds["onnxruntime"]
+    assert "1.29.0" not in bounds["onnxruntime"]
+    assert "0.28.0" in bounds["typer"]
+    assert "0.29.0" not in bounds["typer"]
 
 
 @pytest.fixture(scope="module")

@@ -34,9 +34,6 @@ from compressai.latent_codecs import (
 from compressai.models import CompressionModel
 from compressai.models.base import SimpleVAECompressionModel
 from compressai.models.google import FactorizedPrior, ScaleHyperprior
-from compressai.models.integer import IntegerLite
-from compressai.models.integer.layers import INPUT_LIMIT
-from compressai.models.lite import Lite, RateGains
 from compressai.runtime.rates import Rates
 
 __all__ = ["Network", "Plan"]
@@ -74,7 +71,7 @@ class Plan:
     def __post_init__(self) -> None:
         net = self.net
         self.exact = not net.needs_synchrony
-        if isinstance(net, Lite) and _codes_like(net, Lite):
+        if net.rate_gains() and _codes_like(net, _definer(net, "rate_gains")):
             self.run(self.analysis, "g_a", net.g_a, ["x"], ["y_plain"])
             fine = self.gained(net, net.latent_codec)
             self.run(self.synthesis, "g_s", net.g_s, [fine], ["x_hat"])
@@ -146,12 +143,13 @@ class Plan:
         self.leaf(net, codec.y, Leaf(codec.y), "", ["side"])
         return "y_fine"
 
-    def gained(self, net: Lite, codec: GainHyperpriorLatentCodec) -> str:
+    def gained(self, net: CompressionModel, codec: nn.Module) -> str:
         """Append the coding at any rate: as :meth:`hyperprior`, with factors around latents."""
+        if not isinstance(codec, GainHyperpriorLatentCodec):
+            raise _no_words(net, f"its gains are for {type(codec).__name__}")
         low, high = net.quality_range
         self.rate = {"low": low, "high": high, "default": net.default_quality, "factors": {}}
-        for name in ("y_gain", "y_gain_inv", "z_gain", "z_gain_inv"):
-            gains: RateGains = getattr(net, name)
+        for name, gains in net.rate_gains().items():
             arrays = {"middle": gains.middle, "steps": gains.steps}
             self.arrays |= {f"{name}.{k}": v.detach().numpy().copy() for k, v in arrays.items()}
             told = {key: f"{name}.{key}" for key in arrays}
@@ -165,9 +163,8 @@ class Plan:
         self.scale(self.analysis, "z_plain", "z_gain", "z")
         self.factorized("z", codec.hyper.entropy_bottleneck, "z_units")
         self.scale(self.coding, "z_units", "z_gain_inv", "z_hat")
-        if isinstance(net, IntegerLite):
-            # Products with larger values would not be exact.
-            self.coding[-1]["limit"] = INPUT_LIMIT
+        if codec.hyper.limit is not None:
+            self.coding[-1]["limit"] = codec.hyper.limit
         self.run(self.coding, "h_s", codec.hyper.h_s, ["z_hat"], ["side"])
         self.slices(net, codec.y, ("y_units", "y_units_fine"))
         self.scale(self.coding, "y_units", "y_gain_inv", "y_hat")
@@ -319,6 +316,11 @@ def _native(model: Any) -> dict[str, np.ndarray]:
         "lengths": model._cdf_length.to(torch.int32).reshape(-1).numpy().copy(),
         "offsets": model._offset.to(torch.int32).reshape(-1).numpy().copy(),
     }
+
+
+def _definer(net: nn.Module, name: str) -> type:
+    """The class that a method of a model is of."""
+    return next(each for each in type(net).__mro__ if name in vars(each))
 
 
 def _codes_like(net: nn.Module, family: type) -> bool:

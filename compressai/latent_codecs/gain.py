@@ -30,12 +30,18 @@ class GainHyperLatentCodec(LatentCodec):
         quantizer: ``"noise"`` or ``"ste"``, as in
             :class:`~compressai.latent_codecs.EntropyBottleneckLatentCodec`.
 
+    Attributes:
+        limit: ``z_hat`` is clamped to ``-limit ... limit`` before it is multiplied; ``None``, as it
+            is at first, leaves it as it is.
+
     Raises:
         ValueError: unknown ``quantizer``.
 
     Source: Cui et al. 2021, "Asymmetric gained deep image compression with continuous rate
     adaptation".
     """
+
+    limit: float | None = None
 
     def __init__(
         self,
@@ -59,6 +65,8 @@ class GainHyperLatentCodec(LatentCodec):
 
     def synthesis(self, z_hat: Tensor, gain_inv: Tensor) -> Tensor:
         """The side information: ``h_s(z_hat * gain_inv)``; shapes as in :meth:`forward`."""
+        if self.limit is not None:
+            z_hat = z_hat.clamp(-self.limit, self.limit)
         return self.h_s(z_hat * gain_inv)
 
     def compress(self, y: Tensor, gain: Tensor, gain_inv: Tensor) -> dict[str, Any]:

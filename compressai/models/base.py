@@ -299,6 +299,10 @@ class CompressionModel(PretrainedModel, nn.Module):
             image += detail * (0.1 + 0.3 * (size == 16))
         return torch.from_numpy(image)[None].to(parameter)
 
+    def rate_gains(self) -> Mapping[str, nn.Module]:
+        """By arguments of ``latent_codec``; nothing, if more than gains depends on the rate."""
+        return {}
+
     def lagrangian_multiplier(self, **arguments: Any) -> float | None:
         """The weight of the distortion by which strings of this model are to be judged.
 

@@ -23,6 +23,7 @@ from compressai.latent_codecs import (
 )
 from compressai.layers import ResidualBottleneckBlock, conv1x1, conv3x3
 from compressai.models._helpers.sizes import hidden_widths, numbers_after
+from compressai.models._rate_gains import HIGHEST_QUALITY, RateGains
 from compressai.models._state_dict import entry_size
 from compressai.models.base import Strings, coding
 from compressai.models.channel_slice import (
@@ -39,7 +40,6 @@ __all__ = ["Lite", "RateGains", "lagrangian"]
 # falls with its square, and at full size they find little that is worth it.
 _STEM = 4
 _LOWEST_LMBDA, _HIGHEST_LMBDA = 0.0008, 1.6
-_HIGHEST_QUALITY = 100
 # Blocks of the cosine transform that carries details, the least frequency of its chrominance in
 # one direction, and its luminance and chrominances.
 _BLOCK, _LOWEST_CHROMINANCE = 16, 4
@@ -55,84 +55,8 @@ def lagrangian(quality: float) -> float:
     Returns:
         0.0008 to 1.6, in geometric progression.
     """
-    share = quality / _HIGHEST_QUALITY
+    share = quality / HIGHEST_QUALITY
     return _LOWEST_LMBDA * (_HIGHEST_LMBDA / _LOWEST_LMBDA) ** share
-
-
-def _inverse_softplus(value: float) -> float:
-    return value + math.log(-math.expm1(-value))
-
-
-class RateGains(nn.Module):
-    """A gain for each channel and quality, which grows with quality by its structure.
-
-    Gains are learned at some qualities and interpolated between them: their logarithm is linear.
-    From one to the next, the logarithm of each channel grows by a softplus.
-
-    Args:
-        channels: number of gains at a quality.
-        nodes: number of qualities at which they are learned, evenly spaced from 0 to 100.
-        rise: natural logarithm of last gain over first gain to begin with.
-        falls: gains that shrink with quality instead.
-
-    Attributes:
-        digits: binary digits of what :meth:`exact` gives.
-
-    Raises:
-        ValueError: fewer than two nodes.
-
-    Source: interpolation, Cui et al. 2021, "Asymmetric gained deep image compression with
-    continuous rate adaptation", eq. 7.
-    """
-
-    def __init__(self, channels: int, nodes: int, rise: float, *, falls: bool = False) -> None:
-        super().__init__()
-        if nodes < 2:
-            raise ValueError(f"nodes must be at least 2, got {nodes}")
-        self.sign = -1 if falls else 1
-        self.digits = 16
-        step = rise / (nodes - 1)
-        self.middle = nn.Parameter(torch.zeros(channels))
-        self.steps = nn.Parameter(torch.full((nodes - 1, channels), _inverse_softplus(step)))
-
-    def forward(self, quality: Tensor) -> Tensor:
-        """Gains.
-
-        Args:
-            quality: ``(N,)``, 0 to 100.
-
-        Returns:
-            ``(N, C, 1, 1)``, positive.
-        """
-        return self._gains(self.middle, self.steps, quality.to(self.steps))
-
-    @torch.no_grad()
-    def exact(self, quality: Tensor) -> Tensor:
-        """The same without gradient, rounded so that all machines get the same bits.
-
-        They are computed in double precision, where machines differ in the last bit, and rounded
-        to ``digits`` bits, which takes that difference away but in one case out of some hundred
-        million.
-
-        Args and result as :meth:`forward`.
-        """
-        values = (self.middle, self.steps, quality)
-        gains = self._gains(*(value.detach().cpu().double() for value in values))
-        mantissa, exponent = torch.frexp(gains)
-        unit = 2**self.digits
-        return torch.ldexp((mantissa * unit).round() / unit, exponent).to(self.steps)
-
-    def _gains(self, middle: Tensor, steps: Tensor, quality: Tensor) -> Tensor:
-        steps = F.softplus(steps)
-        count = steps.size(0)
-        logs = torch.cat((torch.zeros_like(steps[:1]), steps.cumsum(0)))
-        logs = logs - logs[count // 2]
-        place = quality * (count / _HIGHEST_QUALITY)
-        left = place.floor().clamp(0, count - 1)
-        share = (place - left)[:, None]
-        left = left.long()
-        log = logs[left] + share * steps[left]
-        return (middle + self.sign * log).exp()[:, :, None, None]
 
 
 def _blocks(channels: int, depth: int) -> list[nn.Module]:
@@ -300,9 +224,9 @@ class Lite(ChannelSliceModel):
     adaptation".
     """
 
-    quality_range = (0.0, float(_HIGHEST_QUALITY))
+    quality_range = (0.0, float(HIGHEST_QUALITY))
     default_quality = 50.0
-    lmbda = tuple(lagrangian(quality) for quality in range(_HIGHEST_QUALITY + 1))
+    lmbda = tuple(lagrangian(quality) for quality in range(HIGHEST_QUALITY + 1))
     latent_codec: GainHyperpriorLatentCodec
 
     def __init__(
@@ -364,9 +288,14 @@ class Lite(ChannelSliceModel):
         if quality is None:
             quality = self.default_quality
         values = torch.as_tensor(quality, dtype=torch.float32).reshape(-1)
-        if values.numel() == 0 or not bool(((values >= 0) & (values <= _HIGHEST_QUALITY)).all()):
-            raise ValueError(f"quality must be in 0 ... {_HIGHEST_QUALITY}, got {quality}")
+        if values.numel() == 0 or not bool(((values >= 0) & (values <= HIGHEST_QUALITY)).all()):
+            raise ValueError(f"quality must be in 0 ... {HIGHEST_QUALITY}, got {quality}")
         return values.to(self.y_gain.middle.device)
+
+    def rate_gains(self) -> dict[str, RateGains]:
+        """As :meth:`CompressionModel.rate_gains`."""
+        names = ("y_gain", "y_gain_inv", "z_gain", "z_gain_inv")
+        return {name: getattr(self, name) for name in names}
 
     def encoder_gains(self, quality: Tensor) -> dict[str, Tensor]:
         """What ``latent_codec`` needs to code.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressai.latent_codecs import GainHyperLatentCodec, LRPGaussianLatentCodec
+from compressai.latent_codecs import LRPGaussianLatentCodec
 from compressai.models.base import CompressionModel
 from compressai.models.integer.form import EntropyNetwork, IntegerForm
 from compressai.models.integer.layers import INPUT_LIMIT, IntegerNetwork
@@ -38,13 +38,6 @@ class _IntegerLRPCodec(LRPGaussianLatentCodec):
         return y_hat + self.lrp_transform(torch.cat((support, y_hat), dim=1))
 
 
-class _IntegerGains(GainHyperLatentCodec):
-    """Clamps ``z_hat``, so that its products with gains of few digits are exact."""
-
-    def synthesis(self, z_hat: Tensor, gain_inv: Tensor) -> Tensor:
-        return super().synthesis(z_hat.clamp(-INPUT_LIMIT, INPUT_LIMIT), gain_inv)
-
-
 @register_model("lite-integer")
 class IntegerLite(IntegerForm, Lite):
     """:class:`Lite` whose strings decode to the same latent on every machine.
@@ -70,16 +63,15 @@ class IntegerLite(IntegerForm, Lite):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        slices, hyper = self.latent_codec.y, self.latent_codec.hyper
+        slices = self.latent_codec.y
         for k, leaf in enumerate(slices.latent_codec.values()):
             slices.latent_codec[f"y{k}"] = _IntegerLRPCodec(
                 leaf.lrp_transform,
                 mean_support_trail_channels=leaf.mean_support_trail_channels,
                 quantizer=leaf.quantizer,
             )
-        self.latent_codec.hyper = _IntegerGains(
-            hyper.entropy_bottleneck, hyper.h_a, hyper.h_s, hyper.quantizer
-        )
+        # So that products with gains of few digits are exact.
+        self.latent_codec.hyper.limit = INPUT_LIMIT
         self.z_gain_inv.digits = _GAIN_DIGITS
         for place in self.entropy_networks(self):
             place.replace(IntegerNetwork(place.module, table_at_end=place.corrects))
