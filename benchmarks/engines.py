@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """Do all pairs of engines agree on synchronised strings, and how far from exact are they?
 
-Engines are the layers of torch (``plain``), the native code of prepared models (``native``) and the
-layers of torch in double precision (``float64``). Each codes every photo with ``sync_safe``, and
+Engines are the layers of torch (``plain``), the native code of prepared models (``native``), the
+layers of torch in double precision (``float64``), and onnxruntime where a model can be written as a
+bundle (``onnxruntime``). Each codes every photo with ``sync_safe``, and
 each decodes the strings of each: latents must be those of the encoder, bit for bit. Networks of the
 entropy path also get the inputs that coding gave them, and the largest deviation of ``plain`` and
 ``native`` from ``float64`` is printed, over ``tolerance * (1 + |v| / 2)``, so that 1 is the whole
@@ -24,8 +25,9 @@ import argparse
 import copy
 import json
 import sys
+import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,12 +40,14 @@ from torch import Tensor, nn
 
 from compressai import _kernels
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
-from compressai.inference import prepare
+from compressai.inference import export_bundle, prepare
 from compressai.latent_codecs import LRPGaussianLatentCodec
 from compressai.models import CompressionModel
 from compressai.models.base import coding_networks
+from compressai.runtime import Bundle, RuntimeModel
 from compressai.zoo import image_models
 
+# Beside these, onnxruntime.
 ENGINES: dict[str, Callable[[Any], nn.Module]] = {
     "plain": copy.deepcopy,
     "native": lambda net: prepare(net, "fp32"),
@@ -114,25 +118,54 @@ def _outcome(net: nn.Module, name: str) -> Callable[[Tensor], Tensor]:
     return lambda out: out
 
 
-def pairs(nets: dict[str, nn.Module], images: list[Tensor]) -> dict[str, int]:
+def runtime(net: CompressionModel) -> RuntimeModel | None:
+    """The model by onnxruntime; ``None`` if it cannot be written as a bundle."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.caibundle"
+        try:
+            export_bundle(net, path)
+        except (ImportError, ValueError) as reason:
+            print(f"{type(net).__name__} is not coded by onnxruntime: {reason}", file=sys.stderr)
+            return None
+        return RuntimeModel(Bundle.read(path))
+
+
+def pairs(nets: Mapping[str, Any], images: list[Tensor]) -> dict[str, int]:
     """For each encoder and decoder, how many images decode to the encoder's latent."""
-    same: dict[str, int] = {}
-    for encoder, net in nets.items():
-        kind = next(net.parameters()).dtype
-        coded = [net.compress(x.to(kind), sync_safe=True) for x in images]
-        for decoder, other in nets.items():
-            same[f"{encoder} -> {decoder}"] = sum(
-                _agrees(other, each["strings"], each["shape"], each["y_hat"]) for each in coded
-            )
-    return same
+    coded = {engine: [_coded(net, x) for x in images] for engine, net in nets.items()}
+    # That of onnxruntime has none.
+    shapes = [each["shape"] for each in coded["plain"]]
+    return {
+        f"{encoder} -> {decoder}": sum(
+            _agrees(net, each, shape, x.shape[2:])
+            for each, shape, x in zip(coded[encoder], shapes, images)
+        )
+        for encoder in nets
+        for decoder, net in nets.items()
+    }
 
 
-def _agrees(net: nn.Module, strings: Any, shape: Any, want: Tensor) -> bool:
+def _coded(net: Any, x: Tensor) -> dict[str, Any]:
+    """As ``compress`` of a model gives it."""
+    if isinstance(net, RuntimeModel):
+        out = net.compress(x.numpy())
+        # Bundles begin with the side information, models of torch end with it.
+        first, *others = ([string] for string in out["strings"])
+        return {"strings": [*others, first], "y_hat": torch.from_numpy(out["y_hat"])}
+    coded: dict[str, Any] = net.compress(x.to(next(net.parameters()).dtype), sync_safe=True)
+    return coded
+
+
+def _agrees(net: Any, coded: Mapping[str, Any], shape: Any, size: Sequence[int]) -> bool:
     try:
-        y_hat = net.decompress(strings, shape, sync_safe=True)["y_hat"]
+        if isinstance(net, RuntimeModel):
+            *others, last = (strings[0] for strings in coded["strings"])
+            y_hat = torch.from_numpy(net.decompress([last, *others], *size)["y_hat"])
+        else:
+            y_hat = net.decompress(coded["strings"], shape, sync_safe=True)["y_hat"]
     except ValueError:
         return False
-    return torch.equal(y_hat.float(), want.float())
+    return torch.equal(y_hat.float(), coded["y_hat"].float())
 
 
 def measure(name: str, images: list[Tensor], args: argparse.Namespace) -> dict[str, Any]:
@@ -153,6 +186,7 @@ def measure(name: str, images: list[Tensor], args: argparse.Namespace) -> dict[s
             before = largest.setdefault(row["network"], {"plain": 0.0, "native": 0.0})
             for engine in before:
                 before[engine] = max(before[engine], row[engine])
+    bundled = runtime(net)
     for each in nets.values():
         # Beside what preparing for speed puts in front of the modules.
         vars(each).pop("g_s", None)
@@ -160,7 +194,7 @@ def measure(name: str, images: list[Tensor], args: argparse.Namespace) -> dict[s
     return {
         "model": name,
         "photos": len(images),
-        "same": pairs(nets, images),
+        "same": pairs(nets if bundled is None else {**nets, "onnxruntime": bundled}, images),
         "deviations": largest,
     }
 
@@ -181,8 +215,11 @@ def show(results: list[dict[str, Any]]) -> None:
     """Print the figures of all models as tables in Markdown."""
     print(f"\n| encoder -> decoder | {' | '.join(each['model'] for each in results)} |")
     print(f"|---|{'---|' * len(results)}")
-    for pair in results[0]["same"]:
-        cells = (f"{each['same'][pair]} of {each['photos']}" for each in results)
+    for pair in max((each["same"] for each in results), key=len):
+        cells = (
+            f"{each['same'][pair]} of {each['photos']}" if pair in each["same"] else ""
+            for each in results
+        )
         print(f"| {pair} | {' | '.join(cells)} |")
     print("\n| largest share of the tolerance | plain | native |\n|---|---|---|")
     for each in results:

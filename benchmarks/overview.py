@@ -13,6 +13,10 @@ Models have the weights that ship, else random ones, whose networks take as long
 
     make bench
     python benchmarks/overview.py [--minutes 37] [--models lite tcm ...] [--only-models]
+        [--clock cpu]
+
+With ``--clock cpu``, for machines on which other programs run, models are timed with one thread,
+in seconds of the processor.
 
 With ``COMPRESSAI_BENCH_PROGRAM``, a folder with CompressAI or with the authors' program of a model,
 that is measured beside ours, with the same weights where it takes them; see
@@ -36,7 +40,7 @@ from typing import Any
 
 import torch
 from _other_program import OtherProgram, other_program
-from _paths import Runner, build, images
+from _paths import CLOCKS, Runner, build, images
 from _report import machine
 
 from compressai.zoo import image_models
@@ -155,7 +159,7 @@ def whole(runner: Runner) -> float:
     return total
 
 
-def measure(name: str, seconds: float, threads: int) -> dict[str, Any]:
+def measure(name: str, seconds: float, threads: int, clock: str = "wall") -> dict[str, Any]:
     """Figures of one model, within about so many seconds if it can be."""
     start = time.monotonic()
 
@@ -164,7 +168,7 @@ def measure(name: str, seconds: float, threads: int) -> dict[str, Any]:
 
     with ExitStack() as stack:
         plain, fast = (
-            stack.enter_context(Runner(name, 1, path, threads, "wall", True))
+            stack.enter_context(Runner(name, 1, path, threads, clock, True))
             for path in ("reference", "auto")
         )
         for runner in (plain, fast):
@@ -253,8 +257,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--models", nargs="+", default=list(image_models), choices=sorted(image_models)
     )
     parser.add_argument("--only-models", action="store_true", help="nothing else")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="of models")
     args = parser.parse_args(argv)
-    clock, threads = Clock(args.minutes), torch.get_num_threads()
+    clock, threads = Clock(args.minutes), 1 if args.clock == "cpu" else torch.get_num_threads()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     about = {**machine(), "load": round(load, 1)}
     print(json.dumps({"benchmark": "overview", "minutes": args.minutes, **about}), flush=True)
@@ -265,10 +270,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if clock.left < 0:
             missing.append(name)
             continue
-        rows.append(measure(name, share, threads))
+        rows.append(measure(name, share, threads, args.clock))
         print(json.dumps(rows[-1]), flush=True)
     print(
-        f"\n{about['processor']}, {threads} threads of torch, load before {load:.1f}, 512 x 768\n"
+        f"\n{about['processor']}, threads of torch: {threads}, seconds by clock {args.clock}, load "
+        f"{load:.1f} before and {os.getloadavg()[0]:.1f} after, 512 x 768\n"
     )
     print("\n".join([*table(rows), "", *lines]))
     if missing:
