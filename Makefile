@@ -78,7 +78,7 @@ test-slow: install ## the tests on a Ray cluster of two nodes on this machine
 	$(BIN)/python -m pytest -n 0 tests/test_cluster_ray.py
 
 # Not wheels, which compiles for each Python: tests/journeys/wheels.sh by itself.
-JOURNEYS ?= researcher many_files checkpoint_owner deployment
+JOURNEYS ?= researcher many_files checkpoint_owner deployment past_one_machine
 
 journeys: install ## what people want to do, from beginning to end, each as a script of commands
 	@for journey in $(JOURNEYS); do echo "$$journey"; tests/journeys/$$journey.sh || exit 1; done; echo "all journeys passed"

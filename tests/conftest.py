@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from coded_videos import encoded
@@ -20,6 +21,9 @@ from video_clips import clip
 from compressai.datasets import RawVideoSequence
 
 pretend(os.environ)
+# Nothing is timed: how long an example takes is a matter of what else the machine does.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -18,7 +18,7 @@ from compressai.bitstream import read_image
 from compressai.checkpoint import save_checkpoint
 from compressai.cli import main
 from compressai.cli.app import app
-from compressai.cli.eval import Classical
+from compressai.cli.eval import CLASSICAL
 from compressai.cli.several import _spread
 from compressai.evaluation import CODECS, ModelCodec
 
@@ -59,7 +59,7 @@ def run(capsys):
 
 
 def test_classical_codecs_are_those_of_the_library():
-    assert [codec.value for codec in Classical] == list(CODECS)
+    assert list(CLASSICAL) == list(CODECS)
 
 
 def test_checkpoints_are_measured_by_their_files(run, checkpoints):

@@ -34,6 +34,7 @@ from compressai.cluster import (
     read_manifest,
     run_job,
 )
+from compressai.cluster import corpus as corpus_module
 from compressai.cluster import encode as encode_module
 from compressai.cluster import evaluate as evaluate_module
 from compressai.cluster.engine import ray_cluster
@@ -97,7 +98,7 @@ def test_corpus_is_coded_and_decodes(photos, tmp_path, in_this_process):
 
 def test_second_run_has_nothing_to_do(photos, tmp_path, in_this_process, monkeypatch):
     encode(photos, tmp_path / "coded")
-    monkeypatch.setattr(encode_module, "ray_cluster", lambda: 1 / 0)
+    monkeypatch.setattr(corpus_module, "ray_cluster", lambda: 1 / 0)
     report = encode(photos, tmp_path / "coded")
     assert names(report.skipped, photos) == ALL
     assert report.done == []
@@ -177,7 +178,7 @@ def test_overwriting_goes_on_after_a_death(photos, tmp_path, in_this_process, mo
     encode_corpus([str(photos)], target, functools.partial(chosen, seed), suffixes=[".png"])
     before = (tmp_path / "coded" / "b.cai").read_bytes()
     assert len(read_coded(tmp_path / "coded" / "b.cai").tiles) == 1
-    monkeypatch.setattr(encode_module, "ray_pass", losing_pass)
+    monkeypatch.setattr(corpus_module, "ray_pass", losing_pass)
     report = encode(photos, target, suffixes=[".png"], overwrite=True, options={"tile": 64})
     assert (names(report.done, photos), report.failed) == (ALL[:2], [])
     coded = read_coded(tmp_path / "coded" / "b.cai")

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,31 +18,22 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from two_nodes import two_nodes
 
-from compressai.bitstream import decode_image, read_coded
+from compressai.bitstream import BitstreamError, decode_image, read_coded
+from compressai.checkpoint import save_checkpoint
 from compressai.evaluation import ModelCodec
 from compressai.model_choice import ChosenModel
 from compressai.models import MeanScaleHyperprior
 
-# Ray gives up on processes that start slowly. These are its settings for that.
-os.environ.update(
-    RAY_USAGE_STATS_ENABLED="0",
-    RAY_gcs_server_port_wait_time_s="300",
-    RAY_raylet_start_wait_time_s="60",
-    RAY_agent_register_timeout_ms="300000",
-    RAY_worker_register_timeout_seconds="600",
-    RAY_health_check_timeout_ms="60000",
-    # Otherwise workers wait for whatever else this machine does.
-    RAY_worker_niceness="0",
-)
 ray = pytest.importorskip("ray")
 resource = pytest.importorskip("resource")
 cluster_package = pytest.importorskip("compressai.cluster")
 EncodeWorker = cluster_package.EncodeWorker
+DecodeWorker = cluster_package.DecodeWorker
 
 ROOT = Path(__file__).parents[1]
 IMAGES = 40
-STARTS = 8
 
 # Ray copies its settings with all that it means to drop.
 pytestmark = pytest.mark.filterwarnings(
@@ -50,61 +41,16 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def node_arguments():
-    """A small node, which is told its ports: it soon gives up waiting to hear of them."""
-    names = (
-        *("metrics_agent_port", "metrics_export_port"),
-        *("runtime_env_agent_port", "dashboard_agent_listen_port"),
-    )
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in names]
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
-        ports = {name: free.getsockname()[1] for name, free in zip(names, sockets)}
-    return {"num_cpus": 1, "object_store_memory": 100 * 2**20, **ports}
-
-
-def add_node(cluster, **arguments):
-    """Add a node, once more if it dies while it starts.
-
-    A node waits for its agent for 15 seconds, which no setting changes.
-    """
-    for left in reversed(range(STARTS)):
-        try:
-            node = cluster.add_node(wait=False, **arguments, **node_arguments())
-            cluster.wait_for_nodes(timeout=120)
-            return node
-        except Exception as error:
-            print(f"a node did not start: {error}", file=sys.stderr)
-            for node in cluster.list_all_nodes():
-                if node.dead_processes():
-                    cluster.remove_node(node, allow_graceful=False)
-            if not left:
-                raise
-    raise AssertionError
-
-
 @pytest.fixture(scope="module")
 def cluster():
-    from ray.cluster_utils import Cluster
-
     # Workers cannot import this module: what they need of it goes along.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    # So that agents start fast, what they import is in the cache of the disk, and nothing starts
-    # beside them that can be done without.
-    modules = (
-        "ray.dashboard.utils as u, ray.dashboard.agent; u.get_all_modules(u.DashboardAgentModule)"
-    )
-    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True, capture_output=True)
-    cluster = Cluster()
-    try:
-        add_node(cluster, include_dashboard=False, include_log_monitor=False, no_monitor=True)
-        cluster.second = add_node(cluster)
+    with two_nodes() as cluster:
         ray.init(address=cluster.address, log_to_driver=False)
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+        try:
+            yield cluster
+        finally:
+            ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +310,55 @@ def test_program_gives_workers_the_models_that_it_imports(cluster, photos, tmp_p
     sources = sorted(photos.iterdir())[:4]
     run(*program, "encode", *sources, "-o", coded, *chosen, *ray_options)
     assert sorted(path.name for path in coded.glob("*.cai")) == [f"{i:02}.cai" for i in range(4)]
-    run(*program, "decode", *sorted(coded.glob("*.cai")), "-o", decoded, *chosen)
-    for path in decoded.iterdir():
+    said = run(*program, "decode", coded, decoded, *chosen, *ray_options)
+    assert json.loads(said)["done"] == 4
+    # In the folder of results there is a manifest, too.
+    for path in sorted(decoded.glob("*.png")):
         with Image.open(path) as image:
             assert image.size == (128, 128)
+
+
+class DyingDecoder(DecodeWorker):
+    """Dies with one of the images in its hands, all of which is written but for the name."""
+
+    def write(self, item, content):
+        if Path(item.source).stem == "02" and not (Path(item.target).parent / "_died").exists():
+            (Path(item.target).parent / "_died").touch()
+            os.link = os.replace = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+        super().write(item, content)
+
+
+def test_files_are_decoded_although_a_worker_dies(cluster, photos, tmp_path):
+    """One is damaged, too, which is told as it is without Ray."""
+    weights, coded, decoded = (tmp_path / name for name in ("net.safetensors", "coded", "decoded"))
+    arguments = {"N": 8, "M": 12}
+    save_checkpoint(weights, chosen().net, architecture="mbt2018-mean", arguments=arguments)
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(photos.iterdir())[:6]:
+        shutil.copy(path, few)
+    assert len(encode(few, coded).done) == 6
+    damaged = coded / "04.cai"
+    damaged.write_bytes(damaged.read_bytes()[:-3])
+    counts = []
+    report = cluster_package.decode_corpus(
+        [str(coded)],
+        str(decoded),
+        checkpoint=weights,
+        retries=1,
+        on_start=counts.append,
+        make_decoder=DyingDecoder,
+    )
+    assert counts == [6]
+    assert sorted(path.name for path in decoded.glob("*.png")) == [
+        f"{name}.png" for name in ("00", "01", "02", "03", "05")
+    ]
+    with pytest.raises(BitstreamError) as caught:
+        read_coded(damaged)
+    assert [row["error"] for row in report.failed] == [
+        f"{type(caught.value).__name__}: {caught.value}"
+    ]
+    image = decode_image(chosen().net, read_coded(coded / "02.cai"))
+    with Image.open(decoded / "02.png") as written:
+        assert list(written.getdata()) == list(image.to_image().getdata())
+    assert not [path for path in decoded.iterdir() if "unfinished" in path.name]

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from program import save_photo
 
-from compressai.evaluation import bd_rates_against, published_bd_rates, published_curves
+from compressai.evaluation import bd_rate, bd_rates_against, published_bd_rates, published_curves
 from compressai.zoo import image_models
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -90,3 +91,42 @@ def test_program_draws_them_beside_results(run: Any) -> None:
     status, _, err = run("plot")
     assert status
     assert "nothing to draw" in err
+
+
+def test_evaluation_is_compared_with_points_that_others_have(run: Any, folder: Path) -> None:
+    """Of a paper, and of the user's own: a BD-rate for each, and all of them drawn."""
+    save_photo()
+    own = {"bpp": [0.5, 1.0, 2.0, 4.0], "psnr": [25.0, 29.0, 33.0, 38.0]}
+    Path("vtm.json").write_text(json.dumps(own))
+    status, out, err = run(
+        *("eval", "photo.png", "-q", 20, 50, 80, "--against", "jpeg", "dcae", "vtm.json"),
+        *("--precision", "fp32", "--no-lpips", "--json", "result.json", "--plot", "plot.svg"),
+    )
+    assert status == 0, err
+    assert re.search(r"lite +dcae \(published\) ", out)
+    assert re.search(r"lite +vtm +[+-][0-9.]+ %", out)
+    result = json.loads(Path("result.json").read_text())
+    assert [curve["name"] for curve in result["references"]] == ["dcae (published)", "vtm"]
+    rates = {rate["anchor"]: rate["percent"] for rate in result["reference_bd_rates"]}
+    [lite] = [curve["results"] for curve in result["curves"] if curve["name"] == "lite"]
+    mine = list(zip(lite["bpp"], lite["psnr-rgb"]))
+    assert rates["vtm"] == pytest.approx(bd_rate([*zip(own["bpp"], own["psnr"])], mine))
+    assert "vtm" in Path("plot.svg").read_text()
+    # What was written is an anchor, too.
+    assert run("published", "dcae", "--anchor", "result.json")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("anchor", "message"),
+    [
+        ("vtm", "no points of vtm on kodak are known here, only BD-rates against it"),
+        ("bpg", "no points of bpg on kodak are known here: name one of dcae, "),
+        ("mine.json", "mine.json must have lists bpp and psnr-rgb, got rate"),
+    ],
+)
+def test_points_that_are_not_known_are_refused(run: Any, anchor: str, message: str) -> None:
+    save_photo()
+    Path("mine.json").write_text(json.dumps({"rate": [1.0], "psnr": [30.0]}))
+    status, _, err = run("eval", "photo.png", "-q", 50, "--against", anchor)
+    assert status == 2
+    assert message in " ".join(err.replace("│", " ").split())

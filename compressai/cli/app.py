@@ -7,6 +7,7 @@ a line in the list below. Its file is imported when the command is asked for, or
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -150,6 +151,11 @@ def main(arguments: list[str] | None = None) -> None:
         from compressai._freed_memory import keep_freed_memory
 
         keep_freed_memory()
+    if not arguments:
+        # Click before 8.2 would call it no mistake to ask for nothing.
+        with contextlib.redirect_stdout(sys.stderr), contextlib.suppress(SystemExit):
+            app(["--help"])
+        sys.exit(2)
     try:
         app(list(arguments))
     finally:

@@ -3,14 +3,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.messages import print_error, print_note, print_report
+from compressai.cli.messages import (
+    RANDOM_WEIGHTS,
+    Notes,
+    print_error,
+    print_line,
+    print_note,
+    print_report,
+    progress_bar,
+)
 from compressai.cli.places import STANDARD, names_a_file, split_name
 
 if TYPE_CHECKING:
@@ -22,7 +34,9 @@ __all__ = [
     "Engine",
     "EngineName",
     "Retries",
+    "Telling",
     "check_engine",
+    "decode_on_ray",
     "encode_on_ray",
     "evaluate_on_ray",
 ]
@@ -48,6 +62,15 @@ Retries = Annotated[
         f"(default: {_RETRIES})",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How much a command tells: its options ``--quiet``, ``-v`` and ``--json``."""
+
+    quiet: bool
+    verbose: bool
+    as_json: bool
 
 
 def check_engine(engine: EngineName, device: str, only_ray: Mapping[str, Any]) -> None:
@@ -76,13 +99,9 @@ def encode_on_ray(
     choice: Sequence[Any],
     suffixes: Sequence[str],
     *,
-    jobs: int | None,
-    retries: int | None,
-    overwrite: bool,
-    skip_existing: bool,
     max_pixels: int | None,
-    options: Mapping[str, Any],
-    as_json: bool,
+    telling: Telling,
+    **how: Any,
 ) -> None:
     """Encode folders and files on a Ray cluster.
 
@@ -90,58 +109,153 @@ def encode_on_ray(
         sources, output: words of the command line.
         choice: arguments of :class:`~compressai.model_choice.Chooser`, in order.
         suffixes: of the files to take from folders.
-        jobs, retries, overwrite, skip_existing, max_pixels, as_json: options of the command.
-        options: of coding.
+        max_pixels: option of the command.
+        telling: how much is told.
+        how: ``jobs``, ``retries``, ``overwrite`` and ``skip_existing`` of the command, and
+            ``options`` of coding.
 
     Raises:
         typer.Exit: status 1, because an image failed.
     """
-    if output is None:
-        raise typer.BadParameter("--engine ray needs a folder for the results, as in SRC DST")
-    if str(STANDARD) in (*sources, output):
-        raise typer.BadParameter("--engine ray does not work on standard input or output")
-    name = None
-    if len(sources) == 1 and not os.path.isdir(sources[0]) and names_a_file(output):
-        output, name = split_name(output)
+    folder, name = _places(sources, output)
     from compressai.bitstream import MAX_PIXELS
     from compressai.cluster import encode_corpus
     from compressai.model_choice import RANDOM_WEIGHTS_NOTE, Chooser
 
     random_weights = []
-    finished: list[Mapping[str, Any]] = []
 
     def tell_model(chosen: ChosenModel) -> None:
         random_weights.append(chosen.random_weights)
         if chosen.random_weights:
             print_note(RANDOM_WEIGHTS_NOTE.format_map(vars(chosen)))
 
-    try:
+    with _Progress("encode") as progress:
         report = encode_corpus(
             sources,
-            output,
+            folder,
             Chooser(*choice),
             suffixes=suffixes,
             name=name,
-            workers=jobs,
-            retries=_RETRIES if retries is None else retries,
-            overwrite=overwrite,
-            skip_existing=skip_existing,
             max_pixels=max_pixels or MAX_PIXELS,
-            options=options,
             on_model=tell_model,
-            on_row=finished.append,
+            on_start=progress.start,
+            on_row=progress.take,
+            **_how(**how),
         )
-    except (KeyboardInterrupt, SystemExit):
-        done = sum(row["status"] == "done" for row in finished)
-        print_note(f"encode: interrupted, {done} images are done; the same command goes on")
-        raise
     size = sum(row["bytes"] for row in report.done)
     pixels = sum(row["width"] * row["height"] for row in report.done)
     figures: dict[str, Any] = {"bytes": size, "bpp": 8 * size / pixels} if pixels else {}
-    if as_json:
+    if telling.as_json:
         figures["random_weights"] = any(random_weights)
-    _print_summary(report, figures, as_json)
-    _tell_failures(report)
+    _sum_up(report, figures, telling)
+
+
+def decode_on_ray(
+    sources: Sequence[str],
+    output: str | None,
+    suffix: str,
+    checkpoint: Path | None,
+    precision: str,
+    *,
+    max_pixels: int | None,
+    telling: Telling,
+    **how: Any,
+) -> None:
+    """Decode folders and files on a Ray cluster.
+
+    Args:
+        sources, output: words of the command line.
+        suffix: of the images.
+        checkpoint, precision, max_pixels: options of the command.
+        telling: how much is told.
+        how: as for :func:`encode_on_ray`.
+
+    Raises:
+        typer.Exit: status 1, because a file failed.
+    """
+    folder, name = _places(sources, output)
+    from compressai.bitstream import MAX_PIXELS
+    from compressai.cluster import decode_corpus
+
+    arguments = _how(**how)
+    arguments["options"] = {**arguments["options"], "max_pixels": max_pixels or MAX_PIXELS}
+    with _Progress("decode") as progress:
+        report = decode_corpus(
+            sources,
+            folder,
+            suffix=suffix,
+            name=name,
+            checkpoint=checkpoint,
+            precision=precision,
+            on_start=progress.start,
+            on_row=progress.take,
+            **arguments,
+        )
+    _sum_up(report, {}, telling)
+
+
+def _places(sources: Sequence[str], output: str | None) -> tuple[str, str | None]:
+    """The folder of the results, and the name of the only one, if it is named."""
+    if output is None:
+        raise typer.BadParameter("--engine ray needs a folder for the results, as in SRC DST")
+    if str(STANDARD) in (*sources, output):
+        raise typer.BadParameter("--engine ray does not work on standard input or output")
+    if len(sources) == 1 and not os.path.isdir(sources[0]) and names_a_file(output):
+        return split_name(output)
+    return output, None
+
+
+def _how(
+    *,
+    jobs: int | None,
+    retries: int | None,
+    overwrite: bool,
+    skip_existing: bool,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Arguments of functions of the cluster, of options of commands."""
+    return {
+        "workers": jobs,
+        "retries": _RETRIES if retries is None else retries,
+        "overwrite": overwrite,
+        "skip_existing": skip_existing,
+        "options": options,
+    }
+
+
+class _Progress:
+    """A bar that begins when the number of files is known, and notes on the files that are done.
+
+    Args:
+        title: what is being done.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._stack = contextlib.ExitStack()
+        self._notes = Notes()
+        self._advance: Callable[[str], None] = lambda name: None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        self._stack.__exit__(kind, *rest)
+        self._notes.sum_up()
+        if kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            print_note("the same command goes on")
+
+    def start(self, files: int) -> None:
+        """Begin the bar."""
+        self._advance = self._stack.enter_context(progress_bar(self.title, files))
+
+    def take(self, row: Mapping[str, Any]) -> None:
+        """Go on by a file, of which this is the row in the manifest."""
+        self._advance(row["source"].rpartition("/")[2])
+        told = json.loads(row["result"] or "{}")
+        notes = [*told.get("notes", ()), *([RANDOM_WEIGHTS] if told.get("random_weights") else ())]
+        for note in notes:
+            self._notes.tell(row["source"], note)
 
 
 def evaluate_on_ray(
@@ -161,21 +275,24 @@ def evaluate_on_ray(
     """
     from compressai.cluster import evaluate_corpus
 
-    result, report = evaluate_corpus(
-        images,
-        make_codecs,
-        manifest,
-        settings=settings,
-        lpips=lpips,
-        workers=jobs,
-        retries=_RETRIES if retries is None else retries,
-    )
+    with _Progress("eval") as progress:
+        result, report = evaluate_corpus(
+            images,
+            make_codecs,
+            manifest,
+            settings=settings,
+            lpips=lpips,
+            workers=jobs,
+            retries=_RETRIES if retries is None else retries,
+            on_start=progress.start,
+            on_row=progress.take,
+        )
     if not result.points:
         _tell_failures(report)
     return result, lambda: _tell_failures(report)
 
 
-def _print_summary(report: JobReport, figures: Mapping[str, Any], as_json: bool) -> None:
+def _sum_up(report: JobReport, figures: Mapping[str, Any], telling: Telling) -> None:
     summary: dict[str, Any] = {
         "done": len(report.done),
         "skipped": len(report.skipped),
@@ -186,11 +303,17 @@ def _print_summary(report: JobReport, figures: Mapping[str, Any], as_json: bool)
     }
     if report.done:
         summary["images_per_second"] = len(report.done) / report.seconds
-    if as_json:
+    if telling.as_json:
         summary["failed"] = [
             {"file": row["source"], "error": row["error"]} for row in report.failed
         ]
-    print_report(summary, as_json)
+    if telling.verbose and not (telling.quiet or telling.as_json):
+        for row in report.done:
+            size = f"{row['width']} x {row['height']}, {row['bytes']} bytes"
+            print_line(f"{row['source']} -> {row['target']}: {size}")
+    if telling.as_json or not telling.quiet:
+        print_report(summary, telling.as_json)
+    _tell_failures(report)
 
 
 def _tell_failures(report: JobReport) -> None:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compressai.cli.corpus import EngineName, Retries, Telling, check_engine, decode_on_ray
 from compressai.cli.engines import (
     ENGINE_HELP,
-    DecodingEngine,
+    CodingEngine,
     check_runtime,
     decoding_bundle,
     engine_name,
 )
-from compressai.cli.messages import Notes, no_notes
+from compressai.cli.messages import RANDOM_WEIGHTS, Notes, no_notes
 from compressai.cli.options import (
     AsJson,
     Checkpoint,
@@ -49,7 +50,6 @@ __all__ = ["decode"]
 
 # Single precision of three colours, and the 8-bit images that are made of them to be written.
 _BYTES_HELD = 24
-RANDOM_WEIGHTS = "coded with RANDOM weights, the image will not be recognisable"
 
 
 class Format(str, enum.Enum):
@@ -82,9 +82,9 @@ def decode(
     precision: Precision = PrecisionName.AUTO,
     device: Device = "cpu",
     engine: Annotated[
-        DecodingEngine,
+        CodingEngine,
         typer.Option(help=ENGINE_HELP),
-    ] = DecodingEngine.AUTO,
+    ] = CodingEngine.AUTO,
     jobs: Jobs = None,
     region: Annotated[
         str | None,
@@ -100,6 +100,7 @@ def decode(
         ),
     ] = False,
     max_pixels: MaxPixels = None,
+    retries: Retries = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     quiet: Quiet = False,
@@ -109,6 +110,8 @@ def decode(
     """Decompress coded images: decode IN OUT."""
     context.with_resource(no_notes(quiet))
     box = _region(region)
+    on_ray = engine is CodingEngine.RAY
+    check_engine(EngineName.RAY if on_ray else EngineName.LOCAL, device, {"--retries": retries})
     check_runtime(engine, checkpoint, device, precision)
     suffix = f".{format_.value}"
     from compressai.bitstream import IMAGE_SUFFIXES
@@ -116,10 +119,20 @@ def decode(
     sources, output = split_places(
         files, output, source_suffixes=[".cai", ".bin"], result_suffixes=IMAGE_SUFFIXES
     )
-    paths = local_paths(
-        sources if output is None else [*sources, output],
-        "decode reads and writes files of this machine, and standard input and output",
-    )
+    if on_ray:
+        decode_on_ray(
+            *(sources, output, suffix, checkpoint, precision.value),
+            max_pixels=max_pixels,
+            telling=Telling(quiet, verbose, as_json),
+            jobs=jobs,
+            retries=retries,
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+            options={"region": box, "best_effort": best_effort},
+        )
+        return
+    named = sources if output is None else [*sources, output]
+    paths = local_paths(named, "give --engine ray for files elsewhere")
     chosen_plan = plan(
         paths[: len(sources)],
         output,
@@ -145,8 +158,8 @@ def decode(
 
     def model_of(coded: CodedImage) -> Any:
         nonlocal models
-        if engine is not DecodingEngine.TORCH and may_be_bundle:
-            needed = engine is DecodingEngine.RUNTIME
+        if engine is not CodingEngine.TORCH and may_be_bundle:
+            needed = engine is CodingEngine.RUNTIME
             found = decoding_bundle(coded, needed=needed, threads=threads)
             if found is not None:
                 return found

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.corpus import EngineName, Retries, check_engine, encode_on_ray
+from compressai.cli.corpus import EngineName, Retries, Telling, check_engine, encode_on_ray
 from compressai.cli.engines import (
     ENGINE_HELP,
-    EncodingEngine,
+    CodingEngine,
     check_runtime,
     encoding_bundle,
     encoding_bundles,
@@ -115,9 +115,7 @@ def encode(
     effort: Effort = 1,
     lmbda: Multiplier = None,
     max_pixels: MaxPixels = None,
-    engine: Annotated[
-        EncodingEngine, typer.Option(help=f"{ENGINE_HELP} ray codes on a Ray cluster.")
-    ] = EncodingEngine.AUTO,
+    engine: Annotated[CodingEngine, typer.Option(help=ENGINE_HELP)] = CodingEngine.AUTO,
     retries: Retries = None,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
@@ -130,7 +128,7 @@ def encode(
     tile_size = _tile_size(tile)
     if checkpoint is not None and metric is not None:
         raise typer.BadParameter("--metric chooses weights of the zoo, not of a file")
-    on_ray = engine is EncodingEngine.RAY
+    on_ray = engine is CodingEngine.RAY
     check_engine(EngineName.RAY if on_ray else EngineName.LOCAL, device, {"--retries": retries})
     check_runtime(engine, checkpoint, device, precision)
     if lmbda is not None and effort == 1:
@@ -140,7 +138,7 @@ def encode(
         raise typer.BadParameter(f"--quality and --target-{target.kind} contradict each other")
     # What only torch can do.
     needs_torch = effort > 1 or target_ms_ssim is not None
-    if engine is EncodingEngine.RUNTIME and needs_torch:
+    if engine is CodingEngine.RUNTIME and needs_torch:
         raise typer.BadParameter("--engine runtime has neither --effort nor --target-ms-ssim")
     from compressai._images import buffer_image, image_suffixes, read_size
 
@@ -157,13 +155,13 @@ def encode(
             options["target"] = [target.kind, target.value]
         encode_on_ray(
             *(sources, output, choice, suffixes),
+            max_pixels=max_pixels,
+            telling=Telling(quiet, verbose, as_json),
             jobs=jobs,
             retries=retries,
             overwrite=overwrite,
             skip_existing=skip_existing,
-            max_pixels=max_pixels,
             options=options,
-            as_json=as_json,
         )
         return
     named = sources if output is None else [*sources, output]
@@ -185,9 +183,9 @@ def encode(
     bundle: ChosenModel | None = None
     may_be_bundle = checkpoint is None and device == "cpu" and precision is not PrecisionName.BF16
     bundles: Ladder | None = None
-    if engine is not EncodingEngine.TORCH and may_be_bundle and not needs_torch:
+    if engine is not CodingEngine.TORCH and may_be_bundle and not needs_torch:
         how: dict[str, Any] = {
-            "needed": engine is EncodingEngine.RUNTIME,
+            "needed": engine is CodingEngine.RUNTIME,
             "plain": sync_safe is False,
             "threads": threads_each(chosen_plan, jobs),
         }

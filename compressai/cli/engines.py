@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENGINE_HELP",
-    "DecodingEngine",
-    "EncodingEngine",
+    "CodingEngine",
     "check_runtime",
     "decoding_bundle",
     "encoding_bundle",
@@ -30,19 +29,11 @@ __all__ = [
 
 ENGINE_HELP = (
     "What runs the networks: torch, or onnxruntime with a bundle; auto takes a bundle where there "
-    "is one, which saves the seconds that torch takes to load."
+    "is one, which saves the seconds that torch takes to load. ray works on a Ray cluster."
 )
 
 
-class DecodingEngine(str, enum.Enum):
-    """What runs the networks."""
-
-    AUTO = "auto"
-    TORCH = "torch"
-    RUNTIME = "runtime"
-
-
-class EncodingEngine(str, enum.Enum):
+class CodingEngine(str, enum.Enum):
     """What runs the networks, and where."""
 
     AUTO = "auto"

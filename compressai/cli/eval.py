@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import enum
 import functools
 import hashlib
 from collections.abc import Callable
@@ -25,19 +24,23 @@ from compressai.cli.options import (
     parse_quality,
 )
 from compressai.cli.places import local_paths
+from compressai.cli.published import PublishedDataset
 from compressai.cli.several import STDOUT, command_with_several
 from compressai.cli.tasks import check_output
 
 if TYPE_CHECKING:
     from compressai.evaluation import Evaluation, ImageCodec, ModelCodec
 
-__all__ = ["Classical", "SETTINGS", "evaluate"]
+__all__ = ["CLASSICAL", "SETTINGS", "evaluate"]
 
 
 # As compressai.evaluation.CODECS has them; a test compares, because importing that takes long.
-Classical = enum.Enum(
-    "Classical", {name: name for name in ("jpeg", "webp", "avif", "jxl", "jpeg2000")}, type=str
-)
+CLASSICAL = ("jpeg", "webp", "avif", "jxl", "jpeg2000")
+
+
+def _is_anchor(word: str) -> bool:
+    """Whether a word behind ``--against`` can be one more of what to compare with."""
+    return word.endswith(".json") or not ("/" in word or "." in word or Path(word).exists())
 
 
 def _is_number(word: str) -> bool:
@@ -49,7 +52,7 @@ SETTINGS = {
         {
             "--quality": _is_number,
             "-q": _is_number,
-            "--against": Classical.__members__.__contains__,
+            "--against": _is_anchor,
             "--checkpoint": bool,
         },
         alone=("--json",),
@@ -78,8 +81,14 @@ def evaluate(
         typer.Option(help="Files with weights in place of the zoo's, one for each point."),
     ] = None,
     against: Annotated[
-        list[Classical] | None, typer.Option(help="Classical codecs to compare with.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"What to compare with: codecs ({', '.join(CLASSICAL)}) that code the same "
+            "images, models with published points on --dataset, JSON files with points.",
+        ),
     ] = None,
+    dataset: PublishedDataset = "kodak",
     effort: Effort = 1,
     precision: Precision = PrecisionName.FP32,
     device: Device = "cpu",
@@ -138,7 +147,15 @@ def evaluate(
     from compressai.evaluation.metrics import lpips_at_hand
 
     lpips = lpips_at_hand() if lpips is None else lpips
-    names = [codec.value for codec in dict.fromkeys(against or ())]
+    wanted = dict.fromkeys(against or ())
+    names = [name for name in wanted if name in CLASSICAL]
+    try:
+        others = [name for name in wanted if name not in CLASSICAL]
+        references = [evaluation.known_curve(name, dataset=dataset) for name in others]
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"--against: {error}; {', '.join(CLASSICAL)} are measured"
+        ) from error
     choice = (model, quality, metric, checkpoint or [], precision.value, device, effort)
     if engine is EngineName.RAY and manifest is not None:
         result, tell_failures = evaluate_on_ray(
@@ -162,6 +179,7 @@ def evaluate(
                 keep_images=html is not None,
                 on_point=lambda point: advance(f"{point.image} {point.codec} {point.quality}"),
             )
+    result.references = references
     _write(result, json_file, csv, plot, html, overwrite)
     if json == STDOUT:
         print_report(result.to_dict(), as_json=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXPECTED",
+    "RANDOM_WEIGHTS",
     "Failed",
     "Notes",
     "explain",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 Failed = Sequence[tuple[Path, Exception]]
+RANDOM_WEIGHTS = "coded with RANDOM weights, the image will not be recognisable"
 # What files and the system can do to us; all else is a mistake in the program.
 EXPECTED = (ImportError, OSError, ValueError, RuntimeError, MemoryError)
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -85,10 +84,10 @@ def published(
 
 
 def _points_of(anchor: str, dataset: str, metric: str) -> list[tuple[float, float]]:
-    from compressai.evaluation import published_curves
-    from compressai.evaluation.plot import curves_of, full_name, read_curves
+    from compressai.evaluation import known_curve, published_curves
+    from compressai.evaluation.plot import curves_of, full_name
 
-    if not anchor.endswith(".json"):
+    if not anchor.endswith(".json") and metric != "psnr":
         return published_curves([anchor], dataset=dataset, metric=metric)[0].points()
-    curves: list[Any] = curves_of(read_curves(Path(anchor))[:1], full_name(metric))
+    curves: list[Any] = curves_of([known_curve(anchor, dataset=dataset)], full_name(metric))
     return [*zip(curves[0].rates, curves[0].values)]

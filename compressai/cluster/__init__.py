@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """Work on more files than one machine can: corpora, on Ray Data.
 
-``compressai encode --engine ray`` and ``compressai eval --engine ray`` are made of this. Each
+``--engine ray`` of ``compressai encode``, ``decode`` and ``eval`` is made of this. Each
 worker holds one prepared model; files come from and go to any file system that PyArrow or fsspec
 know; a file that fails is tried again, then recorded, and never stops the job; what became of each
 file is in a manifest; the same command again goes on where the last one stopped. Needs the extra
@@ -20,6 +20,7 @@ except ImportError as error:
         f"working on a cluster needs Ray and PyArrow: {install_command('ray')}"
     ) from error
 
+from compressai.cluster.decode import DecodeWorker, decode_corpus
 from compressai.cluster.encode import EncodeWorker, encode_corpus
 from compressai.cluster.evaluate import EvaluateWorker, evaluate_corpus
 from compressai.cluster.job import Item, JobReport, Worker, run_job
@@ -27,6 +28,7 @@ from compressai.cluster.manifest import Manifest, read_manifest
 from compressai.cluster.stores import Store
 
 __all__ = [
+    "DecodeWorker",
     "EncodeWorker",
     "EvaluateWorker",
     "Item",
@@ -34,6 +36,7 @@ __all__ = [
     "Manifest",
     "Store",
     "Worker",
+    "decode_corpus",
     "encode_corpus",
     "evaluate_corpus",
     "read_manifest",

@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from compressai._files import result_names
 from compressai.bitstream import (
     MAX_PIXELS,
     BitstreamError,
@@ -18,10 +17,9 @@ from compressai.bitstream import (
     read_image,
 )
 from compressai.bitstream.finished import is_coded_with
-from compressai.cluster.engine import ray_cluster, ray_pass
-from compressai.cluster.job import Item, JobReport, run_job
-from compressai.cluster.manifest import Manifest
-from compressai.cluster.stores import Store, list_sources
+from compressai.cluster.corpus import plan_items, work_on_corpus
+from compressai.cluster.job import Item, JobReport
+from compressai.cluster.stores import Store
 from compressai.targets import Target, encode_to_target
 
 if TYPE_CHECKING:
@@ -93,7 +91,7 @@ class EncodeWorker:
             coded = encode_to_target(image, self.target, self.ladder, **self.options)
         content = coded.to_bytes()
         self.write(item, content)
-        return _result(coded, content)
+        return {**_result(coded, content), "notes": image.notes}
 
     def write(self, item: Item, content: bytes) -> None:
         """Write a coded image."""
@@ -152,6 +150,7 @@ def encode_corpus(
     max_pixels: int = MAX_PIXELS,
     options: Mapping[str, Any] | None = None,
     on_model: Callable[[ChosenModel], None] | None = None,
+    on_start: Callable[[int], None] | None = None,
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
     make_encoder: type[EncodeWorker] = EncodeWorker,
 ) -> JobReport:
@@ -175,6 +174,7 @@ def encode_corpus(
         max_pixels: largest image that is coded.
         options: as for :class:`EncodeWorker`.
         on_model: called with the model when it is loaded here.
+        on_start: called with the number of images that are left, before the work.
         on_row: called with each row of the manifest as it comes.
         make_encoder: the class of the workers.
 
@@ -196,33 +196,18 @@ def encode_corpus(
     if on_model is not None:
         on_model(chosen)
     settings = {**describe_model(chosen), "options": chosen_options}
-    manifest = Manifest(store, settings)
-    known = {} if overwrite else manifest.known()
-    for row in known.values():
-        others = row["status"] == "done" and row["settings"] != manifest.settings
-        if others and not skip_existing:
-            raise ValueError(
-                f"{destination} holds images that were coded with {row['settings']}, not with "
-                f"{manifest.settings}: name another folder, or overwrite them"
-            )
-    present = set() if overwrite else {store.join(name) for name in store.files()}
-    done = {
-        item.source
-        for item in items
-        if item.target in present
-        and (skip_existing or known.get(item.source, {}).get("status") == "done")
-    }
-    make_worker = functools.partial(
-        _make_encoder, make_encoder, choose, settings, overwrite, chosen_options
+    return work_on_corpus(
+        items,
+        store,
+        settings,
+        functools.partial(_make_encoder, make_encoder, choose, settings, overwrite, chosen_options),
+        workers=workers,
+        retries=retries,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        on_start=on_start,
+        on_row=on_row,
     )
-    left = [item for item in items if item.source not in done]
-    report = JobReport()
-    if left:
-        with ray_cluster() as processors:
-            one_pass = functools.partial(ray_pass, workers=workers or processors)
-            report = run_job(left, make_worker, manifest, one_pass, retries=retries, on_row=on_row)
-    report.skipped = [known.get(source, {"source": source}) for source in done]
-    return report
 
 
 def _make_encoder(
@@ -234,20 +219,3 @@ def _make_encoder(
     number: int,
 ) -> EncodeWorker:
     return make_encoder(choose, settings, overwrite, options)
-
-
-def plan_items(
-    sources: Sequence[str], store: Store, suffixes: Collection[str], result: str | None = None
-) -> list[Item]:
-    """Sources with the targets that they get, or the only one with that of the name ``result``."""
-    if result is not None and (len(sources) != 1 or Store(sources[0]).is_folder()):
-        raise ValueError(f"name must be None for several images or a folder, got {result!r}")
-    items: dict[str, Item] = {}
-    names = list_sources(sources, suffixes)
-    results = [result] if result else result_names(list(names.values()), ".cai")
-    for source, name in zip(names, results):
-        target = store.join(name)
-        other = items.setdefault(target, Item(source, target))
-        if other.source != source:
-            raise ValueError(f"{source} and {other.source} would both become {target}")
-    return list(items.values())

@@ -83,6 +83,7 @@ def evaluate_corpus(
     lpips: bool = False,
     workers: int | None = None,
     retries: int = 2,
+    on_start: Callable[[int], None] | None = None,
     on_row: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> tuple[Evaluation, JobReport]:
     """Measure codecs on all images of some folders, on a Ray cluster.
@@ -97,6 +98,7 @@ def evaluate_corpus(
         lpips: also compute LPIPS.
         workers: number of workers; default: one for each processor of the cluster.
         retries: how often an image is tried again.
+        on_start: called with the number of images that are left, before the work.
         on_row: called with each row of the manifest as it comes.
 
     Returns:
@@ -125,6 +127,8 @@ def evaluate_corpus(
             )
     left = [item for item in items if item.source not in known]
     report = JobReport()
+    if on_start is not None:
+        on_start(len(left))
     if left:
         make_worker = functools.partial(_make_evaluator, make_codecs, identities, lpips)
         with ray_cluster() as processors:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import functools
 import os
 import re
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote, unquote
@@ -16,6 +18,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from compressai._files import atomic_write, check_writable, open_regular
+from compressai.cluster.web_folders import is_web_folder, web_files
 
 __all__ = ["SCHEME", "Store", "base_name", "list_sources"]
 
@@ -24,11 +27,15 @@ SCHEME = r"[a-z][a-z0-9+.-]+"
 _URL = re.compile(f"({SCHEME})://")
 _ROOT = re.compile(f"{SCHEME}:///?")
 _PYARROW = frozenset({"abfs", "abfss", "file", "gcs", "gs", "hdfs", "s3", "viewfs"})
-_WITH_OPTIONS = _PYARROW | {"http", "https"}
+_WEB = frozenset({"http", "https"})
+# Names are quoted in their URLs, and options follow a question mark.
+_QUOTED = _PYARROW | _WEB
 # fsspec reads what comes before through what comes behind, as in zip://photos::s3://bucket/a.zip.
 _CHAIN = re.compile(r"::.*://.*")
-# These always read through something, so that a path may come behind, too.
-_ARCHIVE_CHAIN = re.compile(r"::.+")
+# These always read through something, so that a path may come behind, too: behind the last colons.
+_ARCHIVE_CHAIN = re.compile(
+    rf"::(?:(?:simplecache|filecache|blockcache)::)*{SCHEME}://.*|::(?!.*::).+"
+)
 _ARCHIVES = frozenset({"libarchive", "tar", "zip"})
 # What is written there is seen before all of it is there, and stays when the writer dies.
 _WITH_PARTS = frozenset({"ftp", "hdfs", "sftp", "smb", "ssh", "viewfs", "webHDFS", "webhdfs"})
@@ -42,8 +49,9 @@ class Store:
     ``s3://``, ``gs://``, ``hdfs://``, ``abfs://`` and ``file://`` are PyArrow's, with its options
     behind a question mark, such as ``?endpoint_override=host:9000&scheme=http``, and with names
     quoted as URLs want it: ``%20`` for a space, ``%23`` for ``#``. All other schemes are fsspec's,
-    which may need a package for them; names stand there as they are. Names of files in a store,
-    and paths, are never quoted.
+    which may need a package for them; names stand there as they are, but for ``http://`` and
+    ``https://``, which quote them too. A page of a web server is a folder of what it has links to
+    below itself. Names of files in a store, and paths, are never quoted.
 
     Args:
         url: path or URL.
@@ -69,12 +77,18 @@ class Store:
         root = self._connect()[1]
         return f"{root.rstrip('/')}/{name}" if name and root else name or root
 
+    def _web(self) -> tuple[Any, str]:
+        filesystem, url = self._connect()
+        return filesystem.handler.fs, url
+
     def is_folder(self) -> bool:
         """Whether it exists and is a folder.
 
         Raises:
             FileNotFoundError: there is no such file or folder.
         """
+        if _scheme(self.url) in _WEB:
+            return is_web_folder(*self._web())
         info = self._connect()[0].get_file_info(self._path(""))
         if info.type == fs.FileType.NotFound:
             raise FileNotFoundError(f"{self.url} does not exist")
@@ -90,12 +104,15 @@ class Store:
             only_regular: leave out pipes, devices and the like.
 
         Returns:
-            Sizes by path relative to the folder, in order; nothing if there is no folder.
+            Sizes by path relative to the folder, in order; nothing if there is no folder. Web
+            servers do not list sizes: 0.
 
         Raises:
             OSError: a folder cannot be listed.
             ValueError: a name is not in UTF-8, so that nothing could tell of the file.
         """
+        if _scheme(self.url) in _WEB:
+            return {name: 0 for name in sorted(web_files(*self._web())) if _wanted(name, suffixes)}
         filesystem, root = self._connect()
         found = filesystem.get_file_info(
             fs.FileSelector(root, recursive=True, allow_not_found=True)
@@ -114,16 +131,14 @@ class Store:
             if not path.lstrip("/").startswith(prefix):
                 raise OSError(f"{self.url} lists {path!r}, which is not in {root!r}")
             name = path.lstrip("/")[len(prefix) :].lstrip("/")
-            hidden = any(part[:1] in (".", "_") for part in name.split("/"))
-            known = suffixes is None or os.path.splitext(name)[1].lower() in suffixes
-            if info.type in kinds and known and not hidden:
+            if info.type in kinds and _wanted(name, suffixes):
                 sizes[name] = info.size or 0
         return dict(sorted(sizes.items()))
 
     def join(self, name: str) -> str:
         """Path or URL of a file in the folder, by its name."""
         place, options = _parts(self.url)
-        name = quote(name) if _scheme(self.url) in _PYARROW else name
+        name = quote(name) if _scheme(self.url) in _QUOTED else name
         # The slashes of a root, as in zip://, are a part of the scheme.
         folder = place if _ROOT.fullmatch(place) else f"{place.rstrip('/')}/"
         return f"{folder}{name}{options}"
@@ -150,21 +165,34 @@ class Store:
         filesystem, path = self._connect()[0], self._path(name)
         if isinstance(filesystem, fs.LocalFileSystem):
             return open_regular(path)
-        return cast(BinaryIO, filesystem.open_input_stream(path))
+        return self._stream(path)
+
+    @contextlib.contextmanager
+    def _stream(self, path: str) -> Iterator[BinaryIO]:
+        # An archive closes its files when nobody holds on to its file system, as this frame does.
+        with self._connect()[0].open_input_stream(path) as file:
+            yield cast(BinaryIO, file)
 
     def exists(self, name: str = "") -> bool:
         """Whether there is such a file."""
         return self._connect()[0].get_file_info(self._path(name)).type == fs.FileType.File
 
+    def modified(self, name: str = "") -> datetime.datetime | None:
+        """When a file was written; ``None`` if the file system does not say."""
+        return self._connect()[0].get_file_info(self._path(name)).mtime
+
     def prepare(self, name: str) -> None:
-        """Refuse early, on disks of this machine, what :meth:`write` could not write.
+        """Refuse early what :meth:`write` could not write, as far as that shows.
 
         Args:
             name: path of the file relative to the folder.
 
         Raises:
-            OSError: its folder cannot be made, or is read-only.
+            OSError: on a disk of this machine, its folder cannot be made, or is read-only; or it is
+                on a web server or in an archive.
         """
+        if _scheme(self.url) in _WEB | _ARCHIVES:
+            raise OSError(f"{self.url} can only be read: name another place for results")
         filesystem, path = self._connect()[0], self._path(name)
         if isinstance(filesystem, fs.LocalFileSystem):
             filesystem.create_dir(os.path.dirname(path), recursive=True)
@@ -211,6 +239,12 @@ class Store:
             raise
 
 
+def _wanted(name: str, suffixes: Collection[str] | None) -> bool:
+    """Whether a file is of a kind that is asked for, and not hidden."""
+    hidden = any(part[:1] in (".", "_") for part in name.split("/"))
+    return not hidden and (suffixes is None or os.path.splitext(name)[1].lower() in suffixes)
+
+
 def _move(filesystem: fs.FileSystem, source: str, target: str) -> None:
     """Rename a file, over another one if need be, also where that has to be removed before."""
     try:
@@ -225,7 +259,7 @@ def _move(filesystem: fs.FileSystem, source: str, target: str) -> None:
 def base_name(url: str) -> str:
     """Name of the file or folder that a path or URL leads to, not quoted."""
     name = os.path.basename(_parts(url)[0])
-    return unquote(name) if _scheme(url) in _PYARROW else name
+    return unquote(name) if _scheme(url) in _QUOTED else name
 
 
 def list_sources(urls: Sequence[str], suffixes: Collection[str]) -> dict[str, str]:
@@ -266,7 +300,7 @@ def _scheme(url: str) -> str | None:
 def _parts(url: str) -> tuple[str, str]:
     """The place, and what stays behind it: options, or the rest of a chain."""
     scheme = _scheme(url)
-    if scheme in _WITH_OPTIONS:
+    if scheme in _QUOTED:
         place, mark, options = url.partition("?")
         return place, mark + options
     chain = _chain(url) if scheme else None
@@ -304,18 +338,42 @@ def _open_pyarrow(url: str, scheme: str) -> tuple[fs.FileSystem, str]:
 
 def _open_fsspec(url: str) -> tuple[fs.FileSystem, str]:
     # Of the extra ray.
-    import fsspec
     from fsspec.implementations.local import LocalFileSystem
 
     # A name with two colons is no chain, but fsspec would take it for one.
-    end = -1 if _chain(url) else url.find("::")
-    place, rest = (url, "") if end < 0 else (url[:end], url[end:])
+    scheme, chain = _scheme(url), _chain(url)
+    if scheme in _ARCHIVES and chain:
+        head = len(f"{scheme}://")
+        place, rest = f"{url[:head]}{chain[0]}", url[head : chain.start()]
+    else:
+        end = -1 if chain else url.find("::")
+        place, rest = (url, "") if end < 0 else (url[:end], url[end:])
     try:
-        filesystem, path = fsspec.core.url_to_fs(place)
+        # To list an archive of a server takes requests, which need not be repeated for each file.
+        to_fsspec = _to_fsspec_once if re.search(r"::https?://", place) else _to_fsspec
+        filesystem, path = to_fsspec(place)
     except (ImportError, ValueError) as error:
         raise ValueError(f"{url}: {error}") from error
-    if rest:
+    if scheme in _ARCHIVES:
+        path = rest.strip("/")
+    elif rest:
         path = path.rstrip("/") + ("/" if place.endswith("/") else "") + rest
     if isinstance(filesystem, LocalFileSystem) and not rest:
         return fs.LocalFileSystem(), path
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
+
+
+def _to_fsspec(place: str) -> tuple[Any, str]:
+    # Of the extra ray.
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(place)
+    except ValueError as error:
+        # Archives are read in pieces. What a web server does not give in pieces is fetched whole.
+        if "range requests" not in str(error):
+            raise
+        return fsspec.core.url_to_fs(re.sub(r"::(?=https?://)", "::simplecache::", place))
+
+
+_to_fsspec_once = functools.lru_cache(maxsize=4)(_to_fsspec)

@@ -26,6 +26,7 @@ from compressai.evaluation.published import (
     PublishedBdRate,
     PublishedCurve,
     bd_rates_against,
+    known_curve,
     published_bd_rates,
     published_curves,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "evaluate_image",
     "find_codec",
     "find_images",
+    "known_curve",
     "lpips",
     "measure_speed",
     "ms_ssim",

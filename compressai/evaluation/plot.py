@@ -154,9 +154,14 @@ def read_curves(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     curves = content.get("curves", [content])
     default = path.name.partition(".")[0]
     return [
-        {"name": curve.get("name", default), "results": curve.get("results", curve)}
+        {"name": curve.get("name", default), "results": _full_names(curve.get("results", curve))}
         for curve in curves
     ]
+
+
+def _full_names(results: Mapping[str, Any]) -> dict[str, Any]:
+    """With the keys of metrics as evaluations write them, where people wrote short ones."""
+    return {full_name(key): value for key, value in results.items()}
 
 
 def close_up(

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from compressai.evaluation.bjontegaard import bd_rate
-from compressai.evaluation.plot import full_name
+from compressai.evaluation.plot import full_name, read_curves
 
 __all__ = [
     "PublishedBdRate",
     "PublishedCurve",
     "bd_rates_against",
+    "known_curve",
     "published_bd_rates",
     "published_curves",
 ]
@@ -135,6 +136,42 @@ def published_bd_rates(
     return [
         rate for rate in rates if model in (None, rate.model) and dataset in (None, rate.dataset)
     ]
+
+
+def known_curve(name: str, *, dataset: str = "kodak") -> dict[str, Any]:
+    """Points to compare with, which were not measured here.
+
+    Args:
+        name: a model with published points; or a file of results: JSON of ``compressai eval``, of
+            which the first curve counts, or with lists ``bpp`` and ``psnr-rgb`` (or ``psnr``).
+        dataset: of a model, see :class:`PublishedCurve`.
+
+    Returns:
+        ``name`` and ``results``, as results of an evaluation have them.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: no points are known by that name, or the file holds none.
+    """
+    if not name.endswith(".json"):
+        known = {curve.model for curve in published_curves(dataset=dataset, metric="psnr")}
+        if name not in known:
+            anchors = {rate.anchor.lower() for rate in published_bd_rates()}
+            quoted = any(anchor.startswith(name.lower()) for anchor in anchors)
+            but = ", only BD-rates against it (compressai published)" if quoted else ""
+            raise ValueError(
+                f"no points of {name} on {dataset} are known here{but}: name one of "
+                f"{', '.join(sorted(known))}, or a JSON file with lists bpp and psnr"
+            )
+        # Of a model that was trained for PSNR, there is one such curve.
+        return published_curves([name], dataset=dataset, metric="psnr")[0].results()
+    curve = read_curves(name)[0]
+    results = curve["results"]
+    if not (
+        isinstance(results.get("bpp"), list) and isinstance(results.get(full_name("psnr")), list)
+    ):
+        raise ValueError(f"{name} must have lists bpp and psnr-rgb, got {', '.join(results)}")
+    return {"name": curve["name"], "results": results}
 
 
 def bd_rates_against(

@@ -97,6 +97,8 @@ class Evaluation:
         points: one for each image, codec and quality.
         embedded: if they were kept, originals under ``(image, None, None)`` and decoded ones under
             ``(image, codec, quality)``.
+        references: curves that were not measured here, such as those of papers: ``name`` and
+            ``results`` of each, as of :meth:`curves`. They compare if the images are the same.
     """
 
     tested: list[str]
@@ -106,6 +108,7 @@ class Evaluation:
     embedded: dict[tuple[str, str | None, Hashable], EmbeddedImage] = field(
         default_factory=dict, repr=False
     )
+    references: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def pictures(self) -> dict[tuple[str, str | None, Hashable], EmbeddedImage]:
@@ -173,6 +176,18 @@ class Evaluation:
                 rates.append(_bd_rate(AVERAGE, codec, anchor, *pair))
         return rates
 
+    def reference_bd_rates(self) -> list[BdRate]:
+        """The average curve of every tested codec against every reference."""
+        rates = []
+        for codec in self.tested:
+            averages = self._averages(codec)
+            mine = list(zip(averages["bpp"], averages[PSNR]))
+            for reference in self.references:
+                results = reference["results"]
+                known = list(zip(results.get("bpp", ()), results.get(PSNR, ())))
+                rates.append(_bd_rate(AVERAGE, codec, reference["name"], known, mine))
+        return rates
+
     def mean_bd_rate(self, codec: str, anchor: str) -> float | None:
         """Mean of the delta rates of the images that have one, in percent; ``None`` without."""
         percents = [
@@ -185,7 +200,8 @@ class Evaluation:
         return statistics.fmean(percents) if percents else None
 
     def __str__(self) -> str:
-        return "\n\n".join(filter(None, (self._curve_table(), self._bd_table())))
+        tables = (self._curve_table(), self._bd_table(), self._reference_table())
+        return "\n\n".join(filter(None, tables))
 
     def _curve_table(self) -> str:
         rows = []
@@ -246,6 +262,20 @@ class Evaluation:
         table = format_table(title, ["codec", "image", *self.against], rows)
         return "\n".join([table, *(f"- {note}" for note in notes)])
 
+    def _reference_table(self) -> str:
+        if not self.references:
+            return ""
+        rows = [
+            [
+                rate.codec,
+                rate.anchor,
+                rate.problem or "-" if rate.percent is None else f"{rate.percent:+.1f} %",
+            ]
+            for rate in self.reference_bd_rates()
+        ]
+        title = "BD-rate (PSNR) against points that were not measured here: of the same images?"
+        return format_table(title, ["codec", "points", "bits more"], rows)
+
     def _is_one_point(self, codec: str) -> bool:
         return len({point.quality for point in self.points if point.codec == codec}) == 1
 
@@ -257,6 +287,8 @@ class Evaluation:
             "against": self.against,
             "curves": [_finite(curve) for curve in self.curves()],
             "bd_rates": [asdict(rate) for rate in self.bd_rates()],
+            "references": [_finite(curve) for curve in self.references],
+            "reference_bd_rates": [asdict(rate) for rate in self.reference_bd_rates()],
             "points": [_finite({**asdict(p), "bpp": p.bpp}) for p in self.points],
         }
 
@@ -314,7 +346,8 @@ class Evaluation:
         # Of the extra plot.
         from compressai.evaluation.plot import close_up, curves_of, save_plot
 
-        curves = curves_of(self.curves(), metric)
+        references = [curve for curve in self.references if metric in curve["results"]]
+        curves = curves_of([*self.curves(), *references], metric)
         limits = close_up(curves, self.tested)
         save_plot(curves, metric, path, limits=limits, replace=replace)
 
