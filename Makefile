@@ -83,26 +83,30 @@ JOURNEYS ?= researcher many_files checkpoint_owner deployment past_one_machine
 journeys: install ## what people want to do, from beginning to end, each as a script of commands
 	@for journey in $(JOURNEYS); do echo "$$journey"; tests/journeys/$$journey.sh || exit 1; done; echo "all journeys passed"
 
-test-newest: build/newest/.installed ## the numeric tests with the newest versions that there are
-	build/newest/bin/pytest -n auto -m "not slow" $(PYTEST_FLAGS) $$($(BIN)/python tests/processors.py --list)
+# With all extras but those for documentation and fuzzing. VERSIONS_TESTS names some tests only.
+TESTED_EXTRAS := attn,bench,dev,hub,jxl,lpips,onnx,plot,plotly,ray,tensorboard,video
+VERSIONS_TESTS ?= --ignore=tests/test_cluster_ray.py tests
+
+test-newest: build/newest/.installed ## the fast tests with the newest versions that there are
+	build/newest/bin/pytest -n auto -m "not slow" $(PYTEST_FLAGS) $(VERSIONS_TESTS)
 
 build/newest/.installed: $(VENV)/.installed
 	$(PYTHON) -m venv --clear build/newest
 	VIRTUAL_ENV=build/newest $(UV) --no-config pip install --quiet --upgrade \
-		--config-settings=build-dir=build/newest-native --editable ".[attn,dev]"
+		--config-settings=build-dir=build/newest-native --editable ".[$(TESTED_EXTRAS)]"
 	@touch $@
 
 test-processors: install ## the numeric tests as on other processors, as far as this one can pretend
 	$(BIN)/python tests/processors.py -n auto $(PYTEST_FLAGS)
 
 # The program itself, not the Python module, which would find the package in this folder.
-test-lowest: build/lowest/.installed ## the numeric tests with the oldest versions that pyproject.toml allows
-	build/lowest/bin/pytest -n auto -m "not slow" $(PYTEST_FLAGS) $$($(BIN)/python tests/processors.py --list)
+test-lowest: build/lowest/.installed ## the fast tests with the oldest versions that pyproject.toml allows
+	build/lowest/bin/pytest -n auto -m "not slow" $(PYTEST_FLAGS) $(VERSIONS_TESTS)
 
 build/lowest/.installed: $(VENV)/.installed
 	$(PYTHON) -m venv --clear build/lowest
 	VIRTUAL_ENV=build/lowest $(UV) --no-config pip install --quiet --resolution lowest-direct \
-		--config-settings=build-dir=build/lowest-native --editable ".[attn,dev]"
+		--config-settings=build-dir=build/lowest-native --editable ".[$(TESTED_EXTRAS)]"
 	@touch $@
 
 web: install ## the page that opens .cai files in a browser, in web/dist; needs npm and emscripten

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import statistics
 import sys
 import types
 from pathlib import Path
@@ -20,6 +23,7 @@ from compressai.training.options import PROGRAM, parse_args
 from compressai.training.recipes import PiecewiseRate, Recipe, find_recipe, recipe_names
 from compressai.training.report import Reporter
 
+ROOT = Path(__file__).parents[1]
 SMALL = ["--model-args", "N=8", "M=12", "--patch-size", "64", "64", "-n", "0", "--seed", "1"]
 
 
@@ -68,6 +72,19 @@ def test_program_trains_lite_on_all_cores_and_the_example_what_scripts_expect() 
     ours, theirs = parse_args(["-d", "x"], PROGRAM), parse_args(["-d", "x"])
     assert (ours.model, ours.num_workers) == ("lite", usable_cores())
     assert (theirs.model, theirs.num_workers) == ("bmshj2018-factorized", 4)
+
+
+def test_beginning_of_lite_is_that_of_its_log() -> None:
+    """Means over the qualities of the log, whose distortions are averaged before the decibels."""
+    recipe = find_recipe("lite")
+    log = (ROOT / "docs" / "lite" / "training.jsonl").read_text().splitlines()
+    rows = {row["step"]: row for row in map(json.loads, log) if row["event"] == "validation"}
+    for step, bpp, psnr in recipe.beginning:
+        tests = [value for key, value in rows[step].items() if re.fullmatch(r"q[0-9]+", key)]
+        mse = statistics.fmean(10 ** (-test["psnr"] / 10) for test in tests)
+        assert bpp == pytest.approx(statistics.fmean(test["bpp"] for test in tests), abs=6e-4)
+        assert psnr == pytest.approx(-10 * math.log10(mse), abs=6e-3)
+    assert recipe.measured in Expected(recipe, 1, None).introduction()
 
 
 def test_end_is_the_point_that_authors_published() -> None:

@@ -36,6 +36,8 @@ class Expected:
     def introduction(self) -> str:
         """What the recipe is, in a few lines."""
         lines = [f"Recipe {self.recipe.name}: {self.recipe.source}", f"Data: {self.recipe.data}"]
+        if self.recipe.beginning:
+            lines.append(f"Beginning to compare with: measured {self.recipe.measured}")
         if self.end is not None:
             lines.append(
                 f"To end near {self.end[0]:.3f} bpp, {self.end[1]:.2f} dB (published, on Kodak)"
@@ -78,7 +80,7 @@ class Expected:
         figure = require_matplotlib().Figure(figsize=(7, 5), layout="constrained")
         axes = figure.add_subplot()
         for points, style, label in (
-            (self.recipe.beginning, "o--", "beginning, measured for the recipe"),
+            (self.recipe.beginning, "o--", "beginning, measured"),
             (self.tests, "s-", "this run, by test"),
         ):
             if points:
