@@ -194,8 +194,9 @@ def test_command_line_page_has_every_command_and_option() -> None:
 @pytest.mark.slow
 def test_pages_build_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("furo")
-    pytest.importorskip("myst_parser")
-    # Resolves everything, but neither writes pages nor highlights the source.
+    pytest.importorskip("myst_nb")
+    pytest.importorskip("sphinx_copybutton")
+    # Resolves everything and runs the gallery, but neither writes pages nor highlights the source.
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "dummy"]
     build = subprocess.run(
         [*command, str(ROOT / "docs"), str(tmp_path)],

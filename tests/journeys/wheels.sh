@@ -18,7 +18,13 @@ for version in 3.10 3.11 3.12 3.13; do
     if "$candidate" -c '' 2>/dev/null; then python=$candidate; fi
   done
   if [ -z "$python" ]; then
-    echo "wheels: no Python $version here, not tried"
+    # Where there is a network, uv fetches one.
+    python=$("$uv" python find --quiet "$version" 2>/dev/null ||
+      { timeout 120 "$uv" python install --quiet "$version" && "$uv" python find --quiet "$version"; } 2>/dev/null ||
+      true)
+  fi
+  if [ -z "$python" ]; then
+    echo "wheels: no Python $version can be had here, not tried"
     continue
   fi
   # One wheel serves 3.12 and later.
@@ -34,3 +40,4 @@ for version in 3.10 3.11 3.12 3.13; do
   tried=$((tried + 1))
 done
 test "$tried" -gt 0
+if [ "$tried" = 1 ]; then echo "wheels: skipped what needs a second Python, none can be had here"; fi
