@@ -29,10 +29,6 @@ nb_execution_timeout = 300
 nb_merge_streams = True
 
 # Copied are commands and code, neither prompts nor what is printed.
-copybutton_prompt_text = r"\$ |>>> |\.\.\. "
-copybutton_prompt_is_regexp = True
-copybutton_only_copy_prompt_lines = True
-copybutton_line_continuation_character = "\\"
 copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "furo"
