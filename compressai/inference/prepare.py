@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from compressai.inference.converted import ConvertedNetwork
 from compressai.inference.entropy_path import with_native_networks
+from compressai.inference.fewer_products import divide_products
 from compressai.inference.graph import use_kernels, use_kernels_inside
 from compressai.inference.precision import choose_precision
 from compressai.inference.transforms import (
@@ -110,6 +111,7 @@ def _convert(
                 network = call = use_kernels(network)
             else:
                 use_kernels_inside(network)
+            divide_products(network)
         network.to(dtype, memory_format=torch.channels_last)
         last.float()
     if compile:

@@ -258,9 +258,10 @@ def kernel_calls() -> Iterator[Call]:
         ("conv3x3", some(36, 4, 16, 16)),
         ("conv5x5", some(36, 4, 16, 16)),
         ("conv1x1", some(4, 16, 16)),
+        ("conv1x1", some(14, 16, 16)),  # of the products of halves of 32 inputs and 64 outputs
     ):
         whole = {
-            "x": x,
+            "x": some(1, 5, 6, 32) if len(weights) == 14 else x,
             "weights": weights,
             "bias": some(64),
             "slope": 0.1,

@@ -11,18 +11,31 @@ namespace compressai {
 struct Conv1x1 : Layer {
   enum class Gate { kNone, kDivideByRoot, kTimesRoot, kDivide, kTimes };
   Gate gate = Gate::kNone;
+  // Into so many parts pixels, inputs and outputs are divided to save multiplications: 1 for none, 2 or
+  // 4, in which inputs and outputs must be multiples of 16 (see products.inl). Weights are then those
+  // of 7 or 49 products.
+  std::size_t parts = 1;
+  std::size_t products() const { return parts == 1 ? 1 : parts == 2 ? 7 : 49; }
+  // Panels of each part that are computed at once.
+  std::size_t panels_at_once() const {
+    const std::size_t all = out_channels / parts / kPanel, most = 32;
+    return all < most ? all : most;
+  }
 };
 
 struct PointwiseBlock {
   std::size_t first, pixels;
   float* values;    // [pixel][input]
-  float* products;  // [pixel][products_width]
+  float* products;  // [pixel][products_width], or as PartedProduct has it
   std::size_t products_width;
+  float* combined;  // of PartedProduct
 };
 
 }  // namespace compressai
 
 #ifdef KERNEL_INSTRUCTIONS
+
+#include "products.inl"
 
 namespace compressai {
 namespace {
@@ -68,15 +81,26 @@ inline void write_scaled(const Conv1x1& call, Lanes value, std::size_t pixel, st
   store(call.out + place, call.residual ? value + load(call.residual + place) : value);
 }
 
+// Results of some pixels and some vectors of channels.
+struct Results {
+  std::size_t first, pixels, channel, vectors;
+  const float* products;
+  std::size_t pixel_stride, panel_stride;
+
+  Lanes at(std::size_t pixel, std::size_t vector) const {
+    const std::size_t c = vector * kLanes;
+    return load(products + pixel * pixel_stride + c / kColumns * panel_stride + c % kColumns);
+  }
+};
+
 // Bias, activation and residual, where each result goes to the place of its pixel.
-inline void write_in_place(const Conv1x1& call, const PointwiseBlock& block, std::size_t channel,
-                           std::size_t vectors) {
-  for (std::size_t p = 0; p < block.pixels; ++p) {
-    const float* const products = block.products + p * block.products_width;
-    const std::size_t place = (block.first + p) * call.out_channels + channel;
-    for (std::size_t c = 0; c < vectors * kLanes; c += kLanes) {
-      Lanes value = load(products + c);
-      if (call.bias) value += load(call.bias + channel + c);
+inline void write_in_place(const Conv1x1& call, const Results& results) {
+  for (std::size_t p = 0; p < results.pixels; ++p) {
+    const std::size_t place = (results.first + p) * call.out_channels + results.channel;
+    for (std::size_t v = 0; v < results.vectors; ++v) {
+      const std::size_t c = v * kLanes;
+      Lanes value = results.at(p, v);
+      if (call.bias) value += load(call.bias + results.channel + c);
       if (!call.activation.of_sum) value = activate(call.activation, value);
       if (call.residual) value += load(call.residual + place + c);
       if (call.activation.of_sum) value = activate(call.activation, value);
@@ -85,37 +109,28 @@ inline void write_in_place(const Conv1x1& call, const PointwiseBlock& block, std
   }
 }
 
-}  // namespace
-
-void KERNEL(pointwise)(const Conv1x1& call, const PointwiseBlock& block) {
-  const std::size_t depth = call.in_channels, panels = call.out_channels / kColumns;
-  const std::size_t at_once = block.products_width / kColumns;
-  const std::size_t rows = (block.pixels + kRows - 1) / kRows * kRows;
-  const float* values = inputs(call, block, rows);
-  for (std::size_t first = 0; first < panels; first += at_once) {
-    const std::size_t count = panels - first < at_once ? panels - first : at_once;
-    multiply_panels<kPointwiseSums>(values, rows, depth, call.weights + first * depth * kColumns, count,
-                               block.products, block.products_width);
-    const std::size_t vectors = count * kColumns / kLanes;
-    if (call.gate == Gate::kNone && call.shuffle == 1 && !call.planes) {
-      write_in_place(call, block, first * kColumns, vectors);
-      continue;
+inline void write_results(const Conv1x1& call, const Results& results) {
+  if (call.gate == Gate::kNone && call.shuffle == 1 && !call.planes) {
+    write_in_place(call, results);
+    return;
+  }
+  // Vectors whose places are kept.
+  constexpr std::size_t kMost = kMostOutputs / kLanes;
+  for (std::size_t begin = 0; begin < results.vectors; begin += kMost) {
+    const std::size_t end = results.vectors - begin < kMost ? results.vectors : begin + kMost;
+    Target targets[kMost];
+    for (std::size_t v = begin; v < end; ++v) {
+      targets[v - begin] = target(call, results.channel + v * kLanes);
     }
-    Target targets[kMostOutputs / kLanes];
-    for (std::size_t v = 0; v < vectors; ++v) {
-      targets[v] = target(call, first * kColumns + v * kLanes);
-    }
-    Pixel at{block.first / call.width / call.height, block.first / call.width % call.height,
-             block.first % call.width};
-    for (std::size_t p = 0; p < block.pixels; ++p) {
-      const float* products = block.products + p * block.products_width;
-      if (call.gate == Gate::kNone) {
-        for (std::size_t v = 0; v < vectors; ++v) {
-          write(call, load(products + v * kLanes), at, targets[v]);
-        }
-      } else {
-        for (std::size_t v = 0; v < vectors; ++v) {
-          write_scaled(call, load(products + v * kLanes), block.first + p, targets[v].channel);
+    const std::size_t first = results.first;
+    Pixel at{first / call.width / call.height, first / call.width % call.height, first % call.width};
+    for (std::size_t p = 0; p < results.pixels; ++p) {
+      for (std::size_t v = begin; v < end; ++v) {
+        const Target& to = targets[v - begin];
+        if (call.gate == Gate::kNone) {
+          write(call, results.at(p, v), at, to);
+        } else {
+          write_scaled(call, results.at(p, v), first + p, to.channel);
         }
       }
       if (++at.column < call.width) continue;
@@ -124,6 +139,49 @@ void KERNEL(pointwise)(const Conv1x1& call, const PointwiseBlock& block) {
       at.row = 0;
       ++at.image;
     }
+  }
+}
+
+inline void compute_parts(const Conv1x1& call, const PointwiseBlock& block) {
+  const std::size_t parts = call.parts, panels = call.out_channels / parts / kColumns;
+  const std::size_t at_once = call.panels_at_once();
+  const std::size_t each = (block.pixels + parts - 1) / parts;
+  const std::size_t rows = (each + kRows - 1) / kRows * kRows;
+  PartedProduct product{parts, call.products(), inputs(call, block, block.pixels), block.pixels,
+                        call.in_channels, rows, call.weights, panels, 0, 0, block.combined,
+                        block.products};
+  for (std::size_t first = 0; first < panels; first += at_once) {
+    product.first = first;
+    product.count = panels - first < at_once ? panels - first : at_once;
+    multiply_parts(product);
+    for (std::size_t part = 0; part < parts * parts; ++part) {
+      const std::size_t pixel = part / parts * rows;
+      if (pixel >= block.pixels) break;
+      const std::size_t left = block.pixels - pixel;
+      write_results(call, {block.first + pixel, left < rows ? left : rows,
+                           (part % parts * panels + first) * kColumns, product.count * kColumns / kLanes,
+                           block.products + part * product.part_size(), kColumns, rows * kColumns});
+    }
+  }
+}
+
+}  // namespace
+
+void KERNEL(pointwise)(const Conv1x1& call, const PointwiseBlock& block) {
+  if (call.parts > 1) {
+    compute_parts(call, block);
+    return;
+  }
+  const std::size_t depth = call.in_channels, panels = call.out_channels / kColumns;
+  const std::size_t at_once = block.products_width / kColumns;
+  const std::size_t rows = (block.pixels + kRows - 1) / kRows * kRows;
+  const float* values = inputs(call, block, rows);
+  for (std::size_t first = 0; first < panels; first += at_once) {
+    const std::size_t count = panels - first < at_once ? panels - first : at_once;
+    multiply_panels<kPointwiseSums>(values, rows, depth, call.weights + first * depth * kColumns, count,
+                               block.products, block.products_width);
+    write_results(call, {block.first, block.pixels, first * kColumns, count * kColumns / kLanes,
+                         block.products, block.products_width, kColumns});
   }
 }
 
@@ -145,7 +203,10 @@ namespace {
 constexpr const char* kConv1x1 = R"(1x1 convolution, with the arguments of :func:`conv3x3`.
 
 Args:
-    weights: ``(out_channels / 16, in_channels, 16)``.)";
+    weights: ``(out_channels / 16, in_channels, 16)``. Or of the 7 products of halves that take the
+        place of 8, ``(7 out_channels / 32, in_channels / 2, 16)``, or, halving twice, of 49, ``(49
+        out_channels / 64, in_channels / 4, 16)``; see
+        :mod:`compressai.inference.fewer_products`.)";
 
 constexpr const char* kConv1x1Pair = R"(Two 1x1 convolutions, the second of what the first gives.
 
@@ -153,10 +214,11 @@ That is never a whole map: it is made and used for a few pixels at a time, while
 
 Args:
     x: ``(N, H, W, in_channels)``.
-    hidden_weights: of the first, ``(hidden / 16, in_channels, 16)``.
+    hidden_weights: of the first, ``(hidden / 16, in_channels, 16)``, or of products as in
+        :func:`conv1x1`.
     hidden_bias: ``(hidden,)``.
     hidden_slope, hidden_gelu: of the activation between them, as in :func:`conv3x3`.
-    weights: of the second, ``(out_channels / 16, hidden, 16)``.
+    weights: of the second, ``(out_channels / 16, hidden, 16)``, or of products.
     bias, slope, gelu, residual, activate_sum: as in :func:`conv3x3`.
     out: written to, ``(N, H, W, out_channels)``.
     threads: at most as many, and at most 256.)";
@@ -173,23 +235,42 @@ Args:
     out: written to.
     threads: at most as many, and at most 256.)";
 
-constexpr std::size_t kPixels = 144;
+// At once; of parts more, so that sums of them are made of as many rows.
+constexpr std::size_t kPixels = 144, kPartedPixels = 288;
+
+// How many pixels are computed at once, such that little is left of groups of rows of the parts.
+std::size_t pixels_at_once(std::size_t count, std::size_t parts, int threads) {
+  if (parts == 1) return block_size(count, kPixels, threads);
+  const std::size_t unit = parts * (has_avx512() ? kRowGroup : kRowGroup / 2);
+  const std::size_t blocks =
+      round_up((count + kPartedPixels - 1) / kPartedPixels, static_cast<std::size_t>(threads));
+  return std::min(kPartedPixels, round_up((count + blocks - 1) / blocks, unit));
+}
+
+// Of `pixels` pixels: memory for products, and behind them for sums of parts.
+struct PointwiseMemory {
+  std::size_t width = 0, products = 0, combined = 0;
+
+  PointwiseMemory(const Conv1x1& call, std::size_t pixels)
+      : width(std::min(kMostOutputs, call.out_channels)), products(pixels * width) {
+    if (call.parts == 1) return;
+    const std::size_t rows = round_up((pixels + call.parts - 1) / call.parts, kRowGroup);
+    products = call.parts * call.parts * rows * call.panels_at_once() * kPanel;
+    combined = rows * (call.in_channels / call.parts);
+  }
+};
 
 void conv1x1(const Conv1x1& call) {
   const auto run = pointwise();
   const std::size_t count = call.batch * call.height * call.width;
   if (count == 0) return;
-  const std::size_t pixels = block_size(count, kPixels, call.threads);
-  const std::size_t width = std::min(kMostOutputs, call.out_channels);
-  for_blocks(count, pixels, call.threads, pixels * (call.in_channels + width),
+  const std::size_t pixels = pixels_at_once(count, call.parts, call.threads);
+  const std::size_t values = pixels * call.in_channels;
+  const PointwiseMemory memory(call, pixels);
+  for_blocks(count, pixels, call.threads, values + memory.products + memory.combined,
              [&](float* scratch, std::size_t first, std::size_t size) {
-               PointwiseBlock block{};
-               block.first = first;
-               block.pixels = size;
-               block.values = scratch;
-               block.products = scratch + pixels * call.in_channels;
-               block.products_width = width;
-               run(call, block);
+               float* const products = scratch + values;
+               run(call, {first, size, scratch, products, memory.width, products + memory.products});
              });
 }
 
@@ -197,34 +278,50 @@ void conv1x1_pair(const Conv1x1& first, const Conv1x1& second) {
   const auto run = pointwise();
   const std::size_t count = first.batch * first.height * first.width;
   if (count == 0) return;
-  const std::size_t pixels = block_size(count, kPixels, first.threads);
+  const std::size_t pixels =
+      pixels_at_once(count, std::max(first.parts, second.parts), first.threads);
   const std::size_t hidden = pixels * first.out_channels;
-  const std::size_t width =
-      std::min(kMostOutputs, std::max(first.out_channels, second.out_channels));
   const std::size_t values = pixels * std::max(first.in_channels, second.in_channels);
-  for_blocks(count, pixels, first.threads, hidden + values + pixels * width,
+  const PointwiseMemory before(first, pixels), behind(second, pixels);
+  const std::size_t most = std::max(before.products + before.combined, behind.products + behind.combined);
+  for_blocks(count, pixels, first.threads, hidden + values + most,
              [&](float* scratch, std::size_t at, std::size_t size) {
-               PointwiseBlock block{};
-               block.pixels = size;
-               block.values = scratch + hidden;
-               block.products = block.values + values;
+               float* const products = scratch + hidden + values;
                // A map of one row, of these pixels.
-               const auto layer = [&](Conv1x1 call) {
+               const auto layer = [&](Conv1x1 call, const PointwiseMemory& memory) {
                  call.batch = call.height = 1;
                  call.width = size;
-                 block.products_width = std::min(kMostOutputs, call.out_channels);
-                 run(call, block);
+                 run(call, {0, size, scratch + hidden, products, memory.width,
+                            products + memory.products});
                };
                Conv1x1 one = first, two = second;
                one.x += at * one.in_channels;
                one.out = scratch;
-               layer(one);
+               layer(one, before);
                two.x = scratch;
                two.out += at * two.out_channels;
                if (two.residual) two.residual += at * two.out_channels;
-               layer(two);
+               layer(two, behind);
              });
 }
+
+// Parts and outputs of a layer, as its weights tell them.
+struct Division {
+  std::size_t parts = 1, outputs = 0;
+
+  Division(const Panels& weights, std::size_t inputs, const char* name) {
+    const std::size_t depth = weights.shape(1);
+    if (depth && (depth * 2 == inputs || depth * 4 == inputs)) parts = inputs / depth;
+    const std::size_t products = parts == 1 ? 1 : parts == 2 ? 7 : 49;
+    check_shape(weights, {weights.shape(0), inputs / parts, kPanel}, name);
+    check(parts == 1 || depth % kPanel == 0,
+          std::string(name) + " of parts must have multiples of 16 inputs, got " + shape_of(weights));
+    check(weights.shape(0) % products == 0, std::string(name) + " must have panels for each of " +
+                                                std::to_string(products) + " products, got " +
+                                                shape_of(weights));
+    outputs = weights.shape(0) / products * parts * kPanel;
+  }
+};
 
 void run_conv1x1_pair(nb::handle x, nb::handle hidden_weights, nb::handle hidden_bias,
                       float hidden_slope, bool hidden_gelu, nb::handle weights, nb::handle bias,
@@ -233,14 +330,16 @@ void run_conv1x1_pair(nb::handle x, nb::handle hidden_weights, nb::handle hidden
   const Arguments given(x, bias, residual, out);
   const Panels before = take_panels(hidden_weights, "hidden_weights");
   const Panels panels = take_panels(weights, "weights");
-  const std::size_t hidden = before.shape(0) * kPanel;
+  const Division inside(before, given.x.shape(3), "hidden_weights");
+  const std::size_t hidden = inside.outputs;
   check(hidden > 0, "hidden_weights must have panels, got " + shape_of(before));
-  check_shape(before, {before.shape(0), given.x.shape(3), kPanel}, "hidden_weights");
-  check_shape(panels, {panels.shape(0), hidden, kPanel}, "weights");
+  const Division division(panels, hidden, "weights");
   check_apart(given.out, before, "hidden_weights");
   Conv1x1 second;
-  fill(second, given, panels, panels.shape(0) * kPanel, {slope, gelu, activate_sum}, 1, 0, threads);
+  fill(second, given, panels, division.outputs, {slope, gelu, activate_sum}, 1, 0, threads);
+  second.parts = division.parts;
   Conv1x1 first = second;
+  first.parts = inside.parts;
   first.out_channels = second.in_channels = hidden;
   first.weights = before.data();
   first.bias = first.residual = nullptr;
@@ -260,10 +359,10 @@ void run_conv1x1(nb::handle x, nb::handle weights, nb::handle bias, float slope,
                  nb::handle out, int threads) {
   const Arguments given(x, bias, residual, out);
   const Panels panels = take_panels(weights, "weights");
-  check_shape(panels, {panels.shape(0), given.x.shape(3), kPanel}, "weights");
+  const Division division(panels, given.x.shape(3), "weights");
   Conv1x1 call;
-  fill(call, given, panels, panels.shape(0) * kPanel, {slope, gelu, activate_sum}, shuffle, planes,
-       threads);
+  fill(call, given, panels, division.outputs, {slope, gelu, activate_sum}, shuffle, planes, threads);
+  call.parts = division.parts;
   const nb::gil_scoped_release release;
   conv1x1(call);
 }
