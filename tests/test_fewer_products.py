@@ -131,8 +131,8 @@ def test_rounding_is_within_what_theory_gives(depth: int, parts: int, kind: str)
     """Higham 2002, "Accuracy and stability of numerical algorithms", theorem 23.2.
 
     Of the largest values, since sums of parts mix them: ``(12**L (k**2 + 5 k) - 5 K) u`` for L
-    levels and products of k terms, K in all. In practice rounding errors do not all have one sign, and far
-    less comes out: here 4 u for each of the K terms.
+    levels and products of k terms, K in all. In practice rounding errors do not all have one sign,
+    and far less comes out: here 4 u for each of the K terms.
     """
     outputs = 192 if parts == 4 else 64
     layer = nn.Linear(depth, outputs, bias=False).requires_grad_(False)
