@@ -43,7 +43,7 @@ from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE
 from compressai.inference import export_bundle, prepare
 from compressai.latent_codecs import LRPGaussianLatentCodec
 from compressai.models import CompressionModel
-from compressai.models.base import coding_networks
+from compressai.models.base import ModelIdentity, coding_networks
 from compressai.runtime import Bundle, RuntimeModel
 from compressai.zoo import image_models
 
@@ -120,6 +120,10 @@ def _outcome(net: nn.Module, name: str) -> Callable[[Tensor], Tensor]:
 
 def runtime(net: CompressionModel) -> RuntimeModel | None:
     """The model by onnxruntime; ``None`` if it cannot be written as a bundle."""
+    if net.identity is None:
+        # Of what is trained here; bundles tell one.
+        net = copy.deepcopy(net)
+        net.identity = ModelIdentity(type(net).__name__)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.caibundle"
         try:
