@@ -32,6 +32,7 @@ from compressai.latent_codecs._slice_helpers import (
     slice_support_channels,
 )
 from compressai.models import Elic2022Official, get_scale_table
+from compressai.ops import relaxed_rounding
 from compressai.registry import MODULES
 
 # -- DualHyperSynthesis -------------------------------------------------------------------------
@@ -125,6 +126,54 @@ def test_corrected_values_survive_coding(pair, with_channels: bool) -> None:
         decoded = codec.decompress(coded["strings"], shape, pair[1])
         assert torch.equal(decoded["y_hat"], coded["y_hat"])
         assert torch.equal(decoded["y_hat"], codec(*pair)["y_hat"])
+
+
+def test_dead_zone_takes_lower_symbols_where_they_are_nearly_as_near(pair) -> None:
+    codec, rounding = _lrp_codec(dead_zone=0.02), _lrp_codec()
+    rounding.load_state_dict(codec.state_dict())
+    for each in (codec, rounding):
+        each.gaussian_conditional.update_scale_table(get_scale_table())
+    y, ctx = pair
+    with torch.no_grad():
+        scales, means = codec._predict(ctx)
+        size = (y - means).abs()
+        low, spread = size.floor(), scales.clamp_min(0)
+        width = 0.02 * (2 * low + 1) / (spread**2 + 1 / 12)
+        symbols = (y - means).sign() * (low + (size - low > 0.5 + width))
+        coded = codec.compress(y, ctx)
+        torch.testing.assert_close(codec(y, ctx)["y_hat"], coded["y_hat"], rtol=0, atol=0)
+        decoded = rounding.decompress(coded["strings"], coded["shape"], ctx)
+        expected = rounding._correct(symbols + means, ctx)
+        torch.testing.assert_close(decoded["y_hat"], expected, rtol=0, atol=1e-5)
+        plain = rounding.compress(y, ctx)
+    assert not torch.equal(plain["y_hat"], coded["y_hat"])
+    assert sum(map(len, coded["strings"][0])) < sum(map(len, plain["strings"][0]))
+
+
+def test_dead_zone_lets_gradients_pass_and_leaves_training_and_relaxed_rounding(pair) -> None:
+    codec, rounding = _lrp_codec(dead_zone=1.0), _lrp_codec()
+    rounding.load_state_dict(codec.state_dict())
+    y, ctx = pair[0].requires_grad_(), pair[1]
+    gradients = [torch.autograd.grad(c(y, ctx)["y_hat"].sum(), y)[0] for c in (codec, rounding)]
+    assert gradients[0].isfinite().all()
+    assert gradients[0].abs().mean() > 0.1
+    with relaxed_rounding(lambda x: x + 0.25):
+        assert torch.equal(codec(y, ctx)["y_hat"], rounding(y, ctx)["y_hat"])
+    assert torch.equal(codec.train()(y, ctx)["y_hat"], rounding.train()(y, ctx)["y_hat"])
+
+
+@pytest.mark.parametrize("dead_zone", [-0.1, float("nan"), float("inf")])
+def test_dead_zones_are_checked(dead_zone: float) -> None:
+    with pytest.raises(ValueError, match="dead_zone must be finite and not negative"):
+        GaussianConditionalLatentCodec(dead_zone=dead_zone)
+
+
+def test_latents_that_cannot_be_coded_are_named_with_a_dead_zone_too(pair) -> None:
+    codec = _lrp_codec(dead_zone=0.02)
+    codec.gaussian_conditional.update_scale_table(get_scale_table())
+    pair[0][1, 2, 3, 3] = float("nan")
+    with pytest.raises(ValueError, match="channel 2"), torch.no_grad():
+        codec.compress(*pair)
 
 
 def test_residual_codec_is_registered_and_reloads(pair) -> None:

@@ -99,6 +99,24 @@ def test_files_decode_with_and_without_torch(pair: tuple[Lite, Path], quality: f
     assert made[runtime] == pytest.approx(made[net], rel=0.01)
 
 
+def test_dead_zones_are_those_of_torch(tmp_path: Path) -> None:
+    net = net_of_any_rate()
+    x = torch.rand(1, 3, 64, 128, generator=torch.Generator().manual_seed(3))
+    leaf = net.latent_codec.y.latent_codec["y4"]
+    latents = {}
+    for dead_zone in (0.0, 0.1):
+        leaf.dead_zone = dead_zone
+        with one_thread():
+            export_bundle(net, path := tmp_path / f"{dead_zone}.caibundle")
+            theirs = net.compress(x, 60, sync_safe=True)["y_hat"].numpy()
+        latents[dead_zone] = theirs, RuntimeModel(path).compress(x.numpy(), quality=60)["y_hat"]
+    changed = np.abs(latents[0.1][0] - latents[0.0][0]) > 0.1
+    assert changed.mean() > 0.01
+    for theirs, ours in latents.values():
+        # Few values are rounded to the next step of the grid, as engines differ.
+        assert (np.abs(ours - theirs) > 0.01).mean() < 0.005
+
+
 def _levels(image: ImageData) -> np.ndarray:
     return np.rint(255 * np.asarray(image.pixels))
 

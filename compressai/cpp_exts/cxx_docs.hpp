@@ -92,6 +92,25 @@ Raises:
     ValueError: shapes differ, ``first`` is not a row, or a symbol is no int32.
 )";
 
+constexpr const char* kDeadZoneSymbols = R"(Symbols of a latent, fewer of which are large than by rounding.
+
+Between two integers ``n`` and ``n + 1``, a residual becomes the upper one only if it lies above
+their middle by more than ``dead_zone * (2 n + 1) / (scale^2 + 1/12)``: about the bits that the
+upper one takes more under a Gaussian, in units of what an error costs.
+
+Args:
+    values: float32 array or CPU tensor (N, n).
+    means: float32 (N, n), subtracted before; or ``None``.
+    scales: float32 (N, n).
+    dead_zone: 0 or more; 0 rounds.
+
+Returns:
+    numpy int32 (N, n).
+
+Raises:
+    ValueError: shapes differ, ``dead_zone`` is negative or not finite, or a symbol is no int32.
+)";
+
 constexpr const char* kPlanSync = R"(Choose shifts at which no rounding is in doubt.
 
 Every threshold of a rounding may be shifted by up to a quarter of its cell. Element ``i`` (in

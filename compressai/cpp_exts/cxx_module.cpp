@@ -3,6 +3,7 @@
 #include <nanobind/nanobind.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
@@ -154,26 +155,52 @@ nb::object table_rows(nb::handle scales, const ScaleLevels& levels, std::size_t 
   return result.release();
 }
 
+// A latent and what is predicted of it.
+struct Predicted {
+  Predicted(nb::handle values, nb::handle means, nb::handle scales)
+      : latent(values, "values", 2), spread(scales, "scales", 2) {
+    if (!means.is_none()) centre.emplace(means, "means", 2);
+    const auto fits = [&](const FloatArray& other) {
+      return other.rows() == latent.rows() && other.columns() == latent.columns();
+    };
+    if (!fits(spread) || (centre && !fits(*centre))) {
+      throw std::invalid_argument("values, means and scales must have one shape");
+    }
+  }
+  const float* means() const { return centre ? centre->data() : nullptr; }
+
+  FloatArray latent, spread;
+  std::optional<FloatArray> centre;
+};
+
 nb::tuple latent_symbols(nb::handle values, nb::handle means, nb::handle scales,
                          const ScaleLevels& levels, std::size_t first) {
-  const FloatArray latent(values, "values", 2);
-  const FloatArray spread(scales, "scales", 2);
+  const Predicted given(values, means, scales);
   check_first(first, levels);
-  std::optional<FloatArray> centre;
-  if (!means.is_none()) centre.emplace(means, "means", 2);
-  const auto fits = [&](const FloatArray& other) {
-    return other.rows() == latent.rows() && other.columns() == latent.columns();
-  };
-  if (!fits(spread) || (centre && !fits(*centre))) {
-    throw std::invalid_argument("values, means and scales must have one shape");
-  }
+  const FloatArray& latent = given.latent;
   NewArray symbols(latent.rows(), latent.columns()), rows(latent.rows(), latent.columns());
   {
     const nb::gil_scoped_release release;
-    symbols_and_rows(latent.data(), centre ? centre->data() : nullptr, spread.data(),
-                     latent.size(), levels, first, symbols.data(), rows.data());
+    symbols_and_rows(latent.data(), given.means(), given.spread.data(), latent.size(), levels,
+                     first, symbols.data(), rows.data());
   }
   return nb::make_tuple(symbols.release(), rows.release());
+}
+
+nb::object with_dead_zone(nb::handle values, nb::handle means, nb::handle scales,
+                          float dead_zone) {
+  const Predicted given(values, means, scales);
+  if (!(dead_zone >= 0 && std::isfinite(dead_zone))) {
+    throw std::invalid_argument("dead_zone must be finite and not negative, got " +
+                                std::to_string(dead_zone));
+  }
+  NewArray symbols(given.latent.rows(), given.latent.columns());
+  {
+    const nb::gil_scoped_release release;
+    dead_zone_symbols(given.latent.data(), given.means(), given.spread.data(),
+                      given.latent.size(), dead_zone, symbols.data());
+  }
+  return symbols.release();
 }
 
 nb::object shifted_rows(nb::handle scales, const ScaleLevels& levels, nb::handle ranks) {
@@ -233,6 +260,11 @@ NB_MODULE(_CXX, m) {
                 "scales: Array, levels: ScaleLevels, first: int = 0) "
                 "-> tuple[NDArray[numpy.int32], NDArray[numpy.int32]]"),
         docs::kLatentSymbols);
+  m.def("dead_zone_symbols", &with_dead_zone, "values"_a, "means"_a.none(), "scales"_a,
+        "dead_zone"_a,
+        nb::sig("def dead_zone_symbols(values: Array, means: Array | None, scales: Array, "
+                "dead_zone: float) -> NDArray[numpy.int32]"),
+        docs::kDeadZoneSymbols);
   m.def("plan_sync", &plan, "scales"_a, "values"_a.none(), "levels"_a, "step"_a, "scale_guards"_a,
         "value_guards"_a.none(), "slope"_a, "max_blocks"_a = 4096,
         nb::sig("def plan_sync(scales: Array, values: Array | None, "

@@ -19,4 +19,10 @@ void symbols_and_rows(const float* values, const float* means, const float* scal
                       std::size_t count, const ScaleLevels& levels, std::size_t first,
                       std::int32_t* symbols, std::int32_t* rows);
 
+// Symbols of an encoder with a dead zone, otherwise as above. A residual between two integers n and
+// n + 1 becomes the upper one only if it lies above their middle by more than
+// dead_zone * (2 n + 1) / (scale^2 + 1/12).
+void dead_zone_symbols(const float* values, const float* means, const float* scales,
+                       std::size_t count, float dead_zone, std::int32_t* symbols);
+
 }  // namespace compressai

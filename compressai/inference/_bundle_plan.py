@@ -222,6 +222,7 @@ class Plan:
             fine=f"y_fine{suffix}",
             channels=channels,
             correction=correction,
+            dead_zone=codec.dead_zone,
         )
         if correction:
             self.networks[correction] = Network(
@@ -239,6 +240,7 @@ class Plan:
         fine: str,
         channels: tuple[int, int] | None = None,
         correction: str | None = None,
+        dead_zone: float = 0.0,
     ) -> None:
         """Append the coding of a latent, or some of its channels, with predicted scales."""
         if type(conditional) is not GaussianConditional:
@@ -254,6 +256,7 @@ class Plan:
                 "scales": scales,
                 "means": means[0] if means else None,
                 "correction": correction,
+                **({"dead_zone": dead_zone} if dead_zone else {}),
                 "gains": None if self.exact else self._gains(),
                 "output": output,
                 "fine": fine,

@@ -11,10 +11,11 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from compressai import _CXX
 from compressai.entropy_models import GaussianConditional
 from compressai.latent_codecs.base import LatentCodec, only_strings
 from compressai.latent_codecs.entropy_bottleneck import check_quantizer
-from compressai.ops import quantize_ste
+from compressai.ops import quantize_ste, rounding_is_relaxed
 from compressai.registry import register_module
 
 __all__ = ["GaussianConditionalLatentCodec", "LRPGaussianLatentCodec"]
@@ -35,10 +36,15 @@ class GaussianConditionalLatentCodec(LatentCodec):
             gradient of the identity. The likelihoods are those of the noisy values in both.
         chunks: what the channels of the predicted parameters are, in order:
             ``("scales", "means")``, ``("means", "scales")`` or ``("scales",)``.
+        dead_zone: how much coding, and evaluation, prefer symbols near the means, whose bits are
+            fewer, to the nearest. A residual between integers ``n`` and ``n + 1`` becomes the
+            upper one if it lies above their middle by more than
+            ``dead_zone * (2 n + 1) / (scale**2 + 1/12)``. 0 rounds. Decoders need not know it.
         kwargs: arguments of the ``GaussianConditional`` that is built.
 
     Raises:
-        ValueError: unknown ``quantizer`` or ``chunks``, or ``"ste"`` without means.
+        ValueError: unknown ``quantizer`` or ``chunks``, ``"ste"`` without means, or ``dead_zone``
+            is negative or not finite.
         TypeError: both an entropy model and arguments for one.
     """
 
@@ -49,9 +55,13 @@ class GaussianConditionalLatentCodec(LatentCodec):
         entropy_parameters: nn.Module | None = None,
         quantizer: str = "noise",
         chunks: tuple[str, ...] = ("scales", "means"),
+        dead_zone: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__()
+        if not 0 <= dead_zone < float("inf"):
+            raise ValueError(f"dead_zone must be finite and not negative, got {dead_zone}")
+        self.dead_zone = float(dead_zone)
         if gaussian_conditional is not None and (kwargs or scale_table is not None):
             raise TypeError(
                 "a gaussian_conditional is given, scale_table and "
@@ -81,6 +91,8 @@ class GaussianConditionalLatentCodec(LatentCodec):
             ``{"likelihoods": {"y"}, "y_hat"}``.
         """
         scales, means = self._predict(ctx_params)
+        if not self.training and not rounding_is_relaxed():
+            y = self._off_dead_zone(y, scales, means)
         y_hat, likelihoods = self.gaussian_conditional(y, scales, means)
         if self.quantizer == "ste":
             y_hat = quantize_ste(y - means) + means
@@ -89,6 +101,7 @@ class GaussianConditionalLatentCodec(LatentCodec):
     def compress(self, y: Tensor, ctx_params: Tensor) -> dict[str, Any]:
         """``{"strings": [y], "shape": (H, W), "y_hat"}``; arguments as in :meth:`forward`."""
         scales, means = self._predict(ctx_params)
+        y = self._off_dead_zone(y, scales, means)
         strings, y_hat = self.gaussian_conditional.code(
             y, scales, means, self._correction(ctx_params)
         )
@@ -120,6 +133,22 @@ class GaussianConditionalLatentCodec(LatentCodec):
         return self.gaussian_conditional.decode(
             y_strings, scales, means, self._correction(ctx_params)
         )
+
+    def _off_dead_zone(self, y: Tensor, scales: Tensor, means: Tensor | None) -> Tensor:
+        """Values that become by rounding what the dead zone makes of ``y``; gradients pass."""
+        if not self.dead_zone:
+            return y
+        latents = [y, means, scales]
+        rows = [None if t is None else t.detach().float().cpu().flatten(1) for t in latents]
+        try:
+            symbols = _CXX.dead_zone_symbols(*rows, self.dead_zone)
+        except ValueError:
+            # Says where, or what else does not fit.
+            return y
+        values = torch.from_numpy(symbols).view(y.shape).to(y)
+        if means is not None:
+            values += means.detach()
+        return y + (values - y).detach()
 
     def _predict(self, ctx_params: Tensor) -> tuple[Tensor, Tensor | None]:
         return self._chunk(self.entropy_parameters(ctx_params))

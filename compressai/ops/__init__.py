@@ -8,7 +8,13 @@ through gradient, and the arithmetic of padding. No module here holds trainable 
 from __future__ import annotations
 
 from compressai.ops.bound_ops import LowerBound
-from compressai.ops.ops import quantize_ste, relaxed_rounding, rounded, ste_round
+from compressai.ops.ops import (
+    quantize_ste,
+    relaxed_rounding,
+    rounded,
+    rounding_is_relaxed,
+    ste_round,
+)
 from compressai.ops.padding import compute_padding
 from compressai.ops.parametrizers import NonNegativeParametrizer
 
@@ -19,5 +25,6 @@ __all__ = [
     "quantize_ste",
     "relaxed_rounding",
     "rounded",
+    "rounding_is_relaxed",
     "ste_round",
 ]

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-__all__ = ["quantize_ste", "relaxed_rounding", "rounded", "ste_round"]
+__all__ = ["quantize_ste", "relaxed_rounding", "rounded", "rounding_is_relaxed", "ste_round"]
 
 _relaxation: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("relaxation", default=None)
 
@@ -30,6 +30,11 @@ def relaxed_rounding(relaxation: Callable[[Tensor], Tensor]) -> Iterator[None]:
         yield
     finally:
         _relaxation.reset(token)
+
+
+def rounding_is_relaxed() -> bool:
+    """Whether :func:`relaxed_rounding` is on."""
+    return _relaxation.get() is not None
 
 
 def rounded(x: Tensor) -> Tensor:

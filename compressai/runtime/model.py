@@ -349,8 +349,11 @@ class _Encoder(_Coder):
         latent = values[step["latent"]]
         if step["channels"] is not None:
             latent = latent[:, slice(*step["channels"])]
-        residual = latent - values[step["means"]] if step["means"] is not None else latent
-        symbols = _rounded(residual, step["latent"])
+        means = None if step["means"] is None else values[step["means"]]
+        symbols = _rounded(latent if means is None else latent - means, step["latent"])
+        if dead_zone := step.get("dead_zone", 0.0):
+            rows = [None if v is None else v.reshape(1, -1) for v in (latent, means, scales)]
+            symbols = _CXX.dead_zone_symbols(*rows, dead_zone).reshape(latent.shape)
         restored, fine = self.settled(step, symbols, values)
         table, output = self.model.table(step["table"]), fine
         if self.model.exact:

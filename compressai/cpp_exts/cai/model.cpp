@@ -2,6 +2,7 @@
 #include "model.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -261,6 +262,10 @@ Step Model::read_step(const Json& told) {
   step.has_means = !told["means"].is_null();
   step.means = step.has_means ? value(told["means"].text()) : step.scales;
   step.corrects = !told["correction"].is_null();
+  if (const Json* width = told.find("dead_zone")) {
+    step.dead_zone = static_cast<float>(width->number());
+    if (!(step.dead_zone >= 0 && std::isfinite(step.dead_zone))) bad("a dead zone is negative");
+  }
   if (step.corrects) step.network = network_of(told["correction"]);
   if (!told["gains"].is_null()) {
     step.scale_gains = floats(told["gains"]["scales"]);

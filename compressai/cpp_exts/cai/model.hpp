@@ -42,6 +42,7 @@ struct Step {
   enum class Op { kRun, kFactorized, kGaussian, kConcatenate, kScale } op;
   std::size_t network = 0;  // that runs, or corrects
   bool corrects = false, has_means = false;
+  float dead_zone = 0;
   std::size_t latent = 0, begin = 0, end = 0;  // channels begin ... end of it
   std::size_t string = 0, table = 0;
   std::size_t scales = 0, means = 0;  // values

@@ -239,6 +239,10 @@ void TileEncoder::code_gaussian(const Step& step, std::vector<float>& values) {
   rows_.resize(values.size());
   symbols_and_rows(latent, means, values_[step.scales].data(), values.size(), *table.scales,
                    table.first, symbols_.data(), rows_.data());
+  if (step.dead_zone > 0) {
+    dead_zone_symbols(latent, means, values_[step.scales].data(), values.size(), step.dead_zone,
+                      symbols_.data());
+  }
   restore(symbols_, means, values);
 }
 

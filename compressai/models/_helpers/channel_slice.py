@@ -141,6 +141,7 @@ def build_lrp_slice_codec(
     support_filter: SupportFilter | None = None,
     support_count_fn: Callable[[int], int] | None = None,
     pointwise: bool = False,
+    dead_zones: Sequence[float] = (),
 ) -> ChannelGroupsLatentCodec:
     """Make the codec that STF, WACNN, TCM, CCA and the dictionary models share.
 
@@ -165,6 +166,8 @@ def build_lrp_slice_codec(
         support_count_fn: as there.
         pointwise: of all convolutions of predictors and corrections, only the first of a predictor
             sees neighbours.
+        dead_zones: one a slice, or none at all, see
+            :class:`~compressai.latent_codecs.GaussianConditionalLatentCodec`.
 
     Returns:
         The codec; its side information is ``[means | scales]``.
@@ -187,6 +190,7 @@ def build_lrp_slice_codec(
             ),
             mean_support_trail_channels=support,
             quantizer="ste",
+            dead_zone=dead_zones[k] if dead_zones else 0.0,
         )
 
     def context(k: int, channels: int, support: int) -> nn.Module:

@@ -69,6 +69,7 @@ class IntegerLite(IntegerForm, Lite):
                 leaf.lrp_transform,
                 mean_support_trail_channels=leaf.mean_support_trail_channels,
                 quantizer=leaf.quantizer,
+                dead_zone=leaf.dead_zone,
             )
         # So that products with gains of few digits are exact.
         self.latent_codec.hyper.limit = INPUT_LIMIT
