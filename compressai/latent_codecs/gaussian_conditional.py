@@ -91,7 +91,7 @@ class GaussianConditionalLatentCodec(LatentCodec):
             ``{"likelihoods": {"y"}, "y_hat"}``.
         """
         scales, means = self._predict(ctx_params)
-        if not self.training and not rounding_is_relaxed():
+        if not self.training:
             y = self._off_dead_zone(y, scales, means)
         y_hat, likelihoods = self.gaussian_conditional(y, scales, means)
         if self.quantizer == "ste":
@@ -136,7 +136,7 @@ class GaussianConditionalLatentCodec(LatentCodec):
 
     def _off_dead_zone(self, y: Tensor, scales: Tensor, means: Tensor | None) -> Tensor:
         """Values that become by rounding what the dead zone makes of ``y``; gradients pass."""
-        if not self.dead_zone:
+        if not self.dead_zone or rounding_is_relaxed():
             return y
         latents = [y, means, scales]
         rows = [None if t is None else t.detach().float().cpu().flatten(1) for t in latents]

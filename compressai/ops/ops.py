@@ -20,7 +20,8 @@ def relaxed_rounding(relaxation: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within, networks of this thread round by a function that has a gradient.
 
     It takes the place of :func:`rounded` and :func:`quantize_ste`, and so of rounding in the
-    ``forward`` of every model in evaluation mode. Coding is not touched.
+    ``forward`` of every model in evaluation mode. Coding rounds as before, but without dead zones:
+    whoever relaxes rounding sees to the rate.
 
     Args:
         relaxation: from a tensor to one of its shape.
