@@ -246,9 +246,8 @@ class _Objective:
         self._height, self._width = x.shape[-2:] if size is None else size
 
     def compress(self, latents: _Latents) -> dict[str, Any]:
-        """What the model makes of latents, which lie where they are worth their bits."""
-        with relaxed_rounding(torch.round):
-            return latents.coding(self.net).compress(self.x, **self.arguments)
+        """What the model makes of latents."""
+        return latents.coding(self.net).compress(self.x, **self.arguments)
 
     def estimated(self, latents: _Latents, rows: slice, columns: slice) -> Tensor:
         """The Lagrangian of a part of the images, by ``forward``."""

@@ -43,11 +43,6 @@ _LOWEST_LMBDA, _HIGHEST_LMBDA = 0.0008, 1.6
 # Blocks of the cosine transform that carries details, the least frequency of its chrominance in
 # one direction, and its luminance and chrominances.
 _BLOCK, _LOWEST_CHROMINANCE = 16, 4
-# Dead zones of the quantiser, of slices that later ones are predicted from, and of details. Where
-# an error of one step is worth s bits, the best is log2(e) / (4 s), and s is 8.7 where gains are
-# best at high rates. These are smaller, and were best on photographs kept back from training
-# (benchmarks/dead_zone.py).
-_DEAD_ZONE, _DEAD_ZONE_OF_DETAILS = 0.005, 0.02
 _COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))
 
 
@@ -269,7 +264,6 @@ class Lite(ChannelSliceModel):
                     widths=tuple(context_widths),
                     emit_mean_support=True,
                     pointwise=True,
-                    dead_zones=[*(_DEAD_ZONE for _ in slice_proportions), _DEAD_ZONE_OF_DETAILS],
                 ),
                 "hyper": GainHyperLatentCodec(
                     EntropyBottleneck(N),
