@@ -300,7 +300,12 @@ class CompressionModel(PretrainedModel, nn.Module):
         return torch.from_numpy(image)[None].to(parameter)
 
     def rate_gains(self) -> Mapping[str, nn.Module]:
-        """By arguments of ``latent_codec``; nothing, if more than gains depends on the rate."""
+        """What depends on the rate, if gains are all that does.
+
+        Returns:
+            :class:`~compressai.models.lite.RateGains` by the arguments of ``latent_codec`` that
+            they make; empty for a model of one rate, or of which something else depends on it.
+        """
         return {}
 
     def lagrangian_multiplier(self, **arguments: Any) -> float | None:
