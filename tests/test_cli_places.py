@@ -118,7 +118,7 @@ def test_urls_are_told_from_paths():
         (["encode", "a.png", "gs://bucket/x.cai"], "--engine ray"),
         (["encode", "a.png", "-o", "gs://bucket"], "--engine ray"),
         (["eval", "https://host/x.png"], "--engine ray"),
-        (["decode", "s3://bucket/x.cai"], "this machine"),
+        (["decode", "s3://bucket/x.cai"], "--engine ray"),
         (["info", "s3://bucket/x.cai"], "this machine"),
     ],
 )
