@@ -212,6 +212,16 @@ def cxx_calls() -> Iterator[Call]:
                 "first": 1,
             },
         )
+        yield Call(
+            "dead_zone_symbols",
+            _CXX.dead_zone_symbols,
+            lambda means=means: {
+                "values": values,
+                "means": None if means is None else means / 3,
+                "scales": scales,
+                "dead_zone": 0.02,
+            },
+        )
     # Levels of which the first threshold can be shifted below 0, and guards of 0 beside it.
     for guards in (float32(0.01, 0.5), float32(0, 0)):
         for given in (values, None):
