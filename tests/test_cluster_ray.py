@@ -287,7 +287,6 @@ save_checkpoint(sys.argv[2], net, architecture="my-slice-model", arguments={"N":
 """
 
 
-@pytest.mark.skip(reason="was never seen to pass: nodes start too slowly on a busy machine")
 def test_program_gives_workers_the_models_that_it_imports(cluster, photos, tmp_path):
     example, weights = ROOT / "examples" / "custom_channel_slice.py", tmp_path / "mine.safetensors"
     coded, decoded = tmp_path / "coded", tmp_path / "decoded"
@@ -329,7 +328,6 @@ class DyingDecoder(DecodeWorker):
         super().write(item, content)
 
 
-@pytest.mark.skip(reason="was never seen to pass: nodes start too slowly on a busy machine")
 def test_files_are_decoded_although_a_worker_dies(cluster, photos, tmp_path):
     """One is damaged, too, which is told as it is without Ray."""
     weights, coded, decoded = (tmp_path / name for name in ("net.safetensors", "coded", "decoded"))
