@@ -203,8 +203,8 @@ def close(found: np.ndarray, expected: np.ndarray) -> bool:
     return (
         difference.shape == expected.shape
         and difference.max() <= 1
-        # As many as tests/test_c_library.py allows: which samples lie so near to a half that they are
-        # rounded otherwise depends on the processor that torch runs on.
+        # As many as tests/test_c_library.py allows: which samples lie so near to a half that they
+        # are rounded otherwise depends on the processor that torch runs on.
         and (difference > 0).mean() < 1e-3
     )
 
