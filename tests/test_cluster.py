@@ -415,12 +415,24 @@ def test_program_codes_a_corpus(photos, tmp_path, in_this_process, capsys, monke
     status, out, err = program(capsys, *words)
     assert status == 1
     assert "RANDOM" in err
-    assert (json.loads(out)["done"], len(json.loads(out)["failed"])) == (3, 1)
+    report = json.loads(out)
+    assert (report["done"], len(report["failed"])) == (3, 1)
     (photos / "b.png").unlink()
+    before = sum(path.stat().st_size for path in photos.rglob("*.*") if path.suffix != ".txt")
+    after = sum(path.stat().st_size for path in (tmp_path / "coded").rglob("*.cai"))
+    assert (report["bytes"], report["source_bytes"]) == (after, before)
+    assert report["saving"] == pytest.approx(1 - after / before)
     status, out, _ = program(capsys, *words)
     assert status == 0
     figures = {"done": 0, "skipped": 3, "failed": [], "seconds": 0.0}
     assert json.loads(out) == {**figures, "random_weights": True}
+    # Also of files that are there already, and are only noted.
+    shutil.rmtree(tmp_path / "coded" / "_manifest")
+    status, out, _ = program(capsys, *words[:-1], "-v")
+    assert status == 0
+    assert f"source bytes       {before}" in out
+    assert f"saving             {1 - after / before:.1%}" in out
+    assert out.count("% saved") == 3
 
 
 def test_program_measures_a_corpus(photos, tmp_path, in_this_process, capsys, monkeypatch):

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import re
+import shutil
 import threading
 import zipfile
 
@@ -93,8 +95,12 @@ def test_folders_and_archives_are_whole(server, files, place):
     assert server.whole.count("/photos.zip") <= 3
 
 
+def source_sizes(report):
+    return {row["target"]: json.loads(row["result"])["source_bytes"] for row in report.done}
+
+
 @pytest.mark.parametrize("place", ["{}/photos/", "zip://::{}/photos.zip"])
-def test_corpus_comes_from_a_web_server(server, tmp_path, monkeypatch, place):
+def test_corpus_comes_from_a_web_server(server, files, tmp_path, monkeypatch, place):
     work_in_this_process(monkeypatch)
     url = place.format(server.url)
     report = encode_corpus([url], str(tmp_path), chosen, suffixes=[".png"], retries=0)
@@ -104,8 +110,16 @@ def test_corpus_comes_from_a_web_server(server, tmp_path, monkeypatch, place):
     assert sorted(Store(str(tmp_path)).files([".cai"])) == sorted(
         f"{name[:-4]}.cai" for name in NAMES
     )
+    sizes = source_sizes(report)
+    assert [sizes[str(tmp_path / f"{name[:-4]}.cai")] for name in NAMES] == [
+        (files / "photos" / name).stat().st_size for name in NAMES
+    ]
     again = encode_corpus([url], str(tmp_path), chosen, suffixes=[".png"], retries=0)
     assert (len(again.skipped), again.done) == (len(NAMES), [])
+    # Read from a stream before; now the server is asked, since the results are there.
+    shutil.rmtree(tmp_path / "_manifest")
+    noted = encode_corpus([url], str(tmp_path), chosen, suffixes=[".png"], retries=0)
+    assert source_sizes(noted) == sizes
 
 
 def test_single_files_get_the_names_that_they_have(server, tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from compressai.cli.messages import (
     print_report,
     progress_bar,
 )
+from compressai.cli.pipeline import one_line, size_figures
 from compressai.cli.places import STANDARD, names_a_file, split_name
 
 if TYPE_CHECKING:
@@ -142,9 +143,7 @@ def encode_on_ray(
             on_row=progress.take,
             **_how(**how),
         )
-    size = sum(row["bytes"] for row in report.done)
-    pixels = sum(row["width"] * row["height"] for row in report.done)
-    figures: dict[str, Any] = {"bytes": size, "bpp": 8 * size / pixels} if pixels else {}
+    figures = size_figures(_reports(report), telling.as_json)
     if telling.as_json:
         figures["random_weights"] = any(random_weights)
     _sum_up(report, figures, telling)
@@ -308,12 +307,24 @@ def _sum_up(report: JobReport, figures: Mapping[str, Any], telling: Telling) -> 
             {"file": row["source"], "error": row["error"]} for row in report.failed
         ]
     if telling.verbose and not (telling.quiet or telling.as_json):
-        for row in report.done:
-            size = f"{row['width']} x {row['height']}, {row['bytes']} bytes"
-            print_line(f"{row['source']} -> {row['target']}: {size}")
+        for one in _reports(report):
+            print_line(one_line(one))
     if telling.as_json or not telling.quiet:
         print_report(summary, telling.as_json)
     _tell_failures(report)
+
+
+def _reports(report: JobReport) -> list[dict[str, Any]]:
+    """What this run did, as on one machine: of each file what the manifest holds, by name."""
+    reports = []
+    for row in report.done:
+        one = {**row, **json.loads(row["result"] or "{}"), "file": row["target"]}
+        if "source_bytes" in one:
+            one["bpp"] = 8 * one["bytes"] / (one["width"] * one["height"])
+        else:
+            del one["bytes"]  # of the image that was decoded
+        reports.append(one)
+    return reports
 
 
 def _tell_failures(report: JobReport) -> None:

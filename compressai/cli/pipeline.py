@@ -42,7 +42,9 @@ from compressai.cores import allowed_threads, torch_threads, usable_cores
 __all__ = [
     "Stages",
     "default_jobs",
+    "one_line",
     "run",
+    "size_figures",
     "threads_each",
 ]
 
@@ -134,7 +136,7 @@ def run(
         if as_json or (verbose and not quiet):
             print_report(report, as_json, to_stderr=to_stderr)
         elif not quiet:
-            print_line(_one_line(report), to_stderr=to_stderr)
+            print_line(one_line(report), to_stderr=to_stderr)
         return
     jobs = jobs or default_jobs(len(plan.tasks))
     reports, failed = [], list(plan.failed)
@@ -166,7 +168,7 @@ def run(
         notes.sum_up()
     if verbose and not (quiet or as_json):
         for report in reports:
-            print_line(_one_line(report))
+            print_line(one_line(report))
     if not quiet or as_json:
         _summarise(reports, skipped, failed, seconds, jobs, as_json)
     print_failures(failed)
@@ -251,14 +253,8 @@ def _summarise(
     as_json: bool,
 ) -> None:
     pixels = sum(report["width"] * report["height"] for report in reports)
-    size = sum(report.get("bytes", 0) for report in reports)
     summary: dict[str, Any] = {"done": len(reports), "skipped": skipped, "failed": len(failed)}
-    if size:
-        summary |= {"bytes": size, "bpp": 8 * size / pixels}
-    before = sum(report.get("source_bytes") or 0 for report in reports)
-    if before:
-        saving = _saving(size, before)
-        summary |= {"source_bytes": before, "saving": saving if as_json else f"{saving:.1%}"}
+    summary |= size_figures(reports, as_json)
     summary["seconds"] = seconds
     if reports:
         summary["images_per_second"] = len(reports) / seconds
@@ -269,7 +265,31 @@ def _summarise(
     print_report(summary, as_json)
 
 
-def _one_line(report: Mapping[str, Any]) -> str:
+def size_figures(reports: Sequence[Mapping[str, Any]], as_json: bool) -> dict[str, Any]:
+    """What a summary says of sizes.
+
+    Args:
+        reports: of each file, with its pixels; of coded ones with ``bytes``, and ``source_bytes``
+            if they are known.
+        as_json: for JSON rather than people.
+
+    Returns:
+        Nothing if no file was coded. What is saved is left out where the size of a source is not
+        known.
+    """
+    size = sum(report.get("bytes") or 0 for report in reports)
+    if not size:
+        return {}
+    pixels = sum(report["width"] * report["height"] for report in reports)
+    figures: dict[str, Any] = {"bytes": size, "bpp": 8 * size / pixels}
+    before = [report.get("source_bytes") or 0 for report in reports]
+    if all(before):
+        saving = _saving(size, sum(before))
+        figures |= {"source_bytes": sum(before), "saving": saving if as_json else f"{saving:.1%}"}
+    return figures
+
+
+def one_line(report: Mapping[str, Any]) -> str:
     """What became of one file."""
     line = f"{report['source']} -> {report['file']}"
     if report.get("skipped"):

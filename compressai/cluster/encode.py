@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from compressai._images import buffer_image
 from compressai.bitstream import (
     MAX_PIXELS,
     BitstreamError,
@@ -79,19 +81,19 @@ class EncodeWorker:
             finished = self._finished(item)
             if finished is not None:
                 return finished
-        with Store(item.source).open() as source:
-            image = read_image(
-                source,
-                keep_metadata=self.keep_metadata,
-                max_pixels=self.options.get("max_pixels", MAX_PIXELS),
-            )
+        max_pixels = self.options.get("max_pixels", MAX_PIXELS)
+        with Store(item.source).open() as stream:
+            source = stream if stream.seekable() else buffer_image(stream, max_pixels)
+            source_bytes = source.seek(0, io.SEEK_END)
+            source.seek(0)
+            image = read_image(source, keep_metadata=self.keep_metadata, max_pixels=max_pixels)
         if self.target is None:
             coded = encode_image(image=image, **vars(self.chosen), **self.options)
         else:
             coded = encode_to_target(image, self.target, self.ladder, **self.options)
         content = coded.to_bytes()
         self.write(item, content)
-        return {**_result(coded, content), "notes": image.notes}
+        return {**_result(coded, content, source_bytes), "notes": image.notes}
 
     def write(self, item: Item, content: bytes) -> None:
         """Write a coded image."""
@@ -109,14 +111,15 @@ class EncodeWorker:
             options = {key: self.options[key] for key in _COMPARED if key in self.options}
             chosen = self.chosen if self.ladder is None else self.ladder.of_image(coded)
             if chosen is not None and is_coded_with(coded, **vars(chosen), **options):
-                return _result(coded, content)
+                return _result(coded, content, Store(item.source).size())
         except BitstreamError as error:
             problem = f"is damaged ({error})"
         raise FileExistsError(f"{item.target} exists and {problem}; overwrite replaces it")
 
 
-def _result(coded: CodedImage, content: bytes) -> dict[str, Any]:
+def _result(coded: CodedImage, content: bytes, source_bytes: int | None) -> dict[str, Any]:
     return {
+        "source_bytes": source_bytes,
         "bytes": len(content),
         "width": coded.width,
         "height": coded.height,

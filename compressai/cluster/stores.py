@@ -181,6 +181,10 @@ class Store:
         """When a file was written; ``None`` if the file system does not say."""
         return self._connect()[0].get_file_info(self._path(name)).mtime
 
+    def size(self, name: str = "") -> int | None:
+        """Bytes of a file; ``None`` if it is gone, or the file system does not say."""
+        return self._connect()[0].get_file_info(self._path(name)).size
+
     def prepare(self, name: str) -> None:
         """Refuse early what :meth:`write` could not write, as far as that shows.
 
