@@ -64,14 +64,14 @@ def test_synchronised_coding_costs_no_more_than_it_may(
             synchrony.main(command)
 
 
-def test_a_small_image_at_the_third_point_is_just_beyond_the_limit(
+def test_a_small_image_at_the_second_point_is_beyond_the_limit(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What the shipped weights cost there; lower points cost more, see docs/synchrony.md."""
-    with pytest.raises(SystemExit, match="beyond the limits: lite:3"):
-        synchrony.main(["--models", "lite:3", *SMALL])
+    """What the shipped weights cost there; the lowest costs more, see docs/synchrony.md."""
+    with pytest.raises(SystemExit, match="beyond the limits: lite:2"):
+        synchrony.main(["--models", "lite:2", *SMALL])
     result = json.loads(capsys.readouterr().out.splitlines()[1])
-    assert synchrony.LIMITS["bytes"] < result["bytes"] < 0.012
+    assert synchrony.LIMITS["bytes"] < result["bytes"] < 0.02
     assert abs(result["psnr"]) <= synchrony.LIMITS["psnr"]
     assert {fate for fate, _ in result["photos"][0]["fates"]["safe"].values()} == {"same"}
 

@@ -149,7 +149,7 @@ def test_gains_leave_room_for_exact_products(net: IntegerLite) -> None:
     for quality in (0.0, 13.7, 86.1, 100.0):
         gains = net.decoder_gains(torch.tensor([quality]))["z_gain_inv"]
         hyper.synthesis(z_hat, gains)
-        exact = z_hat.double().clamp(-INPUT_LIMIT, INPUT_LIMIT) * gains.double()
+        exact = z_hat.double().clamp(-hyper.limit, hyper.limit) * gains.double()
         assert torch.equal(seen[-1].double(), exact)
     assert len(seen) == 8
 
@@ -449,8 +449,8 @@ def test_bound_is_reached_by_the_worst_input() -> None:
 def test_tables_are_clamped_at_their_ends_and_halves_go_to_the_even_neighbour() -> None:
     look_up = LookUp()
     look_up.table.copy_(torch.arange(LookUp.SIZE) - LookUp.SIZE // 2)
-    x = torch.tensor([-1e6, -1024.0, -0.5, 0.5, 1.5, 1023.0, 1e6])
-    assert look_up(x).tolist() == [-1024, -1024, 0, 0, 2, 1023, 1023]
+    x = torch.tensor([-1e6, -2048.0, -0.5, 0.5, 1.5, 2047.0, 1e6])
+    assert look_up(x).tolist() == [-2048, -2048, 0, 0, 2, 2047, 2047]
 
 
 def test_changed_integers_are_seen_at_once() -> None:

@@ -36,7 +36,7 @@ EXACT_BELOW = 2**24
 # Operands of 11 bits are exact in TF32, too, which CUDA devices may use.
 LARGEST_OPERAND = 2**11
 # Greatest magnitude of what goes into a network; wider is no better, as weights get coarser.
-INPUT_LIMIT = 2**9 - 1
+INPUT_LIMIT = 2**10 - 1
 # What power_of_two has the negative of, too.
 _EXPONENTS = range(-126, 127)
 # What buffers are declared as, by name.
@@ -273,7 +273,7 @@ class LookUp(_IntegerLayer):
     Shape: any, input and output alike.
     """
 
-    SIZE = 2**11
+    SIZE = 2**12
     table: Tensor
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from compressai.latent_codecs import LRPGaussianLatentCodec
 from compressai.models.base import CompressionModel
 from compressai.models.integer.form import EntropyNetwork, IntegerForm
-from compressai.models.integer.layers import INPUT_LIMIT, IntegerNetwork
+from compressai.models.integer.layers import IntegerNetwork
 from compressai.models.lite import Lite
 from compressai.registry import ENTRIES, register_entry, register_model
 
@@ -21,7 +21,9 @@ __all__ = ["IntegerLite"]
 
 # Values are multiples of 2 to the power of minus this.
 _Z, _SIDE, _VALUES, _SCALES = 4, 10, 5, 12
-# Binary digits of gains around the side information: with these, products of INPUT_LIMIT and
+# Greatest magnitude of z_hat before its gain.
+_LARGEST_Z = 2**9 - 1
+# Binary digits of gains around the side information: with these, products of _LARGEST_Z and
 # multiples of 2^-_Z are exact.
 _GAIN_DIGITS = 11
 # Shares of the scale to see inputs at: finest units serve low rates, and the widest values, of the
@@ -72,7 +74,7 @@ class IntegerLite(IntegerForm, Lite):
                 dead_zone=leaf.dead_zone,
             )
         # So that products with gains of few digits are exact.
-        self.latent_codec.hyper.limit = INPUT_LIMIT
+        self.latent_codec.hyper.limit = _LARGEST_Z
         self.z_gain_inv.digits = _GAIN_DIGITS
         for place in self.entropy_networks(self):
             place.replace(IntegerNetwork(place.module, table_at_end=place.corrects))

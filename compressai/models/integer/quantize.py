@@ -25,7 +25,7 @@ from compressai.registry import ENTRIES
 __all__ = ["quantize_entropy_path"]
 
 # Greatest magnitude behind a table that another convolution follows.
-_HIDDEN_LIMIT = 2**10 - 1
+_HIDDEN_LIMIT = 2**11 - 1
 # How far other images may go beyond what those for calibration do before they are clamped.
 _INPUT_MARGIN, _HIDDEN_MARGIN = 1.5, 1.2
 # What correcting a bias may change, and is kept free for that.
@@ -39,13 +39,13 @@ def quantize_entropy_path(net: CompressionModel, images: Iterable[Tensor]) -> Co
     """Make a model of integers of a trained one, without training.
 
     Weights get as many digits as exact sums leave room for, a power of two for each output
-    channel. Activations are integers of 10 or 11 bits whose units come from the greatest values
+    channel. Activations are integers of 11 or 12 bits, sign included, whose units come from the greatest values
     that the images give. Biases take up what rounding shifts on average. Transforms and the hyper
     analysis are copies of those of ``net``.
 
     Args:
         net: trained model of a class that has a form of integers, on the CPU. Of the library's
-            these are :class:`~compressai.models.Lite` and :class:`~compressai.models.Lite`.
+            that is :class:`~compressai.models.Lite`.
         images: for calibration, each ``(N, 3, H, W)`` in [0, 1] with sides that are multiples of
             64. Some 50 of 256 x 256 that show all kinds of things will do.
 
