@@ -39,9 +39,9 @@ def quantize_entropy_path(net: CompressionModel, images: Iterable[Tensor]) -> Co
     """Make a model of integers of a trained one, without training.
 
     Weights get as many digits as exact sums leave room for, a power of two for each output
-    channel. Activations are integers of 11 or 12 bits, sign included, whose units come from the greatest values
-    that the images give. Biases take up what rounding shifts on average. Transforms and the hyper
-    analysis are copies of those of ``net``.
+    channel. Activations are integers of 11 or 12 bits, sign included, whose units come from the
+    greatest values that the images give. Biases take up what rounding shifts on average.
+    Transforms and the hyper analysis are copies of those of ``net``.
 
     Args:
         net: trained model of a class that has a form of integers, on the CPU. Of the library's
