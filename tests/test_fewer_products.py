@@ -28,6 +28,8 @@ SIDES = st.integers(1, 23)
 @pytest.fixture(autouse=True)
 def _small_layers_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fewer_products, "_LEAST", {2: 32, 4: 192})
+    # Where there are tiles, they take the place of fewer products.
+    monkeypatch.setattr(_kernels, "has_tiles", lambda: False)
 
 
 def _random(*shape: int) -> Tensor:

@@ -23,14 +23,15 @@ from compressai.inference.converted import ConvertedNetwork
 from compressai.inference.fewer_products import divide_products
 from compressai.inference.graph import is_native, use_kernels
 from compressai.inference.kernels import ExactConv
+from compressai.inference.tiles import tile_products
 from compressai.inference.transforms import Model
 from compressai.models._copies import shallow_copy
 from compressai.models.base import coding_networks
 
 __all__ = ["with_native_networks"]
 
-# Of the tolerance: what networks with fewer products may differ by. These round more than those of
-# torch, and more for other images than for the first.
+# Of the tolerance: what networks with fewer products or tiles may differ by. The former round more
+# than those of torch, and more for other images than for the first.
 _SHARE_OF_FEWER = 0.25
 
 
@@ -116,7 +117,7 @@ class _Choice:
                 source = shallow_copy(self._network)
                 del vars(source)["forward"]
                 native = use_kernels(copy.deepcopy(source).requires_grad_(False), ExactConv)
-                fewer = fewer and divide_products(native)
+                fewer = fewer and (tile_products(native) or divide_products(native))
             if not any(map(is_native, native.modules())):
                 break
             converted = ConvertedNetwork(native, [self._network], torch.float32)

@@ -14,6 +14,7 @@ from compressai.inference.entropy_path import with_native_networks
 from compressai.inference.fewer_products import divide_products
 from compressai.inference.graph import use_kernels, use_kernels_inside
 from compressai.inference.precision import choose_precision
+from compressai.inference.tiles import tile_products
 from compressai.inference.transforms import (
     TRANSFORMS,
     Model,
@@ -111,7 +112,8 @@ def _convert(
                 network = call = use_kernels(network)
             else:
                 use_kernels_inside(network)
-            divide_products(network)
+            if not tile_products(network):
+                divide_products(network)
         network.to(dtype, memory_format=torch.channels_last)
         last.float()
     if compile:

@@ -253,6 +253,7 @@ def kernel_calls() -> Iterator[Call]:
     from compressai import _kernels
 
     yield Call("available", _kernels.available, dict)
+    yield Call("has_tiles", _kernels.has_tiles, dict)
     if not _kernels.available():
         return
     random = np.random.default_rng(0)
@@ -264,14 +265,18 @@ def kernel_calls() -> Iterator[Call]:
         return np.zeros(shape, dtype=np.float32)
 
     x = some(1, 5, 6, 16)
+    # Pieces of 32 inputs and 64 outputs, two numbers of bfloat16 in each.
+    pieces = (some(4, 3, 512).view(np.uint32) >> 16).astype(np.uint16).view(np.float32)
+    tiled = [("conv1x1", pieces)] if _kernels.has_tiles() else []
     for name, weights in (
+        *tiled,
         ("conv3x3", some(36, 4, 16, 16)),
         ("conv5x5", some(36, 4, 16, 16)),
         ("conv1x1", some(4, 16, 16)),
         ("conv1x1", some(14, 16, 16)),  # of the products of halves of 32 inputs and 64 outputs
     ):
         whole = {
-            "x": some(1, 5, 6, 32) if len(weights) == 14 else x,
+            "x": some(1, 5, 6, 32) if len(weights) == 14 or weights.shape[2] == 256 else x,
             "weights": weights,
             "bias": some(64),
             "slope": 0.1,

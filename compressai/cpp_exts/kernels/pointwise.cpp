@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause-Clear
 // Convolutions of 1x1, and what is computed like them.
 #include "common.hpp"
+#include "tiles.hpp"
 
 namespace compressai {
 
@@ -15,6 +16,8 @@ struct Conv1x1 : Layer {
   // 4, in which inputs and outputs must be multiples of 16 (see products.inl). Weights are then those
   // of 7 or 49 products.
   std::size_t parts = 1;
+  // Whether weights are pieces for tiles (see tiles.hpp); without gate or parts.
+  bool tiled = false;
   std::size_t products() const { return parts == 1 ? 1 : parts == 2 ? 7 : 49; }
   // Panels of each part that are computed at once.
   std::size_t panels_at_once() const {
@@ -28,7 +31,7 @@ struct PointwiseBlock {
   float* values;    // [pixel][input]
   float* products;  // [pixel][products_width], or as PartedProduct has it
   std::size_t products_width;
-  float* combined;  // of PartedProduct
+  float* combined;  // of PartedProduct; or the pieces of TiledProduct, on a line of the cache
 };
 
 }  // namespace compressai
@@ -165,9 +168,37 @@ inline void compute_parts(const Conv1x1& call, const PointwiseBlock& block) {
   }
 }
 
+#ifdef KERNEL_TILES
+inline void compute_tiles(const Conv1x1& call, const PointwiseBlock& block) {
+  const std::size_t panels = call.out_channels / kColumns, at_once = block.products_width / kColumns;
+  TiledProduct product{call.x + block.first * call.in_channels, block.pixels, call.in_channels, 0, 0,
+                       reinterpret_cast<std::uint16_t*>(block.combined), call.weights, 0, 0,
+                       block.products, block.products_width};
+  // Several passes have all panels at once (see PointwiseMemory); else pieces are made once for all.
+  for (std::size_t first = 0; first < panels; first += at_once) {
+    product.first = first;
+    product.panels = panels - first < at_once ? panels - first : at_once;
+    for (product.begin = 0; product.begin < call.in_channels; product.begin = product.end) {
+      const std::size_t left = call.in_channels - product.begin;
+      product.end = product.begin + tiled_inputs(left);
+      if (first == 0) split_values(product);
+      multiply_tiles(product);
+    }
+    write_results(call, {block.first, block.pixels, first * kColumns, product.panels,
+                         block.products, block.products_width, kColumns});
+  }
+}
+#endif
+
 }  // namespace
 
 void KERNEL(pointwise)(const Conv1x1& call, const PointwiseBlock& block) {
+#ifdef KERNEL_TILES
+  if (call.tiled) {
+    compute_tiles(call, block);
+    return;
+  }
+#endif
   if (call.parts > 1) {
     compute_parts(call, block);
     return;
@@ -206,7 +237,9 @@ Args:
     weights: ``(out_channels / 16, in_channels, 16)``. Or of the 7 products of halves that take the
         place of 8, ``(7 out_channels / 32, in_channels / 2, 16)``, or, halving twice, of 49, ``(49
         out_channels / 64, in_channels / 4, 16)``; see
-        :mod:`compressai.inference.fewer_products`.)";
+        :mod:`compressai.inference.fewer_products`. Or pieces, ``(out_channels / 16, 3
+        ceil(in_channels / 32), 256)``, where :func:`has_tiles`; see
+        :mod:`compressai.inference.tiles`.)";
 
 constexpr const char* kConv1x1Pair = R"(Two 1x1 convolutions, the second of what the first gives.
 
@@ -214,11 +247,11 @@ That is never a whole map: it is made and used for a few pixels at a time, while
 
 Args:
     x: ``(N, H, W, in_channels)``.
-    hidden_weights: of the first, ``(hidden / 16, in_channels, 16)``, or of products as in
+    hidden_weights: of the first, ``(hidden / 16, in_channels, 16)``, or of products or pieces as in
         :func:`conv1x1`.
     hidden_bias: ``(hidden,)``.
     hidden_slope, hidden_gelu: of the activation between them, as in :func:`conv3x3`.
-    weights: of the second, ``(out_channels / 16, hidden, 16)``, or of products.
+    weights: of the second, ``(out_channels / 16, hidden, 16)``, or of products or pieces.
     bias, slope, gelu, residual, activate_sum: as in :func:`conv3x3`.
     out: written to, ``(N, H, W, out_channels)``.
     threads: at most as many, and at most 256.)";
@@ -236,27 +269,42 @@ Args:
     threads: at most as many, and at most 256.)";
 
 // At once; of parts more, so that sums of them are made of as many rows.
-constexpr std::size_t kPixels = 144, kPartedPixels = 288;
+constexpr std::size_t kPixels = 144, kPartedPixels = 288, kTiledPixels = 192;
 
-// How many pixels are computed at once, such that little is left of groups of rows of the parts.
-std::size_t pixels_at_once(std::size_t count, std::size_t parts, int threads) {
-  if (parts == 1) return block_size(count, kPixels, threads);
-  const std::size_t unit = parts * (has_avx512() ? kRowGroup : kRowGroup / 2);
-  const std::size_t blocks =
-      round_up((count + kPartedPixels - 1) / kPartedPixels, static_cast<std::size_t>(threads));
-  return std::min(kPartedPixels, round_up((count + blocks - 1) / blocks, unit));
+// How many pixels are computed at once, such that little is left of groups of rows of the parts, or of
+// tiles.
+std::size_t pixels_at_once(std::size_t count, std::size_t parts, bool tiled, int threads) {
+  if (parts == 1 && !tiled) return block_size(count, kPixels, threads);
+  const std::size_t unit = tiled ? 2 * kTileRows : parts * (has_avx512() ? kRowGroup : kRowGroup / 2);
+  const std::size_t most = tiled ? kTiledPixels : kPartedPixels;
+  const std::size_t blocks = round_up((count + most - 1) / most, static_cast<std::size_t>(threads));
+  return std::min(most, round_up((count + blocks - 1) / blocks, unit));
 }
 
-// Of `pixels` pixels: memory for products, and behind them for sums of parts.
+// Floats on a line of the cache, where tiles are best.
+constexpr std::size_t kLine = 16;
+
+float* on_a_line(float* memory) {
+  const std::size_t beyond = reinterpret_cast<std::uintptr_t>(memory) / sizeof(float) % kLine;
+  return memory + (kLine - beyond) % kLine;
+}
+
+// Of `pixels` pixels: memory for products, and behind them for sums of parts or for pieces.
 struct PointwiseMemory {
   std::size_t width = 0, products = 0, combined = 0;
 
   PointwiseMemory(const Conv1x1& call, std::size_t pixels)
       : width(std::min(kMostOutputs, call.out_channels)), products(pixels * width) {
+    if (call.tiled) {
+      const std::size_t rows = round_up(pixels, 2 * kTileRows);
+      if (call.in_channels > kTiledInputs) width = call.out_channels;
+      products = rows * width;
+      combined = rows / kTileRows * pieces_size(tiled_inputs(call.in_channels)) + kLine;
+    }
     if (call.parts == 1) return;
     const std::size_t rows = round_up((pixels + call.parts - 1) / call.parts, kRowGroup);
     products = call.parts * call.parts * rows * call.panels_at_once() * kPanel;
-    combined = rows * (call.in_channels / call.parts);
+    combined = rows * (call.in_channels / call.parts) + kLine;
   }
 };
 
@@ -264,13 +312,14 @@ void conv1x1(const Conv1x1& call) {
   const auto run = pointwise();
   const std::size_t count = call.batch * call.height * call.width;
   if (count == 0) return;
-  const std::size_t pixels = pixels_at_once(count, call.parts, call.threads);
+  const std::size_t pixels = pixels_at_once(count, call.parts, call.tiled, call.threads);
   const std::size_t values = pixels * call.in_channels;
   const PointwiseMemory memory(call, pixels);
   for_blocks(count, pixels, call.threads, values + memory.products + memory.combined,
              [&](float* scratch, std::size_t first, std::size_t size) {
                float* const products = scratch + values;
-               run(call, {first, size, scratch, products, memory.width, products + memory.products});
+               run(call, {first, size, scratch, products, memory.width,
+                          on_a_line(products + memory.products)});
              });
 }
 
@@ -279,7 +328,8 @@ void conv1x1_pair(const Conv1x1& first, const Conv1x1& second) {
   const std::size_t count = first.batch * first.height * first.width;
   if (count == 0) return;
   const std::size_t pixels =
-      pixels_at_once(count, std::max(first.parts, second.parts), first.threads);
+      pixels_at_once(count, std::max(first.parts, second.parts), first.tiled || second.tiled,
+                     first.threads);
   const std::size_t hidden = pixels * first.out_channels;
   const std::size_t values = pixels * std::max(first.in_channels, second.in_channels);
   const PointwiseMemory before(first, pixels), behind(second, pixels);
@@ -292,7 +342,7 @@ void conv1x1_pair(const Conv1x1& first, const Conv1x1& second) {
                  call.batch = call.height = 1;
                  call.width = size;
                  run(call, {0, size, scratch + hidden, products, memory.width,
-                            products + memory.products});
+                            on_a_line(products + memory.products)});
                };
                Conv1x1 one = first, two = second;
                one.x += at * one.in_channels;
@@ -308,9 +358,18 @@ void conv1x1_pair(const Conv1x1& first, const Conv1x1& second) {
 // Parts and outputs of a layer, as its weights tell them.
 struct Division {
   std::size_t parts = 1, outputs = 0;
+  bool tiled = false;
 
   Division(const Panels& weights, std::size_t inputs, const char* name) {
     const std::size_t depth = weights.shape(1);
+    tiled = weights.shape(2) == kTileSize;
+    if (tiled) {
+      check(has_tiles(), std::string(name) + " must not be pieces on a processor without tiles, got " +
+                             shape_of(weights));
+      check_shape(weights, {weights.shape(0), pieces_size(inputs) / kTileSize, kTileSize}, name);
+      outputs = weights.shape(0) * kPanel;
+      return;
+    }
     if (depth && (depth * 2 == inputs || depth * 4 == inputs)) parts = inputs / depth;
     const std::size_t products = parts == 1 ? 1 : parts == 2 ? 7 : 49;
     check_shape(weights, {weights.shape(0), inputs / parts, kPanel}, name);
@@ -338,8 +397,10 @@ void run_conv1x1_pair(nb::handle x, nb::handle hidden_weights, nb::handle hidden
   Conv1x1 second;
   fill(second, given, panels, division.outputs, {slope, gelu, activate_sum}, 1, 0, threads);
   second.parts = division.parts;
+  second.tiled = division.tiled;
   Conv1x1 first = second;
   first.parts = inside.parts;
+  first.tiled = inside.tiled;
   first.out_channels = second.in_channels = hidden;
   first.weights = before.data();
   first.bias = first.residual = nullptr;
@@ -363,6 +424,7 @@ void run_conv1x1(nb::handle x, nb::handle weights, nb::handle bias, float slope,
   Conv1x1 call;
   fill(call, given, panels, division.outputs, {slope, gelu, activate_sum}, shuffle, planes, threads);
   call.parts = division.parts;
+  call.tiled = division.tiled;
   const nb::gil_scoped_release release;
   conv1x1(call);
 }
