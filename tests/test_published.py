@@ -120,6 +120,7 @@ def test_evaluation_is_compared_with_points_that_others_have(run: Any, folder: P
     ("anchor", "message"),
     [
         ("vtm", "no points of vtm on kodak are known here, only BD-rates against it"),
+        ("avif-2020", 'or a JSON file with lists bpp and psnr, as {"bpp": [0.2, 0.5], "psnr": ['),
         ("bpg", "no points of bpg on kodak are known here: name one of dcae, "),
         ("mine.json", "mine.json must have lists bpp and psnr-rgb, got rate"),
     ],
@@ -130,3 +131,15 @@ def test_points_that_are_not_known_are_refused(run: Any, anchor: str, message: s
     status, _, err = run("eval", "photo.png", "-q", 50, "--against", anchor)
     assert status == 2
     assert message in " ".join(err.replace("│", " ").split())
+
+
+def test_plot_says_where_other_points_come_from(run: Any) -> None:
+    Path("vtm.json").write_text(json.dumps({"bpp": [0.2, 0.5], "psnr": [31.0, 34.1]}))
+    status, _, err = run("plot", "--published", "vtm", "-o", "plot.svg")
+    assert status == 2
+    said = " ".join(err.replace("│", " ").split())
+    assert "--published: model must be one of dcae, " in said
+    assert 'in one of the files, as {"bpp": [0.2, 0.5], "psnr": [31.0, 34.1]}' in said
+    pytest.importorskip("matplotlib")
+    assert run("plot", "vtm.json", "--published", "dcae", "-o", "plot.svg")[0] == 0
+    assert "vtm" in Path("plot.svg").read_text()

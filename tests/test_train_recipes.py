@@ -129,7 +129,7 @@ def test_run_follows_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     main([*words, "--save-dir", str(run), "--log-file", str(tmp_path / "log")], PROGRAM)
     out = capsys.readouterr().out
     assert "Recipe mbt2018-mean: " in out
-    assert "Run: 2 epochs of 3 images, 2 steps" in out
+    assert "Run: mbt2018-mean, 2 epochs of 3 images, 2 steps; tests on 1 image\n" in out
     assert "Learning rate: 0.0001" in out
     assert "Step 1: " in out
     assert "dB; run ends in " in out
@@ -142,7 +142,21 @@ def test_runs_without_a_recipe_tell_decibels(
 ) -> None:
     words = ["-d", str(_images(tmp_path / "images")), "-m", "mbt2018-mean", *SMALL, "--no-save"]
     main([*words, "--epochs", "1", "--val-fraction", "0.5"], PROGRAM)
-    assert "\nPSNR: " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.startswith("Run: mbt2018-mean, 1 epoch of 2 images, 1 step; tests on 2 images\n")
+    assert "\nPSNR: " in out
+
+
+def test_crops_that_do_not_fit_the_model_are_refused_before_the_first_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-d", str(_images(tmp_path / "images")), "-m", "mbt2018-mean", *SMALL, "--no-save"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--patch-size", "64", "72"], PROGRAM)
+    assert str(stopped.value) == (
+        "train: --patch-size: sides must be multiples of 64 for mbt2018-mean, got 64 72"
+    )
+    assert capsys.readouterr().out == ""
 
 
 def test_trackers_are_told_all_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

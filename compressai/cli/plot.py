@@ -56,7 +56,13 @@ def plot(
     from compressai.evaluation.plot import curves_of, full_name, read_curves, save_plot
 
     check_output(output, overwrite)
-    points = published_curves(published, dataset=dataset, metric=metric) if published else []
+    try:
+        points = published_curves(published, dataset=dataset, metric=metric) if published else []
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"--published: {error}; points of anything else can be in one of the files, as "
+            '{"bpp": [0.2, 0.5], "psnr": [31.0, 34.1]}'
+        ) from error
     metric = full_name(metric)
     found = [curve for path in results or () for curve in read_curves(path)]
     found += [curve.results() for curve in points]

@@ -177,6 +177,10 @@ def build_loaders(
     return loaders[0], loaders[1]
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 class _Run:
     """What a run consists of, built in the order that a seed promises."""
 
@@ -198,6 +202,7 @@ class _Run:
         self.train_loader, self.test_loader = build_loaders(args, processes, self.seed)
         self._check_images()
         net, self.arguments = build_model(args)
+        self._check_crop(net)
         if args.weights is not None:
             try:
                 load_initial_weights(net, args.weights)
@@ -209,6 +214,8 @@ class _Run:
         self.expected: Expected | None = None
         if args.recipe is not None:
             self._follow(find_recipe(args.recipe))
+        if args.decibels:
+            self._tell_length()
         self.levels = build_levels(self.net, args, self.seed)
         if args.precision == "bf16":
             keep_entropy_models_in_fp32(self.net, processes.device.type)
@@ -245,11 +252,25 @@ class _Run:
         self.scheduler = PiecewiseRate(self.optimizer, recipe.rates, self.args.epochs)
         folder = self.args.save_dir if self.args.save and self.processes.is_first else None
         self.expected = Expected(recipe, self.args.quality, folder)
-        images = len(self.train_loader.dataset)
+        self.reporter.line(self.expected.introduction())
+
+    def _tell_length(self) -> None:
+        """What is trained on how many images, before the first epoch, which may take long."""
+        epochs, images = self.args.epochs, len(self.train_loader.dataset)
         self.reporter.line(
-            f"{self.expected.introduction()}\nRun: {self.args.epochs} epochs of {images} images, "
-            f"{self.args.epochs * len(self.train_loader)} steps"
+            f"Run: {self.args.model}, {_count(epochs, 'epoch')} of {_count(images, 'image')}, "
+            f"{_count(epochs * len(self.train_loader), 'step')}; "
+            f"tests on {_count(len(self.test_loader.dataset), 'image')}"
         )
+
+    def _check_crop(self, net: nn.Module) -> None:
+        height, width = self.args.patch_size
+        multiple = getattr(net, "downsampling_factor", 1)
+        if height % multiple or width % multiple:
+            raise SystemExit(
+                f"train: --patch-size: sides must be multiples of {multiple} for "
+                f"{self.args.model}, got {height} {width}"
+            )
 
     def _check_images(self) -> None:
         """Each process looks at its part of the headers."""
