@@ -87,6 +87,19 @@ def test_beginning_of_lite_is_that_of_its_log() -> None:
     assert recipe.measured in Expected(recipe, 1, None).introduction()
 
 
+@pytest.mark.parametrize("name", ["mbt2018-mean", "tcm", "dcae"])
+def test_beginnings_are_those_of_their_logs(name: str) -> None:
+    recipe = find_recipe(name)
+    log = (ROOT / "docs" / "recipes" / f"{name}.jsonl").read_text().splitlines()
+    tests = [json.loads(line) for line in log]
+    assert [step for step, _, _ in recipe.beginning] == [test["step"] for test in tests]
+    for (_, bpp, psnr), test in zip(recipe.beginning, tests):
+        assert (bpp, psnr) == (round(test["bpp"], 3), round(test["psnr"], 2))
+    # How far that is, and that steps were smaller than the recipe's.
+    assert f"{recipe.beginning[-1][0]} steps" in recipe.measured
+    assert "crop" in recipe.measured
+
+
 def test_end_is_the_point_that_authors_published() -> None:
     bpp, psnr = find_recipe("hpcm-base").end(3)
     assert (bpp, psnr) == (0.2729, 32.4012)
