@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -111,3 +112,18 @@ def test_damaged_weights_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(weights_module, "_SHIPPED", tmp_path)
     with pytest.raises(RuntimeError, match="damaged"):
         zoo.lite(pretrained=True)
+
+
+@pytest.mark.usefixtures("one_torch_thread")
+@pytest.mark.parametrize("effort", [1, 2])
+def test_images_may_be_in_any_layout(effort: int) -> None:
+    """Decoders begin with latents in the default layout, whose kernels round otherwise."""
+    net = zoo.lite(pretrained=True).eval()
+    with Image.open(PHOTO) as image:
+        pixels = np.array(image.convert("RGB").crop((0, 0, 192, 192)))
+    x = torch.from_numpy(pixels[None]).permute(0, 3, 1, 2).float() / 255
+    assert x.is_contiguous(memory_format=torch.channels_last)
+    coded = net.compress(x, quality=19, effort=effort)
+    decoded = net.decompress(coded["strings"], coded["shape"], quality=19)
+    assert torch.equal(decoded["y_hat"], coded["y_hat"])
+    assert coded["strings"] == net.compress(x.contiguous(), quality=19, effort=effort)["strings"]

@@ -49,7 +49,9 @@ def coding(method: Method) -> Method:
     ``lmbda=`` where the model does not know it:
     :func:`compressai.inference.compress_with_effort`.
 
-    Products are in full precision and without autocast, whatever is switched on around.
+    Products are in full precision and without autocast, whatever is switched on around. Images are
+    taken in the default layout: in another, kernels round otherwise than those of a decoder, which
+    begins with a latent in that one.
 
     ``decompress`` also takes the ``y_hat`` that ``compress`` gives besides what it takes, without
     effect: code written for CompressAI says ``decompress(**compress(x))``.
@@ -73,6 +75,9 @@ def coding(method: Method) -> Method:
                     self.update()
             steered = decodes and kwargs.get("sync_safe") and self.needs_synchrony
             coder = SyncDecoder() if steered else None
+            if not decodes:
+                args = _in_default_layout(args)
+                kwargs = {key: _in_default_layout(value) for key, value in kwargs.items()}
             with coding_session(coder), torch.inference_mode():
                 result = method(self, *args, **kwargs)
             if decodes and verify is not None:
@@ -101,6 +106,15 @@ def _ordinary(result: Any) -> Any:
     if isinstance(result, dict):
         return {key: _ordinary(value) for key, value in result.items()}
     return type(result)(map(_ordinary, result)) if type(result) in (list, tuple) else result
+
+
+def _in_default_layout(given: Any) -> Any:
+    """The same arguments, with every tensor contiguous."""
+    if isinstance(given, Tensor):
+        return given.contiguous()
+    if type(given) in (list, tuple):
+        return type(given)(map(_in_default_layout, given))
+    return given
 
 
 # One for all models: both are held for moments only.

@@ -98,7 +98,9 @@ def compress_with_effort(
         )
     plain = net.compress(x, **arguments)
     with torch.inference_mode(False):
-        objective = _Objective(net, x.clone(), multiplier, metric, size, arguments)
+        # In the layout that compress takes images in, and with them their latents.
+        x = x.clone(memory_format=torch.contiguous_format)
+        objective = _Objective(net, x, multiplier, metric, size, arguments)
         best = _Best(objective, plain)
         latents = _Latents.of(net, objective.x)
         _descend(objective, latents, EFFORTS[effort - 1], seed, progress)
