@@ -105,8 +105,8 @@ def test_pairs_of_which_both_or_one_is_tiled(widths: tuple[int, int, int], threa
 @pytest.mark.parametrize("depth", [64, 640, 1920])
 @pytest.mark.parametrize("kind", ["normal", "all positive", "unequal"])
 def test_rounding_is_that_of_sums_in_float32(depth: int, kind: str) -> None:
-    """Of the sum of magnitudes: a rounding for each of the sums that are added up, and the products
-    that are left out. A piece too few would be 2**-17."""
+    """Over the sum of magnitudes: with signs that cancel, sums are small, and what is left out of
+    the products shows. One piece less in the weights has 5 to 90 times EPSILON, this 1 to 2."""
     layer = nn.Linear(depth, 64, bias=False).requires_grad_(False)
     weight, x = _random(64, depth), _random(97, depth)
     if kind == "all positive":
@@ -116,7 +116,8 @@ def test_rounding_is_that_of_sums_in_float32(depth: int, kind: str) -> None:
     layer.weight.copy_(weight)
     error = (_tile(NativeLinear(layer))(x).double() - x.double() @ weight.double().T).abs()
     magnitudes = x.double().abs() @ weight.double().abs().T
-    assert (error / magnitudes).max() <= (depth / 32 + 8) * EPSILON
+    most = 6 + depth / 80 if kind == "all positive" else 4
+    assert (error / magnitudes).max() <= most * EPSILON
 
 
 @needs_tiles
