@@ -111,7 +111,7 @@ def _ordinary(result: Any) -> Any:
 def _in_default_layout(given: Any) -> Any:
     """The same arguments, with every tensor contiguous."""
     if isinstance(given, Tensor):
-        return given.contiguous()
+        return given if given.is_contiguous() else given.contiguous()
     if type(given) in (list, tuple):
         return type(given)(map(_in_default_layout, given))
     return given
