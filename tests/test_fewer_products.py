@@ -7,13 +7,13 @@ from __future__ import annotations
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from pointwise import Case, cases, check_convolution, check_pair, random_map
 from torch import Tensor, nn
 
 from compressai import _kernels
 from compressai.inference import entropy_path, fewer_products, prepare
 from compressai.inference.fewer_products import divide_products, parts_of
-from compressai.inference.kernels import ExactConv, NativeConv, NativeLinear, NativePair
+from compressai.inference.kernels import ExactConv, NativeLinear
 from compressai.models import MeanScaleHyperprior
 
 pytestmark = [
@@ -22,7 +22,6 @@ pytestmark = [
 ]
 
 EPSILON = 2.0**-24
-SIDES = st.integers(1, 23)
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +29,6 @@ def _small_layers_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fewer_products, "_LEAST", {2: 32, 4: 192})
     # Where there are tiles, they take the place of fewer products.
     monkeypatch.setattr(_kernels, "has_tiles", lambda: False)
-
-
-def _random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
 def _integers(*shape: int) -> Tensor:
@@ -64,41 +59,9 @@ def test_both_sides_know_the_same_products() -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    batch=st.integers(1, 2),
-    height=SIDES,
-    width=SIDES,
-    inputs=st.sampled_from([32, 96, 192, 320]),
-    outputs=st.sampled_from([32, 224, 192, 448]),
-    factor=st.sampled_from([None, 2, 4]),
-    activation=st.sampled_from([None, nn.ReLU(), nn.GELU()]),
-    bias=st.booleans(),
-    with_residual=st.booleans(),
-    threads=st.sampled_from([1, 2, 3]),
-)
-def test_convolutions(
-    batch: int,
-    height: int,
-    width: int,
-    inputs: int,
-    outputs: int,
-    factor: int | None,
-    activation: nn.Module | None,
-    bias: bool,
-    with_residual: bool,
-    threads: int,
-) -> None:
-    conv = nn.Conv2d(inputs, outputs, 1, bias=bias).requires_grad_(False)
-    shuffle = nn.PixelShuffle(factor) if factor else None
-    native = _divide(NativeConv(conv, activation, shuffle))
-    x = _random(batch, inputs, height, width)
-    exact = nn.Sequential(conv, shuffle or nn.Identity(), activation or nn.Identity()).double()
-    expected = exact(x.double())
-    residual = _random(*expected.shape) if with_residual else None
-    torch.set_num_threads(threads)
-    out = native(x, residual)
-    expected = expected if residual is None else expected + residual
-    torch.testing.assert_close(out.double(), expected, rtol=0, atol=1e-5 * expected.abs().max())
+@given(case=cases([32, 96, 192, 320], [32, 224, 192, 448], [None, 2, 4]))
+def test_convolutions(case: Case) -> None:
+    check_convolution(case, _divide, 1e-5)
 
 
 @pytest.mark.parametrize("widths", [(192, 256, 192), (96, 64, 48), (48, 64, 96)])
@@ -106,19 +69,11 @@ def test_convolutions(
 def test_pairs_of_layers_that_are_divided_otherwise(
     widths: tuple[int, int, int], threads: int
 ) -> None:
-    inputs, hidden, outputs = widths
-    layers = nn.Conv2d(inputs, hidden, 1), nn.GELU(), nn.Conv2d(hidden, outputs, 1)
-    exact = nn.Sequential(*layers).requires_grad_(False)
-    pair = _divide(NativePair(NativeConv(layers[0], layers[1]), NativeConv(layers[2])))
-    x, residual = _random(2, inputs, 13, 27), _random(2, outputs, 13, 27)
-    torch.set_num_threads(threads)
-    out = pair(x, residual)
-    expected = exact.double()(x.double()) + residual
-    torch.testing.assert_close(out.double(), expected, rtol=0, atol=1e-5)
+    check_pair(widths, threads, _divide, 1e-5)
 
 
 def _inputs(kind: str, *shape: int) -> Tensor:
-    random = _random(*shape)
+    random = random_map(*shape)
     if kind == "all positive":
         return random.abs()
     if kind == "signs":
@@ -139,7 +94,7 @@ def test_rounding_is_within_what_theory_gives(depth: int, parts: int, kind: str)
     outputs = 192 if parts == 4 else 64
     layer = nn.Linear(depth, outputs, bias=False).requires_grad_(False)
     layer.weight.copy_(_inputs(kind, outputs, depth) if kind != "normal" else layer.weight)
-    x = _random(97, depth) if kind == "normal" else _inputs(kind, 97, depth)
+    x = random_map(97, depth) if kind == "normal" else _inputs(kind, 97, depth)
     native = _divide(NativeLinear(layer))
     assert native.weight.size(1) == depth // parts
     error = (native(x).double() - layer.double()(x.double())).abs().max()

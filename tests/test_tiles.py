@@ -10,12 +10,12 @@ import sys
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from pointwise import Case, cases, check_convolution, check_pair, random_map
 from torch import Tensor, nn
 
 from compressai import _kernels
 from compressai.inference import entropy_path, prepare
-from compressai.inference.kernels import ExactConv, NativeConv, NativeLinear, NativePair
+from compressai.inference.kernels import ExactConv, NativeLinear
 from compressai.inference.tiles import in_pieces, tile_products
 from compressai.models import MeanScaleHyperprior
 
@@ -23,11 +23,6 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 needs_tiles = pytest.mark.skipif(not _kernels.has_tiles(), reason="needs AMX tiles for bfloat16")
 
 EPSILON = 2.0**-24
-SIDES = st.integers(1, 19)
-
-
-def _random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
 def _tile(layer: nn.Module) -> nn.Module:
@@ -37,7 +32,7 @@ def _tile(layer: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("inputs", [64, 80])
 def test_pieces_add_up_to_the_weights(inputs: int) -> None:
-    matrix = _random(96, inputs) * 10 ** torch.linspace(-20, 20, inputs)
+    matrix = random_map(96, inputs) * 10 ** torch.linspace(-20, 20, inputs)
     pieces = in_pieces(matrix)
     steps = -(-inputs // 32)
     assert pieces.shape == (6, 3 * steps, 256)
@@ -49,56 +44,16 @@ def test_pieces_add_up_to_the_weights(inputs: int) -> None:
 
 @needs_tiles
 @settings(deadline=None, max_examples=25)
-@given(
-    batch=st.integers(1, 2),
-    height=SIDES,
-    width=SIDES,
-    inputs=st.sampled_from([64, 80, 192, 1328]),
-    outputs=st.sampled_from([64, 208, 448]),
-    factor=st.sampled_from([None, 2]),
-    activation=st.sampled_from([None, nn.ReLU(), nn.GELU()]),
-    bias=st.booleans(),
-    with_residual=st.booleans(),
-    threads=st.sampled_from([1, 2, 3]),
-)
-def test_convolutions(
-    batch: int,
-    height: int,
-    width: int,
-    inputs: int,
-    outputs: int,
-    factor: int | None,
-    activation: nn.Module | None,
-    bias: bool,
-    with_residual: bool,
-    threads: int,
-) -> None:
-    conv = nn.Conv2d(inputs, outputs, 1, bias=bias).requires_grad_(False)
-    shuffle = nn.PixelShuffle(factor) if factor else None
-    native = _tile(NativeConv(conv, activation, shuffle))
-    x = _random(batch, inputs, height, width)
-    exact = nn.Sequential(conv, shuffle or nn.Identity(), activation or nn.Identity()).double()
-    expected = exact(x.double())
-    residual = _random(*expected.shape) if with_residual else None
-    torch.set_num_threads(threads)
-    out = native(x, residual)
-    expected = expected if residual is None else expected + residual
-    torch.testing.assert_close(out.double(), expected, rtol=0, atol=3e-6 * expected.abs().max())
+@given(case=cases([64, 80, 192, 1328], [64, 208, 448], [None, 2]))
+def test_convolutions(case: Case) -> None:
+    check_convolution(case, _tile, 3e-6)
 
 
 @needs_tiles
 @pytest.mark.parametrize("widths", [(192, 256, 192), (96, 64, 48), (48, 64, 96), (64, 1024, 64)])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_pairs_of_which_both_or_one_is_tiled(widths: tuple[int, int, int], threads: int) -> None:
-    inputs, hidden, outputs = widths
-    layers = nn.Conv2d(inputs, hidden, 1), nn.GELU(), nn.Conv2d(hidden, outputs, 1)
-    exact = nn.Sequential(*layers).requires_grad_(False)
-    pair = _tile(NativePair(NativeConv(layers[0], layers[1]), NativeConv(layers[2])))
-    x, residual = _random(2, inputs, 13, 27), _random(2, outputs, 13, 27)
-    torch.set_num_threads(threads)
-    out = pair(x, residual)
-    expected = exact.double()(x.double()) + residual
-    torch.testing.assert_close(out.double(), expected, rtol=0, atol=4e-6)
+    check_pair(widths, threads, _tile, 4e-6)
 
 
 @needs_tiles
@@ -108,7 +63,7 @@ def test_rounding_is_that_of_sums_in_float32(depth: int, kind: str) -> None:
     """Over the sum of magnitudes: with signs that cancel, sums are small, and what is left out of
     the products shows. One piece less in the weights has 5 to 90 times EPSILON, this 1 to 2."""
     layer = nn.Linear(depth, 64, bias=False).requires_grad_(False)
-    weight, x = _random(64, depth), _random(97, depth)
+    weight, x = random_map(64, depth), random_map(97, depth)
     if kind == "all positive":
         weight, x = weight.abs(), x.abs()
     if kind == "unequal":
@@ -124,7 +79,7 @@ def test_rounding_is_that_of_sums_in_float32(depth: int, kind: str) -> None:
 def test_what_is_not_finite_is_not_hidden() -> None:
     layer = nn.Linear(64, 64, bias=False).requires_grad_(False)
     native = _tile(NativeLinear(layer))
-    x = _random(5, 64)
+    x = random_map(5, 64)
     x[1, 3], x[2, 3], x[4, 3] = float("nan"), float("inf"), 3e38
     out = native(x)
     assert not out[1:3].isfinite().any()
