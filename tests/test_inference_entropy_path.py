@@ -154,6 +154,29 @@ def test_network_that_native_code_computes_otherwise_runs_as_it_is(
     assert torch.equal(decoded["y_hat"], coded["y_hat"])
 
 
+def test_what_the_choice_has_computed_is_not_computed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Doubled(nn.Conv2d):
+        runs = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            Doubled.runs += 1
+            return 2 * super().forward(x)
+
+    monkeypatch.setattr(entropy_path, "active_coder", object)
+    monkeypatch.setattr(
+        entropy_path, "use_kernels", lambda network, leaf: leaf(nn.Conv2d(32, 32, 1))
+    )
+    network = Doubled(32, 32, 1)
+    chosen = entropy_path._with_choice(network.eval())
+    x = torch.rand(1, 32, 4, 4)
+    with torch.no_grad():
+        results = [chosen(x) for _ in range(3)]
+    assert Doubled.runs == 3
+    assert all(torch.equal(result, network(x)) for result in results)
+
+
 def test_prepared_model_notices_new_weights_in_synchrony() -> None:
     fast = prepare(copy.deepcopy(net_of("mbt2018-mean")), "fp32")
     coded = fast.compress(sample(), sync_safe=True)
