@@ -22,7 +22,7 @@ from typing import Any
 from _report import PHOTO
 from PIL import Image
 
-from compressai.cluster import encode_corpus
+from compressai.cluster import Run, encode_corpus
 from compressai.cluster.engine import ray_cluster
 from compressai.model_choice import choose_model
 
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
             for workers, times in seconds.items():
                 target = f"{folder}/{run}-{workers}"
                 report = encode_corpus(
-                    [str(photos)], target, choose, suffixes=[".png"], workers=workers
+                    [str(photos)], target, choose, suffixes=[".png"], run=Run(workers=workers)
                 )
                 if report.failed:
                     raise SystemExit(f"corpus.py: {report.failed[0]['error']}")

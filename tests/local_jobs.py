@@ -32,9 +32,8 @@ def local_pass(items, make_worker, number, retries, *, workers=1):
 
 def work_in_this_process(monkeypatch, run_pass=local_pass):
     """Without Ray, and without pauses."""
-    from compressai.cluster import corpus, evaluate
+    from compressai.cluster import engine
 
     monkeypatch.setattr("compressai.cluster.job._PAUSE_SECONDS", 0.0)
-    for module in (corpus, evaluate):
-        monkeypatch.setattr(module, "ray_cluster", lambda: contextlib.nullcontext(1))
-        monkeypatch.setattr(module, "ray_pass", run_pass)
+    monkeypatch.setattr(engine, "ray_cluster", lambda: contextlib.nullcontext(1))
+    monkeypatch.setattr(engine, "ray_pass", run_pass)

@@ -28,14 +28,15 @@ from compressai.bitstream.hashes import hash_weights
 from compressai.cluster import (
     Item,
     Manifest,
+    Run,
     Store,
     encode_corpus,
     evaluate_corpus,
     read_manifest,
     run_job,
 )
-from compressai.cluster import corpus as corpus_module
 from compressai.cluster import encode as encode_module
+from compressai.cluster import engine as engine_module
 from compressai.cluster import evaluate as evaluate_module
 from compressai.cluster.engine import ray_cluster
 from compressai.cluster.job import work_on
@@ -98,7 +99,7 @@ def test_corpus_is_coded_and_decodes(photos, tmp_path, in_this_process):
 
 def test_second_run_has_nothing_to_do(photos, tmp_path, in_this_process, monkeypatch):
     encode(photos, tmp_path / "coded")
-    monkeypatch.setattr(corpus_module, "ray_cluster", lambda: 1 / 0)
+    monkeypatch.setattr(engine_module, "ray_cluster", lambda: 1 / 0)
     report = encode(photos, tmp_path / "coded")
     assert names(report.skipped, photos) == ALL
     assert report.done == []
@@ -110,7 +111,7 @@ def test_run_goes_on_where_one_stopped(photos, tmp_path, in_this_process):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        encode(photos, tmp_path / "coded", on_row=stop)
+        encode(photos, tmp_path / "coded", run=Run(on_row=stop))
     report = encode(photos, tmp_path / "coded")
     assert names(report.skipped, photos) == ALL[:2]
     assert names(report.done, photos) == ALL[2:]
@@ -178,7 +179,7 @@ def test_overwriting_goes_on_after_a_death(photos, tmp_path, in_this_process, mo
     encode_corpus([str(photos)], target, functools.partial(chosen, seed), suffixes=[".png"])
     before = (tmp_path / "coded" / "b.cai").read_bytes()
     assert len(read_coded(tmp_path / "coded" / "b.cai").tiles) == 1
-    monkeypatch.setattr(corpus_module, "ray_pass", losing_pass)
+    monkeypatch.setattr(engine_module, "ray_pass", losing_pass)
     report = encode(photos, target, suffixes=[".png"], overwrite=True, options={"tile": 64})
     assert (names(report.done, photos), report.failed) == (ALL[:2], [])
     coded = read_coded(tmp_path / "coded" / "b.cai")

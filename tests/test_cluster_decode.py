@@ -19,7 +19,7 @@ pytest.importorskip("pyarrow")
 
 from compressai.checkpoint import save_checkpoint
 from compressai.cli import messages
-from compressai.cluster import decode_corpus, encode_corpus, read_manifest
+from compressai.cluster import Run, decode_corpus, encode_corpus, read_manifest
 
 NAMES = ("a.png", "b.png", "more/c.png", "more/d.png")
 
@@ -102,9 +102,9 @@ def test_errors_and_notes_are_those_of_one_process(coded, tmp_path, checkpoint, 
 def test_rerun_skips_what_is_done_and_nothing_foreign_is_replaced(coded, tmp_path, checkpoint):
     target = tmp_path / "decoded"
     starts = []
-    assert len(decode(coded, target, checkpoint, on_start=starts.append).done) == 4
+    assert len(decode(coded, target, checkpoint, run=Run(on_start=starts.append)).done) == 4
     (target / "b.png").unlink()
-    report = decode(coded, target, checkpoint, on_start=starts.append)
+    report = decode(coded, target, checkpoint, run=Run(on_start=starts.append))
     assert [Path(row["source"]).name for row in report.done] == ["b.cai"]
     assert starts == [4, 1]
     # Written, but the machine died before its row came.
@@ -116,7 +116,7 @@ def test_rerun_skips_what_is_done_and_nothing_foreign_is_replaced(coded, tmp_pat
     for part in (target / "_manifest").iterdir():
         part.unlink()
     os.utime(target / "a.png", (1, 1))
-    report = decode(coded, target, checkpoint, retries=0)
+    report = decode(coded, target, checkpoint, run=Run(retries=0))
     assert [Path(row["source"]).name for row in report.failed] == ["a.cai"]
     assert "older than" in report.failed[0]["error"]
     assert len(decode(coded, target, checkpoint, overwrite=True).done) == 4

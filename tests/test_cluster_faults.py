@@ -29,6 +29,7 @@ from compressai.cluster import (
     EncodeWorker,
     Item,
     Manifest,
+    Run,
     Store,
     encode_corpus,
     evaluate_corpus,
@@ -101,7 +102,7 @@ def test_result_that_cannot_be_written_is_told_and_made_later(photos, tmp_path, 
     target = tmp_path / "coded"
     with pytest.MonkeyPatch.context() as faults:
         break_writes(faults, number, lambda path: path.name == "b.cai")
-        report = encode(photos, target, retries=1)
+        report = encode(photos, target, run=Run(retries=1))
     assert (names(report.done), names(report.failed)) == (["a", "c", "d"], ["b"])
     row = check_target(target, "acd", "b")["b"]
     assert row["attempts"] == 2
@@ -178,7 +179,7 @@ def test_interruption_is_not_hidden_by_a_full_disk(photos, tmp_path, monkeypatch
     break_writes(monkeypatch, errno.ENOSPC, lambda path: path.suffix == ".parquet")
     lost = pytest.warns(UserWarning, match="lacks the last rows: OSError")
     with pytest.raises(KeyboardInterrupt), lost:
-        encode(photos, tmp_path / "coded", on_row=stop)
+        encode(photos, tmp_path / "coded", run=Run(on_row=stop))
 
 
 def test_folder_that_cannot_be_written_to_stops_a_job_before_the_work(tmp_path, monkeypatch):
@@ -245,7 +246,7 @@ def test_source_that_changes_behind_the_listing_is_told(photos, tmp_path, monkey
         yield from local_pass(*args)
 
     work_in_this_process(monkeypatch, changing_pass)
-    report = encode(photos, target, retries=1)
+    report = encode(photos, target, run=Run(retries=1))
     assert (names(report.done), names(report.failed)) == (["a", "c", "d"], ["b"])
     assert reason in check_target(target, "acd", "b")["b"]["error"]
 
@@ -285,7 +286,7 @@ def test_sources_are_read_by_their_header(photos, tmp_path, monkeypatch, start):
         return stream if store.url.endswith("b.png") else real(store, name)
 
     monkeypatch.setattr(Store, "open", open_)
-    report = encode(photos, tmp_path / "coded", retries=0, max_pixels=10**6)
+    report = encode(photos, tmp_path / "coded", run=Run(retries=0), max_pixels=10**6)
     assert names(report.failed) == ["b"]
     assert stream.taken == 2**16
     reason = "2000 x 2000" if start == "image" else "no image"
@@ -297,7 +298,7 @@ def test_large_files_of_another_kind_cost_no_memory(photos, tmp_path):
         path.parent.mkdir(exist_ok=True)
         with open(path, "wb") as file:
             file.truncate(2**40)
-    report = encode(photos, tmp_path / "coded", retries=0)
+    report = encode(photos, tmp_path / "coded", run=Run(retries=0))
     assert names(report.done) == ["b", "c", "d"]
     errors = {Path(row["source"]).stem: row["error"] for row in report.failed}
     assert "sparse.png is no image" in errors["sparse"]

@@ -215,7 +215,7 @@ def test_faults_lose_nothing_and_are_told(cluster, photos, tmp_path):
     (sources / "07.png").chmod(0)
     faults = {name: fault for name, (fault, _) in FAULTS.items()}
     make_encoder = functools.partial(FaultyEncoder, log=log, faults=faults)
-    report = encode(sources, target, make_encoder, retries=0)
+    report = encode(sources, target, make_encoder, run=cluster_package.Run(retries=0))
 
     failed = {name: reason for name, (_, reason) in FAULTS.items() if reason}
     done = sorted({*everything} - {*failed})
@@ -345,8 +345,7 @@ def test_files_are_decoded_although_a_worker_dies(cluster, photos, tmp_path):
         [str(coded)],
         str(decoded),
         checkpoint=weights,
-        retries=1,
-        on_start=counts.append,
+        run=cluster_package.Run(retries=1, on_start=counts.append),
         make_decoder=DyingDecoder,
     )
     assert counts == [6]

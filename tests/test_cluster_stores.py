@@ -16,7 +16,7 @@ from program import save_crops
 pytest.importorskip("pyarrow")
 
 from compressai.bitstream import CodedImage, decode_image
-from compressai.cluster import Store, encode_corpus, evaluate_corpus, read_manifest, stores
+from compressai.cluster import Run, Store, encode_corpus, evaluate_corpus, read_manifest, stores
 from compressai.cluster.stores import base_name, list_sources
 from compressai.evaluation import ModelCodec
 
@@ -175,7 +175,7 @@ def test_corpus_may_lie_in_any_file_system_of_fsspec(tmp_path, in_this_process, 
     sources.write(b"no image", "broken.png")
 
     suffixes = (".png", ".webp")
-    report = encode_corpus([sources.url], target.url, chosen, suffixes=suffixes, retries=1)
+    report = encode_corpus([sources.url], target.url, chosen, suffixes=suffixes, run=Run(retries=1))
     assert len(report.done) == 2
     failed = [(row["source"], row["attempts"]) for row in report.failed]
     assert failed == [(sources.join("broken.png"), 2)]
@@ -185,7 +185,7 @@ def test_corpus_may_lie_in_any_file_system_of_fsspec(tmp_path, in_this_process, 
         assert len(content) == row["bytes"]
         assert decode_image(chosen().net, CodedImage.from_bytes(content)).size == (80, 64)
     assert sorted(read_manifest(target.url)["status"].to_pylist()) == ["done", "done", "failed"]
-    again = encode_corpus([sources.url], target.url, chosen, suffixes=suffixes, retries=0)
+    again = encode_corpus([sources.url], target.url, chosen, suffixes=suffixes, run=Run(retries=0))
     assert (len(again.skipped), again.done, len(again.failed)) == (2, [], 1)
 
     urls, figures = [sources.join(name) for name in NAMES], f"{scheme}://{tmp_path}/figures"
@@ -199,7 +199,9 @@ def test_corpus_of_strange_names_is_coded_and_measured(url, tmp_path, in_this_pr
     for i, name in enumerate(STRANGE):
         save_crops({tmp_path / "a.png": (0, 0, 64 + i, 64)})
         sources.write((tmp_path / "a.png").read_bytes(), name)
-    report = encode_corpus([sources.url], target.url, chosen, suffixes=(".png",), retries=0)
+    report = encode_corpus(
+        [sources.url], target.url, chosen, suffixes=(".png",), run=Run(retries=0)
+    )
     assert report.failed == []
     assert list(target.files()) == sorted(f"{name[:-4]}.cai" for name in STRANGE)
     for i, name in enumerate(STRANGE):

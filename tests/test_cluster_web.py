@@ -18,7 +18,7 @@ from program import save_crops
 pytest.importorskip("pyarrow")
 pytest.importorskip("aiohttp")
 
-from compressai.cluster import Store, encode_corpus
+from compressai.cluster import Run, Store, encode_corpus
 from compressai.cluster.stores import list_sources
 
 NAMES = (
@@ -103,7 +103,7 @@ def source_sizes(report):
 def test_corpus_comes_from_a_web_server(server, files, tmp_path, monkeypatch, place):
     work_in_this_process(monkeypatch)
     url = place.format(server.url)
-    report = encode_corpus([url], str(tmp_path), chosen, suffixes=[".png"], retries=0)
+    report = encode_corpus([url], str(tmp_path), chosen, suffixes=[".png"], run=Run(retries=0))
     assert report.failed == []
     widths = {row["target"]: row["width"] for row in report.done}
     assert widths == {str(tmp_path / f"{name[:-4]}.cai"): 64 + i for i, name in enumerate(NAMES)}
@@ -114,18 +114,18 @@ def test_corpus_comes_from_a_web_server(server, files, tmp_path, monkeypatch, pl
     assert [sizes[str(tmp_path / f"{name[:-4]}.cai")] for name in NAMES] == [
         (files / "photos" / name).stat().st_size for name in NAMES
     ]
-    again = encode_corpus([url], str(tmp_path), chosen, suffixes=[".png"], retries=0)
+    again = encode_corpus([url], str(tmp_path), chosen, suffixes=[".png"], run=Run(retries=0))
     assert (len(again.skipped), again.done) == (len(NAMES), [])
     # Read from a stream before; now the server is asked, since the results are there.
     shutil.rmtree(tmp_path / "_manifest")
-    noted = encode_corpus([url], str(tmp_path), chosen, suffixes=[".png"], retries=0)
+    noted = encode_corpus([url], str(tmp_path), chosen, suffixes=[".png"], run=Run(retries=0))
     assert source_sizes(noted) == sizes
 
 
 def test_single_files_get_the_names_that_they_have(server, tmp_path, monkeypatch):
     work_in_this_process(monkeypatch)
     urls = [f"{server.url}/photos/b%20c.png", f"{server.url}/photos/d%231.png?key=1"]
-    report = encode_corpus(urls, str(tmp_path), chosen, suffixes=[], retries=0)
+    report = encode_corpus(urls, str(tmp_path), chosen, suffixes=[], run=Run(retries=0))
     assert report.failed == []
     assert sorted(path.name for path in tmp_path.glob("*.cai")) == ["b c.cai", "d#1.cai"]
 

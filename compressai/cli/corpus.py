@@ -27,7 +27,7 @@ from compressai.cli.pipeline import one_line, size_figures
 from compressai.cli.places import STANDARD, names_a_file, split_name
 
 if TYPE_CHECKING:
-    from compressai.cluster import JobReport
+    from compressai.cluster import JobReport, Run
     from compressai.evaluation import Evaluation
     from compressai.model_choice import ChosenModel
 
@@ -100,6 +100,8 @@ def encode_on_ray(
     choice: Sequence[Any],
     suffixes: Sequence[str],
     *,
+    jobs: int | None,
+    retries: int | None,
     max_pixels: int | None,
     telling: Telling,
     **how: Any,
@@ -110,10 +112,9 @@ def encode_on_ray(
         sources, output: words of the command line.
         choice: arguments of :class:`~compressai.model_choice.Chooser`, in order.
         suffixes: of the files to take from folders.
-        max_pixels: option of the command.
+        jobs, retries, max_pixels: options of the command.
         telling: how much is told.
-        how: ``jobs``, ``retries``, ``overwrite`` and ``skip_existing`` of the command, and
-            ``options`` of coding.
+        how: ``overwrite`` and ``skip_existing`` of the command, and ``options`` of coding.
 
     Raises:
         typer.Exit: status 1, because an image failed.
@@ -139,9 +140,8 @@ def encode_on_ray(
             name=name,
             max_pixels=max_pixels or MAX_PIXELS,
             on_model=tell_model,
-            on_start=progress.start,
-            on_row=progress.take,
-            **_how(**how),
+            run=progress.run(jobs, retries),
+            **how,
         )
     figures = size_figures(_reports(report), telling.as_json)
     if telling.as_json:
@@ -156,8 +156,11 @@ def decode_on_ray(
     checkpoint: Path | None,
     precision: str,
     *,
+    jobs: int | None,
+    retries: int | None,
     max_pixels: int | None,
     telling: Telling,
+    options: Mapping[str, Any],
     **how: Any,
 ) -> None:
     """Decode folders and files on a Ray cluster.
@@ -165,9 +168,10 @@ def decode_on_ray(
     Args:
         sources, output: words of the command line.
         suffix: of the images.
-        checkpoint, precision, max_pixels: options of the command.
+        checkpoint, precision, jobs, retries, max_pixels: options of the command.
         telling: how much is told.
-        how: as for :func:`encode_on_ray`.
+        options: of decoding.
+        how: ``overwrite`` and ``skip_existing`` of the command.
 
     Raises:
         typer.Exit: status 1, because a file failed.
@@ -176,8 +180,6 @@ def decode_on_ray(
     from compressai.bitstream import MAX_PIXELS
     from compressai.cluster import decode_corpus
 
-    arguments = _how(**how)
-    arguments["options"] = {**arguments["options"], "max_pixels": max_pixels or MAX_PIXELS}
     with _Progress("decode") as progress:
         report = decode_corpus(
             sources,
@@ -186,9 +188,9 @@ def decode_on_ray(
             name=name,
             checkpoint=checkpoint,
             precision=precision,
-            on_start=progress.start,
-            on_row=progress.take,
-            **arguments,
+            run=progress.run(jobs, retries),
+            options={**options, "max_pixels": max_pixels or MAX_PIXELS},
+            **how,
         )
     _sum_up(report, {}, telling)
 
@@ -202,24 +204,6 @@ def _places(sources: Sequence[str], output: str | None) -> tuple[str, str | None
     if len(sources) == 1 and not os.path.isdir(sources[0]) and names_a_file(output):
         return split_name(output)
     return output, None
-
-
-def _how(
-    *,
-    jobs: int | None,
-    retries: int | None,
-    overwrite: bool,
-    skip_existing: bool,
-    options: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Arguments of functions of the cluster, of options of commands."""
-    return {
-        "workers": jobs,
-        "retries": _RETRIES if retries is None else retries,
-        "overwrite": overwrite,
-        "skip_existing": skip_existing,
-        "options": options,
-    }
 
 
 class _Progress:
@@ -243,6 +227,12 @@ class _Progress:
         self._notes.sum_up()
         if kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit)):
             print_note("the same command goes on")
+
+    def run(self, jobs: int | None, retries: int | None) -> Run:
+        """Work of which this tells, by options of the command."""
+        from compressai.cluster import Run
+
+        return Run(jobs, _RETRIES if retries is None else retries, self.start, self.take)
 
     def start(self, files: int) -> None:
         """Begin the bar."""
@@ -281,10 +271,7 @@ def evaluate_on_ray(
             manifest,
             settings=settings,
             lpips=lpips,
-            workers=jobs,
-            retries=_RETRIES if retries is None else retries,
-            on_start=progress.start,
-            on_row=progress.take,
+            run=progress.run(jobs, retries),
         )
     if not result.points:
         _tell_failures(report)

@@ -22,6 +22,7 @@ except ImportError as error:
 
 from compressai.cluster.decode import DecodeWorker, decode_corpus
 from compressai.cluster.encode import EncodeWorker, encode_corpus
+from compressai.cluster.engine import Run
 from compressai.cluster.evaluate import EvaluateWorker, evaluate_corpus
 from compressai.cluster.job import Item, JobReport, Worker, run_job
 from compressai.cluster.manifest import Manifest, read_manifest
@@ -34,6 +35,7 @@ __all__ = [
     "Item",
     "JobReport",
     "Manifest",
+    "Run",
     "Store",
     "Worker",
     "decode_corpus",

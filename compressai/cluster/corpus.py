@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from compressai._files import result_names
-from compressai.cluster.engine import ray_cluster, ray_pass
-from compressai.cluster.job import Item, JobReport, MakeWorker, run_job
+from compressai.cluster.engine import Run
+from compressai.cluster.job import Item, JobReport, MakeWorker
 from compressai.cluster.manifest import Manifest
 from compressai.cluster.stores import Store, list_sources
 
@@ -56,12 +55,9 @@ def work_on_corpus(
     settings: Mapping[str, Any],
     make_worker: MakeWorker,
     *,
-    workers: int | None,
-    retries: int,
+    run: Run,
     overwrite: bool,
     skip_existing: bool,
-    on_start: Callable[[int], None] | None,
-    on_row: Callable[[Mapping[str, Any]], None] | None,
 ) -> JobReport:
     """Work on what is not done yet, on a Ray cluster.
 
@@ -69,11 +65,10 @@ def work_on_corpus(
         items: all files.
         store: folder of the results, which has the manifest.
         settings: what the results are made with, as JSON data.
-        make_worker, retries, on_row: as for :func:`~compressai.cluster.run_job`.
-        workers: number of workers; ``None``: one for each processor of the cluster.
+        make_worker: as for :func:`~compressai.cluster.run_job`.
+        run: how the work is done.
         overwrite: take nothing as done.
         skip_existing: take results that exist as done, whatever they were made with.
-        on_start: called with the number of files that are left, before the work.
 
     Raises:
         ValueError: the folder holds results that were made otherwise.
@@ -96,12 +91,6 @@ def work_on_corpus(
         and (skip_existing or known.get(item.source, {}).get("status") == "done")
     }
     left = [item for item in items if item.source not in done]
-    report = JobReport()
-    if on_start is not None:
-        on_start(len(left))
-    if left:
-        with ray_cluster() as processors:
-            one_pass = functools.partial(ray_pass, workers=workers or processors)
-            report = run_job(left, make_worker, manifest, one_pass, retries=retries, on_row=on_row)
+    report = run.work(left, make_worker, manifest)
     report.skipped = [known.get(source, {"source": source}) for source in done]
     return report

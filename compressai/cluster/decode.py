@@ -23,6 +23,7 @@ from compressai.bitstream import (
     save_image,
 )
 from compressai.cluster.corpus import plan_items, work_on_corpus
+from compressai.cluster.engine import Run
 from compressai.cluster.job import Item, JobReport
 from compressai.cluster.stores import Store, base_name
 from compressai.model_choice import ModelCache
@@ -139,13 +140,10 @@ def decode_corpus(
     name: str | None = None,
     checkpoint: Path | None = None,
     precision: str | None = None,
-    workers: int | None = None,
-    retries: int = 2,
+    run: Run | None = None,
     overwrite: bool = False,
     skip_existing: bool = False,
     options: Mapping[str, Any] | None = None,
-    on_start: Callable[[int], None] | None = None,
-    on_row: Callable[[Mapping[str, Any]], None] | None = None,
     make_decoder: Callable[..., DecodeWorker] = DecodeWorker,
 ) -> JobReport:
     """Decode all coded images of some folders on a Ray cluster.
@@ -161,13 +159,10 @@ def decode_corpus(
         name: of the result, where the only source is a file; default: that of the source, with
             ``suffix``.
         checkpoint, precision: as for :class:`DecodeWorker`.
-        workers: number of workers; default: one for each processor of the cluster.
-        retries: how often a file is tried again.
+        run: how the work is done; default: ``Run()``.
         overwrite: replace images that exist, instead of taking them as done.
         skip_existing: take images that exist as done, whatever they are.
         options: ``max_pixels``, ``region`` and ``best_effort`` of :class:`DecodeWorker`.
-        on_start: called with the number of files that are left, before the work.
-        on_row: called with each row of the manifest as it comes.
         make_decoder: makes the workers.
 
     Returns:
@@ -196,12 +191,9 @@ def decode_corpus(
         store,
         {"decoded": {"checkpoint": weights, "precision": precision, **options}},
         make_worker,
-        workers=workers,
-        retries=retries,
+        run=run or Run(),
         overwrite=overwrite,
         skip_existing=skip_existing,
-        on_start=on_start,
-        on_row=on_row,
     )
 
 

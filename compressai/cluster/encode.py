@@ -20,6 +20,7 @@ from compressai.bitstream import (
 )
 from compressai.bitstream.finished import is_coded_with
 from compressai.cluster.corpus import plan_items, work_on_corpus
+from compressai.cluster.engine import Run
 from compressai.cluster.job import Item, JobReport
 from compressai.cluster.stores import Store
 from compressai.targets import Target, encode_to_target
@@ -146,15 +147,12 @@ def encode_corpus(
     *,
     suffixes: Collection[str],
     name: str | None = None,
-    workers: int | None = None,
-    retries: int = 2,
+    run: Run | None = None,
     overwrite: bool = False,
     skip_existing: bool = False,
     max_pixels: int = MAX_PIXELS,
     options: Mapping[str, Any] | None = None,
     on_model: Callable[[ChosenModel], None] | None = None,
-    on_start: Callable[[int], None] | None = None,
-    on_row: Callable[[Mapping[str, Any]], None] | None = None,
     make_encoder: type[EncodeWorker] = EncodeWorker,
 ) -> JobReport:
     """Code all images of some folders on a Ray cluster.
@@ -169,16 +167,13 @@ def encode_corpus(
         suffixes: of the files to take from folders, in lower case and with the dot.
         name: of the result, where the only source is a file; default: that of the source, with
             suffix ``.cai``.
-        workers: number of workers; default: one for each processor of the cluster.
-        retries: how often an image is tried again.
+        run: how the work is done; default: ``Run()``.
         overwrite: replace files that exist, instead of taking them as done. A file that was
             written just before its machine died is made again then.
         skip_existing: take files that exist as done, whatever they were made with.
         max_pixels: largest image that is coded.
         options: as for :class:`EncodeWorker`.
         on_model: called with the model when it is loaded here.
-        on_start: called with the number of images that are left, before the work.
-        on_row: called with each row of the manifest as it comes.
         make_encoder: the class of the workers.
 
     Returns:
@@ -204,12 +199,9 @@ def encode_corpus(
         store,
         settings,
         functools.partial(_make_encoder, make_encoder, choose, settings, overwrite, chosen_options),
-        workers=workers,
-        retries=retries,
+        run=run or Run(),
         overwrite=overwrite,
         skip_existing=skip_existing,
-        on_start=on_start,
-        on_row=on_row,
     )
 
 

@@ -8,20 +8,58 @@ import functools
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from compressai._distribution import install_command
-from compressai.cluster.job import Item, MakeWorker, work_on
-from compressai.cluster.manifest import SCHEMA
+from compressai.cluster.job import Item, JobReport, MakeWorker, run_job, work_on
+from compressai.cluster.manifest import SCHEMA, Manifest
 from compressai.extensions import import_models, named_modules
 
-__all__ = ["ray_cluster", "ray_pass"]
+__all__ = ["Run", "ray_cluster", "ray_pass"]
 
 # Files that travel together. Few, so that the last ones are spread well over the workers.
 _BATCH = 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """How files are worked on by a cluster, whatever is done to them.
+
+    Args:
+        workers: number of workers; default: one for each processor of the cluster.
+        retries: how often a file is tried again.
+        on_start: called with the number of files that are left, before the work.
+        on_row: called with each row of the manifest as it comes.
+    """
+
+    workers: int | None = None
+    retries: int = 2
+    on_start: Callable[[int], None] | None = None
+    on_row: Callable[[Mapping[str, Any]], None] | None = None
+
+    def work(self, items: Sequence[Item], make_worker: MakeWorker, manifest: Manifest) -> JobReport:
+        """Work on files; there is no cluster where there are none.
+
+        Args:
+            items, make_worker, manifest: as for :func:`~compressai.cluster.run_job`.
+
+        Raises:
+            OSError, ValueError: as there.
+            RuntimeError: there is no cluster, or a worker cannot be made.
+        """
+        if self.on_start is not None:
+            self.on_start(len(items))
+        if not items:
+            return JobReport()
+        with ray_cluster() as processors:
+            one_pass = functools.partial(ray_pass, workers=self.workers or processors)
+            return run_job(
+                items, make_worker, manifest, one_pass, retries=self.retries, on_row=self.on_row
+            )
 
 
 @contextlib.contextmanager

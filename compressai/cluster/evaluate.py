@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from compressai.bitstream import read_image
-from compressai.cluster.engine import ray_cluster, ray_pass
-from compressai.cluster.job import Item, JobReport, run_job
+from compressai.cluster.engine import Run
+from compressai.cluster.job import Item, JobReport
 from compressai.cluster.manifest import Manifest
 from compressai.cluster.stores import Store, base_name, list_sources
 from compressai.evaluation import Evaluation, ImageCodec, Point, evaluate_image
@@ -81,10 +81,7 @@ def evaluate_corpus(
     *,
     settings: Mapping[str, Any],
     lpips: bool = False,
-    workers: int | None = None,
-    retries: int = 2,
-    on_start: Callable[[int], None] | None = None,
-    on_row: Callable[[Mapping[str, Any]], None] | None = None,
+    run: Run | None = None,
 ) -> tuple[Evaluation, JobReport]:
     """Measure codecs on all images of some folders, on a Ray cluster.
 
@@ -96,10 +93,7 @@ def evaluate_corpus(
         settings: JSON data that tells these codecs from others, beside what the codecs under test
             tell themselves, see :meth:`~compressai.evaluation.ImageCodec.identity`.
         lpips: also compute LPIPS.
-        workers: number of workers; default: one for each processor of the cluster.
-        retries: how often an image is tried again.
-        on_start: called with the number of images that are left, before the work.
-        on_row: called with each row of the manifest as it comes.
+        run: how the work is done; default: ``Run()``.
 
     Returns:
         The evaluation of the images that could be measured, and the report with all others.
@@ -126,14 +120,8 @@ def evaluate_corpus(
                 f"{manifest} is of {row['settings']}, not of {record.settings}: name another folder"
             )
     left = [item for item in items if item.source not in known]
-    report = JobReport()
-    if on_start is not None:
-        on_start(len(left))
-    if left:
-        make_worker = functools.partial(_make_evaluator, make_codecs, identities, lpips)
-        with ray_cluster() as processors:
-            one_pass = functools.partial(ray_pass, workers=workers or processors)
-            report = run_job(left, make_worker, record, one_pass, retries=retries, on_row=on_row)
+    make_worker = functools.partial(_make_evaluator, make_codecs, identities, lpips)
+    report = (run or Run()).work(left, make_worker, record)
     report.skipped = [known[item.source] for item in items if item.source in known]
     result = Evaluation(
         tested=[codec.name for codec in tested],
