@@ -12,6 +12,9 @@ INSTALL_UV = command -v $(UV) >/dev/null || $(BIN)/python -m pip install --quiet
 CAI := $(wildcard compressai/cpp_exts/cai/*)
 NATIVE := $(wildcard compressai/cpp_exts/*.[ch]pp compressai/cpp_exts/kernels/* compressai/cpp_exts/*.nb compressai/cpp_exts/CMakeLists.txt)
 PYTEST_FLAGS ?=
+# Some machines set this, and uv compiles nothing: each of some hundred processes would compile torch and
+# the tests anew, which takes twice as long as to import them. What is written is in .venv and ignored.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo web test test-slow test-processors test-lowest test-newest journeys lint types format recipes docs bench lock sanitize fuzz soak install clean

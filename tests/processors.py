@@ -76,7 +76,10 @@ TESTS_OF = {
     "amx": (*_PRECISION, "test_inference.py", "test_bitstream_corpus.py"),
 }
 # The markers and names of tests in them that take long and are the same on every processor.
-SELECTION = ("-m", "not slow", "-k", "not compiled_training and not memory_stays")
+SELECTION = (
+    *("-m", "not slow", "-k"),
+    "not compiled_training and not memory_stays and not every_whole_quality",
+)
 
 
 def pretend(environment: Mapping[str, str]) -> None:
@@ -134,7 +137,9 @@ def variations(capabilities: Mapping[str, object]) -> Iterator[tuple[str, dict[s
         yield "no-kernels", _variables(None, "DEFAULT", amx="no", threads=1, kernels="no")
     if capabilities.get("avx512_f"):
         yield "avx512", _variables("avx512", "AVX512_CORE", amx="no", threads=2)
-    yield "amx", _variables(None, "DEFAULT", amx="yes", threads=1)
+    # One that has AMX is that processor, as which all tests run anyway.
+    if not (capabilities.get("amx_bf16") and capabilities.get("amx_tile")):
+        yield "amx", _variables(None, "DEFAULT", amx="yes", threads=1)
 
 
 def _variables(
