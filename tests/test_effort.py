@@ -84,8 +84,8 @@ def test_shipped_weights_gain(shipped: Any, crop: torch.Tensor) -> None:
     [after] = lagrangian(
         shipped, crop, shipped.compress(crop, effort=5), shipped.lagrangian_multiplier()
     )
-    # 0.95 % by 80 steps with the weights of step 96,500; weights trained for longer leave less.
-    assert after < 0.993 * before
+    # 3.0 % by 80 steps with the weights of step 96,500; with all of the paper's noise it is 1.0 %.
+    assert after < 0.98 * before
 
 
 def test_mode_and_precision_are_those_of_coding(shipped: Any, crop: torch.Tensor) -> None:
