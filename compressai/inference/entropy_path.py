@@ -33,6 +33,9 @@ __all__ = ["with_native_networks"]
 # Of the tolerance: what networks with fewer products or tiles may differ by. The former round more
 # than those of torch, and more for other images than for the first.
 _SHARE_OF_FEWER = 0.25
+# Multiplications for each value that 1x1 layers take and give. With fewer, turning these maps to
+# the layout of the kernels takes longer than kernels gain.
+_FEWEST_PRODUCTS = 48
 
 
 def with_native_networks(net: Model) -> Model:
@@ -112,7 +115,7 @@ class _Choice:
         And what it computes of them, which is known by then.
         """
         expected = self._plain(*inputs)
-        if not isinstance(expected, Tensor):
+        if not isinstance(expected, Tensor) or _is_thin(self._network):
             return self._plain, expected
         most = DEFAULT_TOLERANCE * (1 + SLOPE * expected.abs())
         for native, share in self._native_networks():
@@ -135,6 +138,16 @@ class _Choice:
                 yield native, _SHARE_OF_FEWER if fewer else 1.0
             if not fewer:
                 return
+
+
+def _is_thin(network: nn.Module) -> bool:
+    """Whether a network is of 1x1 convolutions with few outputs."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    if not layers or any(layer.kernel_size != (1, 1) for layer in layers):
+        return False
+    products = sum(layer.in_channels * layer.out_channels for layer in layers)
+    values = layers[0].in_channels + layers[-1].out_channels
+    return products < _FEWEST_PRODUCTS * values
 
 
 def _is_map(value: Any) -> bool:
