@@ -137,6 +137,22 @@ def test_nothing_is_converted_before_it_is_needed() -> None:
     assert len(converted(fast)) == 2  # h_a and h_s
 
 
+def test_layers_of_1x1_that_give_few_channels_run_as_they_are() -> None:
+    fast = prepare(net_of("lite"), "fp32")
+    fast.compress(sample(), sync_safe=True)
+    native = [source for each in converted(fast) for source in each._sources]
+    coded = [network for network in coding_networks(fast) if not isinstance(network, RateGains)]
+    kernels = {
+        network: [tuple(c.kernel_size) for c in network.modules() if isinstance(c, nn.Conv2d)]
+        for network in coded
+    }
+    # 80 to 32 channels and 32 to 32 in the first prediction of residuals.
+    thin = [network for network, sizes in kernels.items() if sizes and set(sizes) == {(1, 1)}]
+    assert len(thin) == 5
+    assert not set(thin) & set(native)
+    assert set(native) == {n for n, sizes in kernels.items() if (3, 3) in sizes}
+
+
 def test_network_that_native_code_computes_otherwise_runs_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
