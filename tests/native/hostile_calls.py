@@ -20,6 +20,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -441,6 +442,8 @@ def run(call: Call, first: int, every: int) -> tuple[int, list[str]]:
                 os.close(read)
                 run_from(call, first, every, write)
                 status = 0
+            except BaseException:
+                traceback.print_exc()  # of this program, not of a call
             finally:
                 os._exit(status)
         os.close(write)
@@ -454,8 +457,8 @@ def run(call: Call, first: int, every: int) -> tuple[int, list[str]]:
         made += len(outcomes)
         if status == 0:
             return made, failed
-        if not outcomes:
-            return made, [*failed, f"{call.name}: the process ended with {status} before a call"]
+        if not outcomes or not outcomes[max(outcomes)][1]:
+            return made, [*failed, f"{call.name}: the process ended with {status} between calls"]
         first = max(outcomes) + every
         failed[-1] += f" ({status})"
 
