@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 
 import numpy as np
@@ -26,10 +27,6 @@ from compressai.transforms.functional import (
     yuv_420_to_444,
     yuv_444_to_420,
 )
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import colour
 
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "nearest": Image.Resampling.NEAREST}
 
@@ -62,8 +59,16 @@ def doubled_cubic(row):
     return np.array(out)
 
 
+@pytest.fixture(scope="module")
+def colour():
+    """The library; slow to import, and not needed to collect tests."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("colour")
+
+
 class TestAgainstOtherLibraries:
-    def test_rgb2ycbcr_equals_colour_science(self):
+    def test_rgb2ycbcr_equals_colour_science(self, colour):
         x = sample(dtype=torch.float64)
         pixels = x[0].permute(1, 2, 0).numpy()
         weights = colour.WEIGHTS_YCBCR["ITU-R BT.709"]
@@ -71,7 +76,7 @@ class TestAgainstOtherLibraries:
         ours = rgb2ycbcr(x)[0].permute(1, 2, 0).numpy()
         assert np.abs(ours - expected - np.array([0, 0.5, 0.5])).max() < 1e-12
 
-    def test_ycbcr2rgb_equals_colour_science(self):
+    def test_ycbcr2rgb_equals_colour_science(self, colour):
         x = sample(seed=1, dtype=torch.float64)
         ycbcr = x[0].permute(1, 2, 0).numpy() - np.array([0, 0.5, 0.5])
         weights = colour.WEIGHTS_YCBCR["ITU-R BT.709"]
