@@ -326,6 +326,7 @@ class TestHead:
         torch.testing.assert_close(shared[:1], alone[0])
 
     def test_old_spelling_warns(self) -> None:
-        with pytest.warns(DeprecationWarning, match="MultiScaleDictionary"):
-            old = attn.dictionary.MutiScaleDictionaryCrossAttentionGLU
-        assert old is attn.MultiScaleDictionaryCrossAttentionGLU
+        for module in (attn, attn.dictionary):
+            with pytest.warns(DeprecationWarning, match="MultiScaleDictionary"):
+                old = module.MutiScaleDictionaryCrossAttentionGLU
+            assert old is attn.MultiScaleDictionaryCrossAttentionGLU

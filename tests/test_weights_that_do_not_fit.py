@@ -76,10 +76,18 @@ def test_another_member_of_the_family(nets: dict[str, nn.Module], name: str, oth
         ("tcm-auxt", ["g_a.auxiliary_layers.2.scaling"], "g_a.auxiliary_layers.2.scaling_factors"),
         ("tcm-auxt", [".olp."], "missing g_a.auxiliary_layers.0.olp.linear.weight and 7 more"),
         ("dcae", ["shared_dictionary"], "no 'shared_dictionary.dt'"),
+        ("dcae", ["relative_position_params"], "no 'g_a.1.layers.0.msa.relative_position_params'"),
         ("dcae", ["y2.cross_attention.k."], "missing latent_codec.y.channel_context.y2.cross_att"),
         ("saaf", ["shared_dictionary"], "no 'shared_dictionary.dt'"),
+        ("saaf", ["bias_table"], "no 'g_a.1.layers.0.msa.relative_position_bias_table'"),
         ("saaf", ["aux_dec.1.olp"], "missing aux_dec.1.olp.linear.weight and 1 more of aux_dec"),
         ("mlicpp", ["global_inter_part"], "global_inter_part"),
+        (
+            "hpcm-base",
+            ["prior_s3"],
+            "latent_codec.y.prior_s3.branch_2 has 0 layers beside its blocks",
+        ),
+        ("hpcm-base", ["pconv"], "not of HPCM"),
         ("hpcm-base", ["adaptor_s3.4"], "missing latent_codec.y.adaptor_s3.4."),
     ],
 )
@@ -96,6 +104,33 @@ def test_mixed_layouts_of_a_wavelet_branch(nets: dict[str, nn.Module]) -> None:
         type(nets["tcm-auxt"]).from_state_dict({**weights, **authors})
     said = refusal(nets["tcm-auxt"], {**weights, "g_s.0.further": torch.zeros(1)})
     assert said.endswith("; unexpected g_s.transform.0.further")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("tcm-auxt", "g_a.transform.1.trans_block.msa.attn.relative_position_bias_table"),
+        ("dcae", "latent_codec.y.channel_context.y0.mean_cc.0.weight"),
+        ("dcae", "latent_codec.h_a.0.conv.weight"),
+        ("mlic", "latent_codec.y.latent_codec.y0.spatial_context_nonanchor.context.0.weight"),
+        (
+            "mlicplus",
+            "latent_codec.y.latent_codec.y0.spatial_context_nonanchor.relative_position_index",
+        ),
+        ("hpcm-base", "g_a.0.weight"),
+        ("mambavc", "g_a.1.op.A_logs"),
+        ("mambaic", "latent_codec.y.cc_mean_transforms.0.0.weight"),
+    ],
+)
+@pytest.mark.parametrize("shape", [(), (0,), (1, 1)])
+def test_sizes_of_other_dimensions_are_refused(
+    nets: dict[str, nn.Module], name: str, key: str, shape: tuple[int, ...]
+) -> None:
+    weights = nets[name].state_dict()
+    assert key in weights
+    with pytest.raises((ValueError, RuntimeError)) as building:
+        type(nets[name]).from_state_dict({**weights, key: torch.zeros(shape)})
+    assert "\n" not in str(building.value)
 
 
 def test_other_shapes_are_told(nets: dict[str, nn.Module]) -> None:

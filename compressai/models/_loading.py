@@ -44,9 +44,20 @@ class SizedModel:
                 was found and what was expected.
         """
         weights = cls._native(clean_state_dict(state_dict))
-        net: Any = cls(**{**cls.infer_arguments(weights), **arguments})
+        net: Any = cls(**{**cls._sizes(weights), **arguments})
         net.load_state_dict(weights)
         return net
+
+    @classmethod
+    def _sizes(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Sizes from weights, whatever these hold: where shapes make no sense, that is said."""
+        try:
+            return cls.infer_arguments(weights)
+        except (ArithmeticError, LookupError, StopIteration) as error:
+            raise ValueError(
+                f"this state dict is not of {cls.__name__}: entries that tell its size are missing "
+                f"or have other dimensions ({error or type(error).__name__})"
+            ) from error
 
     @classmethod
     def _native(cls, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

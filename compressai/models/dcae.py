@@ -321,10 +321,11 @@ class DCAE(ChannelSliceModel):
     @classmethod
     def _heads_and_window(cls, state_dict: Mapping[str, Tensor], stage: str) -> tuple[int, int]:
         """Heads, and side of a window, of the first attention of a stage; (0, 1) without any."""
-        table = state_dict.get(f"{stage}.layers.0.msa.{cls._TABLE}")
-        if table is None:
+        table = f"{stage}.layers.0.msa.{cls._TABLE}"
+        if not consecutive(state_dict, stage + ".layers.{}.ln1.weight"):
             return 0, 1
-        return cls._read_table(table)
+        entry_size(state_dict, table, 0, cls)
+        return cls._read_table(state_dict[table])
 
     @staticmethod
     def _read_table(table: Tensor) -> tuple[int, int]:

@@ -290,7 +290,9 @@ def _sizes_of(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     hyper_layers, (outer, inner, _) = _stages(state_dict, "latent_codec.h_a", 2)
     if not len(layers) == len(synthesis_layers) == len(blocks) - 1 or blocks[0]:
         raise ValueError("this state dict is not of HPCM: its transforms have different stages")
-    block = next(key for key in state_dict if key.endswith(_BLOCK))
+    block = next((key for key in state_dict if key.endswith(_BLOCK)), None)
+    if block is None:
+        raise ValueError(f"this state dict is not of HPCM: no name ends with {_BLOCK!r}")
     channels = entry_size(state_dict, block.replace("0.pconv", "1"), 1, HPCM)
     codec = "latent_codec.y"
     return {
@@ -349,8 +351,13 @@ def _prior_blocks(state_dict: Mapping[str, Tensor], prior: str) -> tuple[int, in
     """Blocks of the first branch of a prior, and of its second before and after the 1 x 1 layer."""
     first = len(numbers_after(state_dict, f"{prior}.branch_1."))
     places = numbers_after(state_dict, f"{prior}.branch_2.")
-    layer = next(i for i in places if f"{prior}.branch_2.{i}.weight" in state_dict)
-    return first, layer, places[-1] - layer
+    layers = [i for i in places if f"{prior}.branch_2.{i}.weight" in state_dict]
+    if len(layers) != 1:
+        raise ValueError(
+            f"this state dict is not of HPCM: {prior}.branch_2 has {len(layers)} layers beside its "
+            "blocks, expected 1"
+        )
+    return first, layers[0], places[-1] - layers[0]
 
 
 # -- weights of the authors' program ------------------------------------------------------------

@@ -8,6 +8,9 @@ built.
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 from compressai.layers.attn.dictionary import (
     ConvolutionalGLU,
     ConvWithDW,
@@ -31,7 +34,6 @@ from compressai.layers.attn.swin import (
     WindowAttention,
     WinNoShiftAttention,
     WinResidualUnit,
-    __getattr__,  # noqa: F401 (serves deprecated names here too)
     build_window_attention_mask,
     pad_to_window_multiple,
     window_partition,
@@ -64,3 +66,16 @@ __all__ = [
     "window_partition",
     "window_reverse",
 ]
+
+_FORMER = {
+    "MutiScaleDictionaryCrossAttentionGLU": "MultiScaleDictionaryCrossAttentionGLU",
+    "Win_noShift_Attention": "WinNoShiftAttention",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FORMER:
+        now = _FORMER[name]
+        warnings.warn(f"{name} is now called {now}", DeprecationWarning, stacklevel=2)
+        return globals()[now]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
