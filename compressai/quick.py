@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import Image
 
 from compressai.bitstream import CodedImage
@@ -24,13 +25,15 @@ from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL
 __all__ = ["decode", "encode"]
 
 
-def encode(image: str | Path | bytes | BinaryIO | Image.Image, quality: float = 75) -> bytes:
+def encode(
+    image: str | os.PathLike[str] | bytes | BinaryIO | Image.Image, quality: float = 75
+) -> bytes:
     """Code an image with the default model.
 
     Without torch where a bundle of the model is at hand (see ``docs/bundle.md``), else with it.
 
     Args:
-        image: a file, its content, or an image of Pillow.
+        image: a file, by name or open; its content, as any object of bytes; or an image of Pillow.
         quality: 0 to 100, as for JPEG files: more is better and larger.
 
     Returns:
@@ -38,7 +41,17 @@ def encode(image: str | Path | bytes | BinaryIO | Image.Image, quality: float = 
 
     Raises:
         OSError, ValueError: the image cannot be read, or ``quality`` is out of range.
+        TypeError: ``image`` is of another kind, or ``quality`` is no number.
     """
+    if not isinstance(quality, (int, float, np.number)):
+        raise TypeError(f"quality must be a number, got {type(quality).__name__}")
+    if isinstance(image, (bytearray, memoryview)):
+        image = bytes(image)
+    if not (isinstance(image, (str, os.PathLike, bytes, Image.Image)) or hasattr(image, "read")):
+        raise TypeError(
+            "image must be a file, its content, or an image of Pillow (PIL.Image.fromarray makes "
+            f"one of an array), got {type(image).__name__}"
+        )
     if not 0 <= quality <= 100:
         raise ValueError(f"quality must be 0 to 100, got {quality}")
     net = _bundle(quality) or _torch_model(DEFAULT_MODEL, quality, DEFAULT_METRIC)
@@ -47,11 +60,11 @@ def encode(image: str | Path | bytes | BinaryIO | Image.Image, quality: float = 
     return encode_image(net, samples, quality=quality).to_bytes()
 
 
-def decode(data: bytes | str | os.PathLike[str]) -> Image.Image:
+def decode(data: bytes | str | os.PathLike[str] | BinaryIO) -> Image.Image:
     """Decode an image that was coded with a model whose weights are at hand.
 
     Args:
-        data: the content of a ``.cai`` file, or the file.
+        data: the content of a ``.cai`` file, as any object of bytes, or the file, by name or open.
 
     Returns:
         An image of mode L, LA, RGB or RGBA.
@@ -59,9 +72,18 @@ def decode(data: bytes | str | os.PathLike[str]) -> Image.Image:
     Raises:
         BitstreamError: the file is damaged, or its weights are not at hand.
         OSError: it cannot be read.
+        TypeError: ``data`` is of another kind.
     """
-    content = Path(data).read_bytes() if isinstance(data, (str, os.PathLike)) else data
-    coded = parse_coded(content)
+    if isinstance(data, (str, os.PathLike)):
+        content: Any = Path(data).read_bytes()
+    else:
+        content = data.read() if hasattr(data, "read") else data
+    # bytes() of a number would be as many zeros.
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise TypeError(
+            f"data must be the content of a file, or the file, got {type(content).__name__}"
+        )
+    coded = parse_coded(bytes(content))
     return decode_image(_model_of(coded), coded).to_image()
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -212,3 +213,30 @@ def test_encode_and_decode_in_one_call_each() -> None:
         encode(image, quality=101)
     with pytest.raises(BitstreamError):
         decode(large[:-3])
+
+
+def test_one_call_takes_bytes_and_open_files_of_all_kinds(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    _image((20, 10)).save(stream, "PNG")
+    photo = stream.getvalue()
+    data = encode(photo)
+    assert encode(bytearray(photo)) == encode(memoryview(photo)) == encode(stream) == data
+    (tmp_path / "a.cai").write_bytes(data)
+    with (tmp_path / "a.cai").open("rb") as file:
+        for given in (data, bytearray(data), memoryview(data), io.BytesIO(data), file):
+            assert decode(given).size == (20, 10)
+
+
+def test_one_call_refuses_other_kinds_by_name() -> None:
+    image = _image((20, 10))
+    for wrong in (None, 5, np.asarray(image)):
+        with pytest.raises(TypeError, match=rf"image must be .*, got {type(wrong).__name__}"):
+            encode(wrong)  # type: ignore[arg-type]
+    # A number of bytes is no content: a large one took as much memory.
+    for wrong in (None, 10**15, io.StringIO("text")):
+        with pytest.raises(TypeError, match="data must be the content of a file, or the file, got"):
+            decode(wrong)  # type: ignore[arg-type]
+    for wrong in ("75", None):
+        with pytest.raises(TypeError, match="quality must be a number, got"):
+            encode(image, quality=wrong)  # type: ignore[arg-type]
+    assert encode(image, quality=np.float32(33)) == encode(image, quality=33)
