@@ -17,6 +17,7 @@ from tiny_nets import one_thread, tiny_net
 from torch import Tensor, nn
 
 from compressai.inference import export, export_onnx, prepare
+from compressai.registry import ENTRIES
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -54,6 +55,16 @@ def test_transforms_of_every_family_are_exported_for_one_size(tmp_path: Path, na
         with torch.no_grad():
             np.testing.assert_allclose(y, net.g_a(x), atol=1e-4)
     assert all(one.error <= 1e-4 for one in exported.values())
+
+
+@pytest.mark.parametrize("name", ["mambavc", "mambaic"])
+def test_scans_have_no_operator(tmp_path: Path, name: str) -> None:
+    net = ENTRIES[name].model(**ENTRIES[name].small).eval()
+    with pytest.raises(
+        RuntimeError, match="cannot be exported: ONNX has no operator for their sel"
+    ):
+        export_onnx(net, tmp_path, size=(64, 64))
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_works_for_one_size_only_says_so(
