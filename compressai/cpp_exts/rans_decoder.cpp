@@ -9,9 +9,6 @@
 namespace compressai {
 namespace {
 
-// Symbols whose indexes are checked at a time.
-constexpr std::size_t kBlock = 1024;
-
 [[noreturn]] COMPRESSAI_NOINLINE void refuse_end() {
   throw std::invalid_argument(
       "the stream ended before the last symbol: it is truncated or damaged, or it was encoded "
