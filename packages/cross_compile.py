@@ -47,7 +47,8 @@ typedef long long Py_ssize_t;
 #define SIZEOF_WCHAR_T 2
 #define ALIGNOF_SIZE_T 8
 """
-# As the rules for CMake set them; nanobind uses what other C++ libraries declare by the way: cstdio.
+# As the rules for CMake set them. nanobind uses cstdio, which other C++ libraries declare by the
+# way.
 _MODULES = (
     "-std=c++17",
     "-O1",

@@ -50,7 +50,7 @@ constexpr const char* kAvailable = R"(Whether this processor has the instruction
 The environment variable ``ATEN_CPU_CAPABILITY`` limits the layers as it limits torch: with
 ``default`` there are none, with ``avx2`` those without AVX-512.)";
 
-bool limited_to(std::string_view capability) {
+[[maybe_unused]] bool limited_to(std::string_view capability) {
   const char* limit = std::getenv("ATEN_CPU_CAPABILITY");
   return limit != nullptr && capability == limit;
 }

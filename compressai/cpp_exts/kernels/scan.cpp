@@ -5,7 +5,7 @@
 namespace compressai {
 
 // Directions: row by row, column by column, and both of them backwards.
-constexpr std::size_t kMostDirections = 4;
+[[maybe_unused]] constexpr std::size_t kMostDirections = 4;
 
 // For each image, direction and channel c, with positions t in the order of the direction:
 //
@@ -70,7 +70,7 @@ inline Lanes softplus(Lanes x) {
   p = p * q + 3.33333378e-1f;
   p = p * q + 1.0f;
   const Lanes result = larger(x, Lanes{}) + (s + s) * p;
-  return (x > 20.0f) | (x != x) ? x : result;
+  return ((x > 20.0f) | (x != x)) ? x : result;
 }
 
 // Some channels of one position; zeros behind the last one, up to a whole panel.
