@@ -36,7 +36,7 @@ AIM = 8
 
 def scan_of(block: SS2D, backend: str, x: Tensor) -> Tensor:
     weights = (block.dt_projs_weight, block.dt_projs_bias, block.A_logs, block.Ds)
-    return cross_selective_scan(x, block.x_proj_weight, None, *weights, backend=backend)
+    return cross_selective_scan(x, block.x_proj_weight, None, *weights, scan_backend=backend)
 
 
 def speed(size: tuple[int, int], repeats: int) -> dict[str, Any]:

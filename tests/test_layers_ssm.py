@@ -15,10 +15,14 @@ from compressai import _kernels
 from compressai.layers.ssm import (
     SS2D,
     VSSBlock,
+    build_vss_backbone,
+    build_vss_context_stage,
     cross_merge,
     cross_scan,
     cross_selective_scan,
     get_selective_scan_backend,
+    infer_vss_block_kwargs,
+    infer_vss_depths,
     selective_scan,
     selective_scan_ref,
     ssm_ops,
@@ -186,7 +190,7 @@ class TestDirections:
     ) -> None:
         weights = map_arguments(channels, states, rank)
         x = torch.randn(2, channels, *size)
-        got = cross_selective_scan(x, *weights, backend=backend)
+        got = cross_selective_scan(x, *weights, scan_backend=backend)
         x_proj, x_bias, dt_proj, dt_bias, a_logs, skip = (w.double() for w in weights)
         sequences = cross_scan(x.double())
         params = torch.einsum("bkdl,kcd->bkcl", sequences, x_proj) + x_bias[..., None]
@@ -201,6 +205,45 @@ class TestDirections:
         assert got.shape == (2, *size, channels)
         assert torch.allclose(got.double().flatten(1, 2).mT, want, atol=2e-4, rtol=2e-5)
 
+    @pytest.mark.parametrize("softplus", [True, False])
+    def test_steps_are_as_projected_if_asked(self, softplus: bool) -> None:
+        x_proj, x_bias, dt_proj, dt_bias, a_logs, skip = map_arguments(6, 3, 2)
+        # Steps below zero would let states grow without end.
+        dt_proj, dt_bias = 0.01 * dt_proj, torch.ones_like(dt_bias)
+        x = torch.rand(1, 6, 3, 4)
+        weights = (x_proj, x_bias, dt_proj, dt_bias, a_logs, skip)
+        got = cross_selective_scan(x, *weights, delta_softplus=softplus)
+        params = torch.einsum("bkdl,kcd->bkcl", cross_scan(x), x_proj) + x_bias[..., None]
+        steps, b, c = params.split((2, 3, 3), dim=2)
+        ys = selective_scan_ref(
+            cross_scan(x).flatten(1, 2),
+            torch.einsum("bkrl,kdr->bkdl", steps, dt_proj).flatten(1, 2),
+            -a_logs.exp(),
+            *(b, c, skip, dt_bias.flatten()),
+            delta_softplus=softplus,
+        )
+        want = cross_merge(ys.view(1, 4, 6, 3, 4))
+        assert torch.allclose(got.flatten(1, 2).mT, want, atol=2e-4, rtol=1e-4)
+
+    def test_the_sum_is_normalised_in_either_shape(self) -> None:
+        weights = map_arguments(6, 3, 2)
+        x = torch.randn(2, 6, 3, 4)
+        plain = cross_selective_scan(x, *weights)
+        norm = torch.nn.LayerNorm(6)
+        assert torch.equal(cross_selective_scan(x, *weights, out_norm=norm), norm(plain))
+        norms = torch.nn.GroupNorm(2, 6)
+        got = cross_selective_scan(x, *weights, out_norm=norms, out_norm_shape="v1")
+        assert torch.equal(got, norms(plain.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        with pytest.raises(ValueError, match="out_norm_shape must be 'v0' or 'v1', got 'v2'"):
+            cross_selective_scan(x, *weights, out_norm_shape="v2")
+
+    def test_the_type_is_that_of_the_map_unless_told(self) -> None:
+        weights = map_arguments(6, 3, 2)
+        x = torch.randn(1, 6, 3, 4).bfloat16()
+        exact = cross_selective_scan(x, *weights, to_dtype=False)
+        assert exact.dtype == torch.float32
+        assert torch.equal(cross_selective_scan(x, *weights), exact.bfloat16())
+
     @needs_kernels
     def test_native_results_do_not_depend_on_threads_or_batch(self) -> None:
         weights = map_arguments(40, 16, 3)
@@ -209,10 +252,10 @@ class TestDirections:
         results = []
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            results.append(cross_selective_scan(x, *weights, backend="native"))
+            results.append(cross_selective_scan(x, *weights, scan_backend="native"))
         torch.set_num_threads(before)
         assert torch.equal(*results)
-        alone = cross_selective_scan(x[1:2], *weights, backend="native")
+        alone = cross_selective_scan(x[1:2], *weights, scan_backend="native")
         assert torch.allclose(alone, results[0][1:2], atol=1e-6)
 
 
@@ -283,3 +326,55 @@ class TestBlocks:
     def test_default_normalisation_of_a_block_is_finer(self) -> None:
         assert VSSBlock(8).norm.eps == 1e-6
         assert VSSBlock(8, norm_layer=nn.LayerNorm).norm.eps == 1e-5
+
+
+class TestBuilders:
+    def test_sizes_are_read_off_what_is_built(self) -> None:
+        sizes = {"ssm_d_state": 4, "ssm_ratio": 1.5, "ssm_conv": 1}
+        nets = build_vss_backbone((1, 0, 2, 3), 0.1, 8, 12, 10, **sizes)
+        assert [len(net) for net in nets] == [7, 7, 5, 5, 5]
+        x = torch.rand(1, 3, 64, 64)
+        y = nets.g_a(x)
+        assert y.shape == (1, 12, 4, 4)
+        assert nets.g_s(y).shape == x.shape
+        z = nets.h_a(y)
+        assert z.shape == (1, 10, 1, 1)
+        assert nets.h_mean_s(z).shape == nets.h_scale_s(z).shape == y.shape
+        for name in ("h_a", "latent_codec.h_a"):
+            weights = {f"g_a.{k}": v for k, v in nets.g_a.state_dict().items()}
+            weights |= {f"{name}.{k}": v for k, v in nets.h_a.state_dict().items()}
+            assert infer_vss_depths(weights) == (1, 0, 2, 3)
+            assert infer_vss_block_kwargs(weights) == sizes
+        kept = {k: v for k, v in weights.items() if not k.startswith("g_a.6.")}
+        with pytest.raises(ValueError, match=r"g_a and latent_codec\.h_a have 2 and 1 stages"):
+            infer_vss_depths(kept)
+        with pytest.raises(ValueError, match=r"needs an entry g_a\.1\.op\.out_proj\.weight"):
+            infer_vss_block_kwargs({k: v for k, v in weights.items() if "out_proj" not in k})
+
+    def test_without_blocks_arguments_are_the_default_ones(self) -> None:
+        nets = build_vss_backbone((0, 0, 0, 0), 0.0, 8, 12)
+        weights = {f"g_a.{k}": v for k, v in nets.g_a.state_dict().items()}
+        assert nets.h_a[-1].out_channels == 192
+        assert infer_vss_block_kwargs(weights) == {
+            "ssm_d_state": 16,
+            "ssm_ratio": 2.0,
+            "ssm_conv": 3,
+        }
+
+    def test_arguments_go_by_either_name(self) -> None:
+        stage = build_vss_context_stage([0.0, 0.1], 8, 5, ssm_d_state=3, ssm_drop_rate=0.5)
+        assert [type(layer).__name__ for layer in stage] == ["VSSBlock", "VSSBlock", "Conv2d"]
+        assert stage[0].op.A_logs.shape[1] == 3
+        assert stage[0].op.dropout.p == 0.5
+        assert stage(torch.rand(1, 8, 4, 4)).shape == (1, 5, 4, 4)
+        same = build_vss_context_stage([0.0], 8, 5, d_state=3)
+        assert same[0].op.A_logs.shape == stage[0].op.A_logs.shape
+        with pytest.raises(TypeError, match="ssm_d_state and d_state, which are one argument"):
+            build_vss_context_stage([0.0], 8, 5, d_state=3, ssm_d_state=3)
+        with pytest.raises(TypeError, match="unexpected keyword argument"):
+            build_vss_backbone((1, 1, 1, 1), 0.0, 8, 12, state=3)
+
+    def test_four_depths_are_needed(self) -> None:
+        for depths in ((1, 1, 1), (1, 1, 1, -1)):
+            with pytest.raises(ValueError, match="depths must have four entries, none negative"):
+                build_vss_backbone(depths, 0.0, 8, 12)

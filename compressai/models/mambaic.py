@@ -23,18 +23,17 @@ from compressai.latent_codecs._slice_helpers import (
     make_entropy_transform,
     slice_support_channels,
 )
-from compressai.layers import CheckerboardMaskedConv2d, conv3x3
+from compressai.layers import CheckerboardMaskedConv2d
 from compressai.layers.attn import SWAtten
+from compressai.layers.ssm import build_vss_backbone, build_vss_context_stage
+from compressai.layers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.sizes import consecutive
-from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.upstream import HYPER_RULES, STACK, strip_wrapper
 from compressai.models._helpers.vss import (
     SMALL_VSS,
     attention_sizes,
-    build_vss_transforms,
     has_scans,
     vss_sizes,
-    vss_stage,
 )
 from compressai.models.channel_slice import ChannelSliceModel, equal_slices
 from compressai.models.tcm import ATTENTION_RULES, convert_attention
@@ -158,7 +157,7 @@ class MambaIC(ChannelSliceModel):
 
         def context(k: int) -> nn.Module:
             width = 2 * M + (4 * s if k else 2 * s)
-            return nn.Sequential(*vss_stage(width, rates[k], block), conv3x3(width, 2 * s))
+            return build_vss_context_stage(rates[k], width, 2 * s, **block)
 
         def context_transform(k: int) -> nn.Module:
             return SWAtten(s, s, context_head_dim, window_size, 0.0, context_attention_dim)
@@ -166,7 +165,7 @@ class MambaIC(ChannelSliceModel):
         def residual_predictor(k: int) -> nn.Module:
             return make_entropy_transform(lrp[k], s, widths=(224, 128))
 
-        nets = build_vss_transforms(self.depths, drop_path_rate, N, M, hyper_channels, block)
+        nets = build_vss_backbone(self.depths, drop_path_rate, N, M, hyper_channels, **block)
         self.g_a = nets.g_a
         self.g_s = nets.g_s
         self.latent_codec = HyperpriorLatentCodec(

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from compressai.layers.attn import SWAtten
+from compressai.layers.ssm import build_vss_backbone
 from compressai.models._helpers.vss import (
     SMALL_VSS,
     attention_sizes,
-    build_vss_transforms,
     has_scans,
     vss_sizes,
 )
@@ -108,7 +108,7 @@ class MambaVC(ChannelSliceModel):
             "d_conv": ssm_conv,
             "scan_backend": scan_backend,
         }
-        nets = build_vss_transforms(self.depths, drop_path_rate, N, M, hyper_channels, block)
+        nets = build_vss_backbone(self.depths, drop_path_rate, N, M, hyper_channels, **block)
         self.g_a = nets.g_a
         self.g_s = nets.g_s
         self.latent_codec = build_slice_hyperprior(

@@ -18,8 +18,8 @@ from compressai.layers.attn import (
     SwinTransformerBlock,
     WinNoShiftAttention,
 )
+from compressai.layers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.sizes import numbers_after, window_size
-from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.upstream import (
     COMMON_ROOTS,
     HYPER_RULES,

@@ -19,6 +19,7 @@ from compressai.layers import (
     subpel_conv3x3,
 )
 from compressai.layers.attn import ConvTransBlock, SWAtten
+from compressai.layers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.auxt import (
     AuxTTransform,
     build_iwls_branch,
@@ -30,7 +31,6 @@ from compressai.models._helpers.auxt import (
     is_auxt_wavelet_buffer_key,
 )
 from compressai.models._helpers.sizes import numbers_after, window_size
-from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.upstream import (
     COMMON_ROOTS,
     HYPER_RULES,

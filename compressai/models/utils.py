@@ -10,6 +10,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from compressai.layers.resampling import conv, deconv
+
 __all__ = [
     "conv",
     "deconv",
@@ -24,27 +26,6 @@ __all__ = [
 ]
 
 _LEGACY_LISTS = (("_matrix", "matrices."), ("_bias", "biases."), ("_factor", "factors."))
-
-
-def conv(in_channels: int, out_channels: int, kernel_size: int = 5, stride: int = 2) -> nn.Conv2d:
-    """Convolution that divides the size by ``stride``: padding ``kernel_size // 2``, with bias."""
-    return nn.Conv2d(
-        in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2
-    )
-
-
-def deconv(
-    in_channels: int, out_channels: int, kernel_size: int = 5, stride: int = 2
-) -> nn.ConvTranspose2d:
-    """Transposed convolution that multiplies the size by ``stride``, with bias."""
-    return nn.ConvTranspose2d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=stride,
-        output_padding=stride - 1,
-        padding=kernel_size // 2,
-    )
 
 
 def find_named_module(module: nn.Module, query: str) -> nn.Module | None:

@@ -131,7 +131,8 @@ class SS2D(nn.Module):
             self.dt_projs_bias,
             self.A_logs,
             self.Ds,
-            backend=self.scan_backend,
+            to_dtype=False,
+            scan_backend=self.scan_backend,
         )
         norm = self.out_norm
         weight, bias = norm.weight.to(merged.dtype), norm.bias.to(merged.dtype)

@@ -8,6 +8,7 @@ it is installed. All else, and all training on the CPU, is :mod:`compressai.laye
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any
@@ -192,8 +193,12 @@ def cross_selective_scan(
     dt_projs_bias: Tensor,
     A_logs: Tensor,
     Ds: Tensor,
-    *,
-    backend: str = "auto",
+    delta_softplus: bool = True,
+    out_norm: Callable[[Tensor], Tensor] | None = None,
+    out_norm_shape: str = "v0",
+    to_dtype: bool = True,
+    force_fp32: bool = False,
+    scan_backend: str = "auto",
 ) -> Tensor:
     """Scan a map in four directions with coefficients that are projected from it, and add up.
 
@@ -208,14 +213,43 @@ def cross_selective_scan(
         dt_projs_bias: ``(4, D)``.
         A_logs: ``(4 * D, S)``, logarithms of ``-A``, direction by direction.
         Ds: ``(4 * D,)``.
-        backend: as in :func:`selective_scan`.
+        delta_softplus: whether steps are the softplus of what is projected.
+        out_norm: network applied to the sum; ``None`` is the identity.
+        out_norm_shape: what ``out_norm`` takes: ``"v0"``, ``(N, H * W, D)``, or ``"v1"``,
+            ``(N, D, H, W)``.
+        to_dtype: give the type of ``x``, in place of that of the scan.
+        force_fp32: changes nothing: scans of types smaller than float32 are always in float32.
+        scan_backend: as ``backend`` of :func:`selective_scan`.
 
     Returns:
-        ``(N, H, W, D)`` in float32, or float64 if ``x`` is.
+        ``(N, H, W, D)``.
 
     Raises:
-        ValueError: as :func:`selective_scan`.
+        ValueError: as :func:`selective_scan`; another ``out_norm_shape``.
     """
+    if out_norm_shape not in ("v0", "v1"):
+        raise ValueError(f"out_norm_shape must be 'v0' or 'v1', got {out_norm_shape!r}")
+    weights = (x_proj_weight, x_proj_bias, dt_projs_weight, dt_projs_bias, A_logs, Ds)
+    merged = _scan_and_merge(x, *weights, delta_softplus, scan_backend)
+    if out_norm is not None and out_norm_shape == "v0":
+        merged = out_norm(merged.flatten(1, 2)).unflatten(1, merged.shape[1:3])
+    elif out_norm is not None:
+        merged = out_norm(merged.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return merged.to(x.dtype) if to_dtype else merged
+
+
+def _scan_and_merge(
+    x: Tensor,
+    x_proj_weight: Tensor,
+    x_proj_bias: Tensor | None,
+    dt_projs_weight: Tensor,
+    dt_projs_bias: Tensor,
+    A_logs: Tensor,
+    Ds: Tensor,
+    softplus: bool,
+    backend: str,
+) -> Tensor:
+    """``(N, H, W, D)`` in float32, or float64 if ``x`` is."""
     dtype = _scan_dtype(x)
     rank, states = dt_projs_weight.size(-1), A_logs.size(-1)
     with _without_autocast(x):
@@ -225,7 +259,7 @@ def cross_selective_scan(
         params = F.linear(last, weight.flatten(0, 1), bias).unflatten(-1, (_DIRECTIONS, -1))
         decay = -A_logs.to(dtype).exp().unflatten(0, (_DIRECTIONS, -1))
         skip, dt_bias = Ds.to(dtype).unflatten(0, (_DIRECTIONS, -1)), dt_projs_bias.to(dtype)
-        if _resolve(backend, True, last, params, weights, dt_bias, decay, skip) == "native":
+        if _resolve(backend, softplus, last, params, weights, dt_bias, decay, skip) == "native":
             return _native(last, params, weights, dt_bias, decay, skip)
         merged: list[Tensor] = []
         for k in range(_DIRECTIONS):
@@ -238,7 +272,7 @@ def cross_selective_scan(
                 c[..., None, :],
                 skip[None, k],
                 dt_bias[None, k],
-                True,
+                softplus,
                 backend,
                 weights[k],
             )
