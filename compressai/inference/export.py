@@ -87,7 +87,6 @@ def export_onnx(
     side = image.size(-1)
     if size is not None and (min(size) < 1 or size[0] % side or size[1] % side):
         raise ValueError(f"height and width must be positive multiples of {side}, got size={size}")
-    _check_operators(reference)
     generator = torch.Generator().manual_seed(0)
     # Sides that differ, so that none is taken for the other.
     height, width = (2 * side, 3 * side) if size is None else size
@@ -98,6 +97,11 @@ def export_onnx(
     with tempfile.TemporaryDirectory() as scratch:
         for name in TRANSFORMS:
             network = _Callable(reference, name)
+            if any(isinstance(module, SS2D) for module in network.modules()):
+                raise RuntimeError(
+                    f"{name} of {type(reference).__name__} cannot be exported: ONNX has no "
+                    "operator for its selective scans"
+                )
             path = Path(scratch) / f"{name}.onnx"
             with torch.no_grad():
                 outputs = [network(x)] if size else [network(x), network(others)]
@@ -129,16 +133,6 @@ def export_onnx(
                     path.unlink(missing_ok=True)
             raise
     return exported
-
-
-def _check_operators(net: CompressionModel) -> None:
-    """Refuse what no version of the exporter can translate, before it is tried."""
-    modules = (module for name in TRANSFORMS for module in getattr(net, name).modules())
-    if any(isinstance(module, SS2D) for module in modules):
-        raise RuntimeError(
-            f"the transforms of {type(net).__name__} cannot be exported: ONNX has no operator for "
-            "their selective scans"
-        )
 
 
 _NAMES = {"g_a": ("x", "y"), "g_s": ("y_hat", "x_hat")}
