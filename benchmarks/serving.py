@@ -31,7 +31,9 @@ ENGINES = ("runtime", "torch")
 def started(engine: str, workers: int) -> Iterator[tuple[str, int]]:
     """A server: its host and port, and the number of its process."""
     command = [sys.executable, SERVER, "--port", "0", "--engine", engine, "--workers", str(workers)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # As docs/deploy.md has it: else each of many threads keeps memory of its own.
+    environment = {"MALLOC_ARENA_MAX": "2", **os.environ}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             yield urlsplit(process.stdout.readline().strip()).netloc, process.pid
