@@ -374,6 +374,64 @@ def test_slider_chooses_the_quality(rates: tuple[Any, Site], chromium: Browser) 
     assert dropped(chromium, "other.cai", other.to_bytes())["facts"]["Model"] == "lite 50"
 
 
+def test_image_is_zoomed_compared_and_saved(page: Browser) -> None:
+    buffer = io.BytesIO()
+    photo((100, 80)).save(buffer, "PNG")
+    assert dropped(page, "cat.png", buffer.getvalue())["message"] == ""
+
+    def shown_after(button: str) -> str:
+        return page.run(
+            "document.getElementById(arguments[0]).click();"
+            "return document.getElementById('zoom').textContent",
+            button,
+        )
+
+    zooms = [shown_after(button) for button in ("one", "larger", "smaller", "smaller", "fit")]
+    assert zooms == ["100 %", "125 %", "100 %", "80 %", "100 %"]
+
+    def hidden_at(place: int) -> float:
+        clip = page.run(
+            "const split = document.getElementById('split'); split.value = arguments[0];"
+            "split.dispatchEvent(new Event('input'));"
+            "return document.getElementById('source').style.clipPath",
+            place,
+        )
+        # inset(0px RIGHT 0px 0px), or inset(0px) where all are alike
+        sides = clip.removeprefix("inset(").removesuffix(")").split()
+        return float(sides[min(1, len(sides) - 1)].removesuffix("px"))
+
+    # The image lies in the middle; the original is what is left of the handle.
+    assert [hidden_at(place) for place in (0, 500, 1000)] == [100, pytest.approx(50, abs=1), 0]
+    page.run(
+        "window.saved = [];"
+        "const create = URL.createObjectURL;"
+        "let blob;"
+        "URL.createObjectURL = (made) => create((blob = made));"
+        "HTMLAnchorElement.prototype.click = function () {"
+        "  window.saved.push([this.download, blob]);"
+        "};"
+    )
+    contents = {}
+    for number, button in enumerate(("png", "cai"), 1):
+        shown_after(button)
+        for _ in range(100):
+            if page.run("return window.saved.length") == number:
+                break
+            time.sleep(0.1)
+        name, content = called(
+            page,
+            "const [name, blob] = window.saved.at(-1); return [name, await text(blob)];",
+        )
+        contents[name] = base64.b64decode(content)
+    coded = CodedImage.from_bytes(contents.pop("cat.cai"))
+    pixels = decode_image(lite(pretrained=True).eval(), coded).pixels
+    [(name, png)] = contents.items()
+    assert name == "cat.png"
+    saved = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    expected = np.rint(255 * pixels.clamp(0, 1).permute(1, 2, 0).numpy())
+    assert close(saved, expected)
+
+
 def test_size_that_cannot_be_reached_is_told(page: Browser) -> None:
     buffer = io.BytesIO()
     photo((100, 80)).save(buffer, "PNG")
