@@ -12,6 +12,7 @@ from torch import nn
 
 from compressai.latent_codecs import ChannelGroupsLatentCodec, GaussianConditionalLatentCodec
 from compressai.layers.naf import NAFBlock, NAFTransform
+from compressai.layers.stochastic_depth import drop_path_rates
 from compressai.models._helpers import (
     MeanScaleContextHead,
     build_channel_slice_codec,
@@ -26,7 +27,6 @@ from compressai.models._helpers.sizes import (
     numbers_after,
     window_size,
 )
-from compressai.models._helpers.stochastic_depth import drop_path_rates
 from compressai.models._helpers.upstream import rename, replicate
 from compressai.models.causal_context import CausalContextAdjustmentEntropyModel
 
