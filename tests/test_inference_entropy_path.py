@@ -182,9 +182,9 @@ def test_what_the_choice_has_computed_is_not_computed_again(
 
     monkeypatch.setattr(entropy_path, "active_coder", object)
     monkeypatch.setattr(
-        entropy_path, "use_kernels", lambda network, leaf: leaf(nn.Conv2d(32, 32, 1))
+        entropy_path, "use_kernels", lambda network, leaf: leaf(nn.Conv2d(32, 32, 3, padding=1))
     )
-    network = Doubled(32, 32, 1)
+    network = Doubled(32, 32, 3, padding=1)
     chosen = entropy_path._with_choice(network.eval())
     x = torch.rand(1, 32, 4, 4)
     with torch.no_grad():
