@@ -11,11 +11,20 @@ import functools
 import importlib
 import importlib.machinery
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
-__all__ = ["MOVED", "RENAMED", "install", "old_arguments", "old_names"]
+__all__ = [
+    "DEPRECATED",
+    "MOVED",
+    "RENAMED",
+    "deprecated_names",
+    "install",
+    "old_arguments",
+    "old_names",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,6 +74,15 @@ RENAMED = {
 }
 """New names by old ones, by the module that has them."""
 
+_ATTENTION = {"Win_noShift_Attention": "WinNoShiftAttention"}
+_DICTIONARY = {"MutiScaleDictionaryCrossAttentionGLU": "MultiScaleDictionaryCrossAttentionGLU"}
+DEPRECATED = {
+    "compressai.layers.attn": {**_ATTENTION, **_DICTIONARY},
+    "compressai.layers.attn.dictionary": _DICTIONARY,
+    "compressai.layers.attn.swin": _ATTENTION,
+}
+"""As :data:`RENAMED`, of names that warn, as upstream's do."""
+
 
 class _Finder:
     """Finds and loads. The classes that importlib has for both load much that nobody needs here."""
@@ -90,6 +108,19 @@ def old_names(module: str) -> Callable[[str], Any]:
         if name in RENAMED[module]:
             return getattr(sys.modules[module], RENAMED[module][name])
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return __getattr__
+
+
+def deprecated_names(module: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a module that gives what :data:`DEPRECATED` has of it, and warns."""
+
+    def __getattr__(name: str) -> Any:
+        new = DEPRECATED[module].get(name)
+        if new is None:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warnings.warn(f"{name} is now called {new}", DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[module], new)
 
     return __getattr__
 

@@ -8,9 +8,7 @@ built.
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
-
+from compressai._moved import deprecated_names
 from compressai.layers.attn.dictionary import (
     ConvolutionalGLU,
     ConvWithDW,
@@ -67,15 +65,5 @@ __all__ = [
     "window_reverse",
 ]
 
-_FORMER = {
-    "MutiScaleDictionaryCrossAttentionGLU": "MultiScaleDictionaryCrossAttentionGLU",
-    "Win_noShift_Attention": "WinNoShiftAttention",
-}
 
-
-def __getattr__(name: str) -> Any:
-    if name in _FORMER:
-        now = _FORMER[name]
-        warnings.warn(f"{name} is now called {now}", DeprecationWarning, stacklevel=2)
-        return globals()[now]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = deprecated_names(__name__)

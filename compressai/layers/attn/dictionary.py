@@ -6,14 +6,13 @@ Source of all: Lu et al. 2025, "Learned image compression with dictionary-based 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compressai._moved import deprecated_names
 from compressai.layers.attn.blocks import apply_channels_last
 from compressai.layers.residual import conv1x1
 
@@ -308,12 +307,4 @@ class MultiScaleDictionaryCrossAttentionGLU(nn.Module):
         return x.unflatten(-1, (self.head_num, -1)).transpose(1, 2)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "MutiScaleDictionaryCrossAttentionGLU":
-        warnings.warn(
-            f"{name} is now called MultiScaleDictionaryCrossAttentionGLU",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return MultiScaleDictionaryCrossAttentionGLU
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = deprecated_names(__name__)

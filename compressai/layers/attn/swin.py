@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
-
+from compressai._moved import deprecated_names
 from compressai.layers.attn.attention import WMSA, WindowAttention
 from compressai.layers.attn.blocks import (
     Block,
@@ -42,13 +40,4 @@ __all__ = [
     "window_reverse",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "Win_noShift_Attention":
-        warnings.warn(
-            "Win_noShift_Attention is now called WinNoShiftAttention",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return WinNoShiftAttention
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = deprecated_names(__name__)
