@@ -8,7 +8,7 @@ it is installed. All else, and all training on the CPU, is :mod:`compressai.laye
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any
@@ -229,8 +229,8 @@ def cross_selective_scan(
     """
     if out_norm_shape not in ("v0", "v1"):
         raise ValueError(f"out_norm_shape must be 'v0' or 'v1', got {out_norm_shape!r}")
-    weights = (x_proj_weight, x_proj_bias, dt_projs_weight, dt_projs_bias, A_logs, Ds)
-    merged = _scan_and_merge(x, *weights, delta_softplus, scan_backend)
+    projections = (x_proj_weight, x_proj_bias, dt_projs_weight, dt_projs_bias, A_logs, Ds)
+    merged = _scan_and_merge(x, projections, delta_softplus, scan_backend)
     if out_norm is not None and out_norm_shape == "v0":
         merged = out_norm(merged.flatten(1, 2)).unflatten(1, merged.shape[1:3])
     elif out_norm is not None:
@@ -239,17 +239,10 @@ def cross_selective_scan(
 
 
 def _scan_and_merge(
-    x: Tensor,
-    x_proj_weight: Tensor,
-    x_proj_bias: Tensor | None,
-    dt_projs_weight: Tensor,
-    dt_projs_bias: Tensor,
-    A_logs: Tensor,
-    Ds: Tensor,
-    softplus: bool,
-    backend: str,
+    x: Tensor, projections: Sequence[Tensor | None], softplus: bool, backend: str
 ) -> Tensor:
-    """``(N, H, W, D)`` in float32, or float64 if ``x`` is."""
+    """``(N, H, W, D)`` in float32, or float64 if ``x`` is; see :func:`cross_selective_scan`."""
+    x_proj_weight, x_proj_bias, dt_projs_weight, dt_projs_bias, A_logs, Ds = projections
     dtype = _scan_dtype(x)
     rank, states = dt_projs_weight.size(-1), A_logs.size(-1)
     with _without_autocast(x):
