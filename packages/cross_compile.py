@@ -27,7 +27,7 @@ from build_wheels import ROOT, _compilers, _environment
 __all__ = ["compile_sources", "main", "python_headers"]
 
 SOURCES = ROOT / "compressai" / "cpp_exts"
-_SYSTEMS = {"windows": "Windows", "macos": "Darwin", "linux": "Linux"}
+_SYSTEMS = ("windows", "macos", "linux")
 # What headers of the stable ABI ask for, as on every Windows of 64 bits.
 _WINDOWS = """\
 #define MS_WINDOWS

@@ -73,10 +73,10 @@ def _shrinking_list() -> list[Any]:
     return items
 
 
-# Makers, since some objects must not be used twice.
-# More than nanobind expects; NumPy 1 has no array of 33.
-MANY = 33 if int(np.__version__.split(".")[0]) > 1 else 32
+# NumPy 1 has no array of 33 dimensions.
+_MANY = 33 if int(np.__version__.split(".")[0]) > 1 else 32
 
+# Makers, since some objects must not be used twice.
 _ANYTHING: dict[str, Callable[[], Any]] = {
     **{
         repr(value): lambda value=value: value
@@ -107,7 +107,7 @@ _ANYTHING: dict[str, Callable[[], Any]] = {
     "array of records": lambda: np.zeros(2, dtype=[("a", "i4"), ("b", "f4")]),
     "array without dimension": lambda: np.array(1, dtype=np.int32),
     "array of no rows": lambda: np.zeros((0, 2**40), dtype=np.float32),
-    "array of many dimensions": lambda: np.zeros((1,) * MANY, dtype=np.float32),
+    "array of many dimensions": lambda: np.zeros((1,) * _MANY, dtype=np.float32),
 }
 
 _VALUES = (0, -1, 1, 2**31 - 1, -(2**31), 127, 128, 65537)
