@@ -28,7 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from compressai.entropy_models.synchrony import DEFAULT_TOLERANCE, SLOPE
 from compressai.layers.attn import MultiScaleDictionaryCrossAttentionGLU
 from compressai.layers.hierarchical import WindowedCrossAttention
-from compressai.models._helpers.mlic_context import (
+from compressai.models._helpers.mlic.context import (
     LinearGlobalInterContext,
     LinearGlobalIntraContext,
     LocalContext,

@@ -71,6 +71,8 @@ RENAMED = {
         "evaluate_picture": "evaluate_image",
         "find_pictures": "find_images",
     },
+    # Of CompressAI after June 2026.
+    "compressai.models.mlic": {"_BaseMLIC": "BaseMLIC"},
 }
 """New names by old ones, by the module that has them."""
 

@@ -139,11 +139,15 @@ LATER = {
         "StackedCheckerboardConv SynthesisTransform VanillaGlobalInterContext "
         "VanillaGlobalIntraContext WindowCheckerboardAttn"
     ),
+    "compressai.models._helpers.mlic.utils": (
+        "build_position_index checkerboard_anchor checkerboard_merge checkerboard_nonanchor "
+        "checkerboard_split squeeze_anchor squeeze_nonanchor unsqueeze_anchor unsqueeze_nonanchor"
+    ),
     "compressai.models._helpers.mlicv2": (
         "ContextReweighting GSCModule HGCPModule RoPE2D SimpleTokenMixing STMAnalysis STMSynthesis"
     ),
     "compressai.models._helpers.slice_helpers": "infer_num_slices make_entropy_transform",
-    "compressai.models.mlic": "MLIC MLICPlus MLICPlusPlus MLICv2",
+    "compressai.models.mlic": "MLIC MLICPlus MLICPlusPlus MLICv2 _BaseMLIC",
 }
 NAMES |= LATER
 

@@ -24,6 +24,7 @@ from compressai.latent_codecs.checkerboard import unembed
 from compressai.layers import CheckerboardMaskedConv2d
 from compressai.models._helpers import mlic as layers
 from compressai.models._helpers import mlicv2
+from compressai.models._helpers.mlic import utils
 from compressai.models.mlic import (
     MLIC,
     MLICPlus,
@@ -133,7 +134,7 @@ def test_strips_of_the_local_context_are_the_whole(monkeypatch):
     local = layers.LocalContext(4, window_size=3)
     x = torch.rand(2, 4, 6, 8)
     whole = local(x)
-    monkeypatch.setattr("compressai.models._helpers.mlic_context._CHUNK", 8)
+    monkeypatch.setattr("compressai.models._helpers.mlic.context._CHUNK", 8)
     torch.testing.assert_close(local(x), whole)
 
 
@@ -170,6 +171,26 @@ def test_blocks_have_their_activation():
     first = layers.AnalysisTransform(8, 16).analysis_transform[0]
     assert isinstance(first.act, nn.GELU)
     assert not hasattr(first, "leaky_relu")
+
+
+def test_half_width_maps_and_masks_of_the_checkerboard():
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    anchors, rest = utils.squeeze_anchor(x), utils.squeeze_nonanchor(x)
+    assert anchors[0, 0].tolist() == [[1, 3], [4, 6], [9, 11], [12, 14]]
+    assert rest[0, 0].tolist() == [[0, 2], [5, 7], [8, 10], [13, 15]]
+    only_anchors, only_rest = utils.checkerboard_split(x)
+    odd = (torch.arange(4)[:, None] + torch.arange(4)) % 2 == 1
+    assert torch.equal(only_anchors, x * odd)
+    assert torch.equal(only_rest, x * ~odd)
+    assert torch.equal(only_anchors, utils.unsqueeze_anchor(anchors))
+    assert torch.equal(only_rest, utils.unsqueeze_nonanchor(rest))
+    assert torch.equal(utils.checkerboard_merge(only_anchors, only_rest), x)
+
+
+def test_position_index_counts_from_the_corner_of_the_table():
+    index = utils.build_position_index(3)
+    assert index.shape == (9, 9)
+    assert (index.min(), index[4, 4], index.max()) == (0, 12, 24)
 
 
 def test_rotation_tells_offsets_only():

@@ -14,12 +14,13 @@ from typing import Any
 import torch.nn as nn
 from torch import Tensor
 
+from compressai._moved import old_names
 from compressai.models._helpers.mlic import StackedCheckerboardConv
-from compressai.models._helpers.mlic_base import LEAF, BaseMLIC, convert_upstream_mlicpp_state_dict
-from compressai.models._helpers.mlic_base import (
+from compressai.models._helpers.mlic.base import LEAF, BaseMLIC, convert_upstream_mlicpp_state_dict
+from compressai.models._helpers.mlic.base import (
     _is_upstream_mlicpp_state_dict as _is_upstream_mlicpp_state_dict,
 )
-from compressai.models._helpers.mlic_context import (
+from compressai.models._helpers.mlic.context import (
     LinearGlobalInterContext,
     LinearGlobalIntraContext,
     VanillaGlobalInterContext,
@@ -46,6 +47,8 @@ from compressai.registry import (
 )
 
 __all__ = ["MLIC", "MLICPlus", "MLICPlusPlus", "MLICv2", "convert_upstream_mlicpp_state_dict"]
+
+__getattr__ = old_names(__name__)
 
 
 class _LinearIntra(PreviousSlice, LinearGlobalIntraContext):

@@ -8,17 +8,16 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from compressai.latent_codecs.checkerboard import embed, unembed
 from compressai.layers import conv1x1, conv3x3
 from compressai.layers.naf import LayerNorm2d
 from compressai.models._helpers.mlic import AnalysisTransform, SynthesisTransform
-from compressai.models._helpers.mlic_context import (
-    PARITY,
+from compressai.models._helpers.mlic.context import (
     check_heads,
     depthwise,
     linear_attention,
     projections,
 )
+from compressai.models._helpers.mlic.utils import checkerboard_split
 
 __all__ = [
     "ContextReweighting",
@@ -253,8 +252,8 @@ class HGCPModule(nn.Module):
             side_params: side information, of which the first ``M`` channels count.
         """
         scales = side_params[:, : self.M]
-        anchors, rest = _parts(scales)
-        of_anchors, of_rest = _parts(self.hyper_values(scales))
+        anchors, rest = checkerboard_split(scales)
+        of_anchors, of_rest = checkerboard_split(self.hyper_values(scales))
         both = linear_attention(
             self.queries(anchors), self.keys(rest), of_rest, self.num_heads
         ) + linear_attention(self.queries(rest), self.keys(anchors), of_anchors, self.num_heads)
@@ -265,15 +264,6 @@ class HGCPModule(nn.Module):
         # A gradient of zero: what trains on several devices wants one of every parameter.
         idle = sum(parameter.sum() for parameter in self.slice_values.parameters())
         return out + 0 * idle
-
-
-def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Anchors, and the rest, each with zeros at the positions of the other."""
-    anchors, rest = unembed(x, PARITY)
-    nothing = torch.zeros_like(anchors)
-    return embed(torch.stack((anchors, nothing)), PARITY), embed(
-        torch.stack((nothing, rest)), PARITY
-    )
 
 
 class GSCModule(nn.Module):

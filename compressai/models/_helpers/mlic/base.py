@@ -26,7 +26,8 @@ from compressai.models._helpers.mlic import (
     LatentResidualPrediction,
     SynthesisTransform,
 )
-from compressai.models._helpers.mlic_context import PARITY, LocalContext
+from compressai.models._helpers.mlic.context import LocalContext
+from compressai.models._helpers.mlic.utils import PARITY
 from compressai.models._helpers.multi_context_slice import (
     OrderedHead,
     SliceContext,

@@ -11,12 +11,19 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from compressai.latent_codecs.checkerboard import embed, unembed
+from compressai.latent_codecs.checkerboard import unembed
 from compressai.layers import conv1x1
-from compressai.layers.attn.windows import relative_position_index
+from compressai.models._helpers.mlic.utils import (
+    PARITY,
+    build_position_index,
+    checkerboard_anchor,
+    checkerboard_nonanchor,
+    squeeze_anchor,
+    squeeze_nonanchor,
+    unsqueeze_nonanchor,
+)
 
 __all__ = [
-    "PARITY",
     "LinearGlobalInterContext",
     "LinearGlobalIntraContext",
     "LocalContext",
@@ -30,7 +37,6 @@ __all__ = [
     "projections",
 ]
 
-PARITY = "odd"
 # Added to logits, as the authors do: minus infinity gives NaN where a query has no key at all.
 _MASKED = -100.0
 # Positions whose windows are held at a time: 25 vectors of each of query, key and value for each.
@@ -171,16 +177,10 @@ class LinearGlobalIntraContext(nn.Module):
             anchors: the anchors of this one, 0 elsewhere.
         """
         # Biases and neighbours matter: networks see whole maps, of which positions are picked.
-        halves = unembed(previous, PARITY)
-        nothing = torch.zeros_like(halves[0])
-        only_anchors = embed(torch.stack((halves[0], nothing)), PARITY)
-        only_rest = embed(torch.stack((nothing, halves[1])), PARITY)
-        keys, _ = unembed(self.keys(only_anchors), PARITY)
-        _, queries = unembed(self.queries(only_rest), PARITY)
-        values, _ = unembed(self.values(anchors), PARITY)
-        attended = self._attend(queries, keys, values)
-        placed = embed(torch.stack((torch.zeros_like(attended), attended)), PARITY)
-        t = self.reprojection(placed)
+        keys = squeeze_anchor(self.keys(checkerboard_anchor(previous)))
+        queries = squeeze_nonanchor(self.queries(checkerboard_nonanchor(previous)))
+        values = squeeze_anchor(self.values(anchors))
+        t = self.reprojection(unsqueeze_nonanchor(self._attend(queries, keys, values)))
         return t + self.mlp(t)
 
 
@@ -239,7 +239,7 @@ class LocalContext(nn.Module):
             torch.zeros((2 * window_size - 1) ** 2, num_heads)
         )
         nn.init.trunc_normal_(self.relative_position_table, std=0.02)
-        self.register_buffer("relative_position_index", relative_position_index(window_size))
+        self.register_buffer("relative_position_index", build_position_index(window_size))
         self.fusion = nn.Conv2d(dim, 2 * dim, kernel_size=window_size)
         self.proj = nn.Linear(2 * dim, 2 * dim)
         self.norm2 = nn.LayerNorm(2 * dim)

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
-"""The networks of MLIC, MLIC+ and MLIC++ that are made of convolutions; all contexts by name.
-
-Those by attention are in ``mlic_context.py``.
-"""
+"""The networks of MLIC, MLIC+ and MLIC++ that are made of convolutions."""
 
 from __future__ import annotations
 
@@ -20,14 +17,6 @@ from compressai.layers import (
     conv3x3,
     subpel_conv3x3,
 )
-from compressai.models._helpers.mlic_context import (
-    LinearGlobalInterContext,
-    LinearGlobalIntraContext,
-    LocalContext,
-    VanillaGlobalInterContext,
-    VanillaGlobalIntraContext,
-    WindowCheckerboardAttn,
-)
 
 __all__ = [
     "AnalysisTransform",
@@ -36,14 +25,8 @@ __all__ = [
     "HyperAnalysis",
     "HyperSynthesis",
     "LatentResidualPrediction",
-    "LinearGlobalInterContext",
-    "LinearGlobalIntraContext",
-    "LocalContext",
     "StackedCheckerboardConv",
     "SynthesisTransform",
-    "VanillaGlobalInterContext",
-    "VanillaGlobalIntraContext",
-    "WindowCheckerboardAttn",
 ]
 
 
