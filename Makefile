@@ -161,7 +161,7 @@ FUZZ = $(BIN)/python tests/fuzz/run.py
 FUZZ_OPTIONS = -max_total_time=$$(($(FUZZ_SECONDS) / 5)) -max_len=4096 -rss_limit_mb=3000 -timeout=20 \
 	-verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/
 
-fuzz: build/sanitize/built ## files, their decoding, videos, checkpoints and the native coder for FUZZ_SECONDS in all (600)
+fuzz: build/sanitize/built ## files, their decoding, videos, checkpoints, the native coder and scan for FUZZ_SECONDS in all (600)
 	mkdir -p build/fuzz/container build/fuzz/image build/fuzz/checkpoint build/fuzz/video
 	OMP_NUM_THREADS=1 $(FUZZ) container $(FUZZ_OPTIONS) build/fuzz/container tests/fuzz/seeds/container
 	OMP_NUM_THREADS=1 $(FUZZ) image $(FUZZ_OPTIONS) build/fuzz/image tests/fuzz/seeds/image

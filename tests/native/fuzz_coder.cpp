@@ -203,11 +203,14 @@ void fuzz_pmf(Input& input) {
 void fuzz(const Bytes& bytes) {
   Input input(bytes.data(), bytes.size());
   try {
-    switch (input.byte() % 8) {
+    switch (input.byte() % 9) {
       case 0: return fuzz_pmf(input);
       case 1:
       case 2: return fuzz_sync(input);
       case 3: return fuzz_symbols(input);
+#ifdef COMPRESSAI_KERNELS
+      case 4: return fuzz_scan(input);
+#endif
       default: return fuzz_coder(input);
     }
   } catch (const std::invalid_argument&) {

@@ -43,3 +43,5 @@ inline std::int32_t any_int(Input& input) {
 // fuzz_sync.cpp
 void fuzz_sync(Input& input);
 void fuzz_symbols(Input& input);
+// fuzz_scan.cpp
+void fuzz_scan(Input& input);
