@@ -73,6 +73,11 @@ format: install ## apply the style
 types: install ## the examples of README and manual under mypy (strict) and pyright
 	$(BIN)/python tests/types_of_examples.py
 
+# Tests share the cores, and threads that spin while they wait for others take the time that these need: on a
+# busy machine four files of tests were not through after seven minutes of the processors, now they take one.
+test test-slow test-processors test-newest test-lowest journeys: export OMP_WAIT_POLICY ?= passive
+test test-slow test-processors test-newest test-lowest journeys: export OPENBLAS_NUM_THREADS ?= 1
+
 test: lint types ## lint, types, then the whole test suite
 	$(BIN)/python -m pytest -n auto --ignore=tests/test_cluster_ray.py $(PYTEST_FLAGS)
 
