@@ -17,6 +17,7 @@ from tiny_nets import one_thread, tiny_net
 
 from compressai.bitstream import fingerprint
 from compressai.models.base import ModelIdentity
+from compressai.registry import ENTRIES
 from compressai.runtime import Bundle, BundleError
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -76,7 +77,7 @@ def test_damaged_bundles_and_other_versions_are_refused(written: Path, tmp_path:
     with pytest.raises(BundleError, match="damaged"):
         Bundle.read(changed)
     for field, value, message in (
-        ("version", 2, "has bundle version 2, this program reads 1"),
+        ("version", 3, "has bundle version 3, this program reads 1 and 2"),
         ("format", "other", "does not say 'compressai-bundle'"),
         ("coding", {}, "no proper 'coding'"),
     ):
@@ -98,12 +99,42 @@ def _with_manifest(source: Path, folder: Path, **fields: object) -> Path:
     return changed
 
 
-def test_models_that_code_otherwise_are_refused_by_name(tmp_path: Path) -> None:
-    for name in ("mbt2018", "elic2022-official"):
-        net = tiny_net(name)
-        net.identity = ModelIdentity(name)
-        with pytest.raises(ValueError, match="cannot be written as a bundle"):
-            export_bundle(net, tmp_path / "no.caibundle")
+def _in_context(codec: str) -> str:
+    return f"its {codec} codes positions in the context of others, and a step"
+
+
+REFUSED = {
+    **dict.fromkeys(
+        ("mbt2018", "mbt2018-vbr", "cheng2020-anchor", "cheng2020-attn"),
+        "it codes position by position, and a step",
+    ),
+    **dict.fromkeys(
+        ("cheng2020-anchor-checkerboard", "elic2022-official", "elic2022-chandelier"),
+        _in_context("CheckerboardLatentCodec"),
+    ),
+    **dict.fromkeys(
+        ("mlic", "mlicplus", "mlicpp", "mlicv2"),
+        _in_context("MultiContextCheckerboardLatentCodec"),
+    ),
+    **dict.fromkeys(
+        ("hpcm-base", "hpcm-large", "hpcm-phi", "hpcm-1b"),
+        _in_context("HierarchicalProgressiveLatentCodec"),
+    ),
+    **dict.fromkeys(("mambavc", "mambaic"), "ONNX has no operator for selective scans, as in g_a"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_models_that_code_otherwise_are_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    entry = ENTRIES[name]
+    net = entry.model(**{**entry.arguments, **entry.small}).eval()
+    net.identity = ModelIdentity(name)
+    with pytest.raises(ValueError, match=rf"cannot be written as a bundle: {REFUSED[name]}"):
+        export_bundle(net, tmp_path / "no.caibundle")
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_without_a_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not know its name"):
         export_bundle(small_net("tcm"), tmp_path / "no.caibundle")
     assert not list(tmp_path.iterdir())

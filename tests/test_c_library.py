@@ -43,6 +43,7 @@ from compressai.inference import export_bundle  # noqa: E402
 SEEDS = Path(__file__).parent / "fuzz" / "seeds"
 PHOTO = ROOT / "examples" / "assets" / "chelsea.png"
 RATES = ("lite", "lite-integer")
+LEVELS = "mbt2018-mean-vbr"
 KINDS = (*RATES, "mbt2018-mean", "bmshj2018-hyperprior", "bmshj2018-factorized")
 
 
@@ -57,7 +58,8 @@ class Coder:
 
     def __init__(self, library: Any, kind: str, folder: Path) -> None:
         self.net = lite_net(kind) if kind.startswith("lite") else tiny_net(kind)
-        self.net.identity = ModelIdentity(kind, None if kind in RATES else 2, "mse")
+        quality = None if kind in (*RATES, LEVELS) else 2
+        self.net.identity = ModelIdentity(kind, quality, "mse")
         path = folder / f"{kind}.caibundle"
         export_bundle(self.net, path)
         self.content = path.read_bytes()
@@ -211,6 +213,43 @@ def test_qualities_beyond_the_scale_are_refused(
     coded = encode_image(varied.net, sample())
     _same_refusal(varied, replace(coded, quality=100.5))
     _same_refusal(varied, replace(coded, quality=12.5))  # other latents than those of the hash
+
+
+@pytest.fixture(scope="module")
+def levelled(library: Any, tmp_path_factory: Any) -> Iterator[Coder]:
+    yield from opened(library, LEVELS, tmp_path_factory)
+
+
+def test_each_level_codes_as_torch_does(levelled: Coder) -> None:
+    assert levelled.model.qualities == (8, 1, 8)
+    for quality in (None, *range(1, 9)):
+        coded = encode_image(levelled.net, sample(), quality=quality, tile=64)
+        found, latent_hash = decode(levelled.model, coded.to_bytes(), levelled.run)
+        assert latent_hash == coded.tiles[-1].y_hat_hash
+        assert close(found, levelled.samples(coded))
+        content = encode(levelled.model, np.asarray(photo()), levelled.run, quality)
+        made = parse_coded(content)
+        assert (made.quality, type(made.quality)) == (quality or 8, int)
+        found, latent_hash = decode(levelled.model, content, levelled.run)
+        assert latent_hash == made.tiles[-1].y_hat_hash
+        assert close(found, levelled.samples(made))  # which compares hashes
+
+
+def test_qualities_that_are_no_levels_are_refused(levelled: Coder) -> None:
+    samples = np.asarray(photo((64, 64)))
+    for quality, why in ((0, r"in 1 \.\.\. 8"), (2.5, "a whole number")):
+        with pytest.raises(CError, match=f"ValueError: quality must be {why}"):
+            encode(levelled.model, samples, levelled.run, quality)
+    coded = encode_image(levelled.net, sample())
+    for quality in (9, 2.5, 3.0):
+        _same_refusal(levelled, replace(coded, quality=quality))
+    told = levelled.bundle.manifest["rate"]
+    values = {name: {**one, "values": "z.medians"} for name, one in told["factors"].items()}
+    fields: tuple[dict[str, Any], ...] = ({"high": 9}, {"low": 2}, {"default": 2.5})
+    for field in (*fields, {"whole": False}, {"factors": {}}, {"factors": values}):
+        with pytest.raises(CError) as refusal:
+            Model(levelled.model.library, with_manifest(levelled, rate={**told, **field}))
+        assert refusal.value.name == "BundleError"
 
 
 def test_bundles_of_damaged_rates_are_refused(varied: Coder) -> None:
@@ -370,7 +409,7 @@ def test_bundles_that_are_damaged_or_of_another_version_are_refused(lite: Coder)
     content, rng = lite.content, random.Random(2)
     middle = len(content) // 2
     changed = content[:middle] + bytes((content[middle] ^ 1,)) + content[middle + 1 :]
-    cases = [b"x", content[:-50], changed, content.replace(b'"version": 1', b'"version": 2')]
+    cases = [b"x", content[:-50], changed, content.replace(b'"version": 1', b'"version": 3')]
     cases += [mutated(content[-3000:], rng) for _ in range(50)]
     manifest = content.index(b"bundle.json") + 11, content.index(b"PK", 100)
     for _ in range(200):  # its checksum is not looked at before it is parsed, but refuses it all

@@ -19,6 +19,7 @@ _NAMES = (
     *("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean", "mbt2018"),
     *("cheng2020-anchor", "cheng2020-anchor-checkerboard"),
     *("elic2022-official", "elic2022-chandelier"),
+    *("bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr", "mbt2018-vbr"),
 )
 SIZES = {name: ENTRIES[name].small for name in _NAMES}
 

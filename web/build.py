@@ -114,7 +114,11 @@ def write_models(bundles: list[Bundle], into: Path) -> None:
                 "file": file,
                 "model": model,
                 "quality": manifest["quality"],
-                "rate": rate and {key: rate[key] for key in ("low", "high", "default")},
+                "rate": rate
+                and {
+                    **{key: rate[key] for key in ("low", "high", "default")},
+                    "whole": "whole" in rate,
+                },
                 "fingerprint": fingerprint,
                 # One family is enough to code with.
                 "encodes": model == bundles[0].manifest["model"],

@@ -22,6 +22,7 @@ __all__ = [
     "Item",
     "Result",
     "hash_values",
+    "level_of",
     "padded_tile",
     "quality_on_scale",
 ]
@@ -134,3 +135,22 @@ def quality_on_scale(low: float, high: float, wanted: float) -> float:
     if not low <= wanted <= high:
         raise ValueError(f"quality of this model must be in {low:g} ... {high:g}, got {wanted}")
     return round(wanted * QUALITY_STEPS) / QUALITY_STEPS
+
+
+def level_of(quality: float | None, levels: int) -> int:
+    """The level, from 0, of a model that has so many.
+
+    Args:
+        quality: 1 to the number of levels; ``None`` is the highest.
+        levels: their number.
+
+    Raises:
+        ValueError: there is no such level.
+    """
+    if isinstance(quality, float):
+        raise ValueError(f"quality of this model must be a whole number, got {quality}")
+    if quality is None:
+        return levels - 1
+    if not 1 <= quality <= levels:
+        raise ValueError(f"quality of this model must be between 1 and {levels}, got {quality}")
+    return quality - 1

@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from compressai.bitstream._engine import Decoded, Engine, Item, Result, quality_on_scale
+from compressai.bitstream._engine import (
+    Decoded,
+    Engine,
+    Item,
+    Result,
+    level_of,
+    quality_on_scale,
+)
 from compressai.bitstream.errors import UnsupportedFileError
 from compressai.bitstream.tiling import Tiling, padded_side
 from compressai.runtime.model import RuntimeModel
@@ -62,11 +69,16 @@ class _BundleEngine:
         rates = self._net.rates
         if rates is None:
             return None
+        if self._net.levels is not None:
+            return level_of(quality, self._net.levels)
         wanted = rates.default if quality is None else quality
         return quality_on_scale(rates.low, rates.high, wanted)
 
     def prepared_for(self, level: float | None) -> AbstractContextManager[Mapping[str, Any]]:
-        return nullcontext({} if level is None else {"quality": level})
+        if level is None:
+            return nullcontext({})
+        # A level is a number from 0, a quality of as many one from 1.
+        return nullcontext({"quality": level if self._net.levels is None else level + 1})
 
     def fingerprint(self, version: int = 2) -> bytes:
         return self._net.bundle.fingerprints[version]

@@ -14,7 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from compressai.bitstream._engine import quality_on_scale
+from compressai.bitstream._engine import level_of, quality_on_scale
 from compressai.entropy_models import EntropyModel, GaussianConditional
 
 __all__ = [
@@ -110,15 +110,12 @@ def rate_level(net: nn.Module, quality: float | None) -> int | float | None:
     scale = getattr(net, "quality_range", None)
     if scale is not None:
         return quality_on_scale(*scale, net.default_quality if quality is None else quality)
+    levels = getattr(net, "levels", None)
+    if levels is not None:
+        return level_of(quality, levels)
     if isinstance(quality, float):
         raise ValueError(f"quality of this model must be a whole number, got {quality}")
-    levels = getattr(net, "levels", None)
-    if levels is None:
-        return None
-    level = levels - 1 if quality is None else quality - 1
-    if not 0 <= level < levels:
-        raise ValueError(f"quality of this model must be between 1 and {levels}, got {quality}")
-    return level
+    return None
 
 
 @contextlib.contextmanager

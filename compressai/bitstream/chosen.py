@@ -48,7 +48,7 @@ def chosen_bundle(
 
     Args:
         model, metric: which.
-        quality: which; ``None`` for the default of a bundle of variable rate.
+        quality: which; ``None`` for the default of a bundle that has a scale.
         default_quality: the one to take otherwise.
         plain: whether files are to be coded without synchrony.
         threads: of one network, see :class:`~compressai.runtime.RuntimeModel`.
@@ -64,7 +64,7 @@ def chosen_bundle(
     if found.rates is None:
         quality = found.identity.quality
     elif quality is None:
-        quality = found.rates.default
+        quality = found.rates.default if found.levels is None else wanted
     return ChosenModel(found, found.identity.model, quality, found.identity.metric)
 
 

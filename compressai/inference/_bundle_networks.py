@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from compressai.latent_codecs import (
@@ -14,8 +15,18 @@ from compressai.latent_codecs import (
     LRPGaussianLatentCodec,
 )
 from compressai.models.google import ScaleHyperprior
+from compressai.models.vbr import ScaleHyperpriorVbr
 
-__all__ = ["Correction", "Function", "HyperAnalysis", "Leaf", "Parameters", "Slice"]
+__all__ = [
+    "Correction",
+    "Function",
+    "HyperAnalysis",
+    "Leaf",
+    "LevelCorrection",
+    "LevelParameters",
+    "Parameters",
+    "Slice",
+]
 
 
 class Function(nn.Module):
@@ -87,3 +98,29 @@ class Correction(nn.Module):
 
     def forward(self, params: Tensor, values: Tensor) -> Tensor:
         return self.codec._correct(values, params)
+
+
+class LevelParameters(Parameters):
+    """As :class:`Parameters`, and a plane of ones, of which the gain of a level makes its own."""
+
+    def forward(self, z_hat: Tensor) -> tuple[Tensor, ...]:
+        predicted = super().forward(z_hat)
+        return (*predicted, torch.ones_like(predicted[0][:, :1]))
+
+
+class LevelCorrection(nn.Module):
+    """What symbols stand for at the gain of a level.
+
+    The first input has scales and means before the gain, and the gain as the last plane. A step of
+    a bundle adds scaled means to symbols; they are taken off again, exactly up to 2**22.
+    """
+
+    def __init__(self, net: ScaleHyperpriorVbr) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, params: Tensor, values: Tensor) -> Tensor:
+        gain = params[:, -1:]
+        scales, means = self.net._split_parameters(params[:, :-1])
+        symbols = values if means is None else torch.round(values - means * gain)
+        return self.net._dequantize_y(symbols, scales, means, gain)

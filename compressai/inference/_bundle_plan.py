@@ -18,6 +18,8 @@ from compressai.inference._bundle_networks import (
     Function,
     HyperAnalysis,
     Leaf,
+    LevelCorrection,
+    LevelParameters,
     Parameters,
     Slice,
 )
@@ -27,16 +29,32 @@ from compressai.latent_codecs import (
     EntropyBottleneckLatentCodec,
     GainHyperpriorLatentCodec,
     GaussianConditionalLatentCodec,
+    HierarchicalProgressiveLatentCodec,
     HyperLatentCodec,
     HyperpriorLatentCodec,
     LRPGaussianLatentCodec,
+    MambaICLatentCodec,
+    RasterScanLatentCodec,
 )
+from compressai.latent_codecs.checkerboard import TwoPassLatentCodec
+from compressai.layers.ssm import SS2D
 from compressai.models import CompressionModel
 from compressai.models.base import SimpleVAECompressionModel
 from compressai.models.google import FactorizedPrior, ScaleHyperprior
+from compressai.models.vbr import ScaleHyperpriorVbr
 from compressai.runtime.rates import Rates
 
 __all__ = ["Network", "Plan"]
+
+_WHOLE_MAPS = "and a step of a bundle codes all positions of its channels at once"
+_POSITIONS = f"it codes position by position, {_WHOLE_MAPS}"
+# What codes some positions of a map in the context of others.
+_SPATIAL = (
+    TwoPassLatentCodec,
+    RasterScanLatentCodec,
+    HierarchicalProgressiveLatentCodec,
+    MambaICLatentCodec,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,13 @@ class Plan:
     def __post_init__(self) -> None:
         net = self.net
         self.exact = not net.needs_synchrony
+        scans = [name for name, module in net.named_modules() if isinstance(module, SS2D)]
+        if scans:
+            raise _no_words(net, f"ONNX has no operator for selective scans, as in {scans[0]}")
+        if isinstance(net, ScaleHyperpriorVbr):
+            self.levels(net)
+            self.run(self.synthesis, "g_s", net.g_s, ["y_fine"], ["x_hat"])
+            return
         if net.rate_gains() and _codes_like(net, _definer(net, "rate_gains")):
             self.run(self.analysis, "g_a", net.g_a, ["x"], ["y_plain"])
             fine = self.gained(net, net.latent_codec)
@@ -82,7 +107,7 @@ class Plan:
             fine = "y_hat"
         elif _codes_like(net, ScaleHyperprior):
             if type(net)._code_y is not ScaleHyperprior._code_y:
-                raise _no_words(net, "it codes position by position")
+                raise _no_words(net, _POSITIONS)
             fine = self.scale_hyperprior(net)
         elif _codes_like(net, SimpleVAECompressionModel) and isinstance(
             net.latent_codec, HyperpriorLatentCodec
@@ -130,7 +155,40 @@ class Plan:
         self.gaussian(net.gaussian_conditional, outputs, output="y_hat", fine="y_fine")
         return "y_fine"
 
+    def levels(self, net: ScaleHyperpriorVbr) -> None:
+        """Append the coding with a gain for each level; see :class:`ScaleHyperpriorVbr`."""
+        own = ("_at_rate", "_code_with", "_decode_with")
+        if not _codes_like(net, ScaleHyperpriorVbr, own):
+            raise _no_words(net, _POSITIONS)
+        if net.has_tables_by_level:
+            raise _no_words(net, "each of its levels has tables and a fingerprint of its own")
+        levels = net.levels
+        self.rate = {"low": 1, "high": levels, "default": levels, "whole": True, "factors": {}}
+        gains = torch.stack([net._level_gain(s) for s in range(levels)])[:, None]
+        for name, channels in (("y_gain", net.M), ("gain", 1)):
+            self.arrays[f"{name}.values"] = gains.expand(-1, channels).numpy().copy()
+            self.rate["factors"][name] = {"values": f"{name}.values"}
+        self.run(self.analysis, "g_a", net.g_a, ["x"], ["y_plain"])
+        self.run(self.analysis, "h_a", HyperAnalysis(net), ["y_plain"], ["z"])
+        self.scale(self.analysis, "y_plain", "y_gain", "y")
+        self.factorized("z", net.entropy_bottleneck, "z_hat")
+        has_means = net._split_parameters(torch.zeros(1, 2, 1, 1))[1] is not None
+        predicted = ["scales", "means"] if has_means else ["scales"]
+        plain = [f"{name}_plain" for name in predicted]
+        self.run(self.coding, "h_s", LevelParameters(net), ["z_hat"], [*plain, "one"])
+        for value, output in zip(plain, predicted):
+            self.scale(self.coding, value, "y_gain", output)
+        self.scale(self.coding, "one", "gain", "gain")
+        self.concatenate([*plain, "gain"], "params")
+        conditional = net.gaussian_conditional
+        how = {"output": "y_hat", "fine": "y_fine", "correction": "correction"}
+        self.gaussian(conditional, predicted, **how)
+        inputs = ("params", "values")
+        self.networks["correction"] = Network(LevelCorrection(net), inputs, ("corrected",))
+
     def hyperprior(self, net: CompressionModel, codec: HyperpriorLatentCodec) -> str:
+        # Of what is refused, this is the better reason.
+        _check_positions(net, codec.y)
         side = codec.hyper if codec._side == "hyper" else codec.z
         hyper = side if isinstance(side, HyperLatentCodec) else codec
         if not isinstance(side, (HyperLatentCodec, EntropyBottleneckLatentCodec)):
@@ -175,6 +233,10 @@ class Plan:
         """Append the multiplication of each channel by a factor that the quality tells."""
         steps.append({"op": "scale", "input": value, "factor": factor, "output": output})
 
+    def concatenate(self, parts: Sequence[str], output: str) -> None:
+        """Append the joining of values along their channels."""
+        self.coding.append({"op": "concatenate", "inputs": list(parts), "output": output})
+
     def slices(
         self,
         net: CompressionModel,
@@ -192,8 +254,7 @@ class Plan:
             leaf = codec.latent_codec[f"y{k}"]
             self.leaf(net, leaf, Slice(codec, k, seen), f"_{k}", inputs, (begin, end))
         for name, output in zip(("y_hat", "y_fine"), joined):
-            parts = [f"{name}_{k}" for k in range(count)]
-            self.coding.append({"op": "concatenate", "inputs": parts, "output": output})
+            self.concatenate([f"{name}_{k}" for k in range(count)], output)
         return joined[1]
 
     def leaf(
@@ -206,6 +267,7 @@ class Plan:
         channels: tuple[int, int] | None = None,
     ) -> None:
         """Append a leaf codec: its context, and the coding with what that predicts."""
+        _check_positions(net, codec)
         if not isinstance(codec, GaussianConditionalLatentCodec):
             raise _no_words(net, f"its latent is coded by {type(codec).__name__}")
         names = [f"scales{suffix}"]
@@ -285,7 +347,10 @@ class Plan:
         """Gains of all latents; for each quality at which factors are learned, else once."""
         settings: list[dict[str, Any]] = [{}]
         if self.rate is not None:
-            settings = [{"quality": quality} for quality in Rates(self.rate, self.arrays).nodes]
+            rates = Rates(self.rate, self.arrays)
+            settings = [
+                {"s": round(node) - 1} if rates.whole else {"quality": node} for node in rates.nodes
+            ]
         found = []
         for setting in settings:
             self.net.compress(probe_image(self.net), sync_safe=True, **setting)
@@ -326,16 +391,23 @@ def _definer(net: nn.Module, name: str) -> type:
     return next(each for each in type(net).__mro__ if name in vars(each))
 
 
-def _codes_like(net: nn.Module, family: type) -> bool:
-    """Whether a model is of a family and its class codes as that does."""
-    names = ("compress", "decompress", "_code_latent", "_decode_latent")
+def _codes_like(net: nn.Module, family: type, own: Sequence[str] = ()) -> bool:
+    """Whether a model is of a family and its class codes as that does, by these methods, too."""
+    names = ("compress", "decompress", "_code_latent", "_decode_latent", *own)
     return isinstance(net, family) and all(
         getattr(type(net), name) is getattr(family, name) for name in names
     )
 
 
+def _check_positions(net: nn.Module, codec: nn.Module) -> None:
+    """Refuse a codec of a latent that sees other positions: ValueError."""
+    if isinstance(codec, _SPATIAL):
+        told = f"its {type(codec).__name__} codes positions in the context of others"
+        raise _no_words(net, f"{told}, {_WHOLE_MAPS}")
+
+
 def _no_words(net: nn.Module, why: str) -> ValueError:
     return ValueError(
         f"{type(net).__name__} cannot be written as a bundle: {why}; bundles are for factorized "
-        "priors, hyperpriors, and slices with a Gaussian each"
+        "priors, hyperpriors without spatial context, and slices with a Gaussian each"
     )

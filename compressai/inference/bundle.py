@@ -34,7 +34,7 @@ from compressai.inference._onnx import (
 from compressai.inference.transforms import check_model, fold_gdn, probe_image
 from compressai.models import CompressionModel
 from compressai.registry import ENTRIES
-from compressai.runtime.bundle import graph_metadata, write_bundle
+from compressai.runtime.bundle import LEVELS_VERSION, graph_metadata, write_bundle
 from compressai.runtime.rates import Rates
 from compressai.version import __version__
 
@@ -65,8 +65,8 @@ def export_bundle(
     """Write a model as a bundle, and see that onnxruntime computes what torch does.
 
     Args:
-        net: model in evaluation mode: a factorized prior, a hyperprior without spatial context, or
-            a model of channel slices.
+        net: model in evaluation mode: a factorized prior, a hyperprior without spatial context (of
+            variable rate, too), or a model of channel slices.
         path: the file.
         replace: whether it is replaced if it exists.
 
@@ -115,6 +115,7 @@ def export_bundle(
         path,
         {
             **named,
+            **({"version": LEVELS_VERSION} if plan.rate and plan.rate.get("whole") else {}),
             "multiple": side,
             "bytes_a_pixel": coding_bytes(reference, 1, {}),
             "exact": plan.exact,

@@ -19,6 +19,7 @@ from compressai._files import atomic_write
 
 __all__ = [
     "FORMAT",
+    "LEVELS_VERSION",
     "MANIFEST",
     "VERSION",
     "Bundle",
@@ -29,6 +30,9 @@ __all__ = [
 
 FORMAT = "compressai-bundle"
 VERSION = 1
+# Of bundles whose rates are levels: a program that knows no more than the first could not say why
+# it cannot read them.
+LEVELS_VERSION = 2
 MANIFEST = "bundle.json"
 # All that a manifest has; in entries of "networks" and "arrays", too.
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
@@ -94,10 +98,10 @@ class Bundle:
             raise BundleError(f"{name} is no bundle, or a damaged one: {error}") from error
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise BundleError(f"{name} is no bundle: {MANIFEST} does not say {FORMAT!r}")
-        if manifest.get("version") != VERSION:
+        if manifest.get("version") not in (VERSION, LEVELS_VERSION):
             raise BundleError(
                 f"{name} has bundle version {manifest.get('version')}, this program reads "
-                f"{VERSION}: export it again, or update"
+                f"{VERSION} and {LEVELS_VERSION}: export it again, or update"
             )
         bundle = cls(manifest, contents, name)
         bundle._check()
@@ -189,7 +193,7 @@ def write_bundle(
 
     Args:
         path: the file; written at once or not at all.
-        manifest: all but ``networks`` and ``arrays``.
+        manifest: all but ``networks`` and ``arrays``; ``version`` if it is not the first.
         networks: inputs and outputs of each network, by name.
         graphs: the ONNX graph of each.
         arrays: int32 or float32, by name.

@@ -104,7 +104,8 @@ class RuntimeModel:
         if told is None:
             return None
         try:
-            names = [f[key] for f in told["factors"].values() for key in ("middle", "steps")]
+            keys = ("middle", "steps", "values")
+            names = [f[key] for f in told["factors"].values() for key in keys if key in f]
             return Rates(told, {name: self.array(name) for name in names})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BundleError(f"{self.bundle.name} is damaged: rate: {error}") from error
@@ -130,8 +131,15 @@ class RuntimeModel:
 
     @property
     def quality_range(self) -> tuple[float, float] | None:
-        """Lowest and highest quality of variable rate; ``None`` for one rate."""
-        return None if self.rates is None else (self.rates.low, self.rates.high)
+        """Lowest and highest quality of a scale; ``None`` where not all between them is there."""
+        if self.rates is None or self.rates.whole:
+            return None
+        return self.rates.low, self.rates.high
+
+    @property
+    def levels(self) -> int | None:
+        """Number of rates of a model that has so many, its qualities from 1; else ``None``."""
+        return len(self.rates.nodes) if self.rates is not None and self.rates.whole else None
 
     def remembering(self) -> RuntimeModel:
         """A twin that analyses each tile once, to code one image at several qualities."""
@@ -154,12 +162,7 @@ class RuntimeModel:
             if quality is not None:
                 raise ValueError(f"quality must be None: {self.bundle.name} has one rate")
             return None
-        value = self.rates.default if quality is None else float(quality)
-        if not self.rates.low <= value <= self.rates.high:
-            raise ValueError(
-                f"quality must be in {self.rates.low:g} ... {self.rates.high:g}, got {quality}"
-            )
-        return value
+        return self.rates.check(self.rates.default if quality is None else float(quality))
 
     def compress(
         self,

@@ -27,8 +27,9 @@ class Rates:
 
     Attributes:
         low, high, default: qualities.
-        nodes: qualities at which factors were learned, float64 ascending; they are interpolated
-            between.
+        whole: whether only whole qualities are there, each with factors of its own.
+        nodes: qualities at which factors were learned, float64 ascending; unless they are all that
+            is there, what lies between them is interpolated.
 
     Raises:
         KeyError, TypeError, ValueError: ``told`` and ``arrays`` do not fit.
@@ -36,18 +37,36 @@ class Rates:
 
     def __init__(self, told: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
         self.low, self.high, self.default = (float(told[key]) for key in ("low", "high", "default"))
-        self._factors = {}
-        for name, one in told["factors"].items():
-            middle, steps = arrays[one["middle"]], arrays[one["steps"]]
-            if middle.ndim != 1 or steps.shape != (len(steps), len(middle)) or not len(steps):
-                raise ValueError(f"factor {name}: arrays have shapes {middle.shape}, {steps.shape}")
-            unit = 2 ** int(one.get("digits", _DIGITS))
-            self._factors[name] = (middle, steps, -1 if one["falls"] else 1, unit)
-        counts = {len(steps) for _, steps, _, _ in self._factors.values()}
+        self.whole = bool(told.get("whole", False))
+        read = _read_rows if self.whole else _read_growth
+        self._factors = {name: read(name, one, arrays) for name, one in told["factors"].items()}
+        counts = {nodes for nodes, *_ in self._factors.values()}
         if len(counts) != 1 or not self.low <= self.default <= self.high or self.low == self.high:
             raise ValueError("factors differ in their nodes, or qualities are out of order")
-        self.nodes = np.linspace(self.low, self.high, counts.pop() + 1)
-        self.factor = lru_cache(maxsize=64)(self._factor)
+        count = counts.pop()
+        self.nodes = np.linspace(self.low, self.high, count)
+        if self.whole and not (
+            self.default in self.nodes and np.array_equal(self.nodes, np.arange(1, count + 1))
+        ):
+            raise ValueError("whole qualities must be numbered from 1, a row of factors for each")
+        self.factor = lru_cache(maxsize=64)(self._row if self.whole else self._factor)
+
+    def check(self, quality: float) -> float:
+        """A quality that there is.
+
+        Raises:
+            ValueError: it is not there.
+        """
+        if not self.low <= quality <= self.high:
+            raise ValueError(f"quality must be in {self.low:g} ... {self.high:g}, got {quality}")
+        if self.whole and quality != round(quality):
+            raise ValueError(f"quality must be a whole number, got {quality}")
+        return float(quality)
+
+    def _row(self, name: str, quality: float) -> np.ndarray:
+        """As :meth:`_factor`, where each quality has a row."""
+        _, rows = self._factors[name]
+        return rows[round(quality) - 1][None, :, None, None]
 
     def _factor(self, name: str, quality: float) -> np.ndarray:
         """A factor, as :class:`compressai.models.lite.RateGains` has it, to the bit.
@@ -59,7 +78,7 @@ class Rates:
         Returns:
             float32 ``(1, C, 1, 1)``.
         """
-        middle, rises, sign, unit = self._factors[name]
+        _, middle, rises, sign, unit = self._factors[name]
         rises = rises.astype(np.float64)
         rises = np.where(rises > _LINEAR, rises, np.log1p(np.exp(np.minimum(rises, _LINEAR))))
         count = len(rises)
@@ -90,3 +109,24 @@ class Rates:
         """
         left, share = self.place(quality)
         return rows[left] if share == 0 else np.maximum(rows[left], rows[left + 1])
+
+
+def _read_growth(
+    name: str, told: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> tuple[Any, ...]:
+    """Number of nodes, and what a factor grows by from one to the next."""
+    middle, steps = arrays[told["middle"]], arrays[told["steps"]]
+    if middle.ndim != 1 or steps.shape != (len(steps), len(middle)) or not len(steps):
+        raise ValueError(f"factor {name}: arrays have shapes {middle.shape}, {steps.shape}")
+    unit = 2 ** int(told.get("digits", _DIGITS))
+    return len(steps) + 1, middle, steps, -1 if told["falls"] else 1, unit
+
+
+def _read_rows(
+    name: str, told: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> tuple[Any, ...]:
+    """Number of nodes, and the factor at each."""
+    rows = arrays[told["values"]]
+    if rows.ndim != 2:
+        raise ValueError(f"factor {name}: its array has shape {rows.shape}")
+    return len(rows), rows

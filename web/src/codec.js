@@ -154,7 +154,7 @@ export async function qualities() {
   const { models } = await start();
   const able = models.filter(({ encodes }) => encodes);
   const { rate } = able[0];
-  if (rate) return { low: rate.low, high: rate.high, usual: rate.default, step: 0 };
+  if (rate) return { low: rate.low, high: rate.high, usual: rate.default, step: rate.whole ? 1 : 0 };
   const all = able.map(({ quality }) => quality).sort((a, b) => a - b);
   return { low: all[0], high: all.at(-1), usual: all[Math.floor(all.length / 2)], step: 1 };
 }
@@ -237,7 +237,11 @@ export async function encode(image, quality, most, progress) {
   if (able[0].rate) {
     const model = await modelOf(able[0]);
     const runOf = remembering(model.run);
-    return bestBetween(low, highest, most, (one) => code(model, one, runOf()));
+    const codeAt = (one) => code(model, one, runOf());
+    if (!able[0].rate.whole) return bestBetween(low, highest, most, codeAt);
+    const best = Math.round(highest);
+    const falling = Array.from({ length: best - low + 1 }, (_, i) => best - i);
+    return bestOf(most ? falling : [best], most, codeAt);
   }
   const tried = able.map((entry) => entry.quality).filter((one) => one <= highest).sort((a, b) => b - a);
   const entryOf = (one) => able.find((entry) => entry.quality === one);

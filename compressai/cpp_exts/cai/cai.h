@@ -92,7 +92,9 @@ typedef struct cai_model cai_model;
 
 typedef struct cai_model_info {
   double quality; /* as in cai_info; of variable rate, the one that is taken if none is chosen */
-  double lowest, highest; /* qualities to choose from; of one rate, both are `quality` */
+  /* Qualities to choose from; of one rate, both are `quality`. Of models with levels, which files tell
+   * by whole numbers, only those are there. */
+  double lowest, highest;
   const char* model;      /* its name in files */
   int32_t metric;
   int32_t random_weights;

@@ -77,7 +77,7 @@ void check_directory(const Container& found, const std::vector<Section>& section
 std::vector<Section> read_header(FieldReader header, Container& found) {
   found.model = header.text();
   const unsigned whole = header.byte();
-  found.quality = whole == 0 && !found.on_scale ? -1 : whole;
+  found.quality = whole == 0 && !found.on_scale ? -1.0 : whole;
   if (found.on_scale) {
     const std::uint8_t* part = header.take(2).data;
     found.quality += (part[0] + 256.0 * part[1]) / kQualitySteps;

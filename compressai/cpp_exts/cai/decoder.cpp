@@ -48,8 +48,9 @@ cai_file::cai_file(Bytes given)
 
 cai_decoder::cai_decoder(const cai_model& given, const cai_file& file, const cai_region* region,
                          std::uint64_t max_pixels)
-    : model(given.model), container(file.container), tiling(container.tiling()),
-      wanted(checked(region, container)), needed() {
+    : model(given.model), container(file.container),
+      quality(container.quality < 0 ? model.quality : container.quality),
+      tiling(container.tiling()), wanted(checked(region, container)), needed() {
   const std::uint64_t most = max_pixels == 0 ? kMaxPixels : max_pixels;
   std::uint64_t area = 0;
   needed = tiling.meeting(wanted);
@@ -78,8 +79,8 @@ cai_decoder::cai_decoder(const cai_model& given, const cai_file& file, const cai
 
 // All tiles that will be decoded before any of them takes memory.
 void cai_decoder::check() const {
-  if (const double quality = container.quality;
-      model.rates != nullptr && !(model.rates->low() <= quality && quality <= model.rates->high())) {
+  if (model.rates != nullptr &&
+      (!model.rates->has(quality) || (model.rates->whole() && container.on_scale))) {
     throw Failure(CAI_IMPOSSIBLE_HEADER, "the file contradicts itself: " + container.model +
                                              " has no quality " + std::to_string(quality));
   }
@@ -111,7 +112,7 @@ bool cai_decoder::next() {
       const Box box = tiling.box(needed[done]);
       tile = std::make_unique<TileDecoder>(
           model, static_cast<std::size_t>(padded(box.height, model.multiple)),
-          static_cast<std::size_t>(padded(box.width, model.multiple)), container.quality,
+          static_cast<std::size_t>(padded(box.width, model.multiple)), quality,
           container.tiles[static_cast<std::size_t>(needed[done])], container.sync_safe,
           container.has_hashes);
     }

@@ -25,6 +25,9 @@ void check(const Model& model, std::uint32_t width, std::uint32_t height, std::u
     std::snprintf(text, sizeof text, "quality must be in %g ... %g", lowest, highest);
     refuse(text);
   }
+  if (encoding.quality != nullptr && model.rates != nullptr && !model.rates->has(*encoding.quality)) {
+    refuse("quality must be a whole number");
+  }
   if (!(encoding.tolerance >= 0 && encoding.tolerance < 1)) refuse("tolerance must be in [0, 1)");
 }
 
@@ -52,7 +55,7 @@ cai_encoder::cai_encoder(const cai_model& given, Bytes samples, std::uint32_t wi
   container.tile_size = encoding.tile_size;
   container.tile_overlap = encoding.tile_overlap;
   if (container.tiling().count() == 1) container.tile_size = container.tile_overlap = 0;
-  container.on_scale = model.rates != nullptr;
+  container.on_scale = model.rates != nullptr && !model.rates->whole();
   container.quality = encoding.quality == nullptr ? model.quality : *encoding.quality;
   if (container.on_scale) container.quality = on_steps(container.quality);
   container.metric = model.metric;

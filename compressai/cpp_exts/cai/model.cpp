@@ -14,7 +14,8 @@ namespace {
 
 constexpr const char* kManifest = "bundle.json";
 constexpr const char* kFormat = "compressai-bundle";
-constexpr int kVersion = 1;
+// Of bundles, and of those whose rates are levels.
+constexpr int kVersion = 1, kLevelsVersion = 2;
 constexpr std::int64_t kMostChannels = 1 << 16;
 
 [[noreturn]] void bad(const std::string& what) {
@@ -52,9 +53,10 @@ Model::Model(Bytes bundle) : bytes_(bundle.data, bundle.data + bundle.size) {
   const Json manifest = Json::parse(found->second);
   if (manifest["format"].text() != kFormat) throw Failure(CAI_BAD_BUNDLE, "this is no bundle");
   const std::int64_t version = manifest["version"].integer(0, 1 << 30);
-  if (version != kVersion) {
+  if (version != kVersion && version != kLevelsVersion) {
     throw Failure(CAI_BAD_BUNDLE, "the bundle has version " + std::to_string(version) +
-                                      ", this program reads " + std::to_string(kVersion) +
+                                      ", this program reads " + std::to_string(kVersion) + " and " +
+                                      std::to_string(kLevelsVersion) +
                                       ": export it again, or update");
   }
   name = manifest["model"].text();

@@ -35,6 +35,7 @@ struct cai_decoder {
 
   const compressai::cai::Model& model;
   const compressai::cai::Container& container;
+  double quality;  // that of the file, or the model's where it tells none
   compressai::cai::Tiling tiling;
   compressai::cai::Box wanted;
   std::vector<std::uint64_t> needed;  // numbers of tiles

@@ -28,6 +28,11 @@ Rates::Rates(const Json& told, const std::map<std::string, std::vector<float>>& 
   if (!(0 <= low_ && low_ < high_ && high_ <= kMostQuality && low_ <= usual_ && usual_ <= high_)) {
     bad("qualities are out of order");
   }
+  const Json* whole = told.find("whole");
+  if (whole != nullptr && whole->boolean()) {
+    read_rows(told["factors"], arrays);
+    return;
+  }
   for (const auto& [name, one] : told["factors"].members()) {
     const auto middle = arrays.find(one["middle"].text()), steps = arrays.find(one["steps"].text());
     if (middle == arrays.end() || steps == arrays.end()) bad(name + " lacks an array");
@@ -38,10 +43,29 @@ Rates::Rates(const Json& told, const std::map<std::string, std::vector<float>>& 
     const Json* digits = one.find("digits");
     const std::int64_t count = digits == nullptr ? kDigits : digits->integer(1, kMostDigits);
     numbers_[name] = factors_.size();
-    factors_.push_back({middle->second, steps->second, one["falls"].boolean() ? -1.0 : 1.0,
+    factors_.push_back({channels, middle->second, steps->second, one["falls"].boolean() ? -1.0 : 1.0,
                         std::ldexp(1.0, static_cast<int>(count))});
   }
   if (factors_.empty()) bad("it has no factors");
+}
+
+void Rates::read_rows(const Json& told, const std::map<std::string, std::vector<float>>& arrays) {
+  whole_ = true;
+  if (low_ != 1 || !has(high_) || !has(usual_)) bad("qualities are not those of levels");
+  intervals_ = static_cast<std::size_t>(high_) - 1;
+  for (const auto& [name, one] : told.members()) {
+    const auto rows = arrays.find(one["values"].text());
+    if (rows == arrays.end()) bad(name + " lacks an array");
+    const std::size_t size = rows->second.size();
+    if (size == 0 || size % nodes() != 0) bad("the array of " + name + " does not fit");
+    numbers_[name] = factors_.size();
+    factors_.push_back({size / nodes(), {}, rows->second, 0, 0});
+  }
+  if (factors_.empty()) bad("it has no factors");
+}
+
+bool Rates::has(double quality) const {
+  return low_ <= quality && quality <= high_ && (!whole_ || quality == std::floor(quality));
 }
 
 std::size_t Rates::number_of(const std::string& factor) const {
@@ -59,12 +83,16 @@ Rates::Place Rates::place(double quality) const {
 
 std::vector<float> Rates::factor(std::size_t number, double quality) const {
   const Factor& told = factors_[number];
-  const std::size_t channels = told.middle.size();
+  const std::size_t channels = told.channels;
+  if (whole_) {
+    const float* row = told.rows.data() + (static_cast<std::size_t>(quality) - 1) * channels;
+    return {row, row + channels};
+  }
   const auto [left, share] = place(quality);
   std::vector<float> result(channels);
   for (std::size_t c = 0; c < channels; ++c) {
     const auto rise = [&](std::size_t node) {
-      return softplus(double{told.steps[node * channels + c]});
+      return softplus(double{told.rows[node * channels + c]});
     };
     double sum = 0, middle = 0;  // of what is before this node, and before the one in the middle
     for (std::size_t node = 0; node < std::max(left, intervals_ / 2); ++node) {

@@ -22,22 +22,27 @@ class Rates {
   double low() const { return low_; }
   double high() const { return high_; }
   double usual() const { return usual_; }  // where nothing is chosen
+  // Whether only whole qualities are there.
+  bool whole() const { return whole_; }
+  bool has(double quality) const;
   // Qualities at which factors were learned.
   std::size_t nodes() const { return intervals_ + 1; }
 
   // Throws Failure (CAI_BAD_BUNDLE) if there is no such factor.
   std::size_t number_of(const std::string& factor) const;
-  std::size_t channels(std::size_t factor) const { return factors_[factor].middle.size(); }
-  // The factor of each channel, the same bits on all machines. `quality` is low() to high().
+  std::size_t channels(std::size_t factor) const { return factors_[factor].channels; }
+  // The factor of each channel, the same bits on all machines. `quality` is one that it has.
   std::vector<float> factor(std::size_t factor, double quality) const;
   // `rows` has one number a channel for each node: the larger ones of both nodes around a quality.
   std::vector<float> guards(const std::vector<float>& rows, double quality) const;
 
  private:
   struct Factor {
-    std::vector<float> middle, steps;
+    std::size_t channels;
+    std::vector<float> middle, rows;  // of what it grows by, or, of whole qualities, of its values
     double sign, unit;
   };
+  void read_rows(const Json& factors, const std::map<std::string, std::vector<float>>& arrays);
   struct Place {
     std::size_t left;  // node
     double share;      // of the way to the next
@@ -45,6 +50,7 @@ class Rates {
   Place place(double quality) const;
 
   double low_, high_, usual_;
+  bool whole_ = false;
   std::size_t intervals_ = 0;
   std::vector<Factor> factors_;
   std::map<std::string, std::size_t> numbers_;
