@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from compressai import _kernels
 from compressai.inference.graph import use_kernels
 from compressai.inference.kernels import (
+    ChannelsLastNorm,
     ExactConv,
     NativeConv,
     NativeDepthwise,
@@ -33,6 +34,7 @@ from compressai.layers import (
     ResidualUnit,
 )
 from compressai.layers.attn import WinResidualUnit
+from compressai.layers.naf import LayerNorm2d
 from compressai.models.utils import deconv
 
 needs_kernels = pytest.mark.skipif(not _kernels.available(), reason="no kernels for the processor")
@@ -459,3 +461,30 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
     for changes in ({"x": x.double()}, {"out": out.transpose(1, 2)}, {"x": None}):
         with pytest.raises(TypeError):
             run(**changes)
+
+
+class _OtherNorm(LayerNorm2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+@needs_kernels
+@pytest.mark.parametrize("layout", [in_channels_last, in_default_layout])
+@pytest.mark.parametrize("channels", [1, 7, 48])
+def test_norms_over_channels(layout: Callable[[Tensor], Tensor], channels: int) -> None:
+    norm = LayerNorm2d(channels)
+    with torch.no_grad():
+        norm.weight.copy_(_random(channels))
+        norm.bias.copy_(_random(channels, 1)[:, 0])
+    x = layout(_random(2, channels, 3, 5) + 4)
+    network = use_kernels(nn.Sequential(copy.deepcopy(norm), nn.Identity()).eval())
+    assert [type(layer) for layer in network.children()] == [ChannelsLastNorm]
+    _check(norm, x, network(x))
+
+
+@needs_kernels
+def test_norms_that_compute_something_else_stay() -> None:
+    network = use_kernels(nn.Sequential(_OtherNorm(16), nn.Conv2d(16, 16, 1)).eval())
+    assert not any(isinstance(layer, ChannelsLastNorm) for layer in network.modules())
+    x = _random(1, 16, 3, 3)
+    _check(_OtherNorm(16), x, use_kernels(nn.Sequential(_OtherNorm(16)).eval())(x))

@@ -22,6 +22,7 @@ from torch import fx, nn
 from compressai import _kernels
 from compressai.inference.gated_blocks import NativeSparseAttention, native_gated_block
 from compressai.inference.kernels import (
+    ChannelsLastNorm,
     NativeConv,
     NativeDepthwise,
     NativeGDN,
@@ -37,7 +38,7 @@ __all__ = ["is_native", "use_kernels", "use_kernels_inside"]
 # They do nothing in evaluation mode.
 _TRANSPARENT = (nn.Identity, nn.Dropout)
 _NATIVE = (
-    *(NativeGDN, NativeWindowBlock, NativeSparseAttention),
+    *(NativeGDN, ChannelsLastNorm, NativeWindowBlock, NativeSparseAttention),
     *(NativeConv, NativePair, NativeLinear, NativeDepthwise),
 )
 _ADDITIONS = frozenset({operator.add, operator.iadd, torch.add})
@@ -78,8 +79,9 @@ def _replace_blocks(network: nn.Module) -> None:
     for name, child in list(network.named_children()):
         fill_panels(child)
         native = native_window_block(child) or native_gated_block(child)
-        if native is None and NativeGDN.fits(child):
-            native = NativeGDN(child)
+        if native is None:
+            kinds = (kind for kind in (NativeGDN, ChannelsLastNorm) if kind.fits(child))
+            native = next((kind(child) for kind in kinds), None)
         if native is None:
             _replace_blocks(child)
         else:

@@ -20,8 +20,10 @@ from compressai import _kernels
 from compressai.inference.layouts import in_channels_last
 from compressai.inference.panels import PANEL, padded, panels, split_phases, transformed
 from compressai.layers import GDN, GDN1, ResidualBottleneckBlock
+from compressai.layers.naf import LayerNorm2d
 
 __all__ = [
+    "ChannelsLastNorm",
     "ExactConv",
     "NativeConv",
     "NativeDepthwise",
@@ -429,6 +431,28 @@ class NativeGDN(nn.Module):
             torch.get_num_threads(),
         )
         return out
+
+
+class ChannelsLastNorm(nn.Module):
+    """:class:`~compressai.layers.naf.LayerNorm2d` in one pass, for which maps lie right here.
+
+    Args:
+        norm: one that :meth:`fits`.
+    """
+
+    def __init__(self, norm: LayerNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight.detach(), norm.bias.detach(), norm.eps
+
+    @staticmethod
+    def fits(layer: nn.Module) -> bool:
+        """Whether this computes a layer."""
+        return is_original(layer, LayerNorm2d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = self.weight.shape
+        normed = F.layer_norm(_channels_last(x), shape, self.weight, self.bias, self.eps)
+        return normed.permute(0, 3, 1, 2)
 
 
 def split_convolution(conv: nn.Conv2d, sizes: Sequence[int]) -> list[nn.Conv2d]:
