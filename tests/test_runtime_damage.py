@@ -26,10 +26,31 @@ sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 from targets import SEEDS, fitting_sums, load_net
 
 SEEDS_OF = {
-    "bmshj2018-factorized": ("bmshj2018-factorized", "tiled", "v2-factorized-rgb"),
-    "mbt2018-mean": ("mbt2018-mean", "v2-mean-placed", "v2-mean-tiles"),
-    "lite": ("v2-lite",),
+    "bmshj2018-factorized": (
+        *("bmshj2018-factorized.cai", "tiled.cai", "v2-factorized-rgb.cai"),
+        "v1-factorized-rgb.cai",
+    ),
+    "mbt2018-mean": (
+        *("mbt2018-mean.cai", "v2-mean-la.cai", "v2-mean-placed.cai", "v2-mean-tiles.cai"),
+        *("v1-mean-la.cai", "old-mean.bin"),
+        *("cheng2020-anchor-checkerboard.cai", "v1-checkerboard-rgba.cai"),
+        "v2-checkerboard-rgba.cai",
+    ),
+    "lite": ("v2-lite.cai",),
 }
+# What only torch decodes, and why. Without it, they end in this error where torch gets to weights
+# and strings; what comes before is told alike.
+TORCH_ONLY = {
+    "v1-factorized-rgb.cai": "UnsupportedFileError: of version 1, whose strings are plain",
+    "v1-mean-la.cai": "UnsupportedFileError: of version 1, whose strings are plain",
+    "old-mean.bin": "UnsupportedFileError: of version 0, which knows neither weights nor tiles",
+}
+# Of a model that has no bundle, since it codes half of the positions in the context of the others.
+# With any other bundle, they end in the error with which torch refuses any other model.
+NO_BUNDLE = (
+    *("cheng2020-anchor-checkerboard.cai", "v1-checkerboard-rgba.cai"),
+    "v2-checkerboard-rgba.cai",
+)
 TRIALS = 20
 MAX_PIXELS = 256 * 256
 
@@ -75,26 +96,46 @@ def _outcome(engine: Any, content: bytes, best_effort: bool) -> tuple[str, Any]:
     return "decoded", (found.size, np.asarray(found.pixels), notes)
 
 
-@pytest.mark.slow
+def test_all_seeds_are_tried() -> None:
+    tried = sorted(seed for seeds in SEEDS_OF.values() for seed in seeds)
+    assert tried == sorted(path.name for path in (SEEDS / "image").iterdir())
+    assert {*TORCH_ONLY, *NO_BUNDLE} <= set(tried)
+
+
+def _said_alike(seed: str, ours: str, theirs: str) -> bool:
+    told = TORCH_ONLY.get(seed, "").partition(":")[0]
+    return ours == theirs or (bool(told) and ours == told and theirs in _BEHIND_THE_HEADER)
+
+
+# What can come of a file whose header was read.
+_BEHIND_THE_HEADER = (
+    *("decoded", "DamagedFileError", "DesyncError", "ImpossibleHeaderError", "WrongWeightsError"),
+    "UnsupportedFileError",
+)
+
+
 def test_both_engines_say_the_same_of_every_damaged_file(
     engines: tuple[str, Any, RuntimeModel],
 ) -> None:
     name, net, runtime = engines
     rng = np.random.Generator(np.random.PCG64(7))
-    kinds: Counter[str] = Counter()
     for seed in SEEDS_OF[name]:
-        content = (SEEDS / "image" / f"{seed}.cai").read_bytes()
-        assert _outcome(runtime, content, False)[0] == "decoded"
+        kinds: Counter[str] = Counter()
+        content = (SEEDS / "image" / seed).read_bytes()
+        whole = TORCH_ONLY.get(seed, "decoded").partition(":")[0]
+        whole = "WrongWeightsError" if seed in NO_BUNDLE else whole
+        assert _outcome(runtime, content, False)[0] == whole
         for damaged in _damaged(content, rng):
             for trial in (damaged, fitting_sums(damaged)):
                 for best_effort in (False, True):
                     ours, theirs = (_outcome(one, trial, best_effort) for one in (runtime, net))
-                    assert ours[0] == theirs[0]
+                    assert _said_alike(seed, ours[0], theirs[0]), (seed, ours[0], theirs[0])
                     kinds[ours[0]] += 1
                     if ours[1] is not None:
                         assert (ours[1][0], ours[1][2]) == (theirs[1][0], theirs[1][2])
                         apart = np.abs(255 * (ours[1][1] - theirs[1][1]))
                         # Of what was estimated, values may round to either side.
                         assert (apart <= 1).mean() >= (0.9 if ours[1][2] else 0.9999)
-    assert kinds["decoded"] > 0
-    assert len(kinds) >= 4, kinds
+        assert kinds[whole] > 0, (seed, kinds)
+        # Version 0 has neither sums nor fields that could contradict each other.
+        assert len(kinds) >= (2 if seed == "old-mean.bin" else 4), (seed, kinds)
