@@ -75,18 +75,25 @@ def test_what_takes_much_space_is_bounded() -> None:
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with the wheel, and without torch."""
-    pytest.importorskip("onnxruntime")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("scikit_build_core")
     folder = tmp_path_factory.mktemp("runtime")
-    # Neither fetches anything: what builds is installed here, and so is what the wheel needs.
+    # Without fetching anything: what builds is installed here.
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     options = [f"--config-settings=build-dir={folder / 'build'}", "--wheel-dir", folder, PROJECT]
     subprocess.run([*build, *options], check=True, capture_output=True, text=True)
-    (wheel,) = folder.glob("compressai_runtime-*.whl")
-    assert wheel.stat().st_size < 12e6
-    environment = folder / "environment"
+    (built,) = folder.glob("compressai_runtime-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with the wheel, and without torch.
+
+    Nothing is fetched: what the wheel needs is installed here.
+    """
+    pytest.importorskip("onnxruntime")
+    environment = tmp_path_factory.mktemp("runtime") / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     places = {"base": str(environment), "platbase": str(environment)}
     packages = Path(sysconfig.get_path("purelib", "venv", vars=places))
@@ -106,6 +113,46 @@ def _run(python: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [python, *words], capture_output=True, text=True, cwd=python.parent, env=environment
     )
+
+
+@pytest.mark.slow
+def test_wheel_is_small(wheel: Path) -> None:
+    assert wheel.stat().st_size < 12e6
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with nothing but what pip installs of the wheel, fetched."""
+    folder = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    # Of the same places, and needed anyway; what can be fetched must do.
+    probe = [*pip, "download", "--no-deps", "--dest", folder / "probe", "mdurl"]
+    if subprocess.run(probe, capture_output=True).returncode:
+        pytest.skip("no index of packages can be reached")
+    target = folder / "packages"
+    done = subprocess.run(
+        [*pip, "install", "--target", target, wheel], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.mark.slow
+def test_installation_alone_is_small_and_codes(installed: Path, tmp_path: Path) -> None:
+    size = sum(path.stat().st_size for path in installed.rglob("*") if path.is_file())
+    assert 100e6 < size < 200e6
+    # Without packages of the interpreter.
+    program = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1))\nfrom compressai.cli import main; main()"
+    )
+    alone = ("-S", "-c", program, installed)
+    assert _run(Path(sys.executable), "-S", "-c", "import torch").returncode != 0
+    coded, decoded = tmp_path / "photo.cai", tmp_path / "photo.png"
+    for words in (("encode", PHOTO, coded), ("decode", coded, decoded)):
+        done = _run(Path(sys.executable), *alone, *words)
+        assert (done.returncode, "runtime" in done.stdout) == (0, True), (words, done.stderr)
+    with Image.open(decoded) as image:
+        assert image.size == (451, 300)
 
 
 @pytest.mark.slow
