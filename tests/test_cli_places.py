@@ -130,6 +130,37 @@ def test_urls_say_what_they_need(run, images, words, advice):
     assert advice in err
 
 
+@pytest.mark.parametrize(
+    ("words", "suffix"),
+    [
+        (["encode", "a.png", "b.pgn"], ".cai"),
+        (["encode", "a.png", "b.png"], ".cai"),
+        (["encode", "a.png", "in/a.png", "in/c.cia"], ".cai"),
+        (["encode", "in", "b.JPG"], ".cai"),
+        (["decode", "x.cai", "y.cai"], ".png"),
+        (["decode", "x.cai", "y.pgn"], ".png"),
+    ],
+)
+def test_a_last_word_that_is_neither_there_nor_a_result_is_refused_before_work(
+    run, images, words, suffix
+):
+    Path("x.cai").write_text("")
+    before = sorted(Path().rglob("*"))
+    status, out, err = run(*words)
+    advice = f"to write to it, give it the suffix {suffix}, or name it with -o"
+    assert (status, out, err) == (1, "", f"error: {words[-1]} does not exist; {advice}\n")
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_any_name_is_written_where_it_is_an_option(run, images, checkpoint):
+    assert run("encode", "a.png", "-o", "b.pgn", "--checkpoint", checkpoint)[0] == 0
+    assert Path("b.pgn").read_bytes()[1:4] == b"CAI"
+    # It is there now, so that it is read.
+    assert "b.pgn" in run("encode", "a.png", "b.pgn", "--checkpoint", checkpoint)[2]
+    assert run("encode", "a.png", "new.d/", "--checkpoint", checkpoint)[0] == 0
+    assert Path("new.d/a.cai").is_file()
+
+
 def test_one_file_goes_to_another_and_back(run, images, checkpoint):
     with_checkpoint = ("--checkpoint", checkpoint)
     assert run("encode", "a.png", "b.cai", *with_checkpoint)[0] == 0

@@ -38,7 +38,7 @@ from compressai.cli.options import (
     debugging,
 )
 from compressai.cli.pipeline import Stages, run, threads_each
-from compressai.cli.places import STANDARD, local_paths, split_places
+from compressai.cli.places import STANDARD, check_last_word, local_paths, split_places
 from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def decode(
     suffix = f".{format_.value}"
     from compressai.bitstream import IMAGE_SUFFIXES
 
+    check_last_word(files, output, result_suffixes=IMAGE_SUFFIXES, example=".png")
     sources, output = split_places(
         files, output, source_suffixes=[".cai", ".bin"], result_suffixes=IMAGE_SUFFIXES
     )

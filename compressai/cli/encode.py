@@ -42,7 +42,7 @@ from compressai.cli.options import (
     debugging,
 )
 from compressai.cli.pipeline import Stages, run, threads_each
-from compressai.cli.places import STANDARD, local_paths, split_places
+from compressai.cli.places import STANDARD, check_last_word, local_paths, split_places
 from compressai.cli.tasks import Skip, Task, open_input, plan, write_output
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ def encode(
     from compressai._images import buffer_image, image_suffixes, read_size
 
     suffixes = image_suffixes()
+    check_last_word(images, output, result_suffixes=[".cai"], example=".cai")
     sources, output = split_places(
         images, output, source_suffixes=suffixes, result_suffixes=[".cai"]
     )

@@ -15,7 +15,15 @@ from pathlib import Path
 
 import typer
 
-__all__ = ["STANDARD", "is_url", "local_paths", "names_a_file", "split_name", "split_places"]
+__all__ = [
+    "STANDARD",
+    "check_last_word",
+    "is_url",
+    "local_paths",
+    "names_a_file",
+    "split_name",
+    "split_places",
+]
 
 # Stands for standard input and output on the command line.
 STANDARD = Path("-")
@@ -67,6 +75,31 @@ def split_places(
             f"{output} names one file, and there may be several results: name a folder"
         )
     return sources, output
+
+
+def check_last_word(
+    words: Sequence[str], output: str | None, *, result_suffixes: Collection[str], example: str
+) -> None:
+    """Refuse a name that is that of no file to read, and by its suffix of no result.
+
+    It was mistyped. Else, where it was to be read, the rest would be done first, and into places
+    that nobody named; where it was to be written, the result would have the name of something else.
+
+    Args:
+        words, output, result_suffixes: as for :func:`split_places`.
+        example: a suffix to advise.
+
+    Raises:
+        FileNotFoundError: the last of several words is such a name.
+    """
+    last = words[-1]
+    if output is not None or len(words) < 2 or is_url(last) or os.path.lexists(last):
+        return
+    if last == str(STANDARD) or _ends_as_folder(last) or _suffix(last) in ("", *result_suffixes):
+        return
+    raise FileNotFoundError(
+        f"{last} does not exist; to write to it, give it the suffix {example}, or name it with -o"
+    )
 
 
 def _is_output(
