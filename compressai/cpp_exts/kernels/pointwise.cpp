@@ -315,9 +315,9 @@ void conv1x1(const Conv1x1& call) {
   const std::size_t pixels = pixels_at_once(count, call.parts, call.tiled, call.threads);
   const std::size_t values = pixels * call.in_channels;
   const PointwiseMemory memory(call, pixels);
-  for_blocks(count, pixels, call.threads, values + memory.products + memory.combined,
+  for_blocks(count, pixels, call.threads, values + kLine + memory.products + memory.combined,
              [&](float* scratch, std::size_t first, std::size_t size) {
-               float* const products = scratch + values;
+               float* const products = on_a_line(scratch + values);
                run(call, {first, size, scratch, products, memory.width,
                           on_a_line(products + memory.products)});
              });
@@ -334,9 +334,9 @@ void conv1x1_pair(const Conv1x1& first, const Conv1x1& second) {
   const std::size_t values = pixels * std::max(first.in_channels, second.in_channels);
   const PointwiseMemory before(first, pixels), behind(second, pixels);
   const std::size_t most = std::max(before.products + before.combined, behind.products + behind.combined);
-  for_blocks(count, pixels, first.threads, hidden + values + most,
+  for_blocks(count, pixels, first.threads, hidden + values + kLine + most,
              [&](float* scratch, std::size_t at, std::size_t size) {
-               float* const products = scratch + hidden + values;
+               float* const products = on_a_line(scratch + hidden + values);
                // A map of one row, of these pixels.
                const auto layer = [&](Conv1x1 call, const PointwiseMemory& memory) {
                  call.batch = call.height = 1;

@@ -97,14 +97,16 @@ constexpr std::size_t kPartedSums = 256, kSteps = 8;
 template <std::size_t kVectors>
 __attribute__((noinline)) void add_tile(const float* values, std::size_t depth, const float* weights,
                                         std::size_t vector_stride, const float* next,
+                                        std::size_t lines,
                                         const Combination& targets, std::size_t part_size, float* sums,
                                         std::size_t sums_stride) {
   for (std::size_t first = 0; first < depth; first += kPartedSums) {
     const std::size_t end = depth - first < kPartedSums ? depth : first + kPartedSums;
     Lanes tile[kRows][kVectors] = {};
     for (std::size_t at = first; at < end; at += kSteps) {
-      __builtin_prefetch(next, 0, 2);
-      next += kColumns;
+      for (std::size_t line = 0; line < lines; ++line, next += kColumns) {
+        __builtin_prefetch(next, 0, 2);
+      }
       for (std::size_t k = at; k < at + kSteps; ++k) {
         Lanes column[kVectors];
         for (std::size_t v = 0; v < kVectors; ++v) {
@@ -147,14 +149,15 @@ inline void multiply_parts(const PartedProduct& call) {
       const std::size_t left = call.count - panel - taken;
       const float* next = left ? of + taken * panel_size : of;
       const std::size_t share = left < taken ? 0 : taken * panel_size / groups / kColumns * kColumns;
+      const std::size_t steps = depth / kSteps * kColumns, lines = (share + steps - 1) / steps;
       for (std::size_t group = 0; group < groups; ++group, next += share) {
         const float* const values = call.combined + group * kRows * depth;
         float* const sums = call.sums + (panel * call.rows + group * kRows) * kColumns;
         if (two) {
-          add_tile<2>(values, depth, of, panel_size, next, targets, call.part_size(), sums,
+          add_tile<2>(values, depth, of, panel_size, next, lines, targets, call.part_size(), sums,
                       call.rows * kColumns);
         } else {
-          add_tile<kInPanel>(values, depth, of, kLanes, next, targets, call.part_size(), sums, kLanes);
+          add_tile<kInPanel>(values, depth, of, kLanes, next, lines, targets, call.part_size(), sums, kLanes);
         }
       }
       panel += taken;
