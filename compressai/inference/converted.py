@@ -8,7 +8,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from compressai._freed_memory import reused_memory
 from compressai.inference.layouts import in_channels_last, in_default_layout
 
 __all__ = ["ConvertedNetwork"]
@@ -42,7 +41,7 @@ class ConvertedNetwork:
             raise ValueError("a prepared model cannot be trained: train the one it was made of")
         if _state(self._sources) != self._state:
             raise ValueError("weights changed or moved since prepare(): call prepare() again")
-        with torch.no_grad(), reused_memory(always=False):
+        with torch.no_grad():
             # Most convolutions are faster in this layout, and the kernels know no other.
             out = self.network(*(in_channels_last(x.to(self._dtype)) for x in maps))
         # One layout for all that follows: kernels, and with them the last digits, depend on it.
