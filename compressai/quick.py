@@ -12,13 +12,14 @@ import numpy as np
 from PIL import Image
 
 from compressai.bitstream import CodedImage
+from compressai.bitstream.chosen import decoding_bundle
 from compressai.bitstream.decoding import decode_image
 from compressai.bitstream.encoding import encode_image
 from compressai.bitstream.errors import UnknownModelError, WrongWeightsError
 from compressai.bitstream.image import read_image
 from compressai.bitstream.reading import parse_coded
 from compressai.registry.entries import ENTRIES
-from compressai.runtime.installed import bundle_of_file, installed_bundle
+from compressai.runtime.installed import installed_bundle
 from compressai.runtime.model import RuntimeModel
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL
 
@@ -93,7 +94,7 @@ def _model_of(coded: CodedImage) -> Any:
             f"the file was coded with weights of {coded.model} that have no name: decode it with "
             "compressai.bitstream.decode_image and the model that coded it"
         )
-    return bundle_of_file(coded) or _torch_model(
+    return decoding_bundle(coded) or _torch_model(
         coded.model, coded.quality, coded.metric or DEFAULT_METRIC
     )
 

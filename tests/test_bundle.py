@@ -66,6 +66,9 @@ def test_graphs_compute_what_the_model_does_and_name_it(written: Path) -> None:
     np.testing.assert_allclose(means, expected[1], atol=1e-5)
     texts = session.get_modelmeta().custom_metadata_map
     assert (texts["model"], texts["fingerprint"]) == ("mbt2018-mean", fingerprint(net).hex())
+    assert (texts["quality"], texts["metric"], texts["network"]) == ("2", "mse", "h_s")
+    entry = ENTRIES["mbt2018-mean"]
+    assert (texts["licence"], texts["paper"]) == (entry.licence, entry.paper) != ("", "")
 
 
 def test_damaged_bundles_and_other_versions_are_refused(written: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
-from compressai import decode
+from compressai import decode, encode
+from compressai.bitstream import parse_coded
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -179,6 +181,24 @@ def test_wheel_codes_without_torch(python: Path, tmp_path: Path) -> None:
     )
     done = _run(python, "-c", program, PHOTO)
     assert done.stdout == "(451, 300) False\n", done.stderr
+
+
+@pytest.mark.slow
+def test_files_of_other_weights_and_models_are_told_by_name(python: Path, tmp_path: Path) -> None:
+    coded = parse_coded(encode(PHOTO))
+    for changed, kind, said in (
+        (replace(coded, fingerprint=bytes(8)), "WrongWeightsError", "with other weights of lite"),
+        (replace(coded, model="mbt2018"), "WrongWeightsError", "no bundle of mbt2018 is at "),
+        (replace(coded, model="other"), "WrongWeightsError", "no bundle of other is at "),
+        (replace(coded, sync_safe=False), "UnsupportedFileError", "install torch"),
+    ):
+        (tmp_path / "a.cai").write_bytes(changed.to_bytes())
+        done = _run(python, "-m", "compressai", "decode", tmp_path / "a.cai", tmp_path / "a.png")
+        assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+        program = "import sys, compressai; compressai.decode(sys.argv[1])"
+        error = _run(python, "-c", program, tmp_path / "a.cai").stderr.splitlines()[-1]
+        assert kind in error
+        assert said in error
 
 
 @pytest.mark.slow

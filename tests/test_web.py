@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 from test_runtime_rates import NAME, net_of_any_rate
-from tiny_nets import one_thread
+from tiny_nets import one_thread, tiny_net
 from webdriver import Browser, browser, why_no_browser
 
 from compressai.bitstream import (
@@ -32,6 +32,7 @@ from compressai.bitstream import (
     read_image,
     write_coded,
 )
+from compressai.models.base import ModelIdentity
 from compressai.zoo import lite
 
 pytest.importorskip("onnxruntime")
@@ -329,6 +330,43 @@ def coded_there(page: Browser, image: Image.Image, quality: float, most: int = 0
     return text(file);
     """
     return parse_coded(base64.b64decode(called(page, script, image.convert("RGBA").tobytes())))
+
+
+@pytest.fixture(scope="module")
+def levels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Site]]:
+    """A small model with levels, and a page of its bundle."""
+    folder = tmp_path_factory.mktemp("levels")
+    net = tiny_net("mbt2018-mean-vbr")
+    net.identity = ModelIdentity("mbt2018-mean-vbr", None, "mse")
+    with one_thread():
+        export_bundle(net, folder / "tiny.caibundle")
+    made = serve(build_page(folder / "dist", [str(folder / "tiny.caibundle")]))
+    yield net, made
+    made.close()
+
+
+def test_levels_decode_and_are_coded(levels: tuple[Any, Site], chromium: Browser) -> None:
+    net, site = levels
+    chromium.open(site.url, *WINDOW)
+    image = photo((150, 100))
+    sizes = {}
+    for quality in (1, 5, 8):
+        coded = encode_image(net, read_image(image), quality=quality)
+        samples, known, _ = decoded(chromium, coded.to_bytes())
+        assert known["hash"] == coded.tiles[0].y_hat_hash.hex()
+        assert close(samples[..., :3], np.asarray(decode_image(net, coded).to_image()))
+        made = coded_there(chromium, image, quality)
+        assert (made.quality, type(made.quality)) == (quality, int)
+        decode_image(net, made)  # which compares hashes
+        sizes[quality] = len(made.to_bytes())
+    assert coded_there(chromium, image, 4.6).quality == 5
+    # The best level whose file is small enough, from the chosen one downwards.
+    assert coded_there(chromium, image, 8, sizes[5]).quality == 5
+    assert coded_there(chromium, image, 4, sizes[5]).quality == 4
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    assert dropped(chromium, "cat.png", buffer.getvalue())["facts"]["Model"].endswith(" 8")
+    assert chromium.run("return document.getElementById('quality').step") == "1"
 
 
 def test_sizes_between_whole_qualities_are_reached(

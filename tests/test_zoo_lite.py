@@ -87,7 +87,7 @@ def test_one_line_codes_with_any_quality_with_torch_and_without(
     assert sorted(map(len, files)) == [len(file) for file in files]
     sizes = {image.size for image in map(compressai.decode, files)}
     monkeypatch.setattr(quick, "installed_bundle", lambda *_: None)
-    monkeypatch.setattr(quick, "bundle_of_file", lambda *_: None)
+    monkeypatch.setattr(quick, "decoding_bundle", lambda *_: None)
     file = compressai.encode(PHOTO, 47.5)
     assert len(file) == pytest.approx(len(files[1]), rel=0.01)
     with Image.open(PHOTO) as image:

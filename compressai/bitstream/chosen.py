@@ -9,14 +9,29 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from compressai.runtime.installed import has_all_rates, installed_bundle
+from compressai.bitstream.errors import WrongWeightsError
+from compressai.runtime.installed import (
+    bundle_file,
+    bundle_of_file,
+    has_all_rates,
+    installed_bundle,
+)
 
 if TYPE_CHECKING:
     from compressai.bitstream.container import CodedImage
+    from compressai.runtime.model import RuntimeModel
 
-__all__ = ["ChosenModel", "Ladder", "chosen_bundle", "ladder_of_bundles", "rates_of"]
+__all__ = [
+    "ChosenModel",
+    "Ladder",
+    "chosen_bundle",
+    "decoding_bundle",
+    "ladder_of_bundles",
+    "rates_of",
+]
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,37 @@ def chosen_bundle(
     elif quality is None:
         quality = found.rates.default if found.levels is None else wanted
     return ChosenModel(found, found.identity.model, quality, found.identity.metric)
+
+
+def decoding_bundle(
+    coded: CodedImage, *, needed: bool = False, threads: int | None = None
+) -> RuntimeModel | None:
+    """The model of a bundle that decodes a file.
+
+    Args:
+        coded: the file.
+        needed: whether it must be a bundle, as it must where torch is not installed.
+        threads: of one network.
+
+    Returns:
+        The model; ``None`` if torch has to decode. One that is needed may have other weights than
+        the file, or be unable to decode it, which decoding tells.
+
+    Raises:
+        WrongWeightsError: it is needed, and there is none.
+        BundleError: the bundle is damaged or of another version.
+        ImportError: onnxruntime is needed, and missing.
+    """
+    if not needed and find_spec("torch") is not None:
+        return bundle_of_file(coded, threads=threads)
+    told = (coded.model, coded.quality, coded.metric)
+    found = None if coded.random_weights else installed_bundle(*told, threads=threads)
+    if found is None:
+        raise WrongWeightsError(
+            f"no bundle of {coded.model} is at {bundle_file(*told)}: make it with compressai "
+            "export --bundle, or decode with --engine torch, which needs PyTorch"
+        )
+    return found
 
 
 class _NoBundleError(Exception):

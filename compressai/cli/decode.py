@@ -18,7 +18,6 @@ from compressai.cli.engines import (
     ENGINE_HELP,
     CodingEngine,
     check_runtime,
-    decoding_bundle,
     engine_name,
 )
 from compressai.cli.messages import RANDOM_WEIGHTS, Notes, no_notes
@@ -150,6 +149,7 @@ def decode(
         read_coded,
         save_image,
     )
+    from compressai.bitstream.chosen import decoding_bundle
 
     models: ModelCache | None = None
     threads = threads_each(chosen_plan, jobs)

@@ -13,15 +13,12 @@ from compressai.cli.options import PrecisionName
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
 
 if TYPE_CHECKING:
-    from compressai.bitstream import CodedImage
     from compressai.bitstream.chosen import ChosenModel, Ladder
-    from compressai.runtime import RuntimeModel
 
 __all__ = [
     "ENGINE_HELP",
     "CodingEngine",
     "check_runtime",
-    "decoding_bundle",
     "encoding_bundle",
     "encoding_bundles",
     "engine_name",
@@ -133,36 +130,6 @@ def encoding_bundles(
         raise ValueError(
             f"a target needs a bundle of all qualities of {name}, which models of variable rate "
             "have; give a quality, or encode with --engine torch"
-        )
-    return found
-
-
-def decoding_bundle(coded: CodedImage, *, needed: bool, threads: int | None) -> RuntimeModel | None:
-    """The model of a bundle that decodes a file.
-
-    Args:
-        coded: the file.
-        needed: whether it must be a bundle.
-        threads: of one network.
-
-    Returns:
-        The model; ``None`` if torch has to decode.
-
-    Raises:
-        WrongWeightsError: it is needed, and there is none.
-        ImportError: onnxruntime is needed, and missing.
-    """
-    from compressai.bitstream import WrongWeightsError
-    from compressai.runtime import bundle_file, bundle_of_file, installed_bundle
-
-    if not needed:
-        return bundle_of_file(coded, threads=threads)
-    told = (coded.model, coded.quality, coded.metric)
-    found = None if coded.random_weights else installed_bundle(*told, threads=threads)
-    if found is None:
-        raise WrongWeightsError(
-            f"no bundle of {coded.model} is at {bundle_file(*told)}: make it with compressai "
-            "export --bundle, or decode with --engine torch"
         )
     return found
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compressai.cli.engines import decoding_bundle
 from compressai.cli.messages import (
     EXPECTED,
     explain,
@@ -121,12 +120,13 @@ class _Opener:
 
     def _coded(self, source: Path) -> tuple[Image.Image, dict[str, Any]]:
         from compressai.bitstream import decode_image, read_coded
+        from compressai.bitstream.chosen import decoding_bundle
 
         with open_input(source) as file:
             coded = read_coded(file, max_pixels=self._max_pixels)
         net: Any = None
         if self._checkpoint is None:
-            net = decoding_bundle(coded, needed=False, threads=None)
+            net = decoding_bundle(coded)
         if net is None:
             if self._models is None:
                 # Needs torch.

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressai.bitstream import CodedImage
-from compressai.bitstream.chosen import ChosenModel, chosen_bundle
+from compressai.bitstream.chosen import ChosenModel, chosen_bundle, decoding_bundle
 from compressai.cores import Cores
-from compressai.runtime import bundle_of_file
 from compressai.zoo.defaults import DEFAULT_METRIC, DEFAULT_MODEL, DEFAULT_QUALITY
 
 if TYPE_CHECKING:
@@ -180,6 +179,6 @@ def model_to_decode(coded: CodedImage, *, threads: int | None = None) -> Any:
     with _lock:
         checkpoint, model = _checkpoints.get(coded.fingerprint, (None, None))
     if checkpoint is None:
-        bundle = bundle_of_file(coded, threads=threads) if _takes_bundles() else None
+        bundle = decoding_bundle(coded, threads=threads) if _takes_bundles() else None
         return bundle or _torch_models().model_of(coded, None)
     return _torch_models().choose_model(model, None, DEFAULT_METRIC, checkpoint).net
