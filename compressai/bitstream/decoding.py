@@ -62,7 +62,8 @@ def decode_image(
             pixels takes in ``net`` is estimated before, and must not be more than 4 GiB, or 32
             bytes for each of a larger ``max_pixels``.
         region: ``(x, y, width, height)`` in pixels: the part of the image that is wanted. Only
-            the tiles that it meets are decoded; the pixels are the same as in the whole image.
+            the tiles that it meets are decoded; the pixels are the same as in the whole image, but
+            for the last digits of floats where torch has several threads for fewer tiles.
         best_effort: decode what is not damaged instead of raising an error, if anything is left,
             and tell in ``notes`` of the image what is missing or may be wrong. Of a tile (or an
             image without tiles), the strings before the first damaged one are kept, and the
