@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause-Clear
 """What MLIC, MLIC+ and MLIC++ are made of: networks of convolutions, and contexts by attention."""
 
-from .context import (
+from compressai.models._helpers.mlic.context import (
     LinearGlobalInterContext,
     LinearGlobalIntraContext,
     LocalContext,
@@ -9,7 +9,7 @@ from .context import (
     VanillaGlobalIntraContext,
     WindowCheckerboardAttn,
 )
-from .networks import (
+from compressai.models._helpers.mlic.networks import (
     AnalysisTransform,
     ChannelContext,
     EntropyParameters,
