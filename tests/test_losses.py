@@ -132,3 +132,15 @@ def test_compute_rate_loss_of_nothing_is_zero():
 def test_compute_rate_loss_refuses_sizes_that_are_not_positive(batch_size, bit_per_bpp):
     with pytest.raises(ValueError, match="positive"):
         compute_rate_loss({}, batch_size, bit_per_bpp)
+
+
+@pytest.mark.parametrize("lmbda", [-1, -0.01, math.nan, math.inf])
+def test_a_weight_that_is_negative_or_not_finite_is_refused(lmbda):
+    with pytest.raises(ValueError, match="lmbda must be finite and at least 0"):
+        RateDistortionLoss(lmbda=lmbda)
+
+
+@pytest.mark.parametrize("lmbda", ["0.01", None, [0.01]])
+def test_a_weight_that_is_no_number_is_refused(lmbda):
+    with pytest.raises(TypeError, match="lmbda must be a number or a tensor"):
+        RateDistortionLoss(lmbda=lmbda)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,13 +28,16 @@ class RateDistortionLoss(nn.Module):
     ``255**2 * MSE`` for metric ``"mse"`` and ``1 - MS-SSIM`` for ``"ms-ssim"``.
 
     Args:
-        lmbda: weight of the distortion.
+        lmbda: weight of the distortion: a finite number, at least 0, or a tensor,
+            whose values are not checked.
         metric: ``"mse"`` or ``"ms-ssim"``. The latter needs images larger than 160 x 160.
         return_type: ``"all"`` for a dictionary, or the name of the one entry to return.
 
     Raises:
         NotImplementedError: unknown ``metric``.
-        ValueError: ``return_type`` is neither ``"all"`` nor an entry of the result.
+        TypeError: ``lmbda`` is neither a number nor a tensor.
+        ValueError: ``lmbda`` is negative or not finite; ``return_type`` is neither ``"all"`` nor an
+            entry of the result.
 
     Source: Ballé et al. 2017, equation 4; multipliers of the published models in the table of
     the model zoo.
@@ -43,6 +47,11 @@ class RateDistortionLoss(nn.Module):
 
     def __init__(self, lmbda: float = 0.01, metric: str = "mse", return_type: str = "all") -> None:
         super().__init__()
+        if not isinstance(lmbda, (numbers.Real, Tensor)):
+            raise TypeError(f"lmbda must be a number or a tensor, got {type(lmbda).__name__}")
+        # A negative weight trains towards the worst image, without a sign of it in the log.
+        if isinstance(lmbda, numbers.Real) and not 0 <= lmbda < math.inf:
+            raise ValueError(f"lmbda must be finite and at least 0, got {lmbda}")
         if metric == "mse":
             self.metric: Any = nn.MSELoss()
             self._distortion_key = "mse_loss"
