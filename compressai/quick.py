@@ -44,7 +44,7 @@ def encode(
         OSError, ValueError: the image cannot be read, or ``quality`` is out of range.
         TypeError: ``image`` is of another kind, or ``quality`` is no number.
     """
-    if not isinstance(quality, (int, float, np.number)):
+    if isinstance(quality, bool) or not isinstance(quality, (int, float, np.number)):
         raise TypeError(f"quality must be a number, got {type(quality).__name__}")
     if isinstance(image, (bytearray, memoryview)):
         image = bytes(image)
@@ -53,6 +53,8 @@ def encode(
             "image must be a file, its content, or an image of Pillow (PIL.Image.fromarray makes "
             f"one of an array), got {type(image).__name__}"
         )
+    if isinstance(image, io.TextIOBase):
+        raise TypeError("image must be a file that is open for bytes, got one of text")
     if not 0 <= quality <= 100:
         raise ValueError(f"quality must be 0 to 100, got {quality}")
     net = _bundle(quality) or _torch_model(DEFAULT_MODEL, quality, DEFAULT_METRIC)
@@ -72,9 +74,11 @@ def decode(data: bytes | str | os.PathLike[str] | BinaryIO) -> Image.Image:
 
     Raises:
         BitstreamError: the file is damaged, or its weights are not at hand.
-        OSError: it cannot be read.
+        OSError, ValueError: it cannot be read.
         TypeError: ``data`` is of another kind.
     """
+    if isinstance(data, str) and not data:
+        raise ValueError("data must be the name of a file, got an empty one")
     if isinstance(data, (str, os.PathLike)):
         content: Any = Path(data).read_bytes()
     else:

@@ -168,3 +168,19 @@ class TestEntropyBottleneck:
         other.load_state_dict(old)
         x = torch.rand(1, 6, 4, 4)
         assert other.compress(x) == bottleneck.compress(x)
+
+
+@pytest.mark.parametrize("size", [None, "ab", (1.5, 1), 4])
+def test_sizes_of_no_integers_are_refused(bottleneck: EntropyBottleneck, size: object) -> None:
+    strings = bottleneck.compress(torch.zeros(1, 6, 1, 1))
+    with pytest.raises(TypeError, match="size must be integers, got"):
+        bottleneck.decompress(strings, size)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(-1, 1), (1, -1), (10**9, 10**9), (2**29, 1)])
+def test_sizes_that_no_map_has_are_refused(
+    bottleneck: EntropyBottleneck, size: tuple[int, int]
+) -> None:
+    strings = bottleneck.compress(torch.zeros(1, 6, 1, 1))
+    with pytest.raises(ValueError, match="size must be of at most 2147483647 values in 6 channels"):
+        bottleneck.decompress(strings, size)

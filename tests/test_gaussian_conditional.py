@@ -219,3 +219,12 @@ def test_strings_written_in_the_background_are_the_same() -> None:
 
 def _fail() -> list[bytes]:
     raise RuntimeError("no room")
+
+
+def test_no_images_are_no_strings() -> None:
+    gaussian = GaussianConditional([0.5, 1.0, 2.0])
+    gaussian.update()
+    y = torch.zeros(0, 4, 2, 3)
+    strings, y_hat = gaussian.code(y, torch.ones_like(y), torch.zeros_like(y))
+    assert strings == []
+    assert y_hat.shape == y.shape

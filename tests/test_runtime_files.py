@@ -236,7 +236,11 @@ def test_one_call_refuses_other_kinds_by_name() -> None:
     for wrong in (None, 10**15, io.StringIO("text")):
         with pytest.raises(TypeError, match="data must be the content of a file, or the file, got"):
             decode(wrong)  # type: ignore[arg-type]
-    for wrong in ("75", None):
+    with pytest.raises(TypeError, match="image must be a file that is open for bytes"):
+        encode(io.StringIO("text"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="data must be the name of a file, got an empty one"):
+        decode("")
+    for wrong in ("75", None, True):
         with pytest.raises(TypeError, match="quality must be a number, got"):
             encode(image, quality=wrong)  # type: ignore[arg-type]
     assert encode(image, quality=np.float32(33)) == encode(image, quality=33)

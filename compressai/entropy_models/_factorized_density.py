@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
@@ -328,8 +329,21 @@ class FactorizedDensity(nn.Module):
         return medians.expand(batch, *medians.shape)
 
     def _output_size(self, strings: Iterable[bytes], size: Iterable[int]) -> tuple[int, ...]:
-        return (len(list(strings)), self._quantized_cdf.size(0), *size)
+        channels = self._quantized_cdf.size(0)
+        try:
+            sides = tuple(map(operator.index, size))
+        except TypeError as error:
+            raise TypeError(f"size must be integers, got {size!r}") from error
+        if min(sides, default=0) < 0 or channels * math.prod(sides) > _MOST_VALUES:
+            raise ValueError(
+                f"size must be of at most {_MOST_VALUES} values in {channels} channels, and no "
+                f"side negative, got {sides}"
+            )
+        return (len(list(strings)), channels, *sides)
 
+
+# Of an item: more than a coder counts.
+_MOST_VALUES = (1 << 31) - 1
 
 # Below this many multiplications a batched matrix product calls no library (ATen).
 _SMALL_PRODUCT = 400

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -267,7 +268,8 @@ class GaussianConditional(EntropyModel):
             indexes = int_rows(self.build_indexes(scales))
             return int_rows(symbols), indexes, self.dequantize(symbols, means, y.dtype)
         prepared = self._scales()
-        rows = [t.detach().contiguous().numpy().reshape(len(t), y[0].numel()) for t in latents]
+        count = math.prod(y.shape[1:])
+        rows = [t.detach().contiguous().numpy().reshape(len(t), count) for t in latents]
         try:
             symbols, indexes = _CXX.latent_symbols(
                 *(rows[0], None if means is None else rows[2], rows[1]),
