@@ -264,13 +264,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     about = {**machine(), "load": round(load, 1)}
     print(json.dumps({"benchmark": "overview", "minutes": args.minutes, **about}), flush=True)
     lines = [] if args.only_models else parts(clock)
-    rows, missing = [], []
+    rows, missing, broken = [], [], []
     for number, name in enumerate(args.models):
         share = clock.left / (len(args.models) - number)
         if clock.left < 0:
             missing.append(name)
             continue
-        rows.append(measure(name, share, threads, args.clock))
+        try:
+            rows.append(measure(name, share, threads, args.clock))
+        except RuntimeError as error:  # a process of it ended, such as one that took all memory
+            broken.append(f"{name}: {error}")
+            continue
         print(json.dumps(rows[-1]), flush=True)
     print(
         f"\n{about['processor']}, threads of torch: {threads}, seconds by clock {args.clock}, load "
@@ -279,6 +283,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\n".join([*table(rows), "", *lines]))
     if missing:
         print(f"not measured, for the time was over: {', '.join(missing)}")
+    if broken:
+        print("\n".join(["not measured, for a process failed:", *broken]))
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

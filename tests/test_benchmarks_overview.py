@@ -79,3 +79,23 @@ def test_what_there_is_no_time_for_is_named(
 def test_parts_that_take_too_long_are_ended_and_named(overview: Any) -> None:
     assert overview.run("coder.py", seconds=0.01) == "not measured: it took more than 1 s"
     assert overview.run("coder.py", "--nonsense", seconds=60) == "not measured: status 2"
+
+
+def test_models_whose_process_ends_are_named_and_others_measured(
+    overview: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure = overview.measure
+
+    def failing(name: str, *arguments: Any) -> dict[str, Any]:
+        if name == "mbt2018":
+            raise RuntimeError("the process that was to show has ended")
+        return measure(name, *arguments)
+
+    monkeypatch.setattr(overview, "measure", failing)
+    with pytest.raises(SystemExit):
+        overview.main(["--only-models", "--models", "mbt2018", "lite", "--minutes", "0.02"])
+    out = capsys.readouterr().out
+    figures, cells = rows_of(out)
+    assert [row["model"] for row in figures] == ["lite"]
+    assert len(cells) == 2
+    assert out.splitlines()[-1] == "mbt2018: the process that was to show has ended"
