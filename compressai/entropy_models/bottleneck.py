@@ -129,7 +129,9 @@ class EntropyBottleneck(FactorizedDensity, EntropyModel):
             Tensor ``(N, C, *size)``.
 
         Raises:
-            ValueError: there are no tables, or a string is damaged.
+            TypeError: ``size`` is no sequence of integers.
+            ValueError: there are no tables, a string is damaged, or ``size`` has a negative side or
+                2**31 values and more in all channels.
         """
         size = self._output_size(strings, size)
         medians = self._expanded_medians(len(strings), len(size) - 2)

@@ -438,6 +438,8 @@ class ChannelsLastNorm(nn.Module):
 
     Args:
         norm: one that :meth:`fits`.
+
+    Shape: ``(N, C, H, W)``, input and output alike, the latter in channels-last layout.
     """
 
     def __init__(self, norm: LayerNorm2d) -> None:

@@ -93,7 +93,8 @@ inline void combine(const PartedProduct& call, const Combination& factor) {
 // Terms of a sum in registers, and steps along the depth for each line of memory that is asked for.
 constexpr std::size_t kPartedSums = 256, kSteps = 8;
 
-// kRows rows times kVectors vectors of columns, added to parts of the result. `next` is read soon.
+// kRows rows times kVectors vectors of columns, added to parts of the result. Of what is
+// read soon, so many lines of memory from `next` on are asked for at each step.
 template <std::size_t kVectors>
 __attribute__((noinline)) void add_tile(const float* values, std::size_t depth, const float* weights,
                                         std::size_t vector_stride, const float* next,
